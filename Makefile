@@ -1,0 +1,60 @@
+# Everything a checkout needs: Python 3.11 or newer, and make. The first command builds a virtual environment in .venv.
+#   make demo PYTHON=python3.12     uses another Python for it
+
+PYTHON ?= python3
+VENV := .venv
+COLAB := .venv-colab
+BIN := $(VENV)/bin
+# Check annotations of types and shapes at run time.
+CHECKED := --jaxtyping-packages=poyo_jax,typecheck.checked
+SOURCES := $(wildcard poyo_jax experiments data_prep tests)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format test-colab clean check-python
+
+help:  ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed  ## simulate recordings, pretrain, adapt to a new session, write demo/report.html
+	@$(BIN)/python experiments/demo.py --workdir demo
+
+test: lint  ## check the style, then run all tests
+	@$(BIN)/pytest -q $(CHECKED)
+
+lint: $(VENV)/.installed  ## check style, types and spelling
+	@$(BIN)/ruff check --quiet $(SOURCES)
+	@$(BIN)/ruff format --check --quiet $(SOURCES) || { echo "Some files are not formatted: run 'make format'." >&2; exit 1; }
+	@$(BIN)/codespell
+	@$(BIN)/pyright --level error
+
+format: $(VENV)/.installed  ## put every file in the project's style
+	@$(BIN)/ruff check --quiet --fix $(SOURCES)
+	@$(BIN)/ruff format --quiet $(SOURCES)
+
+test-colab: $(COLAB)/.installed  ## run the tests with the package versions of a hosted notebook
+	@$(COLAB)/bin/pytest -q $(CHECKED)
+
+clean:  ## remove the environments, caches and the demo
+	rm -rf $(VENV) $(COLAB) build dist demo .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.installed: pyproject.toml | check-python
+	$(call install,$(VENV),-e '.[dev]')
+
+$(COLAB)/.installed: pyproject.toml constraints-colab.txt | check-python
+	$(call install,$(COLAB),-e '.[test]' -c constraints-colab.txt)
+
+# install(environment, pip arguments): create the environment if needed, install into it, leave a stamp.
+define install
+	@echo "installing into $(1) (a few minutes the first time) ..."
+	@test -x $(1)/bin/pip || $(PYTHON) -m venv $(1) || { rm -rf $(1); \
+		echo "$(PYTHON) cannot create a virtual environment; install its venv module (Debian, Ubuntu: apt install python3-venv)." >&2; exit 1; }
+	@$(1)/bin/pip install -qq --disable-pip-version-check $(2)
+	@touch $@
+endef
+
+check-python:
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "'$(PYTHON)' is not a command here. Install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "poyo_jax needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) -V 2>&1). Name another one: make PYTHON=python3.12" >&2; exit 1; }

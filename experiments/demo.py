@@ -1,0 +1,182 @@
+"""The whole path on simulated recordings: pretrain, adapt to a session with unseen units, compare, and draw a report.
+
+    python experiments/demo.py --workdir demo
+
+Six sessions of three simulated monkeys are made; a small POYO is pretrained on five of them, and `fit_units` learns
+the unit embeddings of the sixth while everything else stays frozen. Every score is on test splits that nothing was
+trained or chosen on. Takes a few minutes on two CPU cores and downloads nothing.
+"""
+
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import tyro
+from shell import run_shell
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """The whole path on simulated recordings."""
+
+    workdir: Path = Path("demo")
+    """Folder for sessions, runs, figures and the report; it is continued if it holds an interrupted demo."""
+    num_steps: int = 600
+    """Steps of pretraining."""
+    fit_steps: int = 200
+    """Most steps of fitting units."""
+    num_sessions: int = 6
+    """Sessions to simulate; the last one is held out of pretraining."""
+    duration: float = 150.0
+    """Length of each session, s."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    run_shell(demo, tyro.cli(Demo, args=arguments, description=__doc__))
+
+
+def demo(options: Demo) -> None:
+    from poyo_jax import evaluate, load, train_model
+    from poyo_jax.baselines import wiener_filter
+    from poyo_jax.finetune import FitConfig, fit_units
+
+    began = time.monotonic()
+    sessions = simulated_sessions(options)
+    *known, new = sessions
+    print(f"pretraining on {len(known)} sessions, {sum(len(s.unit_ids) for s in known)} units", flush=True)
+    train_model(config(options), known, options.workdir / "pretrain")
+    pretrained = load(options.workdir / "pretrain")
+    print(f"fitting the {len(new.unit_ids)} units of {new.session_id}, which the model has never seen", flush=True)
+    fit = fit_units(pretrained, [new], FitConfig(num_steps=options.fit_steps), keep_snapshots=True)
+    save_once(fit, options.workdir / "adapted")
+
+    evaluation = evaluate(fit.pretrained, sessions)
+    wiener = {s.id: wiener_filter(s, fit.pretrained.readouts[s.id]).r2["test"] for s in sessions}
+    table = {
+        label(session, new): {"Wiener filter": wiener[session.id], "POYO": evaluation.r2[session.id]}
+        for session in sessions
+    }
+    print_table(table)
+    report = draw(options, new, table, fit, evaluation.predictions[new.id])
+    print(f"\n{time.monotonic() - began:.0f} s. Report: {report}")
+    print_next(options)
+
+
+def config(options: Demo):
+    from poyo_jax.presets import demo
+
+    preset = demo()
+    every = max(options.num_steps // 4, 1)
+    return replace(preset, run=replace(preset.run, num_steps=options.num_steps, eval_every=every, save_every=every))
+
+
+def simulated_sessions(options: Demo) -> list:
+    """Simulated session files in the work directory, made once."""
+    from poyo_jax import Session
+    from poyo_jax.data.simulate import simulate_study
+
+    folder = options.workdir / "sessions"
+    folder.mkdir(parents=True, exist_ok=True)
+    for session in simulate_study(0, options.num_sessions, duration=options.duration):
+        path = folder / f"{session.session_id}.h5"
+        if not path.exists():
+            session.save(path)
+    return [Session.open(path) for path in sorted(folder.glob("*.h5"))]
+
+
+def save_once(fit, path: Path) -> None:
+    if not path.exists():
+        fit.save(path)
+
+
+def label(session, new) -> str:
+    return session.session_id + (" (new units)" if session is new else "")
+
+
+def print_table(table: dict[str, dict[str, float]]) -> None:
+    width = max(map(len, table))
+    columns = list(next(iter(table.values())))
+    print(f"\n{'test R2':{width}}  " + "  ".join(f"{column:>13}" for column in columns))
+    for name, scores in table.items():
+        print(f"{name:{width}}  " + "  ".join(f"{scores[column]:13.3f}" for column in columns))
+    means = [np.mean([scores[column] for scores in table.values()]) for column in columns]
+    print(f"{'mean':{width}}  " + "  ".join(f"{mean:13.3f}" for mean in means))
+
+
+def draw(options: Demo, new, table, fit, prediction) -> Path:
+    """Figures as PNG files and one HTML page."""
+    from matplotlib import pyplot as plt
+
+    from poyo_jax import plots
+    from poyo_jax.report import Section, write_report
+    from poyo_jax.train.metrics import read_metrics
+
+    history = read_metrics(options.workdir / "pretrain")
+    start = float(prediction.times[0]) + 2.0
+    first, last = fit.history[0]["valid_r2"], fit.valid_r2
+    scores = table[label(new, new)]
+    figures = {
+        "raster": plots.raster(new, start, start + 6),
+        "decoding_x": plots.decoding(prediction, start, start + 6, 0, quantity="velocity (cm/s)"),
+        "decoding_y": plots.decoding(prediction, start, start + 6, 1, quantity="velocity (cm/s)"),
+        "r2_by_session": plots.r2_by_session(table),
+        "training_curve": plots.training_curve(history),
+        "fitting_curve": plots.training_curve(fit.history),
+        "unit_embedding": plots.unit_embedding(fit.snapshots),
+    }
+    for name, axes in figures.items():
+        axes.figure.savefig(options.workdir / f"{name}.png", dpi=150)
+    sections = [
+        Section(
+            heading="Decoding a session whose units are new",
+            text=f"Six seconds of the test split of {new.session_id}: spikes of its {len(new.unit_ids)} units, and "
+            "measured and decoded cursor velocity.",
+            figure=figures["raster"],
+        ),
+        Section(heading="Velocity", figure=figures["decoding_x"], caption="Horizontal velocity."),
+        Section(heading="", figure=figures["decoding_y"], caption="Vertical velocity."),
+        Section(
+            heading="R² on the test splits",
+            text="The Wiener filter is fitted on each session's own train split. POYO is one model; of the session with "
+            "new units it has learned nothing but the unit and session embeddings.",
+            rows=[{"session": name, **values} for name, values in table.items()],
+            figure=figures["r2_by_session"],
+        ),
+        Section(heading="Pretraining", figure=figures["training_curve"]),
+        Section(
+            heading="Fitting units",
+            text=f"Validation R² rises from {first:.2f} to {last:.2f} in {fit.history[-1]['step']} steps.",
+            figure=figures["fitting_curve"],
+        ),
+        Section(
+            heading="Unit embeddings while they are fitted",
+            figure=figures["unit_embedding"],
+            caption="Each unit's embedding in the plane of its two main components.",
+        ),
+    ]
+    highlights = {
+        "R² with new units": f"{scores['POYO']:.2f}",
+        "Wiener filter": f"{scores['Wiener filter']:.2f}",
+        "new units": str(len(new.unit_ids)),
+    }
+    path = write_report(options.workdir / "report.html", "poyo_jax demo", sections, highlights=highlights)
+    plt.close("all")
+    return path
+
+
+def print_next(options: Demo) -> None:
+    data = options.workdir / "sessions"
+    print(
+        "\nNext:\n"
+        f"  open {options.workdir / 'report.html'} in a browser\n"
+        f"  .venv/bin/tensorboard --logdir {options.workdir / 'pretrain' / 'tb'}     (pip install tensorboard)\n"
+        f"  .venv/bin/python experiments/pretrain.py demo --data {data} --workdir runs/demo\n"
+        "  .venv/bin/python -i -c \"import poyo_jax; model = poyo_jax.load('"
+        f"{options.workdir / 'adapted'}'); print(model)\""
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""Pretrain a POYO on a folder of session files, or continue an interrupted run.
+
+    python experiments/pretrain.py poyo_single --data sessions/ --workdir runs/single
+    python experiments/pretrain.py demo --data sessions/ --workdir runs/demo --config.run.num-steps 2000
+
+The same command continues a run from its last checkpoint. `--help` after a preset lists every setting.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from shell import run_shell
+
+from poyo_jax.config import Config
+from poyo_jax.presets import PRESETS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrain:
+    """Pretrain a POYO on a folder of session files."""
+
+    data: Path
+    """Folder with session files (*.h5), searched with its sub-folders."""
+    workdir: Path
+    """Folder of the run: configuration, metrics, checkpoints."""
+    exclude: tuple[str, ...] = ()
+    """File names (without .h5) of sessions to leave out, for instance to fit their units later."""
+    cpu_devices: int = 1
+    """Split the CPU into so many devices; 2 are a little faster than 1 on two cores."""
+    config: Config
+    """Settings of the model, the data, the optimiser and the run."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    defaults = {
+        name: (preset.__doc__, Pretrain(data=tyro.MISSING, workdir=tyro.MISSING, config=preset()))
+        for name, preset in PRESETS.items()
+    }
+    run_shell(pretrain, tyro.extras.overridable_config_cli(defaults, args=arguments, description=__doc__))
+
+
+def pretrain(options: Pretrain) -> None:
+    import jax
+
+    from poyo_jax import evaluate, load, open_sessions, train_model
+
+    jax.config.update("jax_num_cpu_devices", options.cpu_devices)
+    sessions = [s for s in open_sessions(options.data) if s.path.stem not in options.exclude]
+    print(f"{len(sessions)} sessions, {sum(len(s.unit_ids) for s in sessions)} units", flush=True)
+    train_model(options.config, sessions, options.workdir)
+    best = load(options.workdir)
+    print(f"best checkpoint: {best!r}")
+    testable = [session for session in sessions if session.has_split("test")]
+    if testable:
+        evaluation = evaluate(best, testable)
+        width = max(len(name) for name in evaluation.r2)
+        print("\n".join(f"{name:{width}}  test R2 {r2:6.3f}" for name, r2 in evaluation.r2.items()))
+        print(f"{'mean ± SD':{width}}  test R2 {evaluation.mean:6.3f} ± {evaluation.std:.3f}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

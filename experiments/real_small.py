@@ -1,0 +1,134 @@
+"""Pretraining, unit identification and single-session training on a folder of small recordings, in one table.
+
+    python experiments/real_small.py DATA --workdir runs/real_small
+
+DATA holds session files; --held-out names those whose units the pretrained model never sees. For every session the
+table gives test R2 of a ridge Wiener filter, of a model trained on that session alone, of the pretrained model, and for
+held-out sessions of the pretrained backbone with fitted units. Every choice (ridge, checkpoint, stopping) is made on
+the valid split. Finished parts are kept in the work directory, so the same command continues where it stopped.
+"""
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from shell import run_shell
+
+from poyo_jax import Session
+from poyo_jax.config import Config, DataConfig, ModelConfig, OptimConfig, RunConfig, UnitDropoutConfig
+
+HELD_OUT = ("set1_expt19", "set2_expt11", "m_20140303_100ms")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealSmall:
+    """Pretraining, unit identification and single-session training on a folder of small recordings."""
+
+    data: tyro.conf.Positional[Path]
+    """Folder with session files (*.h5), searched with its sub-folders."""
+    workdir: Path = Path("runs/real_small")
+    """Folder for the runs and `results.json`."""
+    held_out: tuple[str, ...] = HELD_OUT
+    """File names (without .h5) of the sessions that pretraining does not see."""
+    single: tuple[str, ...] | None = None
+    """File names of the sessions to train alone; by default all."""
+    pretrain_steps: int = 2000
+    """Steps of pretraining."""
+    single_steps: int = 600
+    """Steps of single-session training."""
+
+
+def config(num_steps: int, batch_size: int = 32) -> Config:
+    """A small, strongly regularised model: these recordings last five minutes, not a hundred hours."""
+    return Config(
+        model=ModelConfig(
+            dim=64, depth=2, head_dim=32, cross_heads=2, self_heads=4, num_latents=8,
+            feedforward_dropout=0.3, residual_dropout=0.3, attention_dropout=0.3,
+        ),
+        data=DataConfig(
+            batch_size=batch_size,
+            chunk_tokens=128,
+            unit_dropout=UnitDropoutConfig(min_units=8, mode_units=50, max_units=120),
+        ),
+        optim=OptimConfig(
+            name="adamw", base_learning_rate=2e-3 / batch_size, weight_decay=0.05, warmup_steps=50, clip_norm=1.0
+        ),
+        run=RunConfig(num_steps=num_steps, eval_every=100, save_every=100, microbatch_windows=8),
+    )  # fmt: skip
+
+
+def main(arguments: list[str] | None = None) -> None:
+    run_shell(real_small, tyro.cli(RealSmall, args=arguments, description=__doc__))
+
+
+def real_small(options: RealSmall) -> None:
+    from poyo_jax import open_sessions
+
+    sessions = {session.path.stem: session for session in open_sessions(options.data)}
+    open_sessions(options.data, options.held_out)  # names that are not there fail before anything is trained
+    table = {name: {"Wiener filter": wiener(session)} for name, session in sessions.items()}
+    print_table(table, options)
+    for name, score in from_pretrained(sessions, options).items():
+        table[name] |= score
+    print_table(table, options)
+    for name in options.single or sessions:
+        table[name]["single-session"] = single_session(sessions[name], options)
+        print_table(table, options)
+    path = options.workdir / "results.json"
+    path.write_text(json.dumps(table, indent=2))
+    print(f"written to {path}")
+
+
+def wiener(session: Session) -> float:
+    """Test R2 of the Wiener filter, in bins of 50 ms, or of the behaviour's sampling interval if that is longer."""
+    from poyo_jax.baselines import wiener_filter
+    from poyo_jax.data.readout import default_readout
+
+    readout = default_readout(session)
+    times = session.behaviour(readout.value_key).times_at([0, 1])
+    return wiener_filter(session, readout, bin_size=max(0.05, round(times[1] - times[0], 3))).r2["test"]
+
+
+def single_session(session: Session, options: RealSmall) -> float:
+    """Test R2 of a model trained on this session alone."""
+    from poyo_jax import evaluate, load, train_model
+
+    workdir = options.workdir / "single" / session.path.stem
+    train_model(config(options.single_steps), [session], workdir)
+    return evaluate(load(workdir), [session]).mean
+
+
+def from_pretrained(sessions: dict[str, Session], options: RealSmall) -> dict[str, dict[str, float]]:
+    """Test R2 of the pretrained model on its own sessions, and after `fit_units` on the held-out ones."""
+    from poyo_jax import evaluate, fit_units, load, train_model
+
+    workdir = options.workdir / "pretrain"
+    own = {name: session for name, session in sessions.items() if name not in options.held_out}
+    train_model(config(options.pretrain_steps), list(own.values()), workdir)
+    pretrained = load(workdir)
+    scores = evaluate(pretrained, list(own.values())).r2
+    table = {name: {"pretrained": scores[session.id]} for name, session in own.items()}
+    for name in options.held_out:
+        began = time.monotonic()
+        result = fit_units(pretrained, [sessions[name]])
+        table[name] = {
+            "pretrained + fit_units": evaluate(result.pretrained, [sessions[name]]).mean,
+            "fit_units, s": time.monotonic() - began,
+        }
+    return table
+
+
+def print_table(table: dict[str, dict[str, float]], options: RealSmall) -> None:
+    """Markdown table of test R2, held-out sessions last."""
+    columns = ["Wiener filter", "single-session", "pretrained", "pretrained + fit_units", "fit_units, s"]
+    print("\n| session | " + " | ".join(columns) + " |\n|---" * 1 + "|---" * len(columns) + "|")
+    for name in sorted(table, key=lambda name: (name in options.held_out, name)):
+        cells = [f"{table[name][column]:.3f}" if column in table[name] else "" for column in columns]
+        print(f"| {name}{' (held out)' if name in options.held_out else ''} | " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

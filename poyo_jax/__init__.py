@@ -1,0 +1,43 @@
+"""POYO in JAX: one decoder for many recordings, adapted to a new one by fitting only its unit embeddings."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Session": "data.session",
+    "Readout": "data.readout",
+    "open_sessions": "data.folder",
+    "Pretrained": "pretrained",
+    "load": "pretrained",
+    "train_model": "train.loop",
+    "decode": "decoding",
+    "evaluate": "decoding",
+    "fit_units": "finetune",
+    "POYO": "model.poyo",
+    "PoyoError": "errors",
+}
+
+if TYPE_CHECKING:
+    from poyo_jax.data.folder import open_sessions
+    from poyo_jax.data.readout import Readout
+    from poyo_jax.data.session import Session
+    from poyo_jax.decoding import decode, evaluate
+    from poyo_jax.errors import PoyoError
+    from poyo_jax.finetune import fit_units
+    from poyo_jax.model.poyo import POYO
+    from poyo_jax.pretrained import Pretrained, load
+    from poyo_jax.train.loop import train_model
+
+__all__ = [  # noqa: RUF022
+    "Session", "Readout", "open_sessions", "POYO", "train_model", "Pretrained", "load", "fit_units", "decode", "evaluate",
+    "PoyoError",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Public names load their modules when first used, so that importing the package is quick and loads no jax."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'poyo_jax' has no attribute {name!r}")
+    return getattr(import_module(f"poyo_jax.{_HOMES[name]}"), name)

@@ -1,0 +1,147 @@
+"""A linear decoder to compare with: the Wiener filter over binned spike counts, with a ridge penalty."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64
+
+from poyo_jax.data.readout import Readout, sample_weights
+from poyo_jax.data.session import Session
+from poyo_jax.errors import DataError
+from poyo_jax.metrics import r2_score
+
+RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+CHUNK = 4096  # samples whose features are in memory at once
+
+Counts = Float32[np.ndarray, "samples features"]
+Times = Float64[np.ndarray, " samples"]
+
+
+@dataclass(frozen=True)
+class WienerResult:
+    """The test split as decoded, in the units of the behaviour, and the fit that did it."""
+
+    times: Times  # s of session time, samples of the test split inside the evaluation interval
+    values: Float64[np.ndarray, "samples channels"]
+    targets: Float32[np.ndarray, "samples channels"]
+    r2: dict[str, float]  # of "valid" and "test"
+    ridge: float  # the penalty chosen
+
+
+def wiener_filter(
+    session: Session,
+    readout: Readout,
+    *,
+    bin_size: float = 0.05,
+    past: int = 10,
+    future: int = 2,
+    ridges: Sequence[float] = RIDGES,
+) -> WienerResult:
+    """Fit on the train split, choose the ridge that has the best R2 on valid, and decode the test split.
+
+    The features of a sample at time t are the counts of every unit in the `past` bins before t and the `future` bins
+    after it, `bin_size` seconds each. Train samples are weighted as `readout` says; valid and test samples are those of
+    the split inside the readout's evaluation interval. A ridge is relative to the mean variance of the features.
+
+    Raises:
+        DataError: no bin, no ridge, or a split without two samples that have targets.
+        SessionError: the session lacks the behaviour or an interval that the readout names.
+    """
+    if past + future < 1 or not ridges:
+        raise DataError(
+            f"past + future is {past + future} and {len(ridges)} ridges are given, but the filter needs at least one "
+            "bin and one ridge; give more."
+        )
+    behaviour = session.behaviour(readout.value_key)
+    times, targets = behaviour.times_at(np.arange(behaviour.count)), behaviour.values(0, behaviour.count)
+    chosen = {split: _in_split(session, readout, split, times, targets) for split in ("train", "valid", "test")}
+    offsets = np.arange(-past, future + 1) * bin_size  # edges of the bins
+
+    weights = sample_weights(session, readout, times[chosen["train"]])
+    moments = _moments(session, times[chosen["train"]], targets[chosen["train"]], weights, offsets)
+    filters = [_solve(*moments, ridge) for ridge in ridges]
+    decoded = _decode(session, times[chosen["valid"]], offsets, filters)
+    scores = [r2_score(targets[chosen["valid"]], values) for values in decoded]
+    best = int(np.argmax(scores))
+    [values] = _decode(session, times[chosen["test"]], offsets, [filters[best]])
+    return WienerResult(
+        times=times[chosen["test"]],
+        values=values,
+        targets=targets[chosen["test"]],
+        r2={"valid": scores[best], "test": r2_score(targets[chosen["test"]], values)},
+        ridge=ridges[best],
+    )
+
+
+def _in_split(
+    session: Session, readout: Readout, split: str, times: Times, targets: np.ndarray
+) -> Bool[np.ndarray, " samples"]:
+    """Mask of the samples of a split that have targets and, unless they train the filter, count in the evaluation."""
+    mask = session.split(split).contains(times) & np.isfinite(targets).all(axis=1)
+    if split != "train" and readout.eval_interval is not None:
+        mask &= session.intervals(readout.eval_interval).contains(times)
+    if mask.sum() < 2:
+        raise DataError(
+            f"session {session.id} has {mask.sum()} samples of {readout.value_key} in its {split} split, but the "
+            "Wiener filter needs at least 2; check the split and the evaluation interval of the readout."
+        )
+    return mask
+
+
+def _features(session: Session, times: Times, offsets: Float64[np.ndarray, " edges"]) -> Counts:
+    """Counts of every unit in every bin around each time, units outermost."""
+    num_units, num_bins = len(session.unit_ids), len(offsets) - 1
+    spike_times, spike_units = session.spikes_between(times.min() + offsets[0], times.max() + offsets[-1])
+    order = np.argsort(spike_units, kind="stable")
+    bounds = np.searchsorted(spike_units[order], np.arange(num_units + 1))
+    edges = times[:, None] + offsets  # [samples, edges]
+    counts = np.empty((len(times), num_units, num_bins), np.float32)
+    for unit in range(num_units):
+        train = spike_times[order[bounds[unit] : bounds[unit + 1]]]
+        counts[:, unit] = np.diff(np.searchsorted(train, edges), axis=1)
+    return counts.reshape(len(times), num_units * num_bins)
+
+
+def _chunks(session: Session, times: Times, offsets: np.ndarray) -> Iterator[tuple[slice, Counts]]:
+    for start in range(0, len(times), CHUNK):
+        part = slice(start, start + CHUNK)
+        yield part, _features(session, times[part], offsets)
+
+
+def _moments(
+    session: Session, times: Times, targets: np.ndarray, weights: np.ndarray, offsets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Weighted means of features and targets, covariance of the features, and their covariance with the targets."""
+    total = weights.sum(dtype=np.float64)
+    if not total > 0:
+        raise DataError(
+            f"all {len(weights)} train samples of session {session.id} have weight 0; check the readout's weights."
+        )
+    size = len(session.unit_ids) * (len(offsets) - 1)
+    mean_x, mean_y = np.zeros(size), np.zeros(targets.shape[1])
+    xx, xy = np.zeros((size, size)), np.zeros((size, targets.shape[1]))
+    for part, x in _chunks(session, times, offsets):
+        y, weighted = targets[part], x * weights[part, None]
+        mean_x += weighted.sum(axis=0, dtype=np.float64) / total
+        mean_y += (y * weights[part, None]).sum(axis=0, dtype=np.float64) / total
+        xx += weighted.T @ x / total
+        xy += weighted.T @ y / total
+    return mean_x, mean_y, xx - np.outer(mean_x, mean_x), xy - np.outer(mean_x, mean_y)
+
+
+def _solve(
+    mean_x: np.ndarray, mean_y: np.ndarray, xx: np.ndarray, xy: np.ndarray, ridge: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients [features, channels] and intercepts [channels] of the ridge regression."""
+    penalty = ridge * max(float(np.trace(xx)) / len(xx), np.finfo(np.float64).tiny)
+    coefficients = np.linalg.solve(xx + penalty * np.eye(len(xx)), xy)
+    return coefficients, mean_y - mean_x @ coefficients
+
+
+def _decode(
+    session: Session, times: Times, offsets: np.ndarray, filters: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> list[Float64[np.ndarray, "samples channels"]]:
+    """What each filter, given as coefficients and intercepts, makes of the spikes around `times`."""
+    parts = [[x @ fit + level for fit, level in filters] for _, x in _chunks(session, times, offsets)]
+    return [np.concatenate(values) for values in zip(*parts, strict=True)]

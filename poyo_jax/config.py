@@ -1,0 +1,218 @@
+"""Every setting and its default, as frozen dataclasses, split by what a change invalidates."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from poyo_jax.errors import ConfigError, suggest
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The model. A change invalidates the weights."""
+
+    dim: int = 64
+    """Width of tokens and latents."""
+    depth: int = 6
+    """Number of processor layers."""
+    head_dim: int = 64
+    """Width of an attention head; half of it rotates with time."""
+    cross_heads: int = 2
+    """Heads of the encoder's and the decoder's attention."""
+    self_heads: int = 8
+    """Heads of the processor's attention."""
+    num_latents: int = 16
+    """Learned latents at each step of the time grid."""
+    latent_step: float = 0.125
+    """Step of the latents' time grid, s."""
+    window_length: float = 1.0
+    """Length of a window, s; a multiple of latent_step."""
+    num_channels: int = 2
+    """Components of the decoded behaviour."""
+    feedforward_dropout: float = 0.2
+    """Dropout inside feed-forward blocks."""
+    residual_dropout: float = 0.4
+    """Dropout of what a processor layer adds to the residual stream."""
+    attention_dropout: float = 0.2
+    """Dropout of attention weights."""
+
+    def __post_init__(self):
+        for name in ("dim", "depth", "head_dim", "cross_heads", "self_heads", "num_latents", "num_channels"):
+            _require(self, name, getattr(self, name) >= 1, "at least 1")
+        _require(self, "head_dim", self.head_dim % 4 == 0, "a multiple of 4, so that half of a head forms pairs")
+        for name in ("feedforward_dropout", "residual_dropout", "attention_dropout"):
+            _require(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
+        steps = self.window_length / self.latent_step if self.latent_step > 0 else 0
+        whole = math.isclose(steps, round(steps), rel_tol=1e-9) and round(steps) >= 1
+        _require(self, "window_length", whole, f"a positive multiple of latent_step = {self.latent_step} s")
+
+    @property
+    def num_latent_steps(self) -> int:
+        return round(self.window_length / self.latent_step)
+
+    @property
+    def latent_times(self) -> np.ndarray:
+        """Times of all latents in s from the window's start, float64: the centres of the grid's steps."""
+        centres = (np.arange(self.num_latent_steps) + 0.5) * self.latent_step
+        return np.repeat(centres, self.num_latents)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitDropoutConfig:
+    """How many units a training window keeps: a triangular-like draw between min and max with a peak at mode."""
+
+    min_units: int = 20
+    """Never keep fewer units than this (unless the recording has fewer)."""
+    mode_units: int = 100
+    """The likeliest number of units to keep."""
+    max_units: int = 300
+    """Never keep more than this."""
+    peak: float = 4.0
+    """Height of the mode against the tails."""
+
+    def __post_init__(self):
+        _require(self, "min_units", self.min_units >= 1, "at least 1")
+        ordered = self.min_units <= self.mode_units <= self.max_units and self.min_units < self.max_units
+        _require(self, "mode_units", ordered, f"between min_units = {self.min_units} and max_units = {self.max_units}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which windows a step sees. A change invalidates the order of the batches."""
+
+    batch_size: int = 128
+    """Windows of one step, over all devices and processes."""
+    seed: int = 0
+    """Decides windows, their order, and unit dropout."""
+    unit_dropout: UnitDropoutConfig | None = field(default_factory=UnitDropoutConfig)
+    """Training windows keep a random part of the units; None keeps all."""
+    short_intervals: Literal["widen", "drop"] = "widen"
+    """What happens to training intervals shorter than a window: the window reaches over their ends (samples outside
+    are not trained on), or they are left out, as the reference does."""
+    layout: Literal["packed", "padded"] = "packed"
+    """Tokens in densely packed chunks, or every window padded to the longest (the plain reference path)."""
+    chunk_tokens: int = 256
+    """Tokens of a packed chunk, or the multiple to which padded windows are rounded."""
+
+    def __post_init__(self):
+        _require(self, "batch_size", self.batch_size >= 1, "at least 1")
+        _require(self, "chunk_tokens", self.chunk_tokens >= 8, "at least 8")
+        _require(self, "short_intervals", self.short_intervals in ("widen", "drop"), "'widen' or 'drop'")
+        _require(self, "layout", self.layout in ("packed", "padded"), "'packed' or 'padded'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """How parameters move. A change invalidates the optimiser state."""
+
+    name: Literal["sparse_lamb", "adamw"] = "sparse_lamb"
+    """The reference's LAMB with sparse embedding updates, or AdamW with warm-up."""
+    base_learning_rate: float = 3.125e-5
+    """Peak learning rate per window of the batch: the rate itself is this times batch_size."""
+    weight_decay: float = 1e-4
+    """Decoupled weight decay."""
+    pct_start: float = 0.5
+    """Share of the steps at the constant peak rate before the cosine decay (sparse_lamb)."""
+    warmup_steps: int = 100
+    """Steps of linear warm-up (adamw)."""
+    clip_norm: float | None = None
+    """Clip the gradient to this global norm."""
+    accumulate_steps: int = 1
+    """Steps whose gradients are averaged before the parameters move."""
+
+    def __post_init__(self):
+        _require(self, "name", self.name in ("sparse_lamb", "adamw"), "'sparse_lamb' or 'adamw'")
+        _require(self, "base_learning_rate", self.base_learning_rate > 0, "positive")
+        _require(self, "pct_start", 0 < self.pct_start < 1, "between 0 and 1")
+        _require(self, "accumulate_steps", self.accumulate_steps >= 1, "at least 1")
+        _require(self, "warmup_steps", self.warmup_steps >= 0, "at least 0")
+        _require(self, "clip_norm", self.clip_norm is None or self.clip_norm > 0, "positive or None")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """How the run is carried out. A change invalidates nothing."""
+
+    num_steps: int = 1000
+    """Steps of the whole run; the learning-rate schedule ends here."""
+    log_every: int = 20
+    """Steps between two lines of metrics."""
+    eval_every: int = 500
+    """Steps between two evaluations on the validation split."""
+    save_every: int = 500
+    """Steps between two checkpoints."""
+    keep_checkpoints: int = 3
+    """Newest checkpoints to keep, beside the one with the best validation R2."""
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of matrix products and activations; parameters, softmax, phases and loss are float32."""
+    remat: bool = False
+    """Recompute processor layers in the backward pass: less memory, a third more time."""
+    microbatch_windows: int | None = 2
+    """Windows that pass the processor at the same time on one device; None means all. Small is fast on CPUs."""
+    rows_per_group: int = 8
+    """Packed token rows that are attended at the same time on one device."""
+    num_workers: int = 0
+    """Processes that prepare batches; 0 prepares them in a thread of the trainer."""
+
+    def __post_init__(self):
+        for name in ("num_steps", "log_every", "eval_every", "save_every", "keep_checkpoints", "rows_per_group"):
+            _require(self, name, getattr(self, name) >= 1, "at least 1")
+        _require(self, "num_workers", self.num_workers >= 0, "at least 0")
+        _require(self, "compute_dtype", self.compute_dtype in ("float32", "bfloat16"), "'float32' or 'bfloat16'")
+        micro = self.microbatch_windows
+        _require(self, "microbatch_windows", micro is None or micro >= 1, "at least 1, or None")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A whole run."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+def from_dict(kind: type, values: Mapping[str, Any]):
+    """Rebuild a configuration of class `kind` from `dataclasses.asdict`; an unknown field raises ConfigError."""
+    names = [item.name for item in dataclasses.fields(kind)]
+    for name in values:
+        if name not in names:
+            raise ConfigError(
+                f"{kind.__name__} has no field {name!r}.{suggest(name, names)} The configuration may have been "
+                "written by a newer version of poyo_jax; update the package."
+            )
+    return kind(**{n: from_dict(_NESTED[n], v) if isinstance(v, Mapping) else v for n, v in values.items()})
+
+
+def differences(saved, given, prefix: str = "") -> list[str]:
+    """One line for every field in which two configurations of the same class differ."""
+    lines = []
+    for item in dataclasses.fields(saved):
+        old, new = getattr(saved, item.name), getattr(given, item.name)
+        if dataclasses.is_dataclass(old) and type(old) is type(new):
+            lines += differences(old, new, f"{prefix}{item.name}.")
+        elif old != new:
+            lines.append(f"{prefix}{item.name}: {old!r} in the run, {new!r} given")
+    return lines
+
+
+_NESTED = {
+    "model": ModelConfig,
+    "data": DataConfig,
+    "optim": OptimConfig,
+    "run": RunConfig,
+    "unit_dropout": UnitDropoutConfig,
+}
+
+
+def _require(config, name: str, holds: bool, expected: str) -> None:
+    if not holds:
+        value = getattr(config, name)
+        raise ConfigError(
+            f"{type(config).__name__}.{name} is {value!r}; it must be {expected}. Change it and start again."
+        )

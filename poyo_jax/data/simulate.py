@@ -1,0 +1,223 @@
+"""Sessions of simulated monkeys: smooth reaches, and units tuned to the velocity of the cursor.
+
+A unit's log rate is linear in the velocity (cosine tuning whose depth grows with speed) and in the speed, read some
+tens of milliseconds ahead, because motor cortex leads the hand. Spikes are a Poisson process of that rate, thinned by
+refractoriness, at continuous times. Nothing here loops over spikes or samples.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64, Int64
+
+from poyo_jax.data.build import Pairs
+from poyo_jax.data.intervals import Intervals
+from poyo_jax.data.session import Session
+from poyo_jax.errors import DataError
+
+TASKS = ("center_out", "random_target")
+SAMPLING_RATES = (100.0, 250.0, 50.0)  # Hz
+SUBJECTS = ("ada", "bo", "cleo")
+
+UNTUNED = 0.15  # share of the units
+GRID_STEP = 0.005  # s; rates are linear between the points of this grid
+REFERENCE_SPEED = 20.0  # cm/s at which the gains below apply
+DEAD_TIME, RECOVERY_TIME = 0.002, 0.004  # s: no second spike at all; time constant of the recovery after that
+
+
+@dataclass(frozen=True)
+class Reaches:
+    """Straight reaches, one after the other, with rests between them."""
+
+    starts: Float64[np.ndarray, " reaches"]  # s
+    lengths: Float64[np.ndarray, " reaches"]  # s
+    displacements: Float64[np.ndarray, "reaches 2"]  # cm
+
+    def velocity(self, times: Float[np.ndarray, " times"]) -> Float64[np.ndarray, "times 2"]:
+        """Velocity of the cursor in cm/s; minimum-jerk within a reach (Flash and Hogan 1985), zero outside."""
+        current = np.clip(np.searchsorted(self.starts, times, side="right") - 1, 0, None)
+        phase = np.clip((times - self.starts[current]) / self.lengths[current], 0.0, 1.0)
+        profile = 30 * phase**2 * (1 - phase) ** 2 / self.lengths[current]  # 1/s, integrates to 1 over the reach
+        return profile[:, None] * self.displacements[current]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What each unit fires to: rate = baseline * exp((gains · velocity + speed_gains * speed) / REFERENCE_SPEED)."""
+
+    baselines: Float64[np.ndarray, " units"]  # Hz, at rest
+    gains: Float64[np.ndarray, "units 2"]
+    speed_gains: Float64[np.ndarray, " units"]
+    latencies: Float64[np.ndarray, " units"]  # s by which the unit leads the movement
+
+
+def simulate_session(
+    seed: int | Sequence[int],
+    *,
+    session_id: str = "session",
+    subject_id: str = "ada",
+    num_units: int = 40,
+    duration: float = 150.0,
+    sampling_rate: float = 100.0,
+    task: str = "center_out",
+) -> Session:
+    """Return a session of `duration` seconds with cursor velocity (`cursor.vel`, cm/s) sampled at `sampling_rate` Hz.
+
+    The task is "center_out", reaches to eight targets and back with holds between, or "random_target", reach after
+    reach. A centre-out session also has the intervals `trials`, `movement_phases.hold_period` and
+    `movement_phases.reach_period`. The result depends on the arguments alone.
+
+    Raises:
+        DataError: an unknown task, no unit, a duration below 20 s, or a sampling rate below 1 Hz.
+    """
+    _check(num_units, duration, sampling_rate, task)
+    rng = np.random.default_rng(seed)
+    reaches, intervals = _center_out(rng, duration) if task == "center_out" else _random_target(rng, duration)
+    tuning = draw_tuning(rng, num_units)
+    spike_times, spike_units = draw_spikes(rng, tuning, reaches, duration)
+    times = np.arange(int(duration * sampling_rate)) / sampling_rate
+    return Session.from_arrays(
+        spike_times,
+        spike_units,
+        [f"unit_{unit:02d}" for unit in range(num_units)],
+        times,
+        reaches.velocity(times),
+        session_id=session_id,
+        brainset_id="simulated",
+        subject_id=subject_id,
+        target_key="cursor.vel",
+        intervals=intervals,
+        domain=Intervals.from_pairs([(0.0, duration)]),
+    )
+
+
+def simulate_study(
+    seed: int, num_sessions: int = 8, *, num_units: tuple[int, int] = (20, 60), duration: float = 150.0
+) -> list[Session]:
+    """Return sessions of three monkeys that alternate between tasks and sampling rates, each with units of its own.
+
+    Sessions have between `num_units[0]` and `num_units[1]` units. Session i is the same whatever `num_sessions` is.
+
+    Raises:
+        DataError: the bounds of `num_units` are reversed, or as `simulate_session` tells.
+    """
+    if num_units[0] > num_units[1]:
+        raise DataError(f"num_units is {num_units}, but must be (fewest, most) units of a session; swap the two.")
+    return [_study_session(seed, i, num_units, duration) for i in range(num_sessions)]
+
+
+def _study_session(seed: int, i: int, num_units: tuple[int, int], duration: float) -> Session:
+    subject, task = SUBJECTS[i % len(SUBJECTS)], TASKS[i % len(TASKS)]
+    return simulate_session(
+        (seed, i),
+        session_id=f"{subject}_{i + 1:02d}_{task}",
+        subject_id=subject,
+        num_units=int(np.random.default_rng((seed, i, 1)).integers(num_units[0], num_units[1] + 1)),
+        duration=duration,
+        sampling_rate=SAMPLING_RATES[i // len(TASKS) % len(SAMPLING_RATES)],
+        task=task,
+    )
+
+
+def _check(num_units: int, duration: float, sampling_rate: float, task: str) -> None:
+    if task not in TASKS:
+        raise DataError(f"task is {task!r}, but only {' and '.join(map(repr, TASKS))} can be simulated; choose one.")
+    least = {"num_units": (num_units, 1), "duration": (duration, 20), "sampling_rate": (sampling_rate, 1)}
+    for name, (value, bound) in least.items():
+        if not value >= bound:
+            raise DataError(f"{name} is {value}, but a simulated session needs at least {bound}; give a larger one.")
+
+
+# --- reaches ---------------------------------------------------------------------------------------------------------
+
+
+def _center_out(rng: np.random.Generator, duration: float) -> tuple[Reaches, dict[str, Pairs]]:
+    """Reaches from the centre to one of eight targets and back, with holds before and after each reach."""
+    count = int(duration / 1.7)  # a trial lasts at least 1.7 s
+    hold, out, wait, back = rng.uniform([[0.4], [0.5], [0.3], [0.5]], [[0.9], [0.9], [0.6], [0.9]], (4, count))  # s
+    ends = np.cumsum(hold + out + wait + back)
+    starts = np.concatenate([[0.0], ends[:-1]])
+    angles = rng.integers(8, size=count) * (np.pi / 4) + rng.normal(0.0, 0.05, count)
+    targets = rng.normal(8.0, 0.3, count)[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    reaches = Reaches(
+        starts=np.stack([starts + hold, ends - back], axis=1).ravel(),
+        lengths=np.stack([out, back], axis=1).ravel(),
+        displacements=np.stack([targets, -targets], axis=1).reshape(-1, 2),
+    )
+    whole = ends <= duration
+    intervals = {
+        "trials": (starts, ends),
+        "movement_phases.hold_period": (starts, starts + hold),
+        "movement_phases.reach_period": (starts + hold, starts + hold + out),
+    }
+    return reaches, {name: Intervals.from_arrays(a[whole], b[whole]) for name, (a, b) in intervals.items()}
+
+
+def _random_target(rng: np.random.Generator, duration: float) -> tuple[Reaches, dict[str, Pairs]]:
+    """Reaches to targets drawn anywhere in a square of 16 cm, with hardly a pause between them."""
+    count = int(duration / 0.4)  # a reach lasts at least 0.4 s
+    displacements = np.diff(rng.uniform(-8.0, 8.0, (count + 1, 2)), axis=0)
+    lengths = 0.4 + 0.04 * np.linalg.norm(displacements, axis=1) + rng.uniform(0.0, 0.1, count)
+    pauses = rng.uniform(0.0, 0.15, count)
+    return Reaches(np.cumsum(lengths + pauses) - lengths, lengths, displacements), {}
+
+
+# --- units -----------------------------------------------------------------------------------------------------------
+
+
+def draw_tuning(rng: np.random.Generator, num_units: int) -> Tuning:
+    """Return the tuning of `num_units` units, of which a share UNTUNED fires at a constant rate."""
+    tuned = rng.random(num_units) >= UNTUNED
+    directions = rng.uniform(0.0, 2 * np.pi, num_units)
+    depths = tuned * rng.uniform(0.2, 1.1, num_units)
+    return Tuning(
+        baselines=np.clip(rng.lognormal(np.log(6.0), 0.6, num_units), 3.0, 25.0),
+        gains=depths[:, None] * np.stack([np.cos(directions), np.sin(directions)], axis=1),
+        speed_gains=tuned * rng.uniform(-0.2, 0.8, num_units),
+        latencies=rng.uniform(0.05, 0.15, num_units),
+    )
+
+
+def unit_rates(
+    tuning: Tuning, reaches: Reaches, unit: int, times: Float[np.ndarray, " times"]
+) -> Float64[np.ndarray, " times"]:
+    """Rate in Hz of one unit at `times` (s), before refractoriness."""
+    velocity = reaches.velocity(times + tuning.latencies[unit])
+    drive = velocity @ tuning.gains[unit] + tuning.speed_gains[unit] * np.linalg.norm(velocity, axis=1)
+    return tuning.baselines[unit] * np.exp(drive / REFERENCE_SPEED)
+
+
+def draw_spikes(
+    rng: np.random.Generator, tuning: Tuning, reaches: Reaches, duration: float
+) -> tuple[Float64[np.ndarray, " spikes"], Int64[np.ndarray, " spikes"]]:
+    """Return times (s, sorted) and units of the spikes in [0, duration)."""
+    grid = np.arange(int(np.ceil(duration / GRID_STEP)) + 1) * GRID_STEP
+    trains = []
+    for unit in range(len(tuning.baselines)):
+        rates = unit_rates(tuning, reaches, unit, grid)
+        expected = np.concatenate([[0.0], np.cumsum((rates[1:] + rates[:-1]) * (GRID_STEP / 2))])
+        counts = np.sort(rng.uniform(0.0, expected[-1], rng.poisson(expected[-1])))
+        candidates = np.interp(counts, expected, grid)
+        trains.append(candidates[_refractory(rng, candidates) & (candidates < duration)])
+    times = np.concatenate(trains)
+    units = np.repeat(np.arange(len(trains)), [len(train) for train in trains])
+    order = np.argsort(times, kind="stable")
+    return times[order], units[order]
+
+
+def _refractory(rng: np.random.Generator, times: Float64[np.ndarray, " spikes"]) -> Bool[np.ndarray, " spikes"]:
+    """Mask of the candidates that become spikes: each with a probability that recovers after the last spike before it.
+
+    Whether a candidate stays depends on those before it. Starting from "all stay", each pass settles at least one more
+    candidate, and in practice all of them within a few passes, because refractoriness only reaches a few milliseconds.
+    """
+    chances = rng.random(len(times))
+    kept, previous = np.ones(len(times), bool), np.full(len(times), -np.inf)
+    while True:
+        previous[1:] = np.maximum.accumulate(np.where(kept, times, -np.inf))[:-1]
+        recovered = 1 - np.exp(-np.maximum(times - previous - DEAD_TIME, 0.0) / RECOVERY_TIME)
+        settled = chances < recovered
+        if np.array_equal(settled, kept):
+            return kept
+        kept = settled

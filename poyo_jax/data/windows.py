@@ -1,0 +1,123 @@
+"""Where windows lie. Every plan is a pure function of its arguments: nothing is remembered between steps.
+
+Times are session time in float64 seconds.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Float64, Int
+
+from poyo_jax.data.intervals import Intervals
+from poyo_jax.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class RandomWindows:
+    """Endless shuffled windows of several sessions, at random places of the intervals, as many as fit per epoch.
+
+    Epoch e holds floor(length / window_length) windows of every interval, laid side by side from a random offset; if the
+    offset costs a window, one is put at the end or the start instead, whichever is farther from the others (sampler
+    `RandomFixedWindowSampler` of torch_brain). Intervals shorter than a window are dropped, or with `widen` get one
+    window that covers them and reaches over their ends.
+    """
+
+    intervals: Sequence[Intervals]  # of every session
+    domains: Sequence[Intervals]  # of every session: widened windows stay inside where they can
+    window_length: float
+    seed: int
+    widen: bool
+
+    def __post_init__(self):
+        counts = [len(intervals) for intervals in self.intervals]
+        sessions = np.repeat(np.arange(len(counts)), counts)
+        starts = np.concatenate([intervals.starts for intervals in self.intervals])
+        ends = np.concatenate([intervals.ends for intervals in self.intervals])
+        fits = np.floor((ends - starts) / self.window_length).astype(np.int64)
+        if self.widen:
+            fits = np.maximum(fits, 1)
+        if not fits.sum():
+            raise DataError(
+                f"none of the {len(starts)} intervals to draw windows from is as long as a window, "
+                f"{self.window_length} s. Choose a shorter window, or short_intervals='widen'."
+            )
+        used = fits > 0
+        table = (sessions[used], starts[used], ends[used], fits[used])
+        object.__setattr__(self, "_table", table)
+        object.__setattr__(self, "_epoch", lru_cache(maxsize=2)(self._draw_epoch))
+
+    def __getstate__(self):
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    def __setstate__(self, state):
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
+        self.__post_init__()
+
+    @property
+    def epoch_size(self) -> int:
+        """Windows of one epoch."""
+        return int(self._table[3].sum())
+
+    def at(
+        self, numbers: Int[np.ndarray, " windows"]
+    ) -> tuple[Int[np.ndarray, " windows"], Float64[np.ndarray, " windows"]]:
+        """(session position, start) of the windows with these numbers, counted from 0 through all epochs."""
+        epochs, places = np.divmod(np.asarray(numbers, np.int64), self.epoch_size)
+        sessions, starts = np.empty(len(epochs), np.int64), np.empty(len(epochs))
+        for epoch in np.unique(epochs):
+            here = epochs == epoch
+            epoch_sessions, epoch_starts = self._epoch(int(epoch))
+            sessions[here], starts[here] = epoch_sessions[places[here]], epoch_starts[places[here]]
+        return sessions, starts
+
+    def _draw_epoch(self, epoch: int):
+        sessions, starts, ends, fits = self._table
+        rng = np.random.default_rng([self.seed, 0, epoch])
+        offset = rng.random(len(starts)) * self.window_length
+        order = rng.permutation(fits.sum())
+
+        whole = np.floor((ends - starts - offset) / self.window_length).astype(np.int64).clip(0)  # laid from the offset
+        row = np.repeat(np.arange(len(fits)), fits)
+        place = np.arange(len(row)) - np.repeat(np.cumsum(fits) - fits, fits)
+        at = starts[row] + offset[row] + place * self.window_length
+        left, right = offset, ends - starts - offset - whole * self.window_length
+        extra = np.where(right > left, ends - self.window_length, starts)
+        at = np.where(place < whole[row], at, extra[row])
+        short = ends - starts < self.window_length
+        if short.any():
+            at = np.where(short[row], self._widened(rng)[row], at)
+        return sessions[row][order], at[order]
+
+    def _widened(self, rng: np.random.Generator) -> np.ndarray:
+        """For every interval a random start of a window that covers it, inside the session's domain where it can."""
+        sessions, starts, ends, _ = self._table
+        first = np.array([domain.starts[0] for domain in self.domains])[sessions]
+        last = np.array([domain.ends[-1] for domain in self.domains])[sessions] - self.window_length
+        low = np.maximum(ends - self.window_length, np.minimum(first, starts))
+        high = np.maximum(np.minimum(starts, last), low)
+        return low + rng.random(len(starts)) * (high - low)
+
+
+def sequential_windows(intervals: Intervals, window_length: float, step: float) -> Float64[np.ndarray, " windows"]:
+    """Starts of windows every `step` s inside each interval, with a last one that ends where the interval ends.
+
+    An interval shorter than the window gets one window, centred on it.
+    """
+    starts = []
+    for start, end in intervals:
+        if end - start < window_length:
+            starts.append([(start + end - window_length) / 2])
+            continue
+        count = int(np.floor((end - start - window_length) / step + 1e-9)) + 1
+        grid = start + step * np.arange(count)
+        starts.append(np.append(grid, end - window_length) if grid[-1] + window_length < end - 1e-9 else grid)
+    return np.concatenate(starts) if starts else np.zeros(0)
+
+
+def trial_windows(trials: Intervals, window_length: float) -> Float64[np.ndarray, " trials"]:
+    """Starts of one window per trial: from its start, or centred on a trial that is shorter than the window."""
+    short = np.minimum(trials.ends - trials.starts - window_length, 0) / 2
+    return trials.starts + short

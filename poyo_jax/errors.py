@@ -1,0 +1,46 @@
+"""Errors that tell what was wrong, what was expected, and what to do."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class PoyoError(ValueError):
+    """Base of every error that poyo_jax raises on purpose; its text is meant for the user."""
+
+
+class ConfigError(PoyoError):
+    """A configuration that cannot work, or that differs from the one a run was started with."""
+
+
+class SessionError(PoyoError):
+    """A session file or array set that breaks the session format."""
+
+
+class DataError(PoyoError):
+    """Sessions that are sound alone but cannot be used as asked (empty split, no sessions, no windows)."""
+
+
+class VocabError(PoyoError):
+    """A unit or session that the model does not know, or knows already."""
+
+
+class CheckpointError(PoyoError):
+    """A checkpoint that is missing, incomplete, or belongs to something else."""
+
+
+class MissingDependencyError(PoyoError, ImportError):
+    """An optional package that is not installed."""
+
+
+class Diverged(PoyoError):
+    """Training produced a loss that is not finite."""
+
+
+class Interrupted(PoyoError):
+    """Training was asked to stop, and saved its state."""
+
+
+def suggest(name: str, known: Iterable[str], count: int = 3) -> str:
+    """Return " Did you mean 'x' or 'y'?" for the names in `known` close to `name`, or an empty string."""
+    matches = difflib.get_close_matches(str(name), list(known), n=count, cutoff=0.5)
+    return f" Did you mean {' or '.join(repr(match) for match in matches)}?" if matches else ""

@@ -1,0 +1,226 @@
+"""Adapt a pretrained model to new sessions: unit identification learns their embeddings and leaves all else alone.
+
+The rows of new units and sessions are found by gradient descent while the backbone is frozen (Azabou et al. 2023,
+section 2.4). Only these rows have gradients and optimiser state.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from poyo_jax.config import DataConfig, OptimConfig, UnitDropoutConfig
+from poyo_jax.data.pipeline import TrainBatches, prefetch
+from poyo_jax.data.readout import Readout, default_readout
+from poyo_jax.data.session import Session
+from poyo_jax.data.tokens import ModelSession
+from poyo_jax.data.vocab import Vocab
+from poyo_jax.errors import DataError, VocabError
+from poyo_jax.pretrained import Pretrained
+from poyo_jax.train.evaluate import predict_sessions, score
+from poyo_jax.train.mesh import make_mesh, put_batch, replicated
+from poyo_jax.train.metrics import Progress
+from poyo_jax.train.optim import make_optimizer
+from poyo_jax.train.state import TrainState, build_model
+from poyo_jax.train.steps import make_predict_step, make_train_step
+
+Tables = dict[str, jax.Array]  # "unit_embedding" and "session_embedding"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """How unit embeddings are fitted."""
+
+    num_steps: int = 500
+    """Most gradient steps."""
+    batch_size: int = 32
+    """Windows of one step."""
+    learning_rate: float = 1e-2
+    """Peak learning rate of AdamW, after a short warm-up and before a cosine decay to 0."""
+    unit_dropout: UnitDropoutConfig | None = None
+    """Windows keep a random part of the units; None keeps all."""
+    eval_every: int = 25
+    """Steps between two looks at the validation split."""
+    patience: int = 8
+    """Looks without a better validation R2 after which fitting stops; the best rows are kept."""
+    chunk_tokens: int | None = None
+    """Tokens of a packed chunk; None takes the pretrained model's."""
+    seed: int = 0
+    """Decides initial rows, windows and dropout."""
+
+
+@dataclass(frozen=True, eq=False)
+class FitResult:
+    """What `fit_units` found."""
+
+    pretrained: Pretrained  # knows the old and the new sessions; best rows of the fit
+    history: list[dict[str, float]]  # step, loss (mean since the last look), valid_r2
+    snapshots: dict[int, Float[np.ndarray, "units dim"]] = field(repr=False)  # new unit rows by step, if asked for
+
+    @property
+    def valid_r2(self) -> float:
+        """Best validation R2, the one of the rows that were kept."""
+        return max(entry["valid_r2"] for entry in self.history)
+
+    def save(self, path: str | Path) -> None:
+        """Write the adapted model to a folder that `poyo_jax.load` reads."""
+        self.pretrained.save(path)
+
+
+def fit_units(
+    pretrained: Pretrained,
+    sessions: Sequence[Session],
+    config: FitConfig | None = None,
+    *,
+    readouts: Mapping[str, Readout] | None = None,
+    keep_snapshots: bool = False,
+    progress: bool = True,
+) -> FitResult:
+    """Learn the rows of new units and sessions on their train splits; everything else stays bit for bit as it is.
+
+    Rows of several sessions are learned together. The input is not changed. After every `config.eval_every` steps the
+    valid splits are decoded; the rows with the best mean R2 are returned, and the fit stops early when it no longer
+    improves. `readouts` (by session id) replace the sessions' default readouts; `keep_snapshots` records the unit rows
+    at every look.
+
+    Raises:
+        VocabError: a session that the model knows already.
+        DataError: no sessions, an empty split, or a behaviour with another number of channels than the model decodes.
+    """
+    config = config or FitConfig()
+    fit = _Fit(pretrained, sessions, config, readouts or {})
+    state, history, snapshots = fit.start(), [], {}
+    best, best_tables, since_best, losses = -np.inf, state.params, 0, []
+    bar = Progress("fitting units", 0, config.num_steps, show=progress)
+
+    def look(step: int) -> None:
+        nonlocal best, best_tables, since_best, losses
+        valid_r2 = fit.valid_r2(state.params)
+        loss = float(np.mean(jax.device_get(losses))) if losses else float("nan")
+        history.append({"step": step, "loss": loss, "valid_r2": valid_r2})
+        losses, since_best = [], since_best + 1
+        if valid_r2 > best:
+            best, best_tables, since_best = valid_r2, jax.tree.map(jnp.copy, state.params), 0
+        if keep_snapshots:
+            snapshots[step] = np.asarray(state.params["unit_embedding"])[1:]
+        bar.note(f"valid R2 {valid_r2:.3f}")
+
+    look(0)
+    for step, batch in enumerate(prefetch(fit.batches)):
+        state, metrics = fit.step(state, put_batch(batch, fit.mesh), fit.frozen)
+        losses.append(metrics["loss"])
+        bar.advance(step + 1)
+        if (step + 1) % config.eval_every == 0 or step + 1 == config.num_steps:
+            look(step + 1)
+            if since_best >= config.patience:
+                break
+    bar.close()
+    return FitResult(fit.adapted(best_tables, best, len(history)), history, snapshots)
+
+
+class _Fit:
+    """Everything that stays the same during a fit. Its tables hold the rows of the new sessions alone."""
+
+    def __init__(
+        self, pretrained: Pretrained, sessions: Sequence[Session], config: FitConfig, readouts: Mapping[str, Readout]
+    ):
+        _check(pretrained, sessions)
+        self._pretrained, self._config = pretrained, config
+        self._readouts = {s.id: readouts.get(s.id) or default_readout(s) for s in sessions}
+        self._units = Vocab(name for session in sessions for name in session.unit_names)
+        self._sessions = Vocab(session.id for session in sessions)
+        self._model_config, run = pretrained.config.model, pretrained.config.run
+        self.data = replace(
+            pretrained.config.data,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            unit_dropout=config.unit_dropout,
+            short_intervals="widen",
+            chunk_tokens=config.chunk_tokens or pretrained.config.data.chunk_tokens,
+        )
+        self.mesh = make_mesh()
+        self.frozen = jax.device_put({"backbone": pretrained.params["backbone"]}, replicated(self.mesh))
+        window = self._model_config.window_length
+        train = self._sources(sessions, "train")
+        _check_channels(train, self._model_config.num_channels)
+        self.batches = TrainBatches(train, self.data, window, config.num_steps, jax.local_device_count())
+        self._valid = self._sources(sessions, "valid")
+
+        model = build_model(self._model_config, run, self._units.num_rows, self._sessions.num_rows)
+        warmup = min(10, config.num_steps // 10)
+        optim = OptimConfig(
+            name="adamw",
+            base_learning_rate=config.learning_rate / config.batch_size,
+            weight_decay=0.0,
+            warmup_steps=warmup,
+            clip_norm=1.0,
+        )
+        self._optimizer, _ = make_optimizer(optim, config.num_steps, config.batch_size)
+        micro = run.microbatch_windows
+        self.step = make_train_step(model, self._optimizer, self.mesh, seed=config.seed, microbatch_windows=micro)
+        self._predict = make_predict_step(model, self.mesh, microbatch_windows=micro)
+
+    def start(self) -> TrainState:
+        """New rows, drawn around the mean of the trained rows, and a fresh optimiser."""
+        rng = np.random.default_rng([self._config.seed, 2])
+        tables = {
+            name: _new_rows(np.asarray(self._pretrained.params[name]), vocab.num_rows, rng)
+            for name, vocab in (("unit_embedding", self._units), ("session_embedding", self._sessions))
+        }
+        state = TrainState(np.zeros((), np.int32), tables, self._optimizer.init(tables))
+        return jax.device_put(state, replicated(self.mesh))
+
+    def valid_r2(self, tables: Tables) -> float:
+        """Mean R2 over the valid splits."""
+        predictions = predict_sessions(
+            self._predict, tables | self.frozen, self._valid, self.data, self._model_config.window_length, self.mesh
+        )
+        return float(np.mean([score(prediction) for prediction in predictions]))
+
+    def adapted(self, tables: Tables, valid_r2: float, step: int) -> Pretrained:
+        """The pretrained model with the new rows behind its own."""
+        old = self._pretrained
+        rows = {name: jnp.concatenate([old.params[name], jax.device_get(table)[1:]]) for name, table in tables.items()}
+        return replace(
+            old,
+            params={**old.params, **rows},
+            units=old.units.extend(self._units.names),
+            sessions=old.sessions.extend(self._sessions.names),
+            readouts={**old.readouts, **self._readouts},
+            metrics={"valid_r2": valid_r2},
+        )
+
+    def _sources(self, sessions: Sequence[Session], split: str) -> list[ModelSession]:
+        return [
+            ModelSession.build(s, self._readouts[s.id], self._units, self._sessions, s.split(split)) for s in sessions
+        ]
+
+
+def _new_rows(trained: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Row 0 is padding; the others scatter around the mean of the trained rows."""
+    rows = trained[1:].mean(axis=0) + 0.02 * rng.standard_normal((count, trained.shape[1]))
+    rows[0] = 0
+    return rows.astype(np.float32)
+
+
+def _check(pretrained: Pretrained, sessions: Sequence[Session]) -> None:
+    if not sessions:
+        raise DataError("there are no sessions to fit. Give at least one.")
+    known = [session.id for session in sessions if session.id in pretrained.sessions]
+    if known:
+        raise VocabError(
+            f"the model knows session {known[0]!r} already. Decode it directly, or give the new session another id."
+        )
+
+
+def _check_channels(sources: Sequence[ModelSession], channels: int) -> None:
+    for source in sources:
+        if len(source.readout.mean) != channels:
+            raise DataError(
+                f"the behaviour {source.readout.value_key} of session {source.session.id} has {len(source.readout.mean)} "
+                f"channels, but the model decodes {channels}. Choose another readout for it."
+            )

@@ -1,0 +1,38 @@
+"""How well predictions match targets."""
+
+import numpy as np
+from jaxtyping import Float, Float64
+
+from poyo_jax.errors import DataError
+
+Samples = Float[np.ndarray, "_samples _channels"]  # underscore: compared by the function itself, with its own message
+
+
+def r2_per_channel(targets: Samples, predictions: Samples) -> Float64[np.ndarray, " channels"]:
+    """Coefficient of determination of each channel: 1 - (sum of squared errors) / (sum of squares about the mean).
+
+    Samples with a NaN target are left out. A channel whose targets never vary gives NaN. Computed in float64.
+
+    Raises:
+        DataError: the shapes differ, or fewer than two samples have targets.
+    """
+    if targets.shape != predictions.shape:
+        raise DataError(
+            f"targets have shape {targets.shape} but predictions {predictions.shape}; "
+            "R2 compares them one by one, so give two arrays [samples, channels] of one shape."
+        )
+    given, measured = len(targets), ~np.isnan(targets).any(axis=1)
+    targets, predictions = targets[measured].astype(np.float64), predictions[measured].astype(np.float64)
+    if len(targets) < 2:
+        raise DataError(
+            f"R2 needs at least 2 samples with targets, but got {len(targets)} of {given}; "
+            "check that the split and the evaluation interval of this session share some time."
+        )
+    errors = np.sum((targets - predictions) ** 2, axis=0)
+    spread = np.sum((targets - targets.mean(axis=0)) ** 2, axis=0)
+    return 1.0 - errors / np.where(spread > 0, spread, np.nan)
+
+
+def r2_score(targets: Samples, predictions: Samples) -> float:
+    """Mean over channels of `r2_per_channel`, which tells what is raised."""
+    return float(r2_per_channel(targets, predictions).mean())

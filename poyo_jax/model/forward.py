@@ -1,0 +1,120 @@
+"""Loss and predictions of a batch as pure functions of (parameters, batch, seed).
+
+The encoder runs over all tokens at once; processor and decoder run over a few windows at a time, so that their
+activations stay in cache on CPUs and peak memory does not grow with the batch.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt32
+
+from poyo_jax.model.dropout import fold
+from poyo_jax.model.poyo import POYO
+from poyo_jax.types import Batch
+
+Params = dict
+
+
+def loss_sum(
+    model: POYO,
+    params: Params,
+    batch: Batch,
+    seed: UInt32[Array, ""] | None,
+    microbatch_windows: int | None,
+    *,
+    backbone_learns: bool = True,
+) -> Float[Array, ""]:
+    """Sum over all queries of weight * squared error (mean over channels), differentiable in `params`.
+
+    Divide it by the sum of `batch.target_weights` over all devices to get the loss. With `backbone_learns=False` the
+    gradient of the backbone is neither computed nor defined. `seed` decides dropout; None switches it off.
+    """
+    seeds = None if seed is None else fold(seed, batch.window_ids)
+    module = model.backbone(parent=None)
+    backbone = params["backbone"] if backbone_learns else jax.lax.stop_gradient(params["backbone"])
+    unit_vectors, session_vectors = _look_up(params, batch)
+    gathered = module.apply({"params": backbone}, unit_vectors, batch, seeds, method="encode")
+
+    def part(learning, fixed):
+        params = learning.get("backbone", fixed.get("backbone"))
+        times, targets, weights, seeds = fixed["windows"]
+        predictions = module.apply({"params": params}, *learning["windows"], times, seeds, method="decode")
+        return (weights * jnp.square(predictions - targets).mean(axis=-1)).sum()
+
+    windows = (batch.query_times, batch.targets, batch.target_weights, seeds)
+    size = _microbatch(batch, microbatch_windows)
+    shared = {"backbone": backbone}
+    learns = shared if backbone_learns else {}
+    fixed = {} if backbone_learns else shared
+    return _sum_with_gradient(part)(
+        learns, _cut((gathered, session_vectors), size), (fixed, _cut(windows, size))
+    )
+
+
+def predict(
+    model: POYO, params: Params, batch: Batch, microbatch_windows: int | None
+) -> Float[Array, "windows queries channels"]:
+    """Predictions in normalised units, without dropout."""
+    module, variables = model.backbone(parent=None), {"params": params["backbone"]}
+    unit_vectors, session_vectors = _look_up(params, batch)
+    gathered = module.apply(variables, unit_vectors, batch, None, method="encode")
+    parts = _cut((gathered, session_vectors, batch.query_times), _microbatch(batch, microbatch_windows))
+    out = jax.lax.map(lambda part: module.apply(variables, *part, None, method="decode"), parts)
+    return out.reshape(-1, *out.shape[2:])
+
+
+def _look_up(params: Params, batch: Batch) -> tuple[Float[Array, "units dim"], Float[Array, "windows dim"]]:
+    """The rows of both tables that the batch uses."""
+    return params["unit_embedding"][batch.unit_rows], params["session_embedding"][batch.session_rows]
+
+
+def _microbatch(batch: Batch, limit: int | None) -> int:
+    """The largest divisor of the number of windows that does not exceed `limit`."""
+    count = batch.session_rows.shape[0]
+    return max(size for size in range(1, min(limit or count, count) + 1) if count % size == 0)
+
+
+def _cut(tree, size: int):
+    """Split the leading axis of every array in parts of `size`."""
+    return jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), tree)
+
+
+def _sum_with_gradient(part: Callable) -> Callable:
+    """Sum of `part` over microbatches, whose gradient is computed during the forward pass, microbatch by microbatch.
+
+    The loss is a sum, so its gradient does not depend on what follows but for a factor. Nothing of a microbatch has to
+    be kept for a backward pass.
+    """
+
+    def run(shared, windows, fixed):
+        fixed_shared, fixed_windows = fixed
+
+        def body(_, item):
+            windows, fixed_windows = item
+            return None, part(shared | {"windows": windows}, fixed_shared | {"windows": fixed_windows})
+
+        return jax.lax.scan(body, None, (windows, fixed_windows))[1].sum()
+
+    def forward(shared, windows, fixed):
+        fixed_shared, fixed_windows = fixed
+
+        def body(carry, item):
+            windows, fixed_windows = item
+            learning = shared | {"windows": windows}
+            value, gradient = jax.value_and_grad(part)(learning, fixed_shared | {"windows": fixed_windows})
+            of_windows = gradient.pop("windows")
+            return jax.tree.map(jnp.add, carry, (value, gradient)), of_windows
+
+        start = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, shared))
+        (value, of_shared), of_windows = jax.lax.scan(body, start, (windows, fixed_windows))
+        return value, (of_shared, of_windows)
+
+    def backward(gradients, factor):
+        of_shared, of_windows = jax.tree.map(lambda gradient: (gradient * factor).astype(gradient.dtype), gradients)
+        return of_shared, of_windows, None
+
+    total = jax.custom_vjp(run)
+    total.defvjp(forward, backward)
+    return total

@@ -1,0 +1,57 @@
+"""Named configurations: the paper's models with torch_brain's recipe, and a small one for the demo."""
+
+from collections.abc import Callable
+
+from poyo_jax.config import Config, DataConfig, ModelConfig, OptimConfig, RunConfig, UnitDropoutConfig
+
+
+def poyo_single() -> Config:
+    """One recording session: 1.3 M parameters, LAMB, batches of 128 windows."""
+    return Config(
+        model=ModelConfig(dim=64, depth=6, num_latents=16),
+        data=DataConfig(batch_size=128, unit_dropout=UnitDropoutConfig(min_units=60, mode_units=300, max_units=1000)),
+        run=RunConfig(num_steps=10_000),
+    )
+
+
+def poyo_mp() -> Config:
+    """POYO-MP, centre-out and random-target reaching of monkeys C, M and J: 11.8 M parameters, about 1000 epochs."""
+    return _large(num_steps=97_000)
+
+
+def poyo_1() -> Config:
+    """POYO-1, all pretraining sessions of the paper: 11.8 M parameters, about 1000 epochs."""
+    return _large(num_steps=181_000)
+
+
+def demo() -> Config:
+    """A model that pretrains on simulated sessions within minutes on two CPU cores."""
+    return Config(
+        model=ModelConfig(
+            dim=32, depth=2, head_dim=32, cross_heads=2, self_heads=2, num_latents=8,
+            feedforward_dropout=0.1, residual_dropout=0.1, attention_dropout=0.1,
+        ),
+        data=DataConfig(batch_size=32, chunk_tokens=128, unit_dropout=UnitDropoutConfig(min_units=10, mode_units=30, max_units=60)),
+        optim=OptimConfig(name="adamw", base_learning_rate=3e-3 / 32, warmup_steps=50, clip_norm=1.0),
+        run=RunConfig(num_steps=1000, eval_every=200, save_every=500, microbatch_windows=8),
+    )  # fmt: skip
+
+
+def _large(num_steps: int) -> Config:
+    return Config(
+        model=ModelConfig(dim=128, depth=24, cross_heads=4, num_latents=32),
+        data=DataConfig(
+            batch_size=1024,
+            unit_dropout=UnitDropoutConfig(min_units=30, mode_units=100, max_units=300),
+            short_intervals="drop",
+        ),
+        run=RunConfig(num_steps=num_steps, log_every=100, eval_every=5_000, save_every=1_000),
+    )
+
+
+PRESETS: dict[str, Callable[[], Config]] = {
+    "poyo_single": poyo_single,
+    "poyo_mp": poyo_mp,
+    "poyo_1": poyo_1,
+    "demo": demo,
+}

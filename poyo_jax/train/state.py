@@ -1,0 +1,54 @@
+"""What training changes from step to step."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array, Int32
+
+from poyo_jax.config import ModelConfig, RunConfig
+from poyo_jax.model.poyo import POYO
+from poyo_jax.train.mesh import replicated
+from poyo_jax.types import Batch
+
+
+class TrainState(NamedTuple):
+    """Parameters and optimiser state after `step` steps."""
+
+    step: Int32[Array, ""]
+    params: dict
+    opt_state: Any
+
+
+def build_model(config: ModelConfig, run: RunConfig, num_units: int, num_sessions: int) -> POYO:
+    """The model for tables of `num_units` and `num_sessions` rows, padding included."""
+    return POYO(config, num_units, num_sessions, jnp.dtype(run.compute_dtype), run.remat, run.rows_per_group)
+
+
+def init_params(model: POYO, seed: int) -> dict:
+    """Initial parameters; traceable."""
+    return model.init(jax.random.key(seed), empty_batch(model.config))["params"]
+
+
+def init_state(model: POYO, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh) -> TrainState:
+    """State before the first step, created on the devices of the mesh."""
+
+    def init():
+        params = init_params(model, seed)
+        return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+    return jax.jit(init, out_shardings=replicated(mesh))()
+
+
+def empty_batch(config: ModelConfig) -> Batch:
+    """The smallest batch, of padding only, to find the shapes of parameters with."""
+    tokens, queries = np.zeros((1, 1), np.float32), np.zeros((1, 1), np.float32)
+    zeros = np.zeros(1, np.int32)
+    targets = np.zeros((1, 1, config.num_channels), np.float32)
+    return Batch(
+        zeros, tokens.astype(np.int32), tokens.astype(np.int8), tokens, tokens, None, zeros, zeros,
+        queries, targets, queries, zeros.astype(np.uint32),
+    )  # fmt: skip

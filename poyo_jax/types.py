@@ -1,0 +1,65 @@
+"""The arrays that travel between data, model and training.
+
+Axis names in shape annotations:
+
+============  ==========================================================================
+``windows``   windows of the batch (on one process)
+``rows``      token rows: one per window when padded, one per chunk when packed
+``tokens``    tokens of one row
+``units``     units that occur in the batch; position 0 is padding
+``queries``   behaviour samples asked for in one window
+``channels``  components of the decoded behaviour (2 for planar velocity)
+``dim``       width of the model
+============  ==========================================================================
+
+When a batch is split over several devices, every leading axis is the concatenation of one equal part per device, and
+positions (`token_units`, `token_windows`) count within the part of their device.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int, Int8, UInt32
+
+from poyo_jax.metrics import r2_score
+
+SPIKE, START, STOP, PADDING = 0, 1, 2, 3  # token kinds, rows of the token kind table
+
+
+class Batch(NamedTuple):
+    """Windows of one step. Arrays are numpy on the host and jax on the device; a NamedTuple is a pytree for both.
+
+    Two layouts of the tokens exist. *Padded*: row i holds all tokens of window i, and `token_windows` is None. *Packed*:
+    rows are chunks, each holding tokens of one window only, and `token_windows` tells which; an unused chunk holds
+    nothing but padding.
+    """
+
+    unit_rows: Int[Any, " units"]  # rows of the unit table that the batch uses
+    token_units: Int[Any, "rows tokens"]  # positions in unit_rows
+    token_kinds: Int8[Any, "rows tokens"]  # SPIKE, START, STOP or PADDING
+    token_times: Float32[Any, "rows tokens"]  # s from the window's start, rounded to float32 ...
+    token_times_low: Float32[Any, "rows tokens"]  # ... and what the rounding left out
+    token_windows: Int[Any, " rows"] | None  # window that each chunk belongs to
+    token_offsets: Int[Any, " rows"]  # place of the row's first token among the tokens of its window
+    session_rows: Int[Any, " windows"]  # row of the session table
+    query_times: Float32[Any, "windows queries"]  # s from the window's start
+    targets: Float32[Any, "windows queries channels"]  # normalised: (value - mean) / std
+    target_weights: Float32[Any, "windows queries"]  # weight in the loss; 0 for padding, masked and missing samples
+    window_ids: UInt32[Any, " windows"]  # number of the window in the global batch; dropout is a function of it
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Decoded behaviour of one session at its own sample times, in the units of the session file."""
+
+    session_id: str
+    times: Float64[np.ndarray, " samples"]  # s of session time
+    values: Float32[np.ndarray, "samples channels"]
+    targets: Float32[np.ndarray, "samples channels"]  # measured; NaN where it was not
+    scored: Bool[np.ndarray, " samples"]  # samples that count: inside the evaluation interval, and measured
+
+    @property
+    def r2(self) -> float:
+        """Mean over channels of the coefficient of determination of the scored samples."""
+        return r2_score(self.targets[self.scored], self.values[self.scored])

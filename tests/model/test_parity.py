@@ -1,0 +1,139 @@
+"""Numbers of the PyTorch reference: rotation, predictions, latents, gradients, and five steps of training."""
+
+import json
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from golden_model import TINY, golden_batch, load, packed, params_from_torch
+
+from poyo_jax.config import OptimConfig, RunConfig
+from poyo_jax.model.forward import loss_sum, predict
+from poyo_jax.model.rotary import omega, token_rotation
+from poyo_jax.train.mesh import make_mesh, put_batch
+from poyo_jax.train.optim import make_optimizer
+from poyo_jax.train.state import TrainState, build_model
+from poyo_jax.train.steps import make_train_step
+
+ARRAYS = load("poyo_tiny")
+BATCH, MASK = golden_batch(ARRAYS), ARRAYS["batch/output_mask"]
+PARAMS = params_from_torch(ARRAYS, "param", TINY.depth)
+LAYOUTS = {
+    "padded": BATCH,
+    "packed in chunks of 8": packed(BATCH, 8, multiple=4),
+    "packed in chunks of 32": packed(BATCH, 32),
+    "packed in chunks of 128": packed(BATCH, 128, multiple=8),
+}
+layouts = pytest.mark.parametrize("batch", LAYOUTS.values(), ids=LAYOUTS)
+MODEL = build_model(TINY, RunConfig(), len(ARRAYS["vocab/unit"]), len(ARRAYS["vocab/session"]))
+
+
+def worst(actual, expected):
+    """Largest difference of two trees, over the largest number of each tensor; layers are tensors of their own."""
+
+    def of_tensor(path, actual, expected):
+        layered = any(getattr(entry, "key", None) == "layers" for entry in path)
+        axes = tuple(range(int(layered), expected.ndim))
+        return (np.abs(actual - expected).max(axes) / np.abs(expected).max(axes)).max()
+
+    errors = jax.tree_util.tree_map_with_path(of_tensor, jax.device_get(actual), expected)
+    return max(jax.tree.leaves(errors))
+
+
+@layouts
+def test_predictions_equal_the_reference(batch):
+    expected = ARRAYS["out/f64ts"]
+    by_predict = jax.jit(partial(predict, MODEL, microbatch_windows=2))(PARAMS, batch)
+    by_call = jax.jit(MODEL.apply)({"params": PARAMS}, batch)
+    for predictions in (by_predict, by_call):
+        np.testing.assert_allclose(predictions[MASK], expected[MASK], rtol=0, atol=5e-6)
+
+
+def test_predictions_are_as_good_as_the_reference_in_float64():
+    """The yardstick: float32 here is no further from arithmetic in float64 than float32 in PyTorch is, twice over."""
+    exact = ARRAYS["out/f64model"][MASK]
+    ours = np.asarray(jax.jit(MODEL.apply)({"params": PARAMS}, BATCH))[MASK]
+    assert np.abs(ours - exact).max() < 2 * np.abs(ARRAYS["out/f64ts"][MASK] - exact).max()
+
+
+def test_latents_equal_the_reference():
+    module = MODEL.backbone(parent=None)
+    silent = jax.tree_util.tree_map_with_path(silence, PARAMS["backbone"])  # the processor adds nothing
+
+    @jax.jit
+    def latents(backbone):
+        gathered = module.apply({"params": backbone}, PARAMS["unit_embedding"], BATCH, None, method="encode")
+        return module.apply({"params": backbone}, gathered, None, method="process")
+
+    for backbone, name in ((silent, "enc_latents"), (PARAMS["backbone"], "proc_latents")):
+        np.testing.assert_allclose(latents(backbone), ARRAYS[f"inter/{name}"], rtol=0, atol=1e-5, err_msg=name)
+
+
+def silence(path, x):
+    names = [entry.key for entry in path]
+    return 0 * x if names[0] == "layers" and names[-2] in ("output", "contract") else x
+
+
+@layouts
+@pytest.mark.parametrize("loss", ["mse", "weighted"])
+def test_losses_and_gradients_equal_the_reference(batch, loss):
+    weights = MASK.astype(np.float32) if loss == "mse" else BATCH.target_weights
+    batch = batch._replace(target_weights=weights)
+    value, gradient = value_and_gradient()(PARAMS, batch)
+    np.testing.assert_allclose(value, ARRAYS[f"loss/{loss}"], rtol=2e-6)
+    expected = params_from_torch(ARRAYS, f"grad_{loss}", TINY.depth)
+    assert not gradient["unit_embedding"][0].any() and not gradient["session_embedding"][0].any()
+    assert not gradient["backbone"]["token_kind_embedding"][3].any()
+    assert worst(gradient, expected) < 1e-5
+
+
+def value_and_gradient():
+    def loss(params, batch):
+        return loss_sum(MODEL, params, batch, None, 1) / batch.target_weights.sum()
+
+    return JITTED.setdefault("loss", jax.jit(jax.value_and_grad(loss)))
+
+
+JITTED = {}
+
+
+@pytest.mark.parametrize("batch", [LAYOUTS["padded"], LAYOUTS["packed in chunks of 8"]], ids=["padded", "packed"])
+def test_five_training_steps_equal_the_reference(batch):
+    arrays = load("train5")
+    meta = json.loads(str(arrays["meta"]))
+    settings = OptimConfig(
+        base_learning_rate=meta["lr"], weight_decay=meta["weight_decay"], pct_start=meta["pct_start"]
+    )
+    optimizer, _ = make_optimizer(settings, meta["total_steps"], batch_size=1)
+    mesh = make_mesh()
+    step = make_train_step(MODEL, optimizer, mesh, seed=0, microbatch_windows=None)
+    params = jax.tree.map(jnp.array, PARAMS)
+    state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+    for number, expected in enumerate(arrays["loss"], start=1):
+        state, metrics = step(state, put_batch(batch, mesh), {})
+        np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5, err_msg=f"step {number}")
+        if f"step{number}/readout.bias" in arrays:
+            assert worst(state.params, params_from_torch(arrays, f"step{number}", TINY.depth)) < 1e-5, number
+    assert state.step == meta["num_steps"] == 5
+
+
+@pytest.mark.parametrize("head_dim", [16, 32, 64, 128])
+def test_frequencies_equal_the_reference_bit_for_bit(head_dim):
+    expected = load("rotary")[f"omega/{head_dim}"]
+    count = head_dim // 4
+    assert omega(head_dim).dtype == expected.dtype
+    np.testing.assert_array_equal(omega(head_dim), expected[:count])
+    assert not expected[count:].any()  # the half of the head that does not rotate
+
+
+@pytest.mark.parametrize("head_dim", [16, 64])
+def test_rotation_of_tokens_equals_the_reference(head_dim):
+    arrays = load("rotary")
+    times = arrays["t"].astype(np.float32)
+    rotation = token_rotation(jnp.asarray(times), jnp.asarray((arrays["t"] - times).astype(np.float32)), head_dim)
+    cos, sin = np.split(arrays[f"emb_f64/{head_dim}"], 2, axis=1)
+    for ours, theirs in ((rotation.cos, cos), (rotation.sin, sin)):
+        np.testing.assert_array_equal(theirs[:, 0::2], theirs[:, 1::2])  # every angle stands there twice
+        np.testing.assert_allclose(ours, theirs[:, : head_dim // 2 : 2], rtol=0, atol=2e-6)

@@ -1,0 +1,53 @@
+"""R2 against its definition, and its handling of what is missing."""
+
+import numpy as np
+import pytest
+
+from poyo_jax.errors import DataError
+from poyo_jax.metrics import r2_per_channel, r2_score
+
+
+def test_the_known_cases():
+    targets = np.array([[1.0, 0.0], [2.0, 2.0], [3.0, 4.0]])
+    assert r2_score(targets, targets) == 1.0
+    np.testing.assert_allclose(r2_per_channel(targets, np.tile(targets.mean(axis=0), (3, 1))), 0.0)
+    np.testing.assert_allclose(r2_per_channel(targets, targets + np.array([1.0, 2.0])), [1 - 3 / 2, 1 - 12 / 8])
+    assert r2_score(targets, targets + np.array([1.0, 0.0])) == pytest.approx((1 - 3 / 2 + 1) / 2)
+
+
+def test_samples_without_targets_do_not_count():
+    rng = np.random.default_rng(0)
+    targets, predictions = rng.normal(size=(2, 30, 2))
+    gappy = np.insert(targets, [4, 9], np.nan, axis=0)
+    gappy[4, 0] = 3.0  # one channel measured, the other not
+    filled = np.insert(predictions, [4, 9], 100.0, axis=0)
+    assert r2_score(gappy, filled) == r2_score(targets, predictions)
+
+
+def test_large_offsets_cost_no_precision():
+    rng = np.random.default_rng(0)
+    targets = rng.normal(size=(50_000, 1)).astype(np.float32) + np.float32(4096)
+    assert r2_score(targets, targets + np.float32(1)) == pytest.approx(
+        1 - 1 / np.var(targets, dtype=np.float64), abs=1e-3
+    )
+
+
+def test_a_constant_target_has_no_r2():
+    targets = np.stack([np.arange(4.0), np.ones(4)], axis=1)
+    per_channel = r2_per_channel(targets, targets)
+    assert per_channel[0] == 1.0
+    assert np.isnan(per_channel[1])
+    assert np.isnan(r2_score(targets, targets))
+
+
+def test_too_few_samples_are_explained():
+    targets = np.array([[1.0], [np.nan], [np.nan]])
+    with pytest.raises(
+        DataError, match="R2 needs at least 2 samples with targets, but got 1 of 3; check that the split"
+    ):
+        r2_score(targets, np.zeros((3, 1)))
+
+
+def test_different_shapes_are_explained():
+    with pytest.raises(DataError, match=r"targets have shape \(3, 1\) but predictions \(3, 2\)"):
+        r2_score(np.zeros((3, 1)), np.zeros((3, 2)))
