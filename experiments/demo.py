@@ -127,7 +127,7 @@ def draw(options: Demo, new, table, fit, prediction) -> Path:
         "unit_embedding": plots.unit_embedding(fit.snapshots),
     }
     for name, axes in figures.items():
-        axes.figure.savefig(options.workdir / f"{name}.png", dpi=150)
+        axes.get_figure(root=True).savefig(options.workdir / f"{name}.png", dpi=150)
     sections = [
         Section(
             heading="Decoding a session whose units are new",
@@ -139,8 +139,8 @@ def draw(options: Demo, new, table, fit, prediction) -> Path:
         Section(heading="", figure=figures["decoding_y"], caption="Vertical velocity."),
         Section(
             heading="R² on the test splits",
-            text="The Wiener filter is fitted on each session's own train split. POYO is one model; of the session with "
-            "new units it has learned nothing but the unit and session embeddings.",
+            text="The Wiener filter is fitted on each session's own train split. POYO is one model; of the session "
+            "with new units it has learned nothing but the unit and session embeddings.",
             rows=[{"session": name, **values} for name, values in table.items()],
             figure=figures["r2_by_session"],
         ),

@@ -35,7 +35,7 @@ class RealSmall:
     """File names (without .h5) of the sessions that pretraining does not see."""
     single: tuple[str, ...] | None = None
     """File names of the sessions to train alone; by default all."""
-    pretrain_steps: int = 2000
+    pretrain_steps: int = 4000
     """Steps of pretraining."""
     single_steps: int = 600
     """Steps of single-session training."""
@@ -46,7 +46,7 @@ def config(num_steps: int, batch_size: int = 32) -> Config:
     return Config(
         model=ModelConfig(
             dim=64, depth=2, head_dim=32, cross_heads=2, self_heads=4, num_latents=8,
-            feedforward_dropout=0.3, residual_dropout=0.3, attention_dropout=0.3,
+            feedforward_dropout=0.2, residual_dropout=0.2, attention_dropout=0.2,
         ),
         data=DataConfig(
             batch_size=batch_size,
@@ -54,7 +54,7 @@ def config(num_steps: int, batch_size: int = 32) -> Config:
             unit_dropout=UnitDropoutConfig(min_units=8, mode_units=50, max_units=120),
         ),
         optim=OptimConfig(
-            name="adamw", base_learning_rate=2e-3 / batch_size, weight_decay=0.05, warmup_steps=50, clip_norm=1.0
+            name="adamw", base_learning_rate=3e-3 / batch_size, weight_decay=0.05, warmup_steps=50, clip_norm=1.0
         ),
         run=RunConfig(num_steps=num_steps, eval_every=100, save_every=100, microbatch_windows=8),
     )  # fmt: skip
@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
 def real_small(options: RealSmall) -> None:
     from poyo_jax import open_sessions
 
-    sessions = {session.path.stem: session for session in open_sessions(options.data)}
+    sessions = {session.session_id: session for session in open_sessions(options.data)}
     open_sessions(options.data, options.held_out)  # names that are not there fail before anything is trained
     table = {name: {"Wiener filter": wiener(session)} for name, session in sessions.items()}
     print_table(table, options)
@@ -96,7 +96,7 @@ def single_session(session: Session, options: RealSmall) -> float:
     """Test R2 of a model trained on this session alone."""
     from poyo_jax import evaluate, load, train_model
 
-    workdir = options.workdir / "single" / session.path.stem
+    workdir = options.workdir / "single" / session.session_id
     train_model(config(options.single_steps), [session], workdir)
     return evaluate(load(workdir), [session]).mean
 
@@ -107,8 +107,9 @@ def from_pretrained(sessions: dict[str, Session], options: RealSmall) -> dict[st
 
     workdir = options.workdir / "pretrain"
     own = {name: session for name, session in sessions.items() if name not in options.held_out}
+    # The last checkpoint: the mean validation R2 hangs on two sessions whose joystick drifts in the valid block.
     train_model(config(options.pretrain_steps), list(own.values()), workdir)
-    pretrained = load(workdir)
+    pretrained = load(workdir, step=options.pretrain_steps)
     scores = evaluate(pretrained, list(own.values())).r2
     table = {name: {"pretrained": scores[session.id]} for name, session in own.items()}
     for name in options.held_out:

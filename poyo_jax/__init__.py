@@ -1,6 +1,7 @@
 """POYO in JAX: one decoder for many recordings, adapted to a new one by fitting only its unit embeddings."""
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -30,14 +31,25 @@ if TYPE_CHECKING:
     from poyo_jax.pretrained import Pretrained, load
     from poyo_jax.train.loop import train_model
 
-__all__ = [  # noqa: RUF022
-    "Session", "Readout", "open_sessions", "POYO", "train_model", "Pretrained", "load", "fit_units", "decode", "evaluate",
+__all__ = [
+    "POYO",
     "PoyoError",
-]  # fmt: skip
+    "Pretrained",
+    "Readout",
+    "Session",
+    "decode",
+    "evaluate",
+    "fit_units",
+    "load",
+    "open_sessions",
+    "train_model",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """Public names load their modules when first used, so that importing the package is quick and loads no jax."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'poyo_jax' has no attribute {name!r}")
-    return getattr(import_module(f"poyo_jax.{_HOMES[name]}"), name)
+    """Public names and modules load when first used, so that importing the package is quick and loads no jax."""
+    if name in _HOMES:
+        return getattr(import_module(f"poyo_jax.{_HOMES[name]}"), name)
+    if not name.startswith("_") and find_spec(f"poyo_jax.{name}") is not None:
+        return import_module(f"poyo_jax.{name}")
+    raise AttributeError(f"module 'poyo_jax' has no attribute {name!r}")

@@ -28,9 +28,9 @@ SPIKE, START, STOP, PADDING = 0, 1, 2, 3  # token kinds, rows of the token kind 
 
 
 class Batch(NamedTuple):
-    """Windows of one step. Arrays are numpy on the host and jax on the device; a NamedTuple is a pytree for both.
+    """Windows of one step; a pytree of numpy arrays on the host and of jax arrays on the device.
 
-    Two layouts of the tokens exist. *Padded*: row i holds all tokens of window i, and `token_windows` is None. *Packed*:
+    Two layouts of the tokens exist. *Padded*: row i holds all tokens of window i, `token_windows` is None. *Packed*:
     rows are chunks, each holding tokens of one window only, and `token_windows` tells which; an unused chunk holds
     nothing but padding.
     """

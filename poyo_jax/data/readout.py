@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -50,18 +51,23 @@ class Readout:
     @classmethod
     def from_json(cls, text: str) -> "Readout":
         """The readout that `to_json` wrote. Raises ConfigError when the text is not one."""
+        known = cls.__dataclass_fields__
         try:
-            fields = json.loads(text)
-            for name in fields:
-                if name not in cls.__dataclass_fields__:
-                    known = ", ".join(cls.__dataclass_fields__)
-                    hint = suggest(name, cls.__dataclass_fields__)
-                    raise ConfigError(f"a readout has no field {name!r}; it has {known}.{hint}")
-            return cls(**fields)
+            fields = dict(json.loads(text))
+            if unknown := [name for name in fields if name not in known]:
+                raise ConfigError(
+                    f"a readout has no field {unknown[0]!r}; it has {', '.join(known)}.{suggest(unknown[0], known)}"
+                )
+            return cls(**{name: _as_tuple(value) for name, value in fields.items()})
         except ConfigError:
             raise
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{str(text)[:80]!r} is not the JSON of a readout ({error}); use to_json.") from error
+
+
+def _as_tuple(value: Any) -> Any:
+    """Lists, also nested ones, as tuples."""
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
 
 
 def _planar(

@@ -52,7 +52,7 @@ def make_train_step(
     def train_step(state: TrainState, batch: Batch, frozen: dict):
         loss, gradient = loss_and_gradient(state.params, frozen, batch, state.step)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        metrics = {"loss": loss, "gradient_norm": optax.global_norm(gradient)}
+        metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
         return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
 
     return train_step

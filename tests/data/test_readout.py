@@ -103,7 +103,7 @@ def test_weights_need_their_intervals():
 
 def test_readout_survives_json():
     readout = Readout(
-        value_key="hand.vel", mean=[1, 2.5], std=[0.1, 2], interval_weights=[["trials", 2]], eval_interval="trials"
+        value_key="hand.vel", mean=(1, 2.5), std=(0.1, 2), interval_weights=(("trials", 2),), eval_interval="trials"
     )
     assert Readout.from_json(readout.to_json()) == readout
     assert readout.mean == (1.0, 2.5) and readout.interval_weights == (("trials", 2.0),)
@@ -114,7 +114,7 @@ def test_readout_survives_json():
     ("text", "message"),
     [
         ("{", "is not the JSON of a readout"),
-        ("[1]", "a readout has no field 1"),
+        ("[1]", "is not the JSON of a readout"),
         ('{"value_key": "x"}', "is not the JSON of a readout .*missing"),
         ('{"value_keys": "x"}', "a readout has no field 'value_keys'; it has value_key, .* Did you mean 'value_key'"),
     ],
