@@ -39,14 +39,16 @@ class RealSmall:
     """Steps of pretraining."""
     single_steps: int = 600
     """Steps of single-session training."""
+    dropout: float = 0.2
+    """Dropout of feed-forward blocks, residual stream and attention."""
 
 
-def config(num_steps: int, batch_size: int = 32) -> Config:
+def config(num_steps: int, dropout: float, batch_size: int = 32) -> Config:
     """A small, strongly regularised model: these recordings last five minutes, not a hundred hours."""
     return Config(
         model=ModelConfig(
             dim=64, depth=2, head_dim=32, cross_heads=2, self_heads=4, num_latents=8,
-            feedforward_dropout=0.2, residual_dropout=0.2, attention_dropout=0.2,
+            feedforward_dropout=dropout, residual_dropout=dropout, attention_dropout=dropout,
         ),
         data=DataConfig(
             batch_size=batch_size,
@@ -97,7 +99,7 @@ def single_session(session: Session, options: RealSmall) -> float:
     from poyo_jax import evaluate, load, train_model
 
     workdir = options.workdir / "single" / session.session_id
-    train_model(config(options.single_steps), [session], workdir)
+    train_model(config(options.single_steps, options.dropout), [session], workdir)
     return evaluate(load(workdir), [session]).mean
 
 
@@ -108,7 +110,7 @@ def from_pretrained(sessions: dict[str, Session], options: RealSmall) -> dict[st
     workdir = options.workdir / "pretrain"
     own = {name: session for name, session in sessions.items() if name not in options.held_out}
     # The last checkpoint: the mean validation R2 hangs on two sessions whose joystick drifts in the valid block.
-    train_model(config(options.pretrain_steps), list(own.values()), workdir)
+    train_model(config(options.pretrain_steps, options.dropout), list(own.values()), workdir)
     pretrained = load(workdir, step=options.pretrain_steps)
     scores = evaluate(pretrained, list(own.values())).r2
     table = {name: {"pretrained": scores[session.id]} for name, session in own.items()}

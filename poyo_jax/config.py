@@ -42,13 +42,13 @@ class ModelConfig:
 
     def __post_init__(self):
         for name in ("dim", "depth", "head_dim", "cross_heads", "self_heads", "num_latents", "num_channels"):
-            _require(self, name, getattr(self, name) >= 1, "at least 1")
-        _require(self, "head_dim", self.head_dim % 4 == 0, "a multiple of 4, so that half of a head forms pairs")
+            require(self, name, getattr(self, name) >= 1, "at least 1")
+        require(self, "head_dim", self.head_dim % 4 == 0, "a multiple of 4, so that half of a head forms pairs")
         for name in ("feedforward_dropout", "residual_dropout", "attention_dropout"):
-            _require(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
+            require(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
         steps = self.window_length / self.latent_step if self.latent_step > 0 else 0
         whole = math.isclose(steps, round(steps), rel_tol=1e-9) and round(steps) >= 1
-        _require(self, "window_length", whole, f"a positive multiple of latent_step = {self.latent_step} s")
+        require(self, "window_length", whole, f"a positive multiple of latent_step = {self.latent_step} s")
 
     @property
     def num_latent_steps(self) -> int:
@@ -75,9 +75,10 @@ class UnitDropoutConfig:
     """Height of the mode against the tails."""
 
     def __post_init__(self):
-        _require(self, "min_units", self.min_units >= 1, "at least 1")
+        require(self, "min_units", self.min_units >= 1, "at least 1")
         ordered = self.min_units <= self.mode_units <= self.max_units and self.min_units < self.max_units
-        _require(self, "mode_units", ordered, f"between min_units = {self.min_units} and max_units = {self.max_units}")
+        require(self, "peak", self.peak > 0, "positive")
+        require(self, "mode_units", ordered, f"between min_units = {self.min_units} and max_units = {self.max_units}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,10 +100,11 @@ class DataConfig:
     """Tokens of a packed chunk, or the multiple to which padded windows are rounded."""
 
     def __post_init__(self):
-        _require(self, "batch_size", self.batch_size >= 1, "at least 1")
-        _require(self, "chunk_tokens", self.chunk_tokens >= 8, "at least 8")
-        _require(self, "short_intervals", self.short_intervals in ("widen", "drop"), "'widen' or 'drop'")
-        _require(self, "layout", self.layout in ("packed", "padded"), "'packed' or 'padded'")
+        require(self, "batch_size", self.batch_size >= 1, "at least 1")
+        require(self, "seed", self.seed >= 0, "at least 0")
+        require(self, "chunk_tokens", self.chunk_tokens >= 8, "at least 8")
+        require(self, "short_intervals", self.short_intervals in ("widen", "drop"), "'widen' or 'drop'")
+        require(self, "layout", self.layout in ("packed", "padded"), "'packed' or 'padded'")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,12 +127,13 @@ class OptimConfig:
     """Steps whose gradients are averaged before the parameters move."""
 
     def __post_init__(self):
-        _require(self, "name", self.name in ("sparse_lamb", "adamw"), "'sparse_lamb' or 'adamw'")
-        _require(self, "base_learning_rate", self.base_learning_rate > 0, "positive")
-        _require(self, "pct_start", 0 < self.pct_start < 1, "between 0 and 1")
-        _require(self, "accumulate_steps", self.accumulate_steps >= 1, "at least 1")
-        _require(self, "warmup_steps", self.warmup_steps >= 0, "at least 0")
-        _require(self, "clip_norm", self.clip_norm is None or self.clip_norm > 0, "positive or None")
+        require(self, "name", self.name in ("sparse_lamb", "adamw"), "'sparse_lamb' or 'adamw'")
+        require(self, "base_learning_rate", self.base_learning_rate > 0, "positive")
+        require(self, "weight_decay", self.weight_decay >= 0, "at least 0")
+        require(self, "pct_start", 0 < self.pct_start < 1, "between 0 and 1")
+        require(self, "accumulate_steps", self.accumulate_steps >= 1, "at least 1")
+        require(self, "warmup_steps", self.warmup_steps >= 0, "at least 0")
+        require(self, "clip_norm", self.clip_norm is None or self.clip_norm > 0, "positive or None")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +147,7 @@ class RunConfig:
     eval_every: int = 500
     """Steps between two evaluations on the validation split."""
     save_every: int = 500
-    """Steps between two checkpoints."""
+    """Steps between two checkpoints, beside those that every evaluation saves."""
     keep_checkpoints: int = 3
     """Newest checkpoints to keep, beside the one with the best validation R2."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
@@ -160,11 +163,11 @@ class RunConfig:
 
     def __post_init__(self):
         for name in ("num_steps", "log_every", "eval_every", "save_every", "keep_checkpoints", "rows_per_group"):
-            _require(self, name, getattr(self, name) >= 1, "at least 1")
-        _require(self, "num_workers", self.num_workers >= 0, "at least 0")
-        _require(self, "compute_dtype", self.compute_dtype in ("float32", "bfloat16"), "'float32' or 'bfloat16'")
+            require(self, name, getattr(self, name) >= 1, "at least 1")
+        require(self, "num_workers", self.num_workers >= 0, "at least 0")
+        require(self, "compute_dtype", self.compute_dtype in ("float32", "bfloat16"), "'float32' or 'bfloat16'")
         micro = self.microbatch_windows
-        _require(self, "microbatch_windows", micro is None or micro >= 1, "at least 1, or None")
+        require(self, "microbatch_windows", micro is None or micro >= 1, "at least 1, or None")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +213,8 @@ _NESTED = {
 }
 
 
-def _require(config, name: str, holds: bool, expected: str) -> None:
+def require(config, name: str, holds: bool, expected: str) -> None:
+    """Raise ConfigError, which quotes the field `name` of `config` and what was `expected`, unless it `holds`."""
     if not holds:
         value = getattr(config, name)
         raise ConfigError(

@@ -1,13 +1,12 @@
 """Decode the behaviour of a session, and score what was decoded."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from poyo_jax.data.session import Session
 from poyo_jax.pretrained import Pretrained
-from poyo_jax.train.evaluate import predict_sessions
+from poyo_jax.train.evaluate import mean_score, predict_sessions, score
 from poyo_jax.train.mesh import make_mesh
 from poyo_jax.train.steps import make_predict_step
 from poyo_jax.types import Prediction
@@ -24,24 +23,33 @@ def decode(pretrained: Pretrained, session: Session, split: str = "test") -> Pre
 
 @dataclass(frozen=True)
 class Evaluation:
-    """R2 of several sessions: `mean` and `std` (over sessions, n in the denominator) of `r2`."""
+    """R2 of several sessions.
+
+    A session has NaN when fewer than two of its samples are scored, or when its behaviour does not vary. Such sessions
+    do not count in `mean` and `std`.
+    """
 
     r2: dict[str, float]  # by session id
     predictions: dict[str, Prediction]
 
     @property
     def mean(self) -> float:
-        return float(np.mean(list(self.r2.values())))
+        """Mean over the sessions that have a score; NaN if none has."""
+        return mean_score(self.r2.values())
 
     @property
     def std(self) -> float:
-        return float(np.std(list(self.r2.values())))
+        """Standard deviation over the sessions that have a score, with their number in the denominator."""
+        return math.sqrt(mean_score((value - self.mean) ** 2 for value in self.r2.values()))
 
 
 def evaluate(pretrained: Pretrained, sessions: Sequence[Session], split: str = "test") -> Evaluation:
-    """Decode a split of every session and score the samples inside the readouts' evaluation intervals."""
+    """Decode a split of every session and score the samples inside the readouts' evaluation intervals.
+
+    Raises what `decode` raises.
+    """
     predictions = {prediction.session_id: prediction for prediction in _decode(pretrained, sessions, split)}
-    return Evaluation({name: prediction.r2 for name, prediction in predictions.items()}, predictions)
+    return Evaluation({name: score(prediction) for name, prediction in predictions.items()}, predictions)
 
 
 def _decode(pretrained: Pretrained, sessions: Iterable[Session], split: str) -> list[Prediction]:

@@ -1,6 +1,8 @@
 """Writing files so that they are there whole or not at all."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from poyo_jax.errors import PoyoError
@@ -9,13 +11,30 @@ from poyo_jax.errors import PoyoError
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically, with its folder. Raises PoyoError when the disk is full or may not be written."""
     partial = path.with_name(path.name + ".partial")
+    with writable(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_text(text, encoding="utf-8")
+            os.replace(partial, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            raise
+
+
+def append_text(path: Path, text: str) -> None:
+    """Write at the end of a text file. Raises PoyoError when the disk is full or may not be written."""
+    with writable(path), path.open("a", encoding="utf-8") as file:
+        file.write(text)
+
+
+@contextlib.contextmanager
+def writable(path: Path) -> Iterator[None]:
+    """Turn a failure to write `path` into a sentence."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text)
-        os.replace(partial, path)
+        yield
     except OSError as error:
-        partial.unlink(missing_ok=True) if os.access(path.parent, os.W_OK) else None
         raise PoyoError(
-            f"{path} cannot be written ({error.strerror or error}). Check that the disk has space and that you may write "
-            "there, or choose another folder."
+            f"{path} cannot be written ({error.strerror or error}). Check that the disk has space and that you may "
+            "write there, or choose another folder."
         ) from error

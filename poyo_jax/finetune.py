@@ -4,6 +4,8 @@ The rows of new units and sessions are found by gradient descent while the backb
 section 2.4). Only these rows have gradients and optimiser state.
 """
 
+import contextlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,15 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from poyo_jax.config import DataConfig, OptimConfig, UnitDropoutConfig
+from poyo_jax.config import OptimConfig, UnitDropoutConfig, require
 from poyo_jax.data.pipeline import TrainBatches, prefetch
-from poyo_jax.data.readout import Readout, default_readout
+from poyo_jax.data.readout import Readout
 from poyo_jax.data.session import Session
 from poyo_jax.data.tokens import ModelSession
 from poyo_jax.data.vocab import Vocab
-from poyo_jax.errors import DataError, VocabError
-from poyo_jax.pretrained import Pretrained
-from poyo_jax.train.evaluate import predict_sessions, score
+from poyo_jax.errors import DataError, Diverged, VocabError
+from poyo_jax.pretrained import Pretrained, choose_readouts
+from poyo_jax.train.evaluate import mean_score, predict_sessions, score
 from poyo_jax.train.mesh import make_mesh, put_batch, replicated
 from poyo_jax.train.metrics import Progress
 from poyo_jax.train.optim import make_optimizer
@@ -52,19 +54,25 @@ class FitConfig:
     seed: int = 0
     """Decides initial rows, windows and dropout."""
 
+    def __post_init__(self):
+        for name in ("num_steps", "batch_size", "eval_every", "patience"):
+            require(self, name, getattr(self, name) >= 1, "at least 1")
+        require(self, "learning_rate", self.learning_rate > 0, "positive")
+        require(self, "seed", self.seed >= 0, "at least 0")
+
 
 @dataclass(frozen=True, eq=False)
 class FitResult:
     """What `fit_units` found."""
 
     pretrained: Pretrained  # knows the old and the new sessions; best rows of the fit
-    history: list[dict[str, float]]  # step, loss (mean since the last look), valid_r2
+    history: list[dict[str, float]]  # step, loss (mean since the last look; NaN at step 0), valid_r2 (NaN without any)
     snapshots: dict[int, Float[np.ndarray, "units dim"]] = field(repr=False)  # new unit rows by step, if asked for
 
     @property
     def valid_r2(self) -> float:
-        """Best validation R2, the one of the rows that were kept."""
-        return max(entry["valid_r2"] for entry in self.history)
+        """Best validation R2, the one of the rows that were kept; NaN without a valid split."""
+        return self.pretrained.metrics.get("valid_r2", math.nan)
 
     def save(self, path: str | Path) -> None:
         """Write the adapted model to a folder that `poyo_jax.load` reads."""
@@ -84,42 +92,61 @@ def fit_units(
 
     Rows of several sessions are learned together. The input is not changed. After every `config.eval_every` steps the
     valid splits are decoded; the rows with the best mean R2 are returned, and the fit stops early when it no longer
-    improves. `readouts` (by session id) replace the sessions' default readouts; `keep_snapshots` records the unit rows
-    at every look.
+    improves. Sessions without a valid split do not count in that mean; if none has one, the last rows are returned.
+    `readouts` (by session id) replace the sessions' default readouts; `keep_snapshots` records the unit rows at every
+    look.
 
     Raises:
         VocabError: a session that the model knows already.
-        DataError: no sessions, an empty split, or a behaviour with another number of channels than the model decodes.
+        DataError: no sessions, an empty train split, or a behaviour that does not fit the model or its readout.
+        Diverged: a loss was not finite.
     """
     config = config or FitConfig()
     fit = _Fit(pretrained, sessions, config, readouts or {})
-    state, history, snapshots = fit.start(), [], {}
-    best, best_tables, since_best, losses = -np.inf, state.params, 0, []
-    bar = Progress("fitting units", 0, config.num_steps, show=progress)
+    state, looks = fit.start(), _Looks(fit, keep_snapshots)
+    with Progress("fitting units", 0, config.num_steps, show=progress) as bar:
+        looks.look(0, state.params)
+        with contextlib.closing(prefetch(fit.batches)) as batches:
+            for done, batch in enumerate(batches, start=1):
+                state, metrics = fit.step(state, put_batch(batch, fit.mesh), fit.frozen)
+                looks.pending.append(metrics)
+                bar.advance(done)
+                if done % config.eval_every == 0 or done == config.num_steps:
+                    looks.look(done, state.params)
+                    bar.note(f"loss {looks.history[-1]['loss']:.3f}, valid R2 {looks.history[-1]['valid_r2']:.3f}")
+                if looks.since_best >= config.patience:
+                    break
+    return FitResult(fit.adapted(looks.best or state.params, looks.valid_r2), looks.history, looks.snapshots)
 
-    def look(step: int) -> None:
-        nonlocal best, best_tables, since_best, losses
-        valid_r2 = fit.valid_r2(state.params)
-        loss = float(np.mean(jax.device_get(losses))) if losses else float("nan")
-        history.append({"step": step, "loss": loss, "valid_r2": valid_r2})
-        losses, since_best = [], since_best + 1
-        if valid_r2 > best:
-            best, best_tables, since_best = valid_r2, jax.tree.map(jnp.copy, state.params), 0
-        if keep_snapshots:
-            snapshots[step] = np.asarray(state.params["unit_embedding"])[1:]
-        bar.note(f"valid R2 {valid_r2:.3f}")
 
-    look(0)
-    for step, batch in enumerate(prefetch(fit.batches)):
-        state, metrics = fit.step(state, put_batch(batch, fit.mesh), fit.frozen)
-        losses.append(metrics["loss"])
-        bar.advance(step + 1)
-        if (step + 1) % config.eval_every == 0 or step + 1 == config.num_steps:
-            look(step + 1)
-            if since_best >= config.patience:
-                break
-    bar.close()
-    return FitResult(fit.adapted(best_tables, best, len(history)), history, snapshots)
+class _Looks:
+    """What was seen at the looks at the valid splits: the history, and the best rows."""
+
+    def __init__(self, fit: "_Fit", keep_snapshots: bool):
+        self._fit, self._keep_snapshots = fit, keep_snapshots
+        self.pending: list[dict[str, jax.Array]] = []  # metrics of the steps since the last look
+        self.history: list[dict[str, float]] = []
+        self.snapshots: dict[int, np.ndarray] = {}
+        self.best: Tables | None = None
+        self.valid_r2, self.since_best = -math.inf, 0
+
+    def look(self, step: int, tables: Tables) -> None:
+        """Score the rows after `step` steps. Raises Diverged when a step since the last look was not finite."""
+        metrics, self.pending = jax.device_get(self.pending), []
+        if not np.isfinite([[*values.values()] for values in metrics]).all():
+            raise Diverged(
+                f"the loss or its gradient was not finite at one of the steps {self.history[-1]['step']} to {step - 1} "
+                "of fitting units. Lower FitConfig.learning_rate, or look for extreme targets in the sessions."
+            )
+        valid_r2 = self._fit.valid_r2(tables)
+        loss = mean_score(values["loss"] for values in metrics)
+        self.history.append({"step": step, "loss": float(loss), "valid_r2": valid_r2})
+        if self._keep_snapshots:
+            self.snapshots[step] = np.array(tables["unit_embedding"])[1:]
+        if valid_r2 > self.valid_r2:
+            self.best, self.valid_r2, self.since_best = jax.tree.map(jnp.copy, tables), valid_r2, 0
+        elif self.best is not None:
+            self.since_best += 1
 
 
 class _Fit:
@@ -130,11 +157,11 @@ class _Fit:
     ):
         _check(pretrained, sessions)
         self._pretrained, self._config = pretrained, config
-        self._readouts = {s.id: readouts.get(s.id) or default_readout(s) for s in sessions}
+        self._model_config, run = pretrained.config.model, pretrained.config.run
+        self._readouts = choose_readouts(sessions, readouts, self._model_config.num_channels)
         self._units = Vocab(name for session in sessions for name in session.unit_names)
         self._sessions = Vocab(session.id for session in sessions)
-        self._model_config, run = pretrained.config.model, pretrained.config.run
-        self.data = replace(
+        self._data = replace(
             pretrained.config.data,
             batch_size=config.batch_size,
             seed=config.seed,
@@ -142,13 +169,11 @@ class _Fit:
             short_intervals="widen",
             chunk_tokens=config.chunk_tokens or pretrained.config.data.chunk_tokens,
         )
+        window, num_shards = self._model_config.window_length, jax.local_device_count()
+        self.batches = TrainBatches(self._sources(sessions, "train"), self._data, window, config.num_steps, num_shards)
+        self._valid = self._sources([session for session in sessions if session.has_split("valid")], "valid")
         self.mesh = make_mesh()
         self.frozen = jax.device_put({"backbone": pretrained.params["backbone"]}, replicated(self.mesh))
-        window = self._model_config.window_length
-        train = self._sources(sessions, "train")
-        _check_channels(train, self._model_config.num_channels)
-        self.batches = TrainBatches(train, self.data, window, config.num_steps, jax.local_device_count())
-        self._valid = self._sources(sessions, "valid")
 
         model = build_model(self._model_config, run, self._units.num_rows, self._sessions.num_rows)
         warmup = min(10, config.num_steps // 10)
@@ -171,17 +196,19 @@ class _Fit:
             name: _new_rows(np.asarray(self._pretrained.params[name]), vocab.num_rows, rng)
             for name, vocab in (("unit_embedding", self._units), ("session_embedding", self._sessions))
         }
-        state = TrainState(np.zeros((), np.int32), tables, self._optimizer.init(tables))
+        state = TrainState(jnp.zeros((), jnp.int32), tables, self._optimizer.init(tables))
         return jax.device_put(state, replicated(self.mesh))
 
     def valid_r2(self, tables: Tables) -> float:
-        """Mean R2 over the valid splits."""
+        """Mean R2 over the valid splits; NaN if there is none."""
+        if not self._valid:
+            return math.nan
         predictions = predict_sessions(
-            self._predict, tables | self.frozen, self._valid, self.data, self._model_config.window_length, self.mesh
+            self._predict, tables | self.frozen, self._valid, self._data, self._model_config.window_length, self.mesh
         )
-        return float(np.mean([score(prediction) for prediction in predictions]))
+        return mean_score(score(prediction) for prediction in predictions)
 
-    def adapted(self, tables: Tables, valid_r2: float, step: int) -> Pretrained:
+    def adapted(self, tables: Tables, valid_r2: float) -> Pretrained:
         """The pretrained model with the new rows behind its own."""
         old = self._pretrained
         rows = {name: jnp.concatenate([old.params[name], jax.device_get(table)[1:]]) for name, table in tables.items()}
@@ -191,7 +218,7 @@ class _Fit:
             units=old.units.extend(self._units.names),
             sessions=old.sessions.extend(self._sessions.names),
             readouts={**old.readouts, **self._readouts},
-            metrics={"valid_r2": valid_r2},
+            metrics={"valid_r2": valid_r2} if math.isfinite(valid_r2) else {},
         )
 
     def _sources(self, sessions: Sequence[Session], split: str) -> list[ModelSession]:
@@ -215,12 +242,3 @@ def _check(pretrained: Pretrained, sessions: Sequence[Session]) -> None:
         raise VocabError(
             f"the model knows session {known[0]!r} already. Decode it directly, or give the new session another id."
         )
-
-
-def _check_channels(sources: Sequence[ModelSession], channels: int) -> None:
-    for source in sources:
-        if len(source.readout.mean) != channels:
-            raise DataError(
-                f"the behaviour {source.readout.value_key} of session {source.session.id} has {len(source.readout.mean)} "
-                f"channels, but the model decodes {channels}. Choose another readout for it."
-            )

@@ -31,7 +31,11 @@ def demo() -> Config:
             dim=32, depth=2, head_dim=32, cross_heads=2, self_heads=2, num_latents=8,
             feedforward_dropout=0.1, residual_dropout=0.1, attention_dropout=0.1,
         ),
-        data=DataConfig(batch_size=32, chunk_tokens=128, unit_dropout=UnitDropoutConfig(min_units=10, mode_units=30, max_units=60)),
+        data=DataConfig(
+            batch_size=32,
+            chunk_tokens=128,
+            unit_dropout=UnitDropoutConfig(min_units=10, mode_units=30, max_units=60),
+        ),
         optim=OptimConfig(name="adamw", base_learning_rate=3e-3 / 32, warmup_steps=50, clip_norm=1.0),
         run=RunConfig(num_steps=1000, eval_every=200, save_every=500, microbatch_windows=8),
     )  # fmt: skip

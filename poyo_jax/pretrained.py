@@ -1,6 +1,6 @@
 """A trained model with everything needed to use it: `load` and `Pretrained`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +10,21 @@ from etils import epath
 
 from poyo_jax.config import Config
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.readout import Readout
+from poyo_jax.data.readout import Readout, default_readout
 from poyo_jax.data.session import Session
 from poyo_jax.data.tokens import ModelSession
 from poyo_jax.data.vocab import Vocab
-from poyo_jax.errors import CheckpointError, VocabError, suggest
+from poyo_jax.errors import CheckpointError, DataError, VocabError, suggest
 from poyo_jax.model.poyo import POYO
-from poyo_jax.train.checkpoint import FOLDER, Metadata, explained, find_step, read_metadata, read_params
+from poyo_jax.train.checkpoint import (
+    FOLDER,
+    Metadata,
+    explained,
+    find_step,
+    read_metadata,
+    read_params,
+    saved_steps,
+)  # fmt: skip
 from poyo_jax.train.state import build_model
 
 
@@ -41,20 +49,31 @@ class Pretrained:
         return session.id in self.sessions and all(name in self.units for name in session.unit_names)
 
     def source(self, session: Session, intervals: Intervals) -> ModelSession:
-        """The session with its rows and readout; raises VocabError for one that the model does not know."""
-        if not self.knows(session):
-            unknown = sum(name not in self.units for name in session.unit_names)
-            hint = "" if session.id in self.sessions else suggest(session.id, self.sessions.names)
+        """The session with its rows and readout.
+
+        Raises VocabError for a session that the model does not know, and SessionError or DataError when the session
+        lacks what its readout names.
+        """
+        new = [name for name in session.unit_names if name not in self.units]
+        if session.id not in self.sessions:
             raise VocabError(
-                f"the model does not know session {session.id!r} ({unknown} of its {len(session.unit_names)} units are "
-                f"new).{hint} Fit them first: poyo_jax.finetune.fit_units(pretrained, [session]) and decode with its result."
+                f"the model does not know session {session.id!r} ({len(new)} of its {len(session.unit_names)} units "
+                f"are new).{suggest(session.id, self.sessions.names)} Fit them first with "
+                "poyo_jax.fit_units(pretrained, [session]), and decode with the `pretrained` of its result."
             )
+        if new:
+            raise VocabError(
+                f"the model knows session {session.id!r}, but not {len(new)} of its {len(session.unit_names)} units, "
+                f"the first of them {new[0]!r}. Decode the file that the model was trained on, or give the session "
+                "another id and fit its units with poyo_jax.fit_units."
+            )
+        check_readout(session, self.readouts[session.id], self.config.model.num_channels)
         return ModelSession.build(session, self.readouts[session.id], self.units, self.sessions, intervals)
 
     def save(self, path: epath.PathLike) -> None:
         """Write a folder that `load` reads. Raises CheckpointError when `path` holds checkpoints already."""
         folder = epath.Path(path).absolute() / FOLDER
-        if folder.exists():
+        if saved_steps(path):
             raise CheckpointError(
                 f"{path} holds checkpoints already; save to another folder, or delete that one first."
             )
@@ -68,10 +87,45 @@ class Pretrained:
     def __repr__(self) -> str:
         model = self.config.model
         backbone = sum(x.size for x in jax.tree.leaves(self.params["backbone"]))
-        scores = ", ".join(f"{name} {value:.3f}" for name, value in self.metrics.items())
+        scores = "".join(f"; {name} {value:.3f}" for name, value in self.metrics.items())
         return (
             f"Pretrained(dim {model.dim} x depth {model.depth}, {backbone / 1e6:.2f} M backbone parameters; "
-            f"{len(self.sessions)} sessions, {len(self.units)} units; step {self.step}{'; ' + scores if scores else ''})"
+            f"{len(self.sessions)} sessions, {len(self.units)} units; step {self.step}{scores})"
+        )
+
+
+def choose_readouts(sessions: Sequence[Session], given: Mapping[str, Readout], num_channels: int) -> dict[str, Readout]:
+    """The given or else the default readout of every session, by session id; checked by `check_readout`.
+
+    Raises DataError for a given readout of a session that is not there.
+    """
+    names = [session.id for session in sessions]
+    for name in given:
+        if name not in names:
+            raise DataError(
+                f"there is a readout for session {name!r}, which is none of the {len(names)} sessions."
+                f"{suggest(name, names)} Readouts are given by session id."
+            )
+    readouts = {session.id: given.get(session.id) or default_readout(session) for session in sessions}
+    for session in sessions:
+        check_readout(session, readouts[session.id], num_channels)
+    return readouts
+
+
+def check_readout(session: Session, readout: Readout, num_channels: int) -> None:
+    """Raise SessionError or DataError unless the session has all that the readout names, with so many channels."""
+    measured, decoded = session.behaviour(readout.value_key).num_channels, len(readout.mean)
+    for name in (*dict(readout.interval_weights), *filter(None, [readout.eval_interval])):
+        session.intervals(name)
+    if decoded != measured:
+        raise DataError(
+            f"the readout of session {session.id} has means for {decoded} channels, but {readout.value_key} has "
+            f"{measured}. Give one mean and std for every channel."
+        )
+    if decoded != num_channels:
+        raise DataError(
+            f"the behaviour {readout.value_key} of session {session.id} has {decoded} channels, but the model decodes "
+            f"{num_channels}. Choose another readout for it, or a model with num_channels={decoded}."
         )
 
 

@@ -5,7 +5,8 @@ seeded plan, so a run resumes at any step, on any number of devices and processe
 """
 
 import math
-from collections.abc import Iterator, Sequence
+import signal
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -80,15 +81,16 @@ class TrainBatches:
             guesses = counts.max() * np.array([0.75, 1.0, 1.25])
             sizes = np.minimum(-(-guesses // tokens), -(-largest // tokens)).astype(int) * tokens
             sizes = {*sizes.tolist(), -(-largest // tokens) * tokens}
-            return tuple(replace(shape, tokens=size) for size in sorted(sizes))
-        rows = np.ceil(counts / tokens)
-        spread = np.array([0.5, 1.5, 4.0]) * (rows.std() * math.sqrt(windows))
-        limit = windows * max(1, -(-largest // tokens))
-        sizes = {_round_up(min(size, limit), ROW_MULTIPLE) for size in (rows.mean() * windows + spread).tolist()}
-        rungs = sorted(sizes | {_round_up(limit, ROW_MULTIPLE)})
+            rungs = [replace(shape, tokens=size) for size in sorted(sizes)]
+        else:
+            rows = np.ceil(counts / tokens)
+            spread = np.array([0.5, 1.5, 4.0]) * (rows.std() * math.sqrt(windows))
+            limit = windows * max(1, -(-largest // tokens))
+            sizes = {_round_up(min(size, limit), ROW_MULTIPLE) for size in (rows.mean() * windows + spread).tolist()}
+            rungs = [replace(shape, rows=size) for size in sorted(sizes | {_round_up(limit, ROW_MULTIPLE)})]
         if self.num_processes > 1:  # processes must agree on the shape without talking to each other
             rungs = rungs[-1:]
-        return tuple(replace(shape, rows=size) for size in rungs)
+        return tuple(rungs)
 
     @cached_property
     def _plan(self) -> RandomWindows:
@@ -194,19 +196,25 @@ class EvalBatches:
         return [cut_window(self.sessions[sessions[i]], float(starts[i]), self.window_length) for i in numbers]
 
 
-def prefetch(source: TrainBatches | EvalBatches, first: int = 0, num_workers: int = 0) -> Iterator[Batch]:
-    """Batches from number `first` on, made ahead by a thread, or by `num_workers` processes."""
+def prefetch(source: TrainBatches | EvalBatches, first: int = 0, num_workers: int = 0) -> grain.DatasetIterator[Batch]:
+    """Batches from number `first` on, made ahead by a thread, or by `num_workers` processes. Close it after use."""
     dataset = grain.MapDataset.source(source)[first:]
     dataset = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4))
     if num_workers:
         _mark_flags_parsed()
-        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=2))
+        options = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=2)
+        dataset = dataset.mp_prefetch(options, worker_init_fn=_ignore_interrupts)
     return iter(dataset)
 
 
 def padding_fraction(batch: Batch) -> float:
     """Share of the token places that hold no token."""
     return float(np.mean(batch.token_kinds == PADDING))
+
+
+def _ignore_interrupts(worker: int, num_workers: int) -> None:
+    """Ctrl-C reaches every process of a terminal; the trainer alone decides what it means."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _mark_flags_parsed() -> None:

@@ -7,7 +7,7 @@ earlier checkpoints as they were.
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,10 +15,9 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
-from jax.sharding import Mesh, SingleDeviceSharding
-from orbax.checkpoint import checkpoint_managers as managers
+from jax.sharding import Mesh, Sharding, SingleDeviceSharding
 
-from poyo_jax.config import Config, from_dict
+from poyo_jax.config import Config, differences, from_dict
 from poyo_jax.data.readout import Readout
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.errors import CheckpointError
@@ -37,7 +36,7 @@ class Metadata:
     units: Vocab
     sessions: Vocab
     readouts: Mapping[str, Readout]  # by session id
-    metrics: Mapping[str, float]  # of the step, e.g. valid_r2
+    metrics: Mapping[str, float]  # of the step: valid_r2, if it was measured
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -51,10 +50,12 @@ class Metadata:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Metadata":
-        version = values.get("format_version", 0)
+        """What `to_dict` wrote. Raises CheckpointError for a newer format, KeyError or TypeError for another one."""
+        version = values["format_version"]
         if version > FORMAT_VERSION:
             raise CheckpointError(
-                f"the checkpoint has format version {version}, but this poyo_jax reads up to {FORMAT_VERSION}. Update it."
+                f"the checkpoint has format version {version}, but this poyo_jax reads up to {FORMAT_VERSION}. Update "
+                "the package."
             )
         return cls(
             config=from_dict(Config, values["config"]),
@@ -64,72 +65,114 @@ class Metadata:
             metrics=values["metrics"],
         )
 
+    def differences(self, saved: "Metadata") -> list[str]:
+        """One line for everything that keeps a run with this metadata from continuing the `saved` one."""
+        lines = setting_differences(saved.config, self.config)
+        lines += name_differences("sessions", saved.sessions.names, self.sessions.names)
+        lines = lines or name_differences("units", saved.units.names, self.units.names)
+        shared = [name for name in saved.readouts if name in self.readouts]
+        return lines + [
+            f"readout of {name}: {saved.readouts[name]} in the run, {self.readouts[name]} given"
+            for name in shared
+            if saved.readouts[name] != self.readouts[name]
+        ]
+
+
+def setting_differences(saved: Config, given: Config) -> list[str]:
+    """One line for every setting that must stay the same in a run and does not; those of `run` may change."""
+    return [line for line in differences(saved, given) if not line.startswith("run.")]
+
+
+def name_differences(what: str, saved: Sequence[str], given: Sequence[str]) -> list[str]:
+    """A line with examples unless both are the same names in the same order."""
+    if tuple(saved) == tuple(given):
+        return []
+    missing, new = sorted(set(saved) - set(given)), sorted(set(given) - set(saved))
+    parts = [f"without {name}" for name in missing[:1]] + [f"with {name}" for name in new[:1]]
+    return [f"{what}: {len(saved)} in the run, {len(given)} given, {' and '.join(parts) or 'in another order'}"]
+
 
 class Checkpoints:
     """The checkpoints of a run: of all that are saved, the newest `keep` and the one with the best `valid_r2` stay."""
 
     def __init__(self, workdir: epath.PathLike, keep: int):
         self.folder = epath.Path(workdir).absolute() / FOLDER
-        best = managers.BestN(
-            get_metric_fn=lambda metrics: metrics["valid_r2"], n=1, keep_checkpoints_without_metrics=False
+        self._policy = _NewestAndBest(keep, _scores(self.folder, saved_steps(workdir)))
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=self._policy, create=True, cleanup_tmp_directories=True
         )
-        policy = managers.AnyPreservationPolicy([managers.LatestN(keep), best])
         with explained(self.folder):
-            self._manager = ocp.CheckpointManager(
-                self.folder, options=ocp.CheckpointManagerOptions(preservation_policy=policy, create=True)
-            )
+            self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def save(self, state: TrainState, metadata: Metadata) -> None:
         """Save in the background; the state may be donated as soon as this returns."""
+        step = int(state.step)
         items = {
             "params": ocp.args.StandardSave(state.params),
             "opt_state": ocp.args.StandardSave(state.opt_state),
             "meta": ocp.args.JsonSave(metadata.to_dict()),
         }
-        metrics = {name: float(value) for name, value in metadata.metrics.items()}
+        if "valid_r2" in metadata.metrics:
+            self._policy.scores[step] = metadata.metrics["valid_r2"]
         with explained(self.folder):
-            self._manager.save(
-                int(state.step), args=ocp.args.Composite(**items), metrics=metrics if "valid_r2" in metrics else None
-            )
+            self._manager.save(step, args=ocp.args.Composite(**items))
 
     def latest(self) -> int | None:
         return self._manager.latest_step()
 
     def restore(self, step: int, like: TrainState, mesh: Mesh) -> TrainState:
-        """The state of a step on the devices of `mesh`, whatever devices it was saved from."""
-        sharding = replicated(mesh)
-        target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like)
-        items = {
-            "params": ocp.args.StandardRestore(target.params),
-            "opt_state": ocp.args.StandardRestore(target.opt_state),
-        }
-        restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-        return TrainState(
-            jax.device_put(jnp.asarray(step, jnp.int32), sharding), restored["params"], restored["opt_state"]
-        )
+        """The state of a step on the devices of `mesh`, whatever devices it was saved from.
 
-    def wait(self) -> None:
-        """Wait until everything is on disk."""
-        with explained(self.folder):
-            self._manager.wait_until_finished()
+        `like` has the shapes of the state. Raises CheckpointError when the checkpoint is damaged or has other shapes.
+        """
+        sharding = replicated(mesh)
+        items = {
+            "params": ocp.args.StandardRestore(_on(sharding, like.params)),
+            "opt_state": ocp.args.StandardRestore(_on(sharding, like.opt_state)),
+        }
+        with readable(self.folder / str(step)):
+            restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+        step_array = jax.device_put(jnp.asarray(step, jnp.int32), sharding)
+        return TrainState(step_array, restored["params"], restored["opt_state"])
 
     def close(self) -> None:
+        """Wait until everything is on disk."""
         with explained(self.folder):
             self._manager.close()
 
 
+class _NewestAndBest:
+    """Preservation policy of Orbax; its own BestN forgets the scores of steps saved before a restart."""
+
+    def __init__(self, keep: int, scores: dict[int, float]):
+        self.keep, self.scores = keep, scores
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        kept = {*steps[-self.keep :], best_step({step: self.scores[step] for step in steps if step in self.scores})}
+        return [step in kept for step in steps]
+
+
+def best_step(scores: Mapping[int, float]) -> int | None:
+    """The step with the highest score, the latest of equal ones; None if there are none."""
+    return max(scores, key=lambda step: (scores[step], step), default=None)
+
+
+def saved_steps(path: epath.PathLike) -> list[int]:
+    """Steps of the complete checkpoints in the folder of a run or of a saved model, ascending."""
+    folder = epath.Path(path) / FOLDER
+    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
+
+
 def find_step(path: epath.PathLike, step: int | None) -> epath.Path:
     """Folder of a step of a run; without `step` the one with the best validation R2, or the last if none has any."""
-    folder = epath.Path(path) / FOLDER
-    steps = sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
+    folder, steps = epath.Path(path).absolute() / FOLDER, saved_steps(path)
     if not steps:
         raise CheckpointError(
             f"there is no checkpoint in {folder}. Give the folder of a run (its --workdir) or of a saved model."
         )
     if step is None:
-        scores = {number: read_metadata(folder / str(number)).metrics.get("valid_r2") for number in steps}
-        scored = {number: score for number, score in scores.items() if score is not None}
-        step = max(scored, key=lambda number: (scored[number], number)) if scored else steps[-1]
+        step = best_step(_scores(folder, steps)) or steps[-1]
     if step not in steps:
         raise CheckpointError(f"there is no checkpoint of step {step} in {folder}; there are {steps}.")
     return folder / str(step)
@@ -137,30 +180,46 @@ def find_step(path: epath.PathLike, step: int | None) -> epath.Path:
 
 def read_metadata(folder: epath.Path) -> Metadata:
     """Metadata of the checkpoint in `folder`; raises CheckpointError when it is damaged."""
-    try:
+    with readable(folder):
         return Metadata.from_dict(json.loads((folder / "meta" / "metadata").read_text()))
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise CheckpointError(
-            f"the checkpoint {folder} is damaged ({error!r}). Load another step of the run."
-        ) from error
+
+
+def latest_metadata(path: epath.PathLike) -> Metadata | None:
+    """Metadata of the newest checkpoint in the folder of a run, if there is one."""
+    steps = saved_steps(path)
+    return read_metadata(epath.Path(path) / FOLDER / str(steps[-1])) if steps else None
+
+
+def _scores(folder: epath.Path, steps: Sequence[int]) -> dict[int, float]:
+    metrics = {step: read_metadata(folder / str(step)).metrics for step in steps}
+    return {step: values["valid_r2"] for step, values in metrics.items() if "valid_r2" in values}
 
 
 def read_params(folder: epath.Path, metadata: Metadata) -> dict:
     """Parameters of the checkpoint in `folder`, on the default device, whatever devices it was saved from."""
     config = metadata.config
     model = build_model(config.model, config.run, metadata.units.num_rows, metadata.sessions.num_rows)
-    sharding = SingleDeviceSharding(jax.local_devices()[0])
-    target = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-        jax.eval_shape(lambda: init_params(model, 0)),
-    )
+    target = _on(SingleDeviceSharding(jax.local_devices()[0]), jax.eval_shape(lambda: init_params(model, 0)))
+    with readable(folder), ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(folder / "params", target)
+
+
+def _on(sharding: Sharding, like: Any) -> Any:
+    """What Orbax needs to know of arrays that shall lie on some devices."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like)
+
+
+@contextlib.contextmanager
+def readable(folder: epath.Path) -> Iterator[None]:
+    """Turn whatever a damaged checkpoint in `folder` leads to into a sentence; Orbax raises even plain Exceptions."""
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            return checkpointer.restore(folder.absolute() / "params", target)
-    except (OSError, ValueError, KeyError) as error:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:
         raise CheckpointError(
-            f"the parameters in {folder} cannot be read or do not belong to its configuration "
-            f"({str(error).splitlines()[0]}). Load another step of the run."
+            f"the checkpoint {folder} is damaged or does not fit its configuration ({_first_line(error)}). Load "
+            "another step, or delete that folder to go on from the step before."
         ) from error
 
 
@@ -170,8 +229,12 @@ def explained(folder: epath.Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        text = str(error).splitlines()[0] if str(error) else repr(error)
         raise CheckpointError(
-            f"checkpoints cannot be written to {folder} ({text}). Check that the disk has space and that you may write "
-            "there; checkpoints saved before are untouched, and the same command resumes from them."
+            f"checkpoints cannot be written to {folder} ({_first_line(error)}). Check that the disk has space and that "
+            "you may write there; checkpoints saved before are untouched, and the same command resumes from them."
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:200]}"

@@ -1,6 +1,8 @@
 """Decode sessions with sliding windows and average what overlaps."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+import math
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import numpy as np
@@ -30,10 +32,11 @@ def predict_sessions(
     starts = [sequential_windows(source.intervals, window_length, window_length / 2) for source in sources]
     batches = EvalBatches(sources, starts, config, window_length, num_shards=jax.local_device_count())
     stitchers = [_Stitcher(source, window_length) for source in sources]
-    for number, batch in enumerate(prefetch(batches)):
-        values = np.asarray(predict_step(params, put_batch(batch, mesh)))
-        for place, session, start in batches.places(number):
-            stitchers[session].add(start, values[place])
+    with contextlib.closing(prefetch(batches)) as prepared:
+        for number, batch in enumerate(prepared):
+            values = np.asarray(predict_step(params, put_batch(batch, mesh)))
+            for place, session, start in batches.places(number):
+                stitchers[session].add(start, values[place])
     return [stitcher.finish() for stitcher in stitchers]
 
 
@@ -60,12 +63,18 @@ class _Stitcher:
         samples, times = samples[inside], times[inside]
         values = self._sums[samples] / self._counts[samples, None] * np.array(readout.std) + np.array(readout.mean)
         targets = self._behaviour.values(0, self._behaviour.count)[samples]
-        scored = np.isfinite(targets).all(axis=1)
+        scored = np.asarray(np.isfinite(targets).all(axis=1))
         if readout.eval_interval is not None:
             scored &= source.session.intervals(readout.eval_interval).contains(times)
         return Prediction(source.session.id, times, values.astype(np.float32), targets, scored)
 
 
 def score(prediction: Prediction) -> float:
-    """R2 of a prediction, or NaN when fewer than two samples count."""
-    return prediction.r2 if prediction.scored.sum() > 1 else float("nan")
+    """R2 of a prediction, or NaN when fewer than two samples count or a channel does not vary."""
+    return prediction.r2 if prediction.scored.sum() > 1 else math.nan
+
+
+def mean_score(scores: Iterable[float]) -> float:
+    """Mean of the scores that are not NaN; NaN if none is left."""
+    finite = [value for value in scores if not math.isnan(value)]
+    return sum(finite) / len(finite) if finite else math.nan

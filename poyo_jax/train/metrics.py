@@ -2,7 +2,7 @@
 
 import json
 import logging
-import os
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,64 +11,92 @@ from typing import Any
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from poyo_jax.files import append_text, writable, write_text
+
 logger = logging.getLogger(__name__)
 
 
 class MetricsWriter:
-    """Appends to `metrics.jsonl` and `tb/` in a work directory; lines behind `resume_step` are dropped first."""
+    """Appends to `metrics.jsonl` and `tb/` in a work directory; lines behind `resume_step` are dropped first.
+
+    A number that is not finite becomes null in the file, and no point in TensorBoard. Raises PoyoError when the disk is
+    full or may not be written.
+    """
 
     def __init__(self, workdir: Path, resume_step: int):
-        self._path = workdir / "metrics.jsonl"
+        self._path, board = workdir / "metrics.jsonl", workdir / "tb"
         lines = [line for line in read_metrics(workdir) if line["step"] <= resume_step]
-        temporary = self._path.with_suffix(".partial")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        os.replace(temporary, self._path)
-        self._board = SummaryWriter(str(workdir / "tb"), purge_step=resume_step + 1)
+        write_text(self._path, "".join(_to_json(line) for line in lines))
+        with writable(board):
+            self._board = SummaryWriter(str(board), purge_step=resume_step + 1)
 
-    def write(self, step: int, values: Mapping[str, Any]) -> None:
+    def write(self, step: int, values: Mapping[str, float | Mapping[str, float]]) -> None:
         """Numbers become TensorBoard scalars under their names, dictionaries of numbers one scalar per entry."""
-        with self._path.open("a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+        append_text(self._path, _to_json({"step": step, **values}))
         for name, value in values.items():
             entries = value if isinstance(value, Mapping) else {"": value}
             for entry, number in entries.items():
-                self._board.add_scalar(f"{name}/{entry}".rstrip("/"), number, step)
+                if math.isfinite(number):
+                    self._board.add_scalar(f"{name}/{entry}".rstrip("/"), number, step)
 
     def close(self) -> None:
-        self._board.close()
+        with writable(self._path.parent / "tb"):
+            self._board.close()
 
 
 def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
-    """Lines of a run's `metrics.jsonl`; a last line cut short by a crash is left out."""
+    """Lines of a run's `metrics.jsonl`, null as NaN; a last line cut short by a crash is left out."""
     path = Path(workdir) / "metrics.jsonl"
     lines = []
-    for text in path.read_text().splitlines() if path.exists() else []:
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
-            lines.append(json.loads(text))
+            lines.append(_replace(json.loads(text), lambda value: math.nan if value is None else value))
         except json.JSONDecodeError:
             break
     return lines
 
 
+def _to_json(line: Mapping[str, Any]) -> str:
+    """JSON knows no NaN."""
+    replaced = _replace(line, lambda value: value if math.isfinite(value) else None)
+    return json.dumps(replaced, allow_nan=False) + "\n"
+
+
+def _replace(line: Mapping[str, Any], change) -> dict[str, Any]:
+    return {
+        name: _replace(value, change) if isinstance(value, Mapping) else change(value) for name, value in line.items()
+    }
+
+
 class Progress:
-    """A progress bar on a terminal; elsewhere a log line every 30 s. `show=False` is silent."""
+    """A progress bar on a terminal; elsewhere a log line every 30 s. `show=False` is silent. Close it, or enter it."""
 
     def __init__(self, what: str, first: int, total: int, show: bool = True):
         self._what, self._total, self._first, self._show = what, total, first, show
         self._bar = tqdm(desc=what, initial=first, total=total, unit="step", disable=None if show else True)
         self._began = self._logged = time.monotonic()
+        self._note = ""
 
     def advance(self, done: int) -> None:
-        self._bar.update(done - self._bar.n if not self._bar.disable else 0)
-        if self._show and self._bar.disable and time.monotonic() - self._logged > 30:
+        if not self._bar.disable:
+            self._bar.update(done - self._bar.n)
+        elif self._show and time.monotonic() - self._logged > 30:
             self._logged = time.monotonic()
             pace = (self._logged - self._began) / max(done - self._first, 1)
             left = pace * (self._total - done)
-            logger.info("%s: step %d of %d, %.3g s per step, %.0f s left", self._what, done, self._total, pace, left)
+            text = "%s: step %d of %d, %.3g s per step, %.0f s left%s"
+            logger.info(text, self._what, done, self._total, pace, left, self._note)
 
     def note(self, text: str) -> None:
         """Show a few words behind the bar."""
+        self._note = f", {text}"
         self._bar.set_postfix_str(text)
 
     def close(self) -> None:
         self._bar.close()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

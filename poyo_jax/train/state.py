@@ -12,7 +12,7 @@ from jaxtyping import Array, Int32
 from poyo_jax.config import ModelConfig, RunConfig
 from poyo_jax.model.poyo import POYO
 from poyo_jax.train.mesh import replicated
-from poyo_jax.types import Batch
+from poyo_jax.types import PADDING, Batch
 
 
 class TrainState(NamedTuple):
@@ -30,7 +30,8 @@ def build_model(config: ModelConfig, run: RunConfig, num_units: int, num_session
 
 def init_params(model: POYO, seed: int) -> dict:
     """Initial parameters; traceable."""
-    return model.init(jax.random.key(seed), empty_batch(model.config))["params"]
+    batch = jax.tree.map(jnp.asarray, empty_batch(model.config))
+    return model.init(jax.random.key(seed), batch)["params"]
 
 
 def init_state(model: POYO, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh) -> TrainState:
@@ -49,6 +50,6 @@ def empty_batch(config: ModelConfig) -> Batch:
     zeros = np.zeros(1, np.int32)
     targets = np.zeros((1, 1, config.num_channels), np.float32)
     return Batch(
-        zeros, tokens.astype(np.int32), tokens.astype(np.int8), tokens, tokens, None, zeros, zeros,
+        zeros, tokens.astype(np.int32), np.full((1, 1), PADDING, np.int8), tokens, tokens, None, zeros, zeros,
         queries, targets, queries, zeros.astype(np.uint32),
     )  # fmt: skip

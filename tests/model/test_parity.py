@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden_model import TINY, golden_batch, load, packed, params_from_torch
-from quick import quick_jit
 
 from poyo_jax.config import OptimConfig, RunConfig
 from poyo_jax.model.forward import loss_sum, predict
@@ -21,17 +20,11 @@ from poyo_jax.train.steps import make_train_step
 ARRAYS = load("poyo_tiny")
 BATCH, MASK = golden_batch(ARRAYS), ARRAYS["batch/output_mask"]
 PARAMS = params_from_torch(ARRAYS, "param", TINY.depth)
-LAYOUTS = {
-    "padded": BATCH,
-    "packed in chunks of 8": packed(BATCH, 8, multiple=4),
-    "packed in chunks of 32": packed(BATCH, 32),
-    "packed in chunks of 128": packed(BATCH, 128, multiple=8),
-}
-layouts = pytest.mark.parametrize("batch", LAYOUTS.values(), ids=LAYOUTS)
+PACKED = {size: packed(BATCH, size, multiple=multiple) for size, multiple in ((8, 4), (32, 1))}
 MODEL = build_model(TINY, RunConfig(), len(ARRAYS["vocab/unit"]), len(ARRAYS["vocab/session"]))
 
 
-@quick_jit
+@jax.jit
 @jax.value_and_grad
 def value_and_gradient(params, batch):
     return loss_sum(MODEL, params, batch, None, 1) / batch.target_weights.sum()
@@ -49,13 +42,13 @@ def worst(actual, expected):
     return max(jax.tree.leaves(errors))
 
 
-@layouts
+@pytest.mark.parametrize("batch", [BATCH, *PACKED.values()], ids=["padded", *map(str, PACKED)])
 def test_predictions_equal_the_reference(batch):
-    predictions = quick_jit(partial(predict, MODEL, microbatch_windows=2))(PARAMS, batch)
+    predictions = jax.jit(partial(predict, MODEL, microbatch_windows=2))(PARAMS, batch)
     np.testing.assert_allclose(predictions[MASK], ARRAYS["out/f64ts"][MASK], rtol=0, atol=5e-6)
 
 
-def test_the_module_called_and_compiled_as_in_use_is_as_good_as_the_reference():
+def test_the_module_itself_is_as_good_as_the_reference():
     ours = np.asarray(jax.jit(MODEL.apply)({"params": PARAMS}, BATCH))[MASK]
     theirs, exact = ARRAYS["out/f64ts"][MASK], ARRAYS["out/f64model"][MASK]
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=5e-6)
@@ -66,7 +59,7 @@ def test_latents_equal_the_reference():
     module = MODEL.backbone(parent=None)
     silent = jax.tree_util.tree_map_with_path(silence, PARAMS["backbone"])  # the processor adds nothing
 
-    @quick_jit
+    @jax.jit
     def latents(backbone, units, batch):
         gathered = module.apply({"params": backbone}, units, batch, None, method="encode")
         return module.apply({"params": backbone}, gathered, None, method="process")
@@ -81,7 +74,7 @@ def silence(path, x):
     return 0 * x if names[0] == "layers" and names[-2] in ("output", "contract") else x
 
 
-@layouts
+@pytest.mark.parametrize("batch", [BATCH, PACKED[8]], ids=["padded", "8"])
 @pytest.mark.parametrize("loss", ["mse", "weighted"])
 def test_losses_and_gradients_equal_the_reference(batch, loss):
     weights = MASK.astype(np.float32) if loss == "mse" else BATCH.target_weights
@@ -94,7 +87,7 @@ def test_losses_and_gradients_equal_the_reference(batch, loss):
     assert worst(gradient, expected) < 1e-5
 
 
-@pytest.mark.parametrize("batch", [LAYOUTS["padded"], LAYOUTS["packed in chunks of 8"]], ids=["padded", "packed"])
+@pytest.mark.parametrize("batch", [BATCH, PACKED[32]], ids=["padded", "32"])
 def test_five_training_steps_equal_the_reference(batch):
     arrays = load("train5")
     meta = json.loads(str(arrays["meta"]))
@@ -103,7 +96,7 @@ def test_five_training_steps_equal_the_reference(batch):
     )
     optimizer, _ = make_optimizer(settings, meta["total_steps"], batch_size=1)
     mesh = make_mesh()
-    step = quick_jit(make_train_step(MODEL, optimizer, mesh, seed=0, microbatch_windows=None))
+    step = make_train_step(MODEL, optimizer, mesh, seed=0, microbatch_windows=None)
     state = TrainState(np.zeros((), np.int32), PARAMS, jax.jit(optimizer.init)(PARAMS))
     state = jax.device_put(state, replicated(mesh))
     for number, expected in enumerate(arrays["loss"], start=1):

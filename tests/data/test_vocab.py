@@ -1,0 +1,51 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poyo_jax.data.vocab import Vocab
+from poyo_jax.errors import VocabError
+
+names = st.lists(st.text(max_size=4), unique=True, max_size=20)
+
+
+@given(names, st.data())
+def test_rows_number_the_names_from_one_because_row_0_is_padding(known, data):
+    vocab = Vocab(known)
+    asked = data.draw(st.lists(st.sampled_from(known), max_size=30)) if known else []
+    rows = vocab.rows(asked)
+    assert rows.dtype == "int32" and rows.tolist() == [known.index(name) + 1 for name in asked]
+    assert [vocab.names[row - 1] for row in rows] == asked
+    assert len(vocab) == len(known) and vocab.num_rows == len(known) + 1
+    assert all(name in vocab for name in known) and "longer" not in vocab
+
+
+@given(names, st.integers(0, 20))
+def test_extending_leaves_the_rows_of_present_names(known, first):
+    vocab = Vocab(known[:first])
+    extended = vocab.extend(known[first:])
+    assert extended == Vocab(known) and len(vocab) == len(known[:first])
+    assert extended.rows(known[:first]).tolist() == vocab.rows(known[:first]).tolist()
+
+
+def test_equality_is_of_names_in_their_order():
+    assert Vocab("ab") == Vocab(["a", "b"]) != Vocab("ba")
+    assert Vocab("ab") != ("a", "b")
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(Vocab("ab"))
+    assert repr(Vocab("ab")) == "Vocab(2 names)"
+
+
+def test_names_that_occur_twice_are_refused():
+    sentence = "'x/u1' occurs twice. Units and sessions need distinct names: give the sessions distinct ids."
+    with pytest.raises(VocabError, match=sentence):
+        Vocab(["x/u0", "x/u1", "x/u2", "x/u1"])
+    with pytest.raises(VocabError, match=sentence):
+        Vocab(["x/u0", "x/u1"]).extend(["x/u1"])
+
+
+def test_unknown_names_are_refused_with_near_matches():
+    vocab = Vocab(["monkey/unit_01", "monkey/unit_02"])
+    with pytest.raises(VocabError, match=r"'monkey/unit_1' is not in the vocabulary of 2 names\. Did you mean 'monk"):
+        vocab.rows(["monkey/unit_02", "monkey/unit_1"])
+    with pytest.raises(VocabError, match=r"'zzz' is not in the vocabulary of 0 names\.$"):
+        Vocab().rows(["zzz"])

@@ -1,0 +1,88 @@
+"""Configurations: checks of values, JSON and back, and what differs."""
+
+import json
+from dataclasses import asdict, replace
+
+import pytest
+
+from poyo_jax.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    RunConfig,
+    UnitDropoutConfig,
+    differences,
+    from_dict,
+)  # fmt: skip
+from poyo_jax.errors import ConfigError
+from poyo_jax.presets import PRESETS
+
+REFUSED = [
+    (ModelConfig, {"dim": 0}, "ModelConfig.dim is 0; it must be at least 1. Change it and start again."),
+    (ModelConfig, {"head_dim": 6}, "ModelConfig.head_dim is 6; it must be a multiple of 4"),
+    (ModelConfig, {"residual_dropout": 1.0}, r"residual_dropout is 1.0; it must be in \[0, 1\)"),
+    (
+        ModelConfig,
+        {"window_length": 1.1},
+        "window_length is 1.1; it must be a positive multiple of latent_step = 0.125 s",
+    ),
+    (ModelConfig, {"latent_step": 0.0}, "window_length is 1.0; it must be a positive multiple of latent_step = 0.0 s"),
+    (
+        UnitDropoutConfig,
+        {"mode_units": 400},
+        "mode_units is 400; it must be between min_units = 20 and max_units = 300",
+    ),
+    (UnitDropoutConfig, {"peak": 0}, "peak is 0; it must be positive"),
+    (DataConfig, {"batch_size": 0}, "batch_size is 0; it must be at least 1"),
+    (DataConfig, {"layout": "dense"}, "layout is 'dense'; it must be 'packed' or 'padded'"),
+    (DataConfig, {"seed": -1}, "seed is -1; it must be at least 0"),
+    (OptimConfig, {"name": "adam"}, "name is 'adam'; it must be 'sparse_lamb' or 'adamw'"),
+    (OptimConfig, {"pct_start": 1.0}, "pct_start is 1.0; it must be between 0 and 1"),
+    (OptimConfig, {"base_learning_rate": 0.0}, "base_learning_rate is 0.0; it must be positive"),
+    (OptimConfig, {"weight_decay": -1.0}, "weight_decay is -1.0; it must be at least 0"),
+    (RunConfig, {"num_steps": 0}, "num_steps is 0; it must be at least 1"),
+    (RunConfig, {"compute_dtype": "float16"}, "compute_dtype is 'float16'; it must be 'float32' or 'bfloat16'"),
+    (RunConfig, {"microbatch_windows": 0}, "microbatch_windows is 0; it must be at least 1, or None"),
+]
+
+
+@pytest.mark.parametrize(("kind", "values", "text"), REFUSED)
+def test_values_that_cannot_work(kind, values, text):
+    with pytest.raises(ConfigError, match=text):
+        kind(**values)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_json_and_back(name):
+    config = PRESETS[name]()
+    assert from_dict(Config, json.loads(json.dumps(asdict(config)))) == config
+    without = replace(config, data=replace(config.data, unit_dropout=None))
+    assert from_dict(Config, json.loads(json.dumps(asdict(without)))) == without
+
+
+def test_fields_that_are_missing_get_their_defaults():
+    assert from_dict(Config, {"model": {"dim": 32}}) == Config(model=ModelConfig(dim=32))
+
+
+def test_a_field_that_does_not_exist():
+    with pytest.raises(ConfigError, match=r"ModelConfig has no field 'dept'. Did you mean 'depth'\? .*newer version"):
+        from_dict(Config, {"model": {"dept": 3}})
+
+
+def test_differences():
+    one = Config()
+    two = replace(
+        one,
+        model=replace(one.model, dim=32),
+        data=replace(one.data, unit_dropout=None),
+        optim=OptimConfig(name="adamw"),
+    )
+    assert differences(one, one) == []
+    assert differences(one, two) == [
+        "model.dim: 64 in the run, 32 given",
+        f"data.unit_dropout: {UnitDropoutConfig()} in the run, None given",
+        "optim.name: 'sparse_lamb' in the run, 'adamw' given",
+    ]
+    three = replace(one, data=replace(one.data, unit_dropout=UnitDropoutConfig(peak=2.0)))
+    assert differences(one, three) == ["data.unit_dropout.peak: 4.0 in the run, 2.0 given"]

@@ -1,0 +1,226 @@
+"""Fitting units: it learns the new rows, nothing else moves, and the best rows are returned."""
+
+import math
+import signal
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from poyo_jax import Readout, Session, evaluate, fit_units, load
+from poyo_jax.errors import ConfigError, DataError, Diverged, SessionError, VocabError
+from poyo_jax.finetune import FitConfig, _Fit
+
+CONFIG = FitConfig(num_steps=60, batch_size=16, eval_every=20, learning_rate=3e-2)
+NEW = "simulated/session_2"
+
+
+def copied(tree):
+    return jax.tree.map(np.array, tree)
+
+
+def assert_same_bits(a, b) -> None:
+    jax.tree.map(lambda x, y: np.testing.assert_array_equal(np.asarray(x), np.asarray(y), strict=True), a, b)
+
+
+@pytest.fixture(scope="module")
+def pretrained(tiny_run):
+    return load(tiny_run)
+
+
+@pytest.fixture(scope="module")
+def before(pretrained):
+    """The parameters as they were before anything was fitted."""
+    return copied(pretrained.params)
+
+
+@pytest.fixture(scope="module")
+def fit(pretrained, before, tiny_sessions):
+    """A fit of the session that was held out."""
+    return fit_units(pretrained, tiny_sessions[2:], CONFIG, keep_snapshots=True, progress=False)
+
+
+def test_the_new_session_is_decoded(fit, tiny_sessions):
+    untrained, best = fit.history[0]["valid_r2"], fit.valid_r2
+    assert best > 0.2 > untrained
+    assert evaluate(fit.pretrained, tiny_sessions[2:]).mean > 0.2
+
+
+def test_the_pretrained_model_is_not_changed(pretrained, before, fit):
+    assert_same_bits(pretrained.params, before)
+    assert (len(pretrained.units), len(pretrained.sessions)) == (24, 2)
+
+
+def test_everything_but_the_new_rows_stays_as_it_was(before, fit):
+    after = fit.pretrained.params
+    assert set(after) == {"unit_embedding", "session_embedding", "backbone"}
+    assert_same_bits(after["backbone"], before["backbone"])
+    assert after["unit_embedding"].shape == (1 + 24 + 12, 16)
+    assert after["session_embedding"].shape == (1 + 2 + 1, 16)
+    assert_same_bits(after["unit_embedding"][:25], before["unit_embedding"])
+    assert_same_bits(after["session_embedding"][:3], before["session_embedding"])
+
+
+def test_old_sessions_are_decoded_as_before(pretrained, fit, tiny_sessions):
+    old, new = (evaluate(model, tiny_sessions[:2]) for model in (pretrained, fit.pretrained))
+    assert old.r2 == pytest.approx(new.r2, abs=1e-5)
+
+
+def test_only_new_rows_have_gradients_and_optimiser_state(pretrained, tiny_sessions):
+    state = _Fit(pretrained, tiny_sessions[2:], CONFIG, {}).start()
+    assert {name: table.shape for name, table in state.params.items()} == {
+        "unit_embedding": (1 + 12, 16),
+        "session_embedding": (1 + 1, 16),
+    }
+    moments = [x for x in jax.tree.leaves(state.opt_state) if x.ndim > 0]
+    assert sum(x.size for x in moments) == 2 * (13 + 2) * 16
+
+
+def test_names_and_readouts_of_the_result(pretrained, fit, tiny_sessions):
+    assert fit.pretrained.units.names[:24] == pretrained.units.names
+    assert fit.pretrained.units.names[24:] == tiny_sessions[2].unit_names
+    assert fit.pretrained.sessions.names == (*pretrained.sessions.names, NEW)
+    assert set(fit.pretrained.readouts) == {*pretrained.readouts, NEW}
+    assert fit.pretrained.metrics == {"valid_r2": fit.valid_r2}
+
+
+def test_history_and_snapshots(fit):
+    assert [entry["step"] for entry in fit.history] == [0, 20, 40, 60]
+    assert math.isnan(fit.history[0]["loss"])
+    assert fit.history[-1]["loss"] < fit.history[1]["loss"]
+    assert fit.valid_r2 == max(entry["valid_r2"] for entry in fit.history)
+    assert list(fit.snapshots) == [0, 20, 40, 60]
+    best = max(fit.history, key=lambda entry: entry["valid_r2"])["step"]
+    assert_same_bits(fit.snapshots[best], fit.pretrained.params["unit_embedding"][25:])
+    moved = [np.abs(fit.snapshots[step] - fit.snapshots[0]).max() for step in (20, 40, 60)]
+    assert 0 < moved[0] < moved[1] < moved[2]
+
+
+def test_a_fitted_model_is_saved(fit, tiny_sessions, tmp_path):
+    fit.save(tmp_path / "fitted")
+    found = load(tmp_path / "fitted")
+    assert_same_bits(found.params, fit.pretrained.params)
+    assert found.knows(tiny_sessions[2])
+    assert found.metrics == fit.pretrained.metrics
+
+
+def test_the_seed_decides_everything(pretrained, fit, tiny_sessions):
+    again = fit_units(pretrained, tiny_sessions[2:], CONFIG, progress=False)
+    assert_same_bits(again.pretrained.params, fit.pretrained.params)
+    assert again.history[1:] == fit.history[1:]
+    assert again.snapshots == {}
+    short = replace(CONFIG, num_steps=1, seed=1)
+    other = fit_units(pretrained, tiny_sessions[2:], short, keep_snapshots=True, progress=False)
+    assert np.abs(other.snapshots[0] - fit.snapshots[0]).max() > 0
+
+
+# --- looks at the valid split ----------------------------------------------------------------------------------------
+
+
+def scripted(monkeypatch, scores) -> None:
+    """Validation scores that come from a list."""
+    scores = iter(scores)
+    monkeypatch.setattr(_Fit, "valid_r2", lambda self, tables: next(scores))
+
+
+def test_the_best_rows_are_kept_and_fitting_stops_when_they_get_worse(pretrained, tiny_sessions, monkeypatch):
+    scripted(monkeypatch, [-1.0, 0.1, 0.5, 0.3, math.nan, 0.4])
+    config = replace(CONFIG, eval_every=2, patience=2)
+    fit = fit_units(pretrained, tiny_sessions[2:], config, keep_snapshots=True, progress=False)
+    assert [entry["step"] for entry in fit.history] == [0, 2, 4, 6, 8]
+    assert fit.valid_r2 == 0.5
+    assert_same_bits(fit.pretrained.params["unit_embedding"][25:], fit.snapshots[4])
+    assert np.abs(fit.snapshots[8] - fit.snapshots[4]).max() > 0
+
+
+def test_rows_that_were_never_better_than_the_first(pretrained, tiny_sessions, monkeypatch):
+    scripted(monkeypatch, [0.5, 0.1, 0.0, 0.0])
+    config = replace(CONFIG, eval_every=2, patience=3)
+    fit = fit_units(pretrained, tiny_sessions[2:], config, keep_snapshots=True, progress=False)
+    assert_same_bits(fit.pretrained.params["unit_embedding"][25:], fit.snapshots[0])
+
+
+def without_valid(session: Session, session_id: str) -> Session:
+    """The session, as another one, without a valid split."""
+    behaviour = session.behaviour("cursor.vel")
+    return Session.from_arrays(
+        session.spike_times, session.spike_units, session.unit_ids, behaviour.times_at(np.arange(behaviour.count)),
+        behaviour.values(0, behaviour.count), session_id=session_id, train=[(0, 50)], test=[(50, 60)],
+    )  # fmt: skip
+
+
+def test_without_a_valid_split_the_last_rows_are_kept(pretrained, tiny_sessions):
+    session = without_valid(tiny_sessions[2], "new")
+    fit = fit_units(pretrained, [session], CONFIG, keep_snapshots=True, progress=False)
+    assert [entry["step"] for entry in fit.history] == [0, 20, 40, 60]
+    assert all(math.isnan(entry["valid_r2"]) for entry in fit.history)
+    assert math.isnan(fit.valid_r2)
+    assert fit.pretrained.metrics == {}
+    assert_same_bits(fit.pretrained.params["unit_embedding"][25:], fit.snapshots[60])
+    assert evaluate(fit.pretrained, [session]).mean > 0.1
+
+
+def test_several_sessions_at_once(pretrained, tiny_sessions):
+    """One of them has no valid split, and does not count in the mean."""
+    sessions = [without_valid(tiny_sessions[0], "new"), tiny_sessions[2]]
+    fit = fit_units(pretrained, sessions, replace(CONFIG, num_steps=20), progress=False)
+    assert fit.pretrained.sessions.names[2:] == ("new", NEW)
+    assert fit.pretrained.params["unit_embedding"].shape[0] == 1 + 24 + 24
+    assert fit.valid_r2 > fit.history[0]["valid_r2"]
+    assert len(evaluate(fit.pretrained, [*tiny_sessions[:2], *sessions]).r2) == 4
+
+
+# --- what cannot be fitted -------------------------------------------------------------------------------------------
+
+
+def test_sessions_that_cannot_be_fitted(pretrained, tiny_sessions):
+    with pytest.raises(DataError, match="there are no sessions to fit. Give at least one"):
+        fit_units(pretrained, [])
+    with pytest.raises(VocabError, match="the model knows session 'simulated/session_0' already. Decode it directly"):
+        fit_units(pretrained, tiny_sessions)
+    with pytest.raises(VocabError, match="'simulated/session_2/unit_00' occurs twice"):
+        fit_units(pretrained, [tiny_sessions[2]] * 2)
+
+
+def test_readouts_that_do_not_fit(pretrained, tiny_sessions):
+    def refused(kind, text, **readouts):
+        with pytest.raises(kind, match=text):
+            fit_units(pretrained, tiny_sessions[2:], CONFIG, readouts=readouts)
+
+    one = Readout(value_key="cursor.vel", mean=(0,), std=(1,))
+    refused(DataError, "means for 1 channels, but cursor.vel has 2", **{NEW: one})
+    refused(DataError, "readout for session 'session_2', which is none of .* Did you mean 'simulated", session_2=one)
+    refused(SessionError, "no behaviour 'hand.vel'; it has cursor.vel", **{NEW: replace(one, value_key="hand.vel")})
+    flat = Session.from_arrays([0.5], [0], ["a"], np.arange(20.0), np.arange(20.0), session_id="flat")
+    with pytest.raises(DataError, match=r"cursor.vel of session flat has 1 channels, but the model decodes 2. Choose"):
+        fit_units(pretrained, [flat])
+
+
+def test_a_session_without_a_train_split(pretrained):
+    session = Session.from_arrays([0.5], [0], ["a"], [0, 1], np.zeros((2, 2)), session_id="new", test=[(0, 1)])
+    readouts = {"new": Readout(value_key="cursor.vel", mean=(0, 0), std=(1, 1))}
+    with pytest.raises(DataError, match="session new has no train split"):
+        fit_units(pretrained, [session], readouts=readouts)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("num_steps", 0), ("eval_every", 0), ("patience", 0), ("learning_rate", 0)]
+)
+def test_settings_that_cannot_work(name, value):
+    with pytest.raises(ConfigError, match=f"FitConfig.{name} is {value}; it must be"):
+        FitConfig(**{name: value})
+
+
+def test_a_loss_that_is_not_finite(pretrained, tiny_sessions):
+    session = tiny_sessions[2]
+    extreme = Readout(value_key="cursor.vel", mean=(0, 0), std=(1e-25, 1e-25))
+    text = "not finite at one of the steps 0 to 19 of fitting units. Lower FitConfig.learning_rate"
+    with pytest.raises(Diverged, match=text):
+        fit_units(pretrained, [session], CONFIG, readouts={session.id: extreme}, progress=False)
+
+
+def test_an_interruption_is_not_swallowed(pretrained, tiny_sessions, monkeypatch):
+    monkeypatch.setattr(_Fit, "valid_r2", lambda self, tables: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        fit_units(pretrained, tiny_sessions[2:], CONFIG, progress=False)

@@ -1,0 +1,55 @@
+"""Presets are what they were, and have the sizes of the paper's models.
+
+If a change to a preset or a default is meant, write the golden file again and say in the commit why:
+
+    python tests/test_presets.py
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import jax
+import pytest
+
+from poyo_jax.presets import PRESETS
+from poyo_jax.train.state import build_model, init_params
+
+GOLDEN = Path(__file__).parent / "presets.json"
+
+
+def as_json() -> str:
+    return json.dumps({name: asdict(preset()) for name, preset in PRESETS.items()}, indent=2) + "\n"
+
+
+def test_presets_are_as_committed():
+    assert json.loads(as_json()) == json.loads(GOLDEN.read_text())
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("poyo_single", 1_254_018), ("poyo_mp", 11_717_378), ("poyo_1", 11_717_378)]
+)
+def test_number_of_parameters(name, count):
+    """Of all but the unit and session tables; derived from the reference's configurations."""
+    config = PRESETS[name]()
+    model = build_model(config.model, config.run, num_units=101, num_sessions=3)
+    params = jax.eval_shape(lambda: init_params(model, 0))
+    assert sum(x.size for x in jax.tree.leaves(params["backbone"])) == count
+    assert params["unit_embedding"].shape == (101, config.model.dim)
+    assert params["session_embedding"].shape == (3, config.model.dim)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_says_what_it_is(name):
+    assert PRESETS[name].__name__ == name
+    assert PRESETS[name].__doc__.endswith(".")
+
+
+def test_learning_rates_are_those_of_the_paper():
+    rates = {name: (config := PRESETS[name]()).optim.base_learning_rate * config.data.batch_size for name in PRESETS}
+    assert rates["poyo_single"] == pytest.approx(0.004)
+    assert rates["poyo_mp"] == rates["poyo_1"] == pytest.approx(0.032)
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(as_json())
