@@ -7,13 +7,16 @@ The same command continues a run from its last checkpoint. `--help` after a pres
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 from shell import run_shell
 
+from poyo_jax import Session
 from poyo_jax.config import Config
+from poyo_jax.errors import ConfigError, DataError, suggest
 from poyo_jax.presets import PRESETS
 
 
@@ -33,12 +36,20 @@ class Pretrain:
     """Settings of the model, the data, the optimiser and the run."""
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    run_shell(lambda arguments: pretrain(parse(arguments)), sys.argv[1:] if arguments is None else arguments)
+
+
+def parse(arguments: Sequence[str]) -> Pretrain:
+    """Options from the command line; raises ConfigError for a preset that does not exist."""
+    for name in arguments[:1]:
+        if name not in PRESETS and not name.startswith("-"):
+            raise ConfigError(f"there is no preset {name!r}.{suggest(name, PRESETS)} Choose {', '.join(PRESETS)}.")
     defaults = {
-        name: (preset.__doc__, Pretrain(data=tyro.MISSING, workdir=tyro.MISSING, config=preset()))
+        name: (preset.__doc__ or "", Pretrain(data=tyro.MISSING, workdir=tyro.MISSING, config=preset()))
         for name, preset in PRESETS.items()
     }
-    run_shell(pretrain, tyro.extras.overridable_config_cli(defaults, args=arguments, description=__doc__))
+    return tyro.extras.overridable_config_cli(defaults, args=arguments, description=__doc__)
 
 
 def pretrain(options: Pretrain) -> None:
@@ -47,7 +58,7 @@ def pretrain(options: Pretrain) -> None:
     from poyo_jax import evaluate, load, open_sessions, train_model
 
     jax.config.update("jax_num_cpu_devices", options.cpu_devices)
-    sessions = [s for s in open_sessions(options.data) if s.path.stem not in options.exclude]
+    sessions = without(open_sessions(options.data), options.exclude)
     print(f"{len(sessions)} sessions, {sum(len(s.unit_ids) for s in sessions)} units", flush=True)
     train_model(options.config, sessions, options.workdir)
     best = load(options.workdir)
@@ -58,6 +69,15 @@ def pretrain(options: Pretrain) -> None:
         width = max(len(name) for name in evaluation.r2)
         print("\n".join(f"{name:{width}}  test R2 {r2:6.3f}" for name, r2 in evaluation.r2.items()))
         print(f"{'mean ± SD':{width}}  test R2 {evaluation.mean:6.3f} ± {evaluation.std:.3f}")
+
+
+def without(sessions: list[Session], names: Sequence[str]) -> list[Session]:
+    """The sessions but for those whose file has one of the names; raises DataError for a name that no file has."""
+    stems = [session.path.stem if session.path else session.session_id for session in sessions]
+    for name in names:
+        if name not in stems:
+            raise DataError(f"--exclude {name} is none of the {len(stems)} sessions.{suggest(name, stems)}")
+    return [session for session, stem in zip(sessions, stems, strict=True) if stem not in names]
 
 
 if __name__ == "__main__":

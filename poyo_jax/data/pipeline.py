@@ -54,7 +54,7 @@ class TrainBatches:
     def __getitem__(self, step: int) -> Batch:
         first = int(step) * self.config.batch_size
         numbers = np.arange(first + self.process, first + self.config.batch_size, self.num_processes)
-        return _assemble_shards(self._windows(numbers), numbers - first, self.num_shards, self.shapes)
+        return assemble_shards(self._windows(numbers), numbers - first, self.num_shards, self.shapes)
 
     def sessions_of(self, step: int) -> list[str]:
         """Ids of the sessions that have windows in a step."""
@@ -86,8 +86,8 @@ class TrainBatches:
             rows = np.ceil(counts / tokens)
             spread = np.array([0.5, 1.5, 4.0]) * (rows.std() * math.sqrt(windows))
             limit = windows * max(1, -(-largest // tokens))
-            sizes = {_round_up(min(size, limit), ROW_MULTIPLE) for size in (rows.mean() * windows + spread).tolist()}
-            rungs = [replace(shape, rows=size) for size in sorted(sizes | {_round_up(limit, ROW_MULTIPLE)})]
+            sizes = {round_up(min(size, limit), ROW_MULTIPLE) for size in (rows.mean() * windows + spread).tolist()}
+            rungs = [replace(shape, rows=size) for size in sorted(sizes | {round_up(limit, ROW_MULTIPLE)})]
         if self.num_processes > 1:  # processes must agree on the shape without talking to each other
             rungs = rungs[-1:]
         return tuple(rungs)
@@ -137,7 +137,7 @@ class EvalBatches:
 
     def __getitem__(self, number: int) -> Batch:
         numbers = self._numbers(number)
-        return _assemble_shards(self._windows(numbers), np.arange(len(numbers)), self.num_shards, [self.shape])
+        return assemble_shards(self._windows(numbers), np.arange(len(numbers)), self.num_shards, [self.shape])
 
     def places(self, number: int) -> list[tuple[int, int, float]]:
         """(position in the batch, session position, start) of every window of a batch."""
@@ -155,18 +155,18 @@ class EvalBatches:
         shape = _base_shape(self.sessions, self.window_length, self._batch_size // self.num_shards, self.config)
         tokens = self.config.chunk_tokens
         if self.config.layout == "padded":
-            return replace(shape, tokens=_round_up(max(self._sizes), tokens))
+            return replace(shape, tokens=round_up(max(self._sizes), tokens))
         rows = 1
         for number in range(len(self)):
             sizes = [self._sizes[i] for i in self._numbers(number)]
             for part in _deal(sizes, self.num_shards):
-                rows = max(rows, sum(_rows(sizes[i], tokens) for i in part))
-        return replace(shape, rows=_round_up(rows, ROW_MULTIPLE))
+                rows = max(rows, sum(rows_of(sizes[i], tokens) for i in part))
+        return replace(shape, rows=round_up(rows, ROW_MULTIPLE))
 
     @property
     def _batch_size(self) -> int:
         count = len(self._table[0])
-        return _round_up(min(self.config.batch_size, count), self.num_shards)
+        return round_up(min(self.config.batch_size, count), self.num_shards)
 
     @cached_property
     def _table(self) -> tuple[np.ndarray, np.ndarray]:
@@ -237,7 +237,7 @@ def _base_shape(sessions: Sequence[ModelSession], window_length: float, windows:
     queries = max(s.session.behaviour(s.readout.value_key).max_samples(window_length) for s in sessions)
     return BatchShape(
         windows=windows,
-        units=_round_up(1 + sum(units), ROW_MULTIPLE),
+        units=round_up(1 + sum(units), ROW_MULTIPLE),
         rows=windows,
         tokens=config.chunk_tokens,
         queries=max(1, queries),
@@ -246,12 +246,12 @@ def _base_shape(sessions: Sequence[ModelSession], window_length: float, windows:
     )
 
 
-def _assemble_shards(windows: list[Window], ids: np.ndarray, num_shards: int, shapes: Sequence[BatchShape]) -> Batch:
+def assemble_shards(windows: list[Window], ids: np.ndarray, num_shards: int, shapes: Sequence[BatchShape]) -> Batch:
     """Deal windows over devices and arrange each part in the smallest shape that fits all."""
     sizes = [len(window.token_kinds) for window in windows]
     parts = _deal(sizes, num_shards)
     if shapes[0].packed:
-        needed = max(sum(_rows(sizes[i], shapes[0].tokens) for i in part) for part in parts)
+        needed = max(sum(rows_of(sizes[i], shapes[0].tokens) for i in part) for part in parts)
         shape = next(shape for shape in shapes if shape.rows >= needed)
     else:
         shape = next(shape for shape in shapes if shape.tokens >= max(sizes))
@@ -271,10 +271,10 @@ def _deal(sizes: Sequence[int], num_shards: int) -> list[list[int]]:
     return [sorted(part) for part in parts]
 
 
-def _rows(tokens: int, row_tokens: int) -> int:
+def rows_of(tokens: int, row_tokens: int) -> int:
     """Chunks that a window fills; a window without tokens takes one."""
     return max(1, -(-tokens // row_tokens))
 
 
-def _round_up(value: float, multiple: int) -> int:
+def round_up(value: float, multiple: int) -> int:
     return math.ceil(value / multiple) * multiple

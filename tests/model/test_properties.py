@@ -196,7 +196,7 @@ def test_bfloat16_stays_near_float32_and_keeps_float32_parameters(params, expect
     predictions = predictor(model)(params, BATCH)
     assert predictions.dtype == np.float32
     error = np.sqrt(np.mean(np.square(predictions - expected[0]))) / np.std(expected[0])
-    assert 1e-5 < error < 0.03  # bfloat16 rounds to 0.4 %
+    assert 1e-4 < error < 0.06  # bfloat16 rounds by up to 0.4 %, again and again
     made = jax.eval_shape(partial(init_params, model, 0))
     gradient = jax.eval_shape(gradient_of(model), params, BATCH, SEED)
     assert {leaf.dtype for leaf in jax.tree.leaves((made, gradient))} == {np.dtype(np.float32)}

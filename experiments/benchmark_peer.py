@@ -1,0 +1,94 @@
+"""The peer of the benchmark: POYO of torch_brain with its SparseLamb, in an environment of its own.
+
+Started by benchmark.py; reads settings as JSON from the command line, answers each line on standard input with the
+seconds that one call took and its peak memory in GB. How to make the environment: tests/golden/README.md.
+"""
+
+import json
+import resource
+import sys
+import time
+import types
+from pathlib import Path
+
+import torch
+from torch_brain.batching import collate, pad8
+from torch_brain.models import POYO
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "tests" / "golden")]
+from benchmark_windows import draw_windows, session_units  # noqa: E402
+from make_golden import load_sparse_lamb, weighted_mse  # noqa: E402
+
+
+def main() -> None:
+    settings = json.loads(sys.argv[1])
+    began = time.perf_counter()
+    model = make_model(settings["model"])
+    batches = [make_batch(model, settings, seed) for seed in range(settings["num_batches"])]
+    call = make_call(model, settings)
+    call(batches[0])
+    print(json.dumps({"first_call": time.perf_counter() - began}), flush=True)
+    for number, _ in enumerate(sys.stdin):
+        began = time.perf_counter()
+        call(batches[number % len(batches)])
+        seconds = time.perf_counter() - began
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        print(json.dumps({"seconds": seconds, "peak_gb": peak}), flush=True)
+
+
+def make_model(config: dict) -> POYO:
+    model = POYO(
+        sequence_length=config["window_length"], latent_step=config["latent_step"], dim=config["dim"],
+        num_latents_per_step=config["num_latents"], depth=config["depth"], dim_head=config["head_dim"],
+        cross_heads=config["cross_heads"], self_heads=config["self_heads"], dim_out=config["num_channels"],
+        ffn_dropout=config["feedforward_dropout"], lin_dropout=config["residual_dropout"],
+        atn_dropout=config["attention_dropout"],
+    )  # fmt: skip
+    model.unit_emb.initialize_vocab([f"s{s}/u{u}" for s, count in enumerate(session_units()) for u in range(count)])
+    model.session_emb.initialize_vocab([f"s{s}" for s in range(len(session_units()))])
+    return model
+
+
+def make_batch(model: POYO, settings: dict, seed: int) -> dict[str, torch.Tensor]:
+    samples = []
+    for window in draw_windows(settings["batch_size"], seed, settings["fixed_tokens"]):
+        data = types.SimpleNamespace(
+            units=types.SimpleNamespace(id=[f"s{window.session}/u{unit}" for unit in range(window.num_units)]),
+            spikes=types.SimpleNamespace(unit_index=window.spike_units, timestamps=window.spike_times),
+            session=types.SimpleNamespace(id=f"s{window.session}"),
+        )
+        queries = {
+            "output_timestamps": window.query_times,
+            "target": window.targets,
+            "weights": torch.ones(len(window.targets)).numpy(),
+            "output_mask": torch.ones(len(window.targets), dtype=torch.bool).numpy(),
+        }
+        samples.append(model.tokenize(data) | {key: pad8(value) for key, value in queries.items()})
+    return collate(samples)
+
+
+def make_call(model: POYO, settings: dict):
+    tables = [model.unit_emb.weight, model.session_emb.weight]
+    others = [tensor for tensor in model.parameters() if all(tensor is not table for table in tables)]
+    groups = [{"params": tables, "sparse": True}, {"params": others}]
+    optimizer = load_sparse_lamb(Path(settings["sparse_lamb"]))(groups, lr=0.004, weight_decay=1e-4)
+
+    def predict(batch):
+        return model(**{key: value for key, value in batch.items() if key not in ("target", "weights")})
+
+    def train(batch):
+        model.train()
+        optimizer.zero_grad()
+        weighted_mse(predict(batch), batch).backward()
+        optimizer.step()
+
+    @torch.inference_mode()
+    def infer(batch):
+        model.eval()
+        predict(batch).numpy()
+
+    return train if settings["what"] == "train" else infer
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Simulated windows for the benchmark, drawn from a seed so that every contender sees the same ones. Only numpy."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+NUM_SESSIONS = 60
+NUM_QUERIES = 100
+
+
+@dataclass(frozen=True)
+class SimulatedWindow:
+    """One window of 1 s: times in s from its start."""
+
+    session: int
+    num_units: int  # of the session, all kept
+    spike_units: np.ndarray
+    spike_times: np.ndarray
+    query_times: np.ndarray
+    targets: np.ndarray
+
+
+def session_units() -> np.ndarray:
+    """Units of the sessions: triangular between 30 and 300 with the mode at 100."""
+    return np.random.default_rng(0).triangular(30, 100, 300, NUM_SESSIONS).astype(int)
+
+
+def draw_windows(batch_size: int, seed: int, fixed_tokens: int | None = None) -> list[SimulatedWindow]:
+    """Windows of random sessions; their tokens are log-normal (median 1600, mean about 2300), clipped to 500 ... 8000.
+
+    `fixed_tokens` gives every window so many tokens instead, from sessions with fewer units than half of that.
+    """
+    rng, units = np.random.default_rng([1, seed]), session_units()
+    windows = []
+    for _ in range(batch_size):
+        session = int(rng.integers(NUM_SESSIONS))
+        tokens = fixed_tokens or int(np.clip(np.exp(rng.normal(np.log(1600), 0.85)), 500, 8000))
+        spikes = max(tokens - 2 * units[session], 0)
+        windows.append(
+            SimulatedWindow(
+                session=session,
+                num_units=int(units[session]),
+                spike_units=rng.integers(0, units[session], spikes),
+                spike_times=np.sort(rng.random(spikes)),
+                query_times=(np.arange(NUM_QUERIES) / NUM_QUERIES).astype(np.float32),
+                targets=rng.standard_normal((NUM_QUERIES, 2)).astype(np.float32),
+            )
+        )
+    return windows

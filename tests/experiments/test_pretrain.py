@@ -1,0 +1,189 @@
+"""The pretraining script as its users run it: to the end, stopped by Ctrl-C, killed, and misused."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from poyo_jax import load
+from poyo_jax.train.checkpoint import saved_steps
+from poyo_jax.train.loop import train_model
+from poyo_jax.train.metrics import read_metrics
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+BUSY = ["--config.run.log-every", "1", "--config.run.save-every", "2"]  # slow enough to be stopped halfway
+
+
+@pytest.fixture
+def main(monkeypatch):
+    """The script's main function."""
+    monkeypatch.syspath_prepend(REPOSITORY / "experiments")
+    from pretrain import main
+
+    return main
+
+
+def command(data: Path, workdir: Path, *options: str) -> list:
+    script = REPOSITORY / "experiments" / "pretrain.py"
+    arguments = ["--data", data, "--workdir", workdir, "--exclude", "session_2", *tiny.OVERRIDES, *options]
+    return [sys.executable, script, "demo", *arguments]
+
+
+def start(arguments: list) -> subprocess.Popen:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_until_step(process: subprocess.Popen, workdir: Path, step: int) -> None:
+    while not any(line["step"] >= step for line in read_metrics(workdir)):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+def assert_same_parameters(workdir: Path, other: Path) -> None:
+    """Bit for bit, at the last step."""
+    a, b = (load(run, step=tiny.NUM_STEPS).params for run in (workdir, other))
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_ctrl_c_and_the_same_command_again(tiny_data, tiny_run, tmp_path):
+    """The result is that of the run that was never stopped, which was not started by the script either."""
+    process = start(command(tiny_data, tmp_path, *BUSY))
+    wait_until_step(process, tmp_path, 5)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert out == "2 sessions, 24 units\n"
+    stopped = saved_steps(tmp_path)[-1]
+    assert 5 <= stopped < tiny.NUM_STEPS
+    assert err.splitlines()[-1] == (
+        f"stopped at step {stopped} of 150, which is saved in {tmp_path}. Run the same command again to continue from "
+        "there."
+    )
+    assert "Traceback" not in err
+
+    process = start(command(tiny_data, tmp_path, "--config.run.log-every", "1"))
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert f"restoring step {stopped} from {tmp_path}" in err
+    lines = out.splitlines()
+    assert lines[1].startswith("best checkpoint: Pretrained(dim 16 x depth 1")
+    assert [line.split("  ")[0] for line in lines[2:4]] == ["simulated/session_0", "simulated/session_1"]
+    assert lines[4].startswith("mean ± SD")
+    assert all(noise not in err.lower() for noise in ("orbax", "absl", "grain", "warning"))
+    logged = [line["step"] for line in read_metrics(tmp_path) if "loss" in line]
+    assert logged == list(range(1, tiny.NUM_STEPS + 1))
+    assert_same_parameters(tmp_path, tiny_run)
+
+
+def test_kill_at_any_moment(tiny_data, tiny_sessions, tiny_run, tmp_path):
+    moments = random.Random(0)
+    reached = 0
+    for _ in range(3):
+        process = start(command(tiny_data, tmp_path, *BUSY))
+        wait_until_step(process, tmp_path, reached + 1)
+        time.sleep(moments.uniform(0.0, 0.5))
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        reached = max(line["step"] for line in read_metrics(tmp_path))
+        if steps := saved_steps(tmp_path):
+            assert load(tmp_path, step=steps[-1]).step == steps[-1]
+    assert 3 <= reached < tiny.NUM_STEPS
+    train_model(tiny.config(), tiny_sessions[:2], tmp_path, progress=False)
+    logged = [line["step"] for line in read_metrics(tmp_path) if "loss" in line]
+    assert logged == sorted(set(logged))
+    assert_same_parameters(tmp_path, tiny_run)
+
+
+# --- misuse ----------------------------------------------------------------------------------------------------------
+
+
+def refused(main, capsys, arguments: list, status: int = 1) -> str:
+    """What the script says on standard error when it exits with this status."""
+    with pytest.raises(SystemExit) as exit:
+        main([str(argument) for argument in arguments])
+    assert exit.value.code == status
+    out, err = capsys.readouterr()
+    assert "Traceback" not in out + err
+    return " ".join(err.replace("│", " ").split())
+
+
+def test_help(main, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(["--help"])
+    assert exit.value.code == 0
+    assert "poyo_single" in (text := capsys.readouterr().out)
+    assert "python experiments/pretrain.py demo --data sessions/ --workdir runs/demo" in text
+    with pytest.raises(SystemExit):
+        main(["demo", "--help"])
+    assert "--config.model.depth INT" in capsys.readouterr().out
+
+
+def test_an_unknown_preset(main, capsys):
+    text = "there is no preset 'dmo'. Did you mean 'demo'? Choose poyo_single, poyo_mp, poyo_1, demo."
+    assert refused(main, capsys, ["dmo", "--data", "x"]) == text
+    assert "Expected one of {poyo_single, poyo_mp, poyo_1, demo}" in refused(main, capsys, [], status=2)
+
+
+def test_a_misspelt_option(main, capsys):
+    text = refused(main, capsys, ["demo", "--data", "x", "--workdir", "y", "--config.model.dept", "3"], status=2)
+    assert "Unrecognized options: --config.model.dept" in text
+    assert "Perhaps you meant: --config.model.depth" in text
+
+
+def test_a_value_that_cannot_work(main, capsys):
+    text = refused(main, capsys, ["demo", "--data", "x", "--workdir", "y", "--config.model.dim", "0"], status=2)
+    assert "ModelConfig.dim is 0; it must be at least 1" in text
+
+
+@pytest.fixture
+def one_device(monkeypatch):
+    """The number of devices is settled in this process."""
+    monkeypatch.setattr(jax.config, "update", lambda name, value: None)
+
+
+def test_data_that_are_not_there(main, capsys, one_device, tmp_path):
+    options = ["--workdir", tmp_path / "run"]
+    text = refused(main, capsys, ["demo", "--data", tmp_path / "missing", *options])
+    assert text.startswith(f"the data folder {tmp_path}/missing does not exist. Give the folder that holds processed")
+    text = refused(main, capsys, ["demo", "--data", tmp_path, *options])
+    assert text.startswith(f"the data folder {tmp_path} has no session files (*.h5).")
+    assert not (tmp_path / "run").exists()
+
+
+def test_sessions_to_leave_out(main, capsys, one_device, tiny_data, tmp_path):
+    options = ["demo", "--data", tiny_data, "--workdir", tmp_path / "run", "--exclude"]
+    assert refused(main, capsys, [*options, "session_7"]) == (
+        "--exclude session_7 is none of the 3 sessions. Did you mean 'session_2' or 'session_1' or 'session_0'?"
+    )
+    text = refused(main, capsys, [*options, *(f"session_{number}" for number in range(3))])
+    assert text == "there are no sessions to train on. Give at least one."
+
+
+def test_the_work_directory_of_another_run(main, capsys, one_device, tiny_data, tiny_run):
+    text = refused(main, capsys, command(tiny_data, tiny_run, "--config.model.depth", "2")[2:])
+    assert text.endswith(
+        "holds another run, which differs in model.depth: 1 in the run, 2 given Continue that run with its own "
+        "settings, or choose another --workdir."
+    )
+
+
+def test_a_work_directory_below_a_file(main, capsys, one_device, tiny_data, tmp_path):
+    (tmp_path / "file").touch()
+    text = refused(main, capsys, command(tiny_data, tmp_path / "file" / "run")[2:])
+    assert "config.json cannot be written (Not a directory). Check that the disk has space" in text
+
+
+def test_ctrl_c_outside_of_training(main, capsys, one_device, tiny_data, tmp_path, monkeypatch):
+    monkeypatch.setattr("poyo_jax.train_model", lambda *_: signal.raise_signal(signal.SIGINT), raising=False)
+    text = refused(main, capsys, command(tiny_data, tmp_path)[2:], status=130)
+    assert text == "stopped at once; what the last checkpoint holds is saved, and the same command continues."
