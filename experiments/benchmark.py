@@ -92,19 +92,21 @@ class Contender:
         self._process = subprocess.Popen(
             [*command, json.dumps(settings)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
+        assert self._process.stdin and self._process.stdout
+        self._input, self._output = self._process.stdin, self._process.stdout
         self.start = self._read()
 
     def call(self) -> dict:
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
+        self._input.write("\n")
+        self._input.flush()
         return self._read()
 
     def close(self) -> None:
-        self._process.stdin.close()
+        self._input.close()
         self._process.wait()
 
     def _read(self) -> dict:
-        line = self._process.stdout.readline()
+        line = self._output.readline()
         if not line:
             raise SystemExit(f"a contender stopped with status {self._process.wait()}; its message stands above.")
         return json.loads(line)

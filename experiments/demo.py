@@ -29,7 +29,7 @@ class Demo:
     """Most steps of fitting units."""
     num_sessions: int = 6
     """Sessions to simulate; the last one is held out of pretraining."""
-    duration: float = 150.0
+    duration: float = 120.0
     """Length of each session, s."""
 
 
@@ -79,7 +79,7 @@ def simulated_sessions(options: Demo) -> list:
 
     folder = options.workdir / "sessions"
     folder.mkdir(parents=True, exist_ok=True)
-    for session in simulate_study(0, options.num_sessions, duration=options.duration):
+    for session in simulate_study(0, options.num_sessions, num_units=(20, 36), duration=options.duration):
         path = folder / f"{session.session_id}.h5"
         if not path.exists():
             session.save(path)
@@ -127,7 +127,7 @@ def draw(options: Demo, new, table, fit, prediction) -> Path:
         "unit_embedding": plots.unit_embedding(fit.snapshots),
     }
     for name, axes in figures.items():
-        axes.get_figure(root=True).savefig(options.workdir / f"{name}.png", dpi=150)
+        plt.figure(axes.get_figure(root=True)).savefig(options.workdir / f"{name}.png", dpi=150)
     sections = [
         Section(
             heading="Decoding a session whose units are new",

@@ -41,7 +41,7 @@ class FitConfig:
     """Most gradient steps."""
     batch_size: int = 32
     """Windows of one step."""
-    learning_rate: float = 1e-2
+    learning_rate: float = 3e-3
     """Peak learning rate of AdamW, after a short warm-up and before a cosine decay to 0."""
     unit_dropout: UnitDropoutConfig | None = None
     """Windows keep a random part of the units; None keeps all."""
@@ -140,7 +140,7 @@ class _Looks:
             )
         valid_r2 = self._fit.valid_r2(tables)
         loss = mean_score(values["loss"] for values in metrics)
-        self.history.append({"step": step, "loss": float(loss), "valid_r2": valid_r2})
+        self.history.append({"step": step, "loss": loss, "valid_r2": valid_r2})
         if self._keep_snapshots:
             self.snapshots[step] = np.array(tables["unit_embedding"])[1:]
         if valid_r2 > self.valid_r2:
@@ -193,7 +193,7 @@ class _Fit:
         """New rows, drawn around the mean of the trained rows, and a fresh optimiser."""
         rng = np.random.default_rng([self._config.seed, 2])
         tables = {
-            name: _new_rows(np.asarray(self._pretrained.params[name]), vocab.num_rows, rng)
+            name: jnp.asarray(_new_rows(np.asarray(self._pretrained.params[name]), vocab.num_rows, rng))
             for name, vocab in (("unit_embedding", self._units), ("session_embedding", self._sessions))
         }
         state = TrainState(jnp.zeros((), jnp.int32), tables, self._optimizer.init(tables))

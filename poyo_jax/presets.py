@@ -34,9 +34,9 @@ def demo() -> Config:
         data=DataConfig(
             batch_size=32,
             chunk_tokens=128,
-            unit_dropout=UnitDropoutConfig(min_units=10, mode_units=30, max_units=60),
+            unit_dropout=UnitDropoutConfig(min_units=20, mode_units=40, max_units=60),
         ),
-        optim=OptimConfig(name="adamw", base_learning_rate=3e-3 / 32, warmup_steps=50, clip_norm=1.0),
+        optim=OptimConfig(name="adamw", base_learning_rate=5e-3 / 32, warmup_steps=50, clip_norm=1.0),
         run=RunConfig(num_steps=1000, eval_every=200, save_every=500, microbatch_windows=8),
     )  # fmt: skip
 

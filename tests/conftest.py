@@ -23,7 +23,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Folder with reference recordings and library output; absent on most machines, and then the test says so and skips."""
+    """Folder with reference recordings and library output; where it is absent the test says so and skips."""
     folder = Path(os.environ.get("POYO_SHARED", REPOSITORY.parent / "shared"))
     if not (folder / "examples").is_dir():
         pytest.skip(f"reference recordings are not at {folder}; set POYO_SHARED to test against them")

@@ -37,7 +37,7 @@ def remake(session: Session, shift: float = 0.0, targets=None, splits=None, **kw
     splits = splits or {name: session.split(name) for name in ("train", "valid", "test")}
     splits = {name: [(start + shift, end + shift) for start, end in split] for name, split in splits.items()}
     return Session.from_arrays(
-        session.spike_times + shift, session.spike_units, session.unit_ids, times + shift, targets,
+        session.spike_times + shift, session.spike_units, list(session.unit_ids), times + shift, targets,
         session_id=session.session_id, brainset_id=session.brainset_id,
         domain=[(start + shift, end + shift) for start, end in session.domain], **splits, **kwargs,
     )  # fmt: skip

@@ -144,8 +144,9 @@ def without_valid(session: Session, session_id: str) -> Session:
     """The session, as another one, without a valid split."""
     behaviour = session.behaviour("cursor.vel")
     return Session.from_arrays(
-        session.spike_times, session.spike_units, session.unit_ids, behaviour.times_at(np.arange(behaviour.count)),
-        behaviour.values(0, behaviour.count), session_id=session_id, train=[(0, 50)], test=[(50, 60)],
+        session.spike_times, session.spike_units, list(session.unit_ids),
+        behaviour.times_at(np.arange(behaviour.count)), behaviour.values(0, behaviour.count),
+        session_id=session_id, train=[(0, 50)], test=[(50, 60)],
     )  # fmt: skip
 
 

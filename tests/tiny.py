@@ -1,5 +1,6 @@
 """A tiny model and tiny simulated sessions, on which training takes seconds."""
 
+import shlex
 from pathlib import Path
 
 from poyo_jax.config import Config, DataConfig, ModelConfig, OptimConfig, RunConfig, UnitDropoutConfig
@@ -9,14 +10,14 @@ from poyo_jax.data.simulate import simulate_session
 NUM_STEPS = 150
 
 # What makes the preset "demo" equal to `config()`, for the command line.
-OVERRIDES = """
+OVERRIDES = shlex.split("""
     --config.model.dim 16 --config.model.depth 1 --config.model.head-dim 16 --config.model.cross-heads 1
     --config.model.self-heads 1 --config.model.num-latents 4 --config.model.feedforward-dropout 0
     --config.model.residual-dropout 0 --config.model.attention-dropout 0.1
     --config.data.batch-size 16 --config.data.chunk-tokens 64
     --config.optim.base-learning-rate 6.25e-4 --config.optim.warmup-steps 10
     --config.run.num-steps 150 --config.run.log-every 10 --config.run.eval-every 50 --config.run.save-every 50
-""".split()
+""")
 
 
 def config(**run) -> Config:

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any, cast
 
 import grain
 import numpy as np
@@ -19,7 +20,7 @@ from poyo_jax.data.windows import RandomWindows
 from poyo_jax.errors import ConfigError, DataError
 from poyo_jax.types import PADDING, Batch
 
-MAX_SHAPES = 4  # shapes of a training run, hence compilations of its step
+MAX_SHAPES = 3  # shapes of a training run, hence compilations of its step
 PROBED_WINDOWS = 64  # windows read at the start to choose shapes
 ROW_MULTIPLE = 8
 
@@ -78,13 +79,13 @@ class TrainBatches:
         shape = _base_shape(self.sessions, self.window_length, windows, self.config)
         tokens = self.config.chunk_tokens
         if self.config.layout == "padded":
-            guesses = counts.max() * np.array([0.75, 1.0, 1.25])
+            guesses = counts.max() * np.array([0.85, 1.2])
             sizes = np.minimum(-(-guesses // tokens), -(-largest // tokens)).astype(int) * tokens
             sizes = {*sizes.tolist(), -(-largest // tokens) * tokens}
             rungs = [replace(shape, tokens=size) for size in sorted(sizes)]
         else:
             rows = np.ceil(counts / tokens)
-            spread = np.array([0.5, 1.5, 4.0]) * (rows.std() * math.sqrt(windows))
+            spread = np.array([1.0, 4.0]) * (rows.std() * math.sqrt(windows))
             limit = windows * max(1, -(-largest // tokens))
             sizes = {round_up(min(size, limit), ROW_MULTIPLE) for size in (rows.mean() * windows + spread).tolist()}
             rungs = [replace(shape, rows=size) for size in sorted(sizes | {round_up(limit, ROW_MULTIPLE)})]
@@ -193,12 +194,12 @@ class EvalBatches:
 
     def _windows(self, numbers: np.ndarray) -> list[Window]:
         sessions, starts = self._table
-        return [cut_window(self.sessions[sessions[i]], float(starts[i]), self.window_length) for i in numbers]
+        return [cut_window(self.sessions[int(sessions[i])], float(starts[i]), self.window_length) for i in numbers]
 
 
 def prefetch(source: TrainBatches | EvalBatches, first: int = 0, num_workers: int = 0) -> grain.DatasetIterator[Batch]:
     """Batches from number `first` on, made ahead by a thread, or by `num_workers` processes. Close it after use."""
-    dataset = grain.MapDataset.source(source)[first:]
+    dataset = grain.MapDataset.source(cast(Any, source))[first:]
     dataset = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4))
     if num_workers:
         _mark_flags_parsed()

@@ -89,9 +89,9 @@ def _cut_queries(source: ModelSession, start: float, window_length: float):
 def draw_kept_units(num_units: int, config: UnitDropoutConfig, rng: np.random.Generator) -> np.ndarray:
     """Boolean mask of the units that a training window keeps.
 
-    The number kept follows torch_brain's `UnitDropout` as it is, not as documented: its rejection test divides by a fresh
-    uniform draw, so that a count x is accepted with probability c (1 - ln c), c = density(x) / 10. With fewer units
-    than `min_units` all stay.
+    The number kept follows torch_brain's `UnitDropout` as it is, not as documented: its rejection test divides by a
+    fresh uniform draw, so that a count x is accepted with probability c (1 - ln c), c = density(x) / 10. With fewer
+    units than `min_units` all stay.
     """
     if num_units < config.min_units:
         return np.ones(num_units, bool)

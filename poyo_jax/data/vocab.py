@@ -35,7 +35,8 @@ class Vocab:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Vocab) and self.names == other.names
 
-    __hash__ = None
+    def __hash__(self) -> int:
+        return hash(self.names)
 
     def __repr__(self) -> str:
         return f"Vocab({len(self)} names)"

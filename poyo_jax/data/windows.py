@@ -4,8 +4,6 @@ Times are session time in float64 seconds.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float64, Int
@@ -14,47 +12,40 @@ from poyo_jax.data.intervals import Intervals
 from poyo_jax.errors import DataError
 
 
-@dataclass(frozen=True, eq=False)
 class RandomWindows:
     """Endless shuffled windows of several sessions, at random places of the intervals, as many as fit per epoch.
 
-    Epoch e holds floor(length / window_length) windows of every interval, laid side by side from a random offset; if the
+    Epoch e holds floor(length / window_length) windows of every interval, side by side from a random offset; if the
     offset costs a window, one is put at the end or the start instead, whichever is farther from the others (sampler
     `RandomFixedWindowSampler` of torch_brain). Intervals shorter than a window are dropped, or with `widen` get one
-    window that covers them and reaches over their ends.
+    window that covers them and reaches over their ends, inside the session's domain where that is possible.
     """
 
-    intervals: Sequence[Intervals]  # of every session
-    domains: Sequence[Intervals]  # of every session: widened windows stay inside where they can
-    window_length: float
-    seed: int
-    widen: bool
-
-    def __post_init__(self):
-        counts = [len(intervals) for intervals in self.intervals]
+    def __init__(
+        self,
+        intervals: Sequence[Intervals],
+        domains: Sequence[Intervals],
+        window_length: float,
+        seed: int,
+        *,
+        widen: bool,
+    ):
+        """`intervals` and `domains` of every session. Raises DataError when no window fits."""
+        self.intervals, self._domains, self.window_length, self.seed = intervals, domains, window_length, seed
+        counts = [len(some) for some in intervals]
         sessions = np.repeat(np.arange(len(counts)), counts)
-        starts = np.concatenate([intervals.starts for intervals in self.intervals])
-        ends = np.concatenate([intervals.ends for intervals in self.intervals])
-        fits = np.floor((ends - starts) / self.window_length).astype(np.int64)
-        if self.widen:
-            fits = np.maximum(fits, 1)
+        starts = np.concatenate([some.starts for some in intervals])
+        ends = np.concatenate([some.ends for some in intervals])
+        fits = np.floor((ends - starts) / window_length).astype(np.int64)
+        fits = np.maximum(fits, 1) if widen else fits
         if not fits.sum():
             raise DataError(
                 f"none of the {len(starts)} intervals to draw windows from is as long as a window, "
-                f"{self.window_length} s. Choose a shorter window, or short_intervals='widen'."
+                f"{window_length} s. Choose a shorter window, or short_intervals='widen'."
             )
         used = fits > 0
-        table = (sessions[used], starts[used], ends[used], fits[used])
-        object.__setattr__(self, "_table", table)
-        object.__setattr__(self, "_epoch", lru_cache(maxsize=2)(self._draw_epoch))
-
-    def __getstate__(self):
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
-
-    def __setstate__(self, state):
-        for name, value in state.items():
-            object.__setattr__(self, name, value)
-        self.__post_init__()
+        self._table = (sessions[used], starts[used], ends[used], fits[used])
+        self._epochs: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # the last two that were drawn
 
     @property
     def epoch_size(self) -> int:
@@ -73,7 +64,14 @@ class RandomWindows:
             sessions[here], starts[here] = epoch_sessions[places[here]], epoch_starts[places[here]]
         return sessions, starts
 
-    def _draw_epoch(self, epoch: int):
+    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """(session positions, starts) of all windows of an epoch."""
+        if epoch not in self._epochs:
+            kept = list(self._epochs.items())[-1:]
+            self._epochs = dict([*kept, (epoch, self._draw_epoch(epoch))])
+        return self._epochs[epoch]
+
+    def _draw_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         sessions, starts, ends, fits = self._table
         rng = np.random.default_rng([self.seed, 0, epoch])
         offset = rng.random(len(starts)) * self.window_length
@@ -94,8 +92,8 @@ class RandomWindows:
     def _widened(self, rng: np.random.Generator) -> np.ndarray:
         """For every interval a random start of a window that covers it, inside the session's domain where it can."""
         sessions, starts, ends, _ = self._table
-        first = np.array([domain.starts[0] for domain in self.domains])[sessions]
-        last = np.array([domain.ends[-1] for domain in self.domains])[sessions] - self.window_length
+        first = np.array([domain.starts[0] for domain in self._domains])[sessions]
+        last = np.array([domain.ends[-1] for domain in self._domains])[sessions] - self.window_length
         low = np.maximum(ends - self.window_length, np.minimum(first, starts))
         high = np.maximum(np.minimum(starts, last), low)
         return low + rng.random(len(starts)) * (high - low)

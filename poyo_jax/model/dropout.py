@@ -20,19 +20,20 @@ def fold(seed: UInt32[Array, "..."], data: Shaped[Array, "..."] | int) -> UInt32
 def dropout(
     x: Float[Array, "lead ..."],
     rate: float,
-    seeds: UInt32[Array, " lead"] | None,
+    seeds: UInt32[Array, "..."] | None,
     numbers: UInt32[Array, "..."] | None = None,
 ) -> Float[Array, "lead ..."]:
     """Zero each element of `x` with probability `rate` and scale the others by 1 / (1 - rate).
 
-    `seeds` holds a seed for every entry of the leading axis; None means no dropout. Elements under one seed are told
-    apart by `numbers`, which broadcasts against `x`; by default they are numbered in C order.
+    `seeds` holds a seed for every entry of the leading axis, or broadcasts against `x`; None means no dropout. Elements
+    under one seed are told apart by `numbers`, which broadcasts against `x`; by default they are numbered in C order.
     """
     if seeds is None or rate == 0.0:
         return x
     if numbers is None:
         numbers = jax.lax.iota(jnp.uint32, math.prod(x.shape[1:])).reshape(x.shape[1:])
-    bits = _mix(numbers * jnp.uint32(0x9E3779B9) ^ seeds.reshape(-1, *(1,) * (x.ndim - 1)))
+    seeds = seeds.reshape(-1, *(1,) * (x.ndim - 1)) if seeds.ndim == 1 else seeds
+    bits = _mix(numbers * jnp.uint32(0x9E3779B9) ^ seeds)
     return jnp.where(bits >= jnp.uint32(round(rate * 2**32)), x * (1 / (1 - rate)), 0).astype(x.dtype)
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt32
 
 from poyo_jax.model.dropout import fold
-from poyo_jax.model.poyo import POYO
+from poyo_jax.model.poyo import POYO, half_split
 from poyo_jax.types import Batch
 
 Params = dict
@@ -34,6 +34,7 @@ def loss_sum(
     seeds = None if seed is None else fold(seed, batch.window_ids)
     module = model.backbone(parent=None)
     backbone = params["backbone"] if backbone_learns else jax.lax.stop_gradient(params["backbone"])
+    backbone = half_split(backbone, model.config)
     unit_vectors, session_vectors = _look_up(params, batch)
     gathered = module.apply({"params": backbone}, unit_vectors, batch, seeds, method="encode")
 
@@ -48,16 +49,14 @@ def loss_sum(
     shared = {"backbone": backbone}
     learns = shared if backbone_learns else {}
     fixed = {} if backbone_learns else shared
-    return _sum_with_gradient(part)(
-        learns, _cut((gathered, session_vectors), size), (fixed, _cut(windows, size))
-    )
+    return _sum_with_gradient(part)(learns, _cut((gathered, session_vectors), size), (fixed, _cut(windows, size)))
 
 
 def predict(
     model: POYO, params: Params, batch: Batch, microbatch_windows: int | None
 ) -> Float[Array, "windows queries channels"]:
     """Predictions in normalised units, without dropout."""
-    module, variables = model.backbone(parent=None), {"params": params["backbone"]}
+    module, variables = model.backbone(parent=None), {"params": half_split(params["backbone"], model.config)}
     unit_vectors, session_vectors = _look_up(params, batch)
     gathered = module.apply(variables, unit_vectors, batch, None, method="encode")
     parts = _cut((gathered, session_vectors, batch.query_times), _microbatch(batch, microbatch_windows))

@@ -1,17 +1,18 @@
 """Linear maps, norms, feed-forward blocks and the processor's layer, with the reference's initial values."""
 
+import math
 from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, UInt32
 
 from poyo_jax.config import ModelConfig
 from poyo_jax.model.attention import attend
 from poyo_jax.model.dropout import dropout, fold
-from poyo_jax.model.rotary import Rotation, half_split_order, rotate
+from poyo_jax.model.product import product
+from poyo_jax.model.rotary import Rotation, rotate
 
 
 class Linear(nn.Module):
@@ -19,18 +20,14 @@ class Linear(nn.Module):
 
     features: int
     use_bias: bool = True
-    dtype: jnp.dtype = jnp.float32
+    dtype: jnp.dtype = jnp.dtype(jnp.float32)
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "... inputs"], rows: np.ndarray | None = None, columns: np.ndarray | None = None
-    ) -> Float[Array, "... features"]:
-        """`rows` and `columns` reorder the kernel (not the parameter) to another order of inputs and features."""
+    def __call__(self, x: Float[Array, "... inputs"]) -> Float[Array, "... features"]:
         bound = x.shape[-1] ** -0.5
         kernel = self.param("kernel", _uniform, (x.shape[-1], self.features), bound)
-        kernel = kernel if rows is None else kernel[rows]
-        kernel = kernel if columns is None else kernel[:, columns]
-        y = x.astype(self.dtype) @ kernel.astype(self.dtype)
+        y = product(x.astype(self.dtype).reshape(-1, x.shape[-1]), kernel.astype(self.dtype), self.dtype)
+        y = y.reshape(*x.shape[:-1], self.features)
         if self.use_bias:
             y = y + self.param("bias", _uniform, (self.features,), bound).astype(self.dtype)
         return y
@@ -57,9 +54,16 @@ class FeedForward(nn.Module):
     ) -> Float[Array, "windows tokens dim"]:
         dim = self.config.dim
         hidden = Linear(8 * dim, dtype=self.dtype, name="expand")(layer_norm("norm")(x))
-        value, gate = jnp.split(hidden, 2, axis=-1)  # [W, T, 8D] -> 2 x [W, T, 4D]
-        hidden = dropout(value * jax.nn.gelu(gate, approximate=False), self.config.feedforward_dropout, seeds)
+        hidden = _gated_gelu(hidden, self.config.feedforward_dropout, seeds)  # [W, T, 8D] -> [W, T, 4D]
         return Linear(dim, dtype=self.dtype, name="contract")(hidden)
+
+
+@partial(jax.checkpoint, static_argnums=1)
+def _gated_gelu(hidden: Array, dropout_rate: float, seeds: Array | None) -> Array:
+    """First half of the channels times GELU of the second, with dropout. Cheaper to compute again than to remember."""
+    value, gate = jnp.split(hidden, 2, axis=-1)
+    gelu = 0.5 * gate * (1 + jax.lax.erf(gate * math.sqrt(0.5)))  # jax.nn.gelu takes erfc, which is slow on CPUs
+    return dropout(value * gelu, dropout_rate, seeds)
 
 
 class SelfAttention(nn.Module):
@@ -73,15 +77,21 @@ class SelfAttention(nn.Module):
         self, x: Float[Array, "windows latents dim"], rotation: Rotation, seeds: UInt32[Array, " windows"] | None
     ) -> Float[Array, "windows latents dim"]:
         heads, head_dim = self.config.self_heads, self.config.head_dim
-        columns = half_split_order(head_dim, 3 * heads)
         projection = Linear(3 * heads * head_dim, use_bias=False, dtype=self.dtype, name="query_key_value")
-        hidden = projection(layer_norm("norm")(x), columns=columns)
-        hidden = hidden.reshape(*x.shape[:2], 3 * heads, head_dim)  # [W, L, 3HK] -> [W, L, 3H, K]
-        query, key, value = jnp.split(rotate(hidden, rotation), 3, axis=2)
+        hidden = split_heads(projection(layer_norm("norm")(x)), head_dim)  # [W, L, 3HK] -> [W, 3H, L, K]
+        query, key, value = jnp.split(rotate(hidden, rotation), 3, axis=1)
         dropped = partial(dropout, rate=self.config.attention_dropout, seeds=seeds)
         out = rotate(attend(query, key, value, dropped), rotation.inverse())
-        out = out.reshape(*x.shape[:2], heads * head_dim)  # [W, L, H, K] -> [W, L, HK]
-        return Linear(self.config.dim, dtype=self.dtype, name="output")(out, rows=half_split_order(head_dim, heads))
+        return Linear(self.config.dim, dtype=self.dtype, name="output")(join_heads(out))
+
+
+def split_heads(x: Float[Array, "... tokens channels"], head_dim: int) -> Float[Array, "... heads tokens head_dim"]:
+    return jnp.swapaxes(x.reshape(*x.shape[:-1], -1, head_dim), -2, -3)
+
+
+def join_heads(x: Float[Array, "... heads tokens head_dim"]) -> Float[Array, "... tokens channels"]:
+    x = jnp.swapaxes(x, -2, -3)
+    return x.reshape(*x.shape[:-2], -1)
 
 
 class ProcessorLayer(nn.Module):

@@ -1,21 +1,24 @@
 """POYO: spikes -> latents -> behaviour (Azabou et al., NeurIPS 2023)."""
 
 from functools import partial
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, UInt32
 
 from poyo_jax.config import ModelConfig
-from poyo_jax.model.attention import attend, attend_tokens
+from poyo_jax.model.attention import TokenRows, attend, attend_tokens
 from poyo_jax.model.dropout import dropout, fold
-from poyo_jax.model.layers import FeedForward, Linear, ProcessorLayer, layer_norm
-from poyo_jax.model.rotary import grid_rotation, half_split_order, query_rotation, rotate, token_rotation
+from poyo_jax.model.layers import FeedForward, Linear, ProcessorLayer, join_heads, layer_norm, split_heads
+from poyo_jax.model.rotary import Rotation, grid_rotation, half_split_order, query_rotation, rotate, token_rotation
 from poyo_jax.types import PADDING, Batch
 
 NUM_KINDS = 3  # kinds of tokens that are attended to: spike, start, stop
+UNROLLED_DEPTH = 8  # up to this depth the loop over layers is unrolled: a tenth faster on CPUs, and slower to compile
 _ENCODER_SITES, _DECODER_SITES = 1 << 20, 1 << 21  # dropout sites outside the processor
 
 
@@ -29,7 +32,7 @@ class POYO(nn.Module):
     config: ModelConfig
     num_units: int  # rows of the unit table, padding included
     num_sessions: int  # rows of the session table, padding included
-    dtype: jnp.dtype = jnp.float32  # of matrix products and activations; parameters, softmax and phases stay float32
+    dtype: jnp.dtype = jnp.dtype(jnp.float32)  # of products and activations; the rest is float32
     remat: bool = False  # recompute each processor layer in the backward pass instead of storing it
     rows_per_group: int = 4  # packed token rows attended at the same time
 
@@ -38,18 +41,42 @@ class POYO(nn.Module):
         """Predictions without dropout, in normalised units."""
         units = self.param("unit_embedding", _table, (self.num_units, self.config.dim))
         sessions = self.param("session_embedding", _table, (self.num_sessions, self.config.dim))
-        backbone = self.backbone(name="backbone")
-        gathered = backbone.encode(units[batch.unit_rows], batch, None)
-        return backbone.decode(gathered, sessions[batch.session_rows], batch.query_times, None)
+        backbone, inputs = self.backbone(parent=None), (units[batch.unit_rows], sessions[batch.session_rows], batch)
+        params = cast(dict, self.param("backbone", lambda key: backbone.init(key, *inputs)["params"]))
+        return cast(Array, backbone.apply({"params": half_split(params, self.config)}, *inputs))
 
     def backbone(self, **kwargs) -> "Backbone":
         return Backbone(self.config, self.dtype, self.remat, self.rows_per_group, **kwargs)
 
 
+def half_split(backbone: dict, config: ModelConfig) -> dict:
+    """Parameters of the backbone, reordered from the stored order of rotating channels to that in which they are used.
+
+    Stored are the reference's interleaved pairs; see model/rotary.py. It is done here, once, rather than in the layers,
+    because reordering costs as much there as some matrix products.
+    """
+    cross, own = (half_split_order(config.head_dim, heads) for heads in (config.cross_heads, config.self_heads))
+    columns = {
+        ("encoder_query",): cross,
+        ("encoder_key_value",): half_split_order(config.head_dim, 2 * config.cross_heads),
+        ("decoder_query",): cross,
+        ("decoder_key_value",): np.concatenate([cross, np.arange(cross.size, 2 * cross.size)]),  # values do not rotate
+        ("layers", "attention", "query_key_value"): half_split_order(config.head_dim, 3 * config.self_heads),
+    }
+    rows = {("encoder_output",): cross, ("layers", "attention", "output"): own}
+    flat = cast(dict[tuple, Array], flatten_dict(backbone))
+    for path, order in columns.items():
+        flat[*path, "kernel"] = flat[*path, "kernel"][..., order]
+    for path, order in rows.items():
+        flat[*path, "kernel"] = flat[*path, "kernel"][..., order, :]
+    return unflatten_dict(flat)
+
+
 class Backbone(nn.Module):
     """What all recordings share: token kinds, latents, encoder, processor, decoder, readout.
 
-    `seeds` (one per window, or None to switch dropout off) decide dropout; see model/dropout.py.
+    It takes its parameters in half-split order. `seeds` (one per window, or None to switch dropout off) decide dropout;
+    see model/dropout.py.
     """
 
     config: ModelConfig
@@ -74,54 +101,53 @@ class Backbone(nn.Module):
             layer,
             variable_axes={"params": 0},
             split_rngs={"params": True},
-            in_axes=(0, nn.broadcast, nn.broadcast),
+            in_axes=cast(Any, (0, nn.broadcast, nn.broadcast)),
             length=config.depth,
+            unroll=config.depth if config.depth <= UNROLLED_DEPTH and not self.remat else 1,
         )(config, dtype)
         self.readout = Linear(config.num_channels, dtype=dtype)
 
+    def __call__(
+        self, unit_vectors: Float[Array, "units dim"], session_vectors: Float[Array, "windows dim"], batch: Batch
+    ) -> Float[Array, "windows queries channels"]:
+        """Predictions without dropout, in normalised units."""
+        return self.decode(self.encode(unit_vectors, batch, None), session_vectors, batch.query_times, None)
+
     def encode(
         self, unit_vectors: Float[Array, "units dim"], batch: Batch, seeds: UInt32[Array, " windows"] | None
-    ) -> Float[Array, "windows latents heads*head_dim"]:
+    ) -> Float[Array, "windows latents cross_dim"]:
         """What the latents gather from the tokens of each window, before the output projection.
 
         Queries are the same for all windows, and keys and values depend on a token only through (unit, kind) and
         time: both are projected once and gathered, which is exact.
         """
         config = self.config
-        heads, head_dim = config.cross_heads, config.head_dim
-        order = half_split_order(head_dim, heads)
-        query = self.encoder_query(self.encoder_norm(self._initial_latents()), columns=order)
-        query = rotate(query.reshape(-1, heads, head_dim), _expand(self._latent_rotation()))  # [L, HK] -> [L, H, K]
-
+        query = split_heads(self.encoder_query(self.encoder_norm(self._initial_latents())), config.head_dim)
         kinds = unit_vectors[:, None] + self.token_kind_embedding[:NUM_KINDS]  # [U, 3, D]
-        table = self.encoder_key_value(self.encoder_context_norm(kinds), columns=half_split_order(head_dim, 2 * heads))
-        table = table.reshape(-1, 2 * heads, head_dim)  # [U, 3, 2HK] -> [U * 3, 2H, K]
+        table = self.encoder_key_value(self.encoder_context_norm(kinds))
         mask = batch.token_kinds != PADDING
-        entries = batch.token_units * NUM_KINDS + jnp.where(mask, batch.token_kinds, 0)  # [R, T]
-
-        def tokens(key_value, times, times_low):
-            key_value = rotate(key_value, _expand(token_rotation(times, times_low, head_dim)))  # [R, T, 2H, K]
-            return jnp.split(key_value, 2, axis=2)
-
         windows = batch.token_windows
+        rows = TokenRows(
+            entries=batch.token_units * NUM_KINDS + jnp.where(mask, batch.token_kinds, 0),
+            rotation=token_rotation(batch.token_times, batch.token_times_low, config.head_dim),
+            mask=mask,
+            offsets=batch.token_offsets,
+            seeds=None if seeds is None else fold(seeds if windows is None else seeds[windows], _ENCODER_SITES),
+        )
         gathered = attend_tokens(
-            query,
-            tokens,
-            (table[entries], batch.token_times, batch.token_times_low),
-            mask,
+            rotate(query, self._latent_rotation()),  # [H, L, K]
+            split_heads(table.reshape(-1, table.shape[-1]), config.head_dim),  # [U, 3, 2HK] -> [2H, U * 3, K]
+            rows,
             windows,
             batch.session_rows.shape[0],
             rows_per_group=self.rows_per_group,
             attention_dropout=config.attention_dropout,
-            seeds=None if seeds is None else fold(seeds if windows is None else seeds[windows], _ENCODER_SITES),
-            offsets=batch.token_offsets,
         )
-        gathered = rotate(gathered, _expand(self._latent_rotation()).inverse())
-        return gathered.reshape(*gathered.shape[:2], heads * head_dim)  # [W, L, H, K] -> [W, L, HK]
+        return join_heads(rotate(gathered, self._latent_rotation().inverse()))  # [W, H, L, K] -> [W, L, HK]
 
     def decode(
         self,
-        gathered: Float[Array, "windows latents heads*head_dim"],
+        gathered: Float[Array, "windows latents cross_dim"],
         session_vectors: Float[Array, "windows dim"],
         query_times: Float[Array, "windows queries"],
         seeds: UInt32[Array, " windows"] | None,
@@ -129,34 +155,27 @@ class Backbone(nn.Module):
         """Latents through the processor, then one prediction per query, in normalised units."""
         latents = self.process(gathered, seeds)
         config = self.config
-        heads, head_dim = config.cross_heads, config.head_dim
         site = [None if seeds is None else fold(seeds, _DECODER_SITES + place) for place in range(2)]
-        order = half_split_order(head_dim, heads)
-        query = self.decoder_query(self.decoder_norm(session_vectors), columns=order)
-        query = query.reshape(-1, 1, heads, head_dim)  # [W, HK] -> [W, 1, H, K]
-        query = jnp.broadcast_to(query, (*query_times.shape, heads, head_dim))  # [W, Q, H, K]
-        query = rotate(query, _expand(query_rotation(query_times, head_dim)))
-        context = self.decoder_context_norm(latents)
-        columns = np.concatenate([order, np.arange(order.size, 2 * order.size)])  # values do not rotate here
-        key_value = self.decoder_key_value(context, columns=columns)
-        key, value = jnp.split(key_value.reshape(*latents.shape[:2], 2 * heads, head_dim), 2, axis=2)
-        key = rotate(key, _expand(self._latent_rotation()))
+        query = split_heads(self.decoder_query(self.decoder_norm(session_vectors))[:, None], config.head_dim)
+        query = jnp.repeat(query, query_times.shape[1], axis=2)  # [W, H, 1, K] -> [W, H, Q, K]
+        query = rotate(query, _expand(query_rotation(query_times, config.head_dim)))
+        key_value = split_heads(self.decoder_key_value(self.decoder_context_norm(latents)), config.head_dim)
+        key, value = jnp.split(key_value, 2, axis=1)  # [W, 2H, L, K] -> 2 x [W, H, L, K]
+        key = rotate(key, self._latent_rotation())
         out = attend(query, key, value, partial(dropout, rate=config.attention_dropout, seeds=site[0]))
-        out = self.decoder_output(out.reshape(*out.shape[:2], heads * head_dim))  # [W, Q, H, K] -> [W, Q, D]
+        out = self.decoder_output(join_heads(out))  # [W, H, Q, K] -> [W, Q, D]
         out = session_vectors[:, None] + out
         out = out + self.decoder_feedforward(out, site[1])
         return self.readout(out).astype(jnp.float32)
 
     def process(
-        self, gathered: Float[Array, "windows latents heads*head_dim"], seeds: UInt32[Array, " windows"] | None
+        self, gathered: Float[Array, "windows latents cross_dim"], seeds: UInt32[Array, " windows"] | None
     ) -> Float[Array, "windows latents dim"]:
         """Latents after the encoder's output projection and feed-forward block and after all processor layers."""
-        order = half_split_order(self.config.head_dim, self.config.cross_heads)
-        latents = self._initial_latents() + self.encoder_output(gathered, rows=order)
+        latents = self._initial_latents() + self.encoder_output(gathered)
         site = None if seeds is None else fold(seeds, _ENCODER_SITES + 1)
         latents = latents + self.encoder_feedforward(latents, site)
-        rotation = _expand(self._latent_rotation())
-        latents, _ = self.layers(latents, jnp.arange(self.config.depth), rotation, seeds)
+        latents, _ = self.layers(latents, jnp.arange(self.config.depth), self._latent_rotation(), seeds)
         return latents
 
     def _initial_latents(self) -> Float[Array, "latents dim"]:
@@ -167,9 +186,9 @@ class Backbone(nn.Module):
         return grid_rotation(self.config.latent_times, self.config.head_dim)
 
 
-def _expand(rotation):
-    """Insert the axis of the heads."""
-    return jax.tree.map(lambda x: x[..., None, :], rotation)
+def _expand(rotation: Rotation) -> Rotation:
+    """Insert the axis of the heads: [W, Q, F] -> [W, 1, Q, F]."""
+    return jax.tree.map(lambda x: x[:, None], rotation)
 
 
 def _normal(key: Array, shape: tuple[int, ...]) -> Array:

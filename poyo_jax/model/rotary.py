@@ -47,7 +47,7 @@ class Rotation(NamedTuple):
 
 
 def omega(head_dim: int) -> Float[np.ndarray, " frequencies"]:
-    """Angular frequencies (rad/s, float32) of the `head_dim` / 4 pairs that rotate; the other half of a head does not."""
+    """Angular frequencies (rad/s, float32) of the `head_dim` / 4 pairs that rotate, which are half of a head."""
     count = head_dim // 4
     if count in _OMEGAS:
         return np.array(_OMEGAS[count].split(), np.float32)
@@ -63,29 +63,44 @@ def half_split_order(head_dim: int, heads: int) -> np.ndarray:
 
 
 def grid_rotation(times: Float[np.ndarray, " times"], head_dim: int) -> Rotation:
-    """Rotation for times known when the model is built (the latent grid): float64 on the host, constants on the device."""
+    """Rotation for times known when the model is built (the latent grid): float64 on the host."""
     angles = np.asarray(times, np.float64)[:, None] * omega(head_dim).astype(np.float64)  # [L, F]
     return Rotation(jnp.asarray(np.cos(angles), jnp.float32), jnp.asarray(np.sin(angles), jnp.float32))
 
 
 def token_rotation(times: Float[Array, "..."], times_low: Float[Array, "..."], head_dim: int) -> Rotation:
-    """Rotation for times given as float32 pairs whose sum is the time in seconds; the angle is good to about 1e-6 rad."""
+    """Rotation for times given as float32 pairs whose sum is the time in s; the angle is good to about 1e-6 rad."""
     turns = _turns(times, times_low, omega(head_dim))
     return Rotation(jnp.cos(2 * np.pi * turns), jnp.sin(2 * np.pi * turns))
 
 
 def query_rotation(times: Float[Array, "..."], head_dim: int) -> Rotation:
-    """Rotation for query times. The reference rounds these angles to float32; so do we, to agree with its checkpoints."""
+    """Rotation for query times. Angles are rounded to float32, as in the reference, to agree with its checkpoints."""
     angles = times[..., None] * jnp.asarray(omega(head_dim))
     return Rotation(jnp.cos(angles), jnp.sin(angles))
 
 
+@jax.custom_vjp
 def rotate(x: Float[Array, "... head_dim"], rotation: Rotation) -> Float[Array, "... head_dim"]:
-    """Rotate the pairs of channels of `x`; the rotation broadcasts against all axes of `x` but the last."""
+    """Rotate the pairs of channels of `x`; the rotation broadcasts against all axes of `x` but the last.
+
+    The gradient is rotated back, in one pass over memory; times and thus rotations have no gradient.
+    """
     count = rotation.cos.shape[-1]
     first, second, rest = x[..., :count], x[..., count : 2 * count], x[..., 2 * count :]
     cos, sin = rotation.cos.astype(x.dtype), rotation.sin.astype(x.dtype)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin, rest], axis=-1)
+
+
+def _rotate_forward(x, rotation):
+    return rotate(x, rotation), rotation
+
+
+def _rotate_backward(rotation, gradient):
+    return rotate(gradient, rotation.inverse()), None
+
+
+rotate.defvjp(_rotate_forward, _rotate_backward)
 
 
 def _turns(times: Array, times_low: Array, frequencies: np.ndarray) -> Array:

@@ -61,7 +61,7 @@ class Metadata:
             config=from_dict(Config, values["config"]),
             units=Vocab(values["units"]),
             sessions=Vocab(values["sessions"]),
-            readouts={name: Readout(**value) for name, value in values["readouts"].items()},
+            readouts={name: Readout.from_json(json.dumps(value)) for name, value in values["readouts"].items()},
             metrics=values["metrics"],
         )
 

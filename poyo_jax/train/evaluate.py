@@ -77,4 +77,4 @@ def score(prediction: Prediction) -> float:
 def mean_score(scores: Iterable[float]) -> float:
     """Mean of the scores that are not NaN; NaN if none is left."""
     finite = [value for value in scores if not math.isnan(value)]
-    return sum(finite) / len(finite) if finite else math.nan
+    return float(sum(finite) / len(finite)) if finite else math.nan

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -120,7 +121,7 @@ class Run:
         self._predict_step = make_predict_step(model, self.mesh, microbatch_windows=micro)
         self._fresh_state = lambda: init_state(model, optimizer, config.data.seed, self.mesh)
         self._show = progress
-        self._pending: list[tuple[int, dict[str, jax.Array]]] = []
+        self._pending: list[tuple[int, Mapping[str, Any]]] = []
         self._open = contextlib.ExitStack()
 
         self._claim_workdir()
@@ -189,8 +190,8 @@ class Run:
     def _reset_clock(self) -> None:
         self._began, self._waited, self._padding = time.monotonic(), 0.0, []
 
-    def push(self, step: int, metrics: dict[str, jax.Array]) -> None:
-        """Keep the metrics of a step on the device until they are logged."""
+    def push(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Keep the metrics of a step, which are arrays on the device, until they are logged."""
         self._pending.append((step, metrics))
         self._progress.advance(step + 1)
 

@@ -1,6 +1,6 @@
 """What training changes from step to step."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ def build_model(config: ModelConfig, run: RunConfig, num_units: int, num_session
 def init_params(model: POYO, seed: int) -> dict:
     """Initial parameters; traceable."""
     batch = jax.tree.map(jnp.asarray, empty_batch(model.config))
-    return model.init(jax.random.key(seed), batch)["params"]
+    return cast(dict, model.init(jax.random.key(seed), batch)["params"])
 
 
 def init_state(model: POYO, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh) -> TrainState:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache, partial
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -53,15 +54,22 @@ def make_train_step(
         loss, gradient = loss_and_gradient(state.params, frozen, batch, state.step)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
-        return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
+        params = cast(dict, optax.apply_updates(state.params, updates))
+        return TrainState(state.step + 1, params, opt_state), metrics
 
     return train_step
 
 
-@lru_cache(maxsize=8)
 def make_predict_step(model: POYO, mesh: Mesh, *, microbatch_windows: int | None) -> Callable[[dict, Batch], jax.Array]:
-    """(parameters, batch) -> predictions [windows, queries, channels] in normalised units, split over the mesh."""
+    """(parameters, batch) -> predictions [windows, queries, channels] in normalised units, split over the mesh.
 
+    Equal arguments give the same function, so that decoding again compiles nothing.
+    """
+    return _predict_step(cast(Any, model), mesh, microbatch_windows)
+
+
+@lru_cache(maxsize=8)
+def _predict_step(model: POYO, mesh: Mesh, microbatch_windows: int | None) -> Callable[[dict, Batch], jax.Array]:
     @jax.jit
     @partial(jax.shard_map, mesh=mesh, in_specs=(EVERYWHERE, SPLIT), out_specs=SPLIT, check_vma=False)
     def predict_step(params, batch):

@@ -29,7 +29,7 @@ def interval_sets(draw, min_size=1):
 
 
 def plan(intervals, window_length=1.0, seed=0, widen=False, domains=None):
-    return RandomWindows(intervals, domains or intervals, window_length, seed, widen)
+    return RandomWindows(intervals, domains or intervals, window_length, seed, widen=widen)
 
 
 PLAN = plan([Intervals.from_pairs([(0, 10.5), (20, 23.25)]), Intervals.from_pairs([(5, 12)])], seed=3)

@@ -11,6 +11,7 @@ from golden_model import TINY, golden_batch, load, packed, params_from_torch
 
 from poyo_jax.config import OptimConfig, RunConfig
 from poyo_jax.model.forward import loss_sum, predict
+from poyo_jax.model.poyo import half_split
 from poyo_jax.model.rotary import omega, token_rotation
 from poyo_jax.train.mesh import make_mesh, put_batch, replicated
 from poyo_jax.train.optim import make_optimizer
@@ -61,8 +62,8 @@ def test_latents_equal_the_reference():
 
     @jax.jit
     def latents(backbone, units, batch):
-        gathered = module.apply({"params": backbone}, units, batch, None, method="encode")
-        return module.apply({"params": backbone}, gathered, None, method="process")
+        gathered = module.apply({"params": half_split(backbone, TINY)}, units, batch, None, method="encode")
+        return module.apply({"params": half_split(backbone, TINY)}, gathered, None, method="process")
 
     for backbone, name in ((silent, "enc_latents"), (PARAMS["backbone"], "proc_latents")):
         actual = latents(backbone, PARAMS["unit_embedding"], BATCH)

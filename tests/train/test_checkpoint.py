@@ -193,14 +193,18 @@ FOUR_DEVICES = """
     data, workdir = sys.argv[1:]
     assert jax.device_count() == 4
     sessions = open_sessions(data)[:2]
-    push, stop = loop.Run.push, 3
+    push, make, stop, made = loop.Run.push, loop.make_train_step, 3, []
 
     def stopping(self, step, metrics):
         if step == stop:
             signal.raise_signal(signal.SIGINT)
         push(self, step, metrics)
 
-    loop.Run.push = stopping
+    def once(*args, **kwargs):
+        made.append(made[0] if made else make(*args, **kwargs))
+        return made[0]
+
+    loop.Run.push, loop.make_train_step = stopping, once
     for stop in (3, 7):  # from the first step on, then from a restored state
         try:
             train_model(tiny.config(log_every=1), sessions, workdir, progress=False)

@@ -65,6 +65,17 @@ def interrupt(monkeypatch, at_step: int) -> None:
     monkeypatch.setattr(loop.Run, "push", pressed)
 
 
+def share_step(monkeypatch) -> None:
+    """Compile the training step once for all runs of a test; a state that lies otherwise would compile it again."""
+    made, make = [], loop.make_train_step
+
+    def once(*args, **kwargs):
+        made.append(made[0] if made else make(*args, **kwargs))
+        return made[0]
+
+    monkeypatch.setattr(loop, "make_train_step", once)
+
+
 class Observed:
     """A metric that notes when somebody wants its value."""
 
@@ -112,6 +123,7 @@ OPTIMIZERS = {
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(name, tiny_sessions, tmp_path, monkeypatch):
+    share_step(monkeypatch)
     config, sessions = replace(six_steps(), optim=OPTIMIZERS[name]), tiny_sessions[:2]
     train(config, sessions, tmp_path / "whole")
     with monkeypatch.context() as patch:
@@ -125,6 +137,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(name, tiny_sessions, tm
     whole, cut = (final_state(config, sessions, tmp_path / workdir) for workdir in ("whole", "cut"))
     assert int(whole.step) == 6
     assert_same_bits(whole, cut)
+    assert read_metrics(tmp_path / "cut")[-2]["compiled_shapes"] == 1
     logged = [line["step"] for line in read_metrics(tmp_path / "cut") if "loss" in line]
     assert logged == sorted({*logged, 6})
 
