@@ -170,6 +170,8 @@ class Run:
         """(step, batch on the devices) from step `first` on; a batch is transferred while the one before is used."""
         batches = prefetch(self.batches, first, self.config.run.num_workers)
         self._open.callback(batches.close)
+        if first < self.config.run.num_steps:
+            logger.info("compiling the training step for %d devices, which takes a while", self.mesh.size)
         self._reset_clock()
         ahead = None
         for step in range(first, self.config.run.num_steps):
