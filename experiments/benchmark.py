@@ -104,6 +104,7 @@ class Contender:
     def close(self) -> None:
         self._input.close()
         self._process.wait()
+        self._output.close()
 
     def _read(self) -> dict:
         line = self._output.readline()

@@ -1,41 +1,48 @@
 """A tiny model and tiny simulated sessions, on which training takes seconds."""
 
-import shlex
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from poyo_jax.config import Config, DataConfig, ModelConfig, OptimConfig, RunConfig, UnitDropoutConfig
+from poyo_jax.config import Config, UnitDropoutConfig
 from poyo_jax.data.session import Session
 from poyo_jax.data.simulate import simulate_session
+from poyo_jax.presets import demo
 
 NUM_STEPS = 150
-
-# What makes the preset "demo" equal to `config()`, for the command line.
-OVERRIDES = shlex.split("""
-    --config.model.dim 16 --config.model.depth 1 --config.model.head-dim 16 --config.model.cross-heads 1
-    --config.model.self-heads 1 --config.model.num-latents 4 --config.model.feedforward-dropout 0
-    --config.model.residual-dropout 0 --config.model.attention-dropout 0.1
-    --config.data.batch-size 16 --config.data.chunk-tokens 64
-    --config.optim.base-learning-rate 6.25e-4 --config.optim.warmup-steps 10
-    --config.run.num-steps 150 --config.run.log-every 10 --config.run.eval-every 50 --config.run.save-every 50
-""")
+CHANGES: dict[str, dict[str, Any]] = {  # of the preset "demo"
+    "model": {
+        "dim": 16, "depth": 1, "head_dim": 16, "cross_heads": 1, "self_heads": 1, "num_latents": 4,
+        "feedforward_dropout": 0.0, "residual_dropout": 0.0, "attention_dropout": 0.1,
+    },
+    "data": {"batch_size": 16, "chunk_tokens": 64},
+    "data.unit_dropout": {"min_units": 10, "mode_units": 30, "max_units": 60},
+    "optim": {"base_learning_rate": 6.25e-4, "warmup_steps": 10},
+    "run": {"num_steps": NUM_STEPS, "log_every": 10, "eval_every": 50, "save_every": 50},
+}  # fmt: skip
 
 
 def config(**run) -> Config:
     """The configuration of all these runs; keywords change the part `run`."""
-    settings = {"num_steps": NUM_STEPS, "log_every": 10, "eval_every": 50, "save_every": 50, "microbatch_windows": 8}
-    settings |= run
-    warmup = min(10, settings["num_steps"] // 2)
+    preset = demo()
+    dropout = UnitDropoutConfig(**CHANGES["data.unit_dropout"])
+    run = CHANGES["run"] | run
+    optim = CHANGES["optim"] | {"warmup_steps": min(10, run["num_steps"] // 2)}
     return Config(
-        model=ModelConfig(
-            dim=16, depth=1, head_dim=16, cross_heads=1, self_heads=1, num_latents=4,
-            feedforward_dropout=0.0, residual_dropout=0.0, attention_dropout=0.1,
-        ),
-        data=DataConfig(
-            batch_size=16, chunk_tokens=64, unit_dropout=UnitDropoutConfig(min_units=10, mode_units=30, max_units=60)
-        ),
-        optim=OptimConfig(name="adamw", base_learning_rate=6.25e-4, warmup_steps=warmup, clip_norm=1.0),
-        run=RunConfig(**settings),
-    )  # fmt: skip
+        model=replace(preset.model, **CHANGES["model"]),
+        data=replace(preset.data, **CHANGES["data"], unit_dropout=dropout),
+        optim=replace(preset.optim, **optim),
+        run=replace(preset.run, **run),
+    )
+
+
+def options() -> list[str]:
+    """What makes the preset "demo" equal to `config()` on the command line."""
+    words = []
+    for part, values in CHANGES.items():
+        for name, value in values.items():
+            words += [f"--config.{part}.{name}".replace("_", "-"), str(value)]
+    return words
 
 
 def simulate(number: int) -> Session:

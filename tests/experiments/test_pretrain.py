@@ -32,7 +32,7 @@ def main(monkeypatch):
 
 def command(data: Path, workdir: Path, *options: str) -> list:
     script = REPOSITORY / "experiments" / "pretrain.py"
-    arguments = ["--data", data, "--workdir", workdir, "--exclude", "session_2", *tiny.OVERRIDES, *options]
+    arguments = ["--data", data, "--workdir", workdir, "--exclude", "session_2", *tiny.options(), *options]
     return [sys.executable, script, "demo", *arguments]
 
 
