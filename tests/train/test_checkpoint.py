@@ -30,6 +30,9 @@ READOUT = Readout(
 )
 METADATA = Metadata(Config(), Vocab(["s/a", "s/b"]), Vocab(["s"]), {"s": READOUT}, {})
 
+# Orbax leaves coroutines behind when a save fails (test_a_full_disk); Python complains of them whenever it frees them.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 def state(step: int) -> TrainState:
     """A small state whose numbers tell its step."""
@@ -156,7 +159,6 @@ def small_disk():
 
 
 @pytest.mark.parametrize("room", [0, 20_000])
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_full_disk(room, tmp_path, small_disk):
     save(tmp_path, {10: None, 20: None})
     checkpoints, after = Checkpoints(tmp_path, 1), replace(METADATA, metrics={})
