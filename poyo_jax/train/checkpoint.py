@@ -1,12 +1,13 @@
 """Checkpoints by Orbax: parameters, optimiser state and metadata as separate items of every step.
 
 Metadata hold the configuration, the names of units and sessions, and the readouts, so that a checkpoint can be used
-without anything else. A step's folder gets its final name when it is complete; whatever kills the process leaves the
-earlier checkpoints as they were.
+without anything else. A step's folder gets its final name when it is complete, and loses it before anything in it is
+deleted; whatever kills the process leaves only whole checkpoints.
 """
 
 import contextlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -26,6 +27,7 @@ from poyo_jax.train.state import TrainState, build_model, init_params
 
 FORMAT_VERSION = 1
 FOLDER = "checkpoints"
+TRASH = "deleted"  # where a step is moved, at once, before its files are removed one by one
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,10 @@ class Checkpoints:
         self.folder = epath.Path(workdir).absolute() / FOLDER
         self._policy = _NewestAndBest(keep, _scores(self.folder, saved_steps(workdir)))
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=self._policy, create=True, cleanup_tmp_directories=True
+            preservation_policy=self._policy, todelete_subdir=TRASH, create=True, cleanup_tmp_directories=True
         )
         with explained(self.folder):
+            self._empty_trash()
             self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def save(self, state: TrainState, metadata: Metadata) -> None:
@@ -116,6 +119,7 @@ class Checkpoints:
             self._policy.scores[step] = metadata.metrics["valid_r2"]
         with explained(self.folder):
             self._manager.save(step, args=ocp.args.Composite(**items))
+        self._empty_trash()
 
     def latest(self) -> int | None:
         return self._manager.latest_step()
@@ -139,6 +143,11 @@ class Checkpoints:
         """Wait until everything is on disk."""
         with explained(self.folder):
             self._manager.close()
+        self._empty_trash()
+
+    def _empty_trash(self) -> None:
+        if jax.process_index() == 0:
+            shutil.rmtree(self.folder / TRASH, ignore_errors=True)
 
 
 class _NewestAndBest:

@@ -67,6 +67,18 @@ def test_without_scores_the_last_is_loaded(tmp_path):
     assert find_step(tmp_path, None).name == "30"
 
 
+def test_a_step_is_taken_away_at_once(tmp_path, monkeypatch):
+    """Killed while the files of an old step are being deleted, a run has only whole checkpoints."""
+    with monkeypatch.context() as killed:
+        killed.setattr(shutil, "rmtree", lambda *args, **kwargs: None)
+        killed.setattr(os, "unlink", lambda *args, **kwargs: None)
+        save(tmp_path, {10: None, 20: None, 30: None})
+    assert saved_steps(tmp_path) == [20, 30]
+    assert (tmp_path / "checkpoints" / "deleted" / "10" / "params").is_dir()
+    Checkpoints(tmp_path, 2).close()
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["20", "30"]
+
+
 def test_parameters_optimiser_state_and_metadata_are_separate(tmp_path):
     save(tmp_path, {10: 0.25})
     folder = tmp_path / "checkpoints" / "10"
