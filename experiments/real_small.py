@@ -37,28 +37,26 @@ class RealSmall:
     """File names of the sessions to train alone; by default all."""
     pretrain_steps: int = 4000
     """Steps of pretraining."""
-    single_steps: int = 600
+    single_steps: int = 2500
     """Steps of single-session training."""
-    dropout: float = 0.2
-    """Dropout of feed-forward blocks, residual stream and attention."""
 
 
-def config(num_steps: int, dropout: float, batch_size: int = 32) -> Config:
+PRETRAIN = {"dropout": 0.2, "unit_dropout": UnitDropoutConfig(min_units=8, mode_units=50, max_units=120)}
+SINGLE = {"dropout": 0.3, "unit_dropout": None}  # the units stay the same, so nothing is learnt from leaving some out
+
+
+def config(num_steps: int, dropout: float, unit_dropout: UnitDropoutConfig | None, batch_size: int = 32) -> Config:
     """A small, strongly regularised model: these recordings last five minutes, not a hundred hours."""
     return Config(
         model=ModelConfig(
             dim=64, depth=2, head_dim=32, cross_heads=2, self_heads=4, num_latents=8,
             feedforward_dropout=dropout, residual_dropout=dropout, attention_dropout=dropout,
         ),
-        data=DataConfig(
-            batch_size=batch_size,
-            chunk_tokens=128,
-            unit_dropout=UnitDropoutConfig(min_units=8, mode_units=50, max_units=120),
-        ),
+        data=DataConfig(batch_size=batch_size, chunk_tokens=128, unit_dropout=unit_dropout),
         optim=OptimConfig(
             name="adamw", base_learning_rate=3e-3 / batch_size, weight_decay=0.05, warmup_steps=50, clip_norm=1.0
         ),
-        run=RunConfig(num_steps=num_steps, eval_every=100, save_every=100, microbatch_windows=8),
+        run=RunConfig(num_steps=num_steps, eval_every=250, save_every=250, microbatch_windows=8),
     )  # fmt: skip
 
 
@@ -99,7 +97,7 @@ def single_session(session: Session, options: RealSmall) -> float:
     from poyo_jax import evaluate, load, train_model
 
     workdir = options.workdir / "single" / session.session_id
-    train_model(config(options.single_steps, options.dropout), [session], workdir)
+    train_model(config(options.single_steps, **SINGLE), [session], workdir)
     return evaluate(load(workdir), [session]).mean
 
 
@@ -110,7 +108,7 @@ def from_pretrained(sessions: dict[str, Session], options: RealSmall) -> dict[st
     workdir = options.workdir / "pretrain"
     own = {name: session for name, session in sessions.items() if name not in options.held_out}
     # The last checkpoint: the mean validation R2 hangs on two sessions whose joystick drifts in the valid block.
-    train_model(config(options.pretrain_steps, options.dropout), list(own.values()), workdir)
+    train_model(config(options.pretrain_steps, **PRETRAIN), list(own.values()), workdir)
     pretrained = load(workdir, step=options.pretrain_steps)
     scores = evaluate(pretrained, list(own.values())).r2
     table = {name: {"pretrained": scores[session.id]} for name, session in own.items()}

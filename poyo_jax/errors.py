@@ -20,6 +20,10 @@ class DataError(PoyoError):
     """Sessions that are sound alone but cannot be used as asked (empty split, no sessions, no windows)."""
 
 
+class RawDataError(PoyoError):
+    """A raw recording that is damaged, lacks something, or contradicts what is known of its data set."""
+
+
 class VocabError(PoyoError):
     """A unit or session that the model does not know, or knows already."""
 

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from poyo_jax.data.behaviour import check_times
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.layout import Node
+from poyo_jax.data.nodes import data_node, interval_node, irregular_node, table_node, units_node
 from poyo_jax.errors import SessionError
 
 Pairs = Intervals | Iterable  # (start, end) pairs, an array [n, 2], or Intervals
@@ -38,18 +39,18 @@ def tree_from_arrays(
     targets = _targets(targets, len(target_times))
     session_domain = given_domain or _default_domain(spike_times, target_times)
 
-    tree = Node("Data", {"absolute_start": 0.0})
+    tree = data_node()
     for group, name in ids.items():
         if name is not None:
-            tree.members[group] = Node("Data", {"absolute_start": 0.0, "id": _name(name, f"{group}_id")})
-    tree.members["units"] = Node("ArrayDict", {}, {"id": names})
-    tree.members["spikes"] = _series(session_domain, timestamps=spike_times, unit_index=spike_units)
+            tree.members[group] = data_node(id=_name(name, f"{group}_id"))
+    tree.members["units"] = units_node(names)
+    tree.members["spikes"] = irregular_node(spike_times, session_domain, unit_index=spike_units)
     _place_targets(tree, target_key, targets, target_times, session_domain)
     for name, pairs in intervals.items():
         _place_intervals(tree, name, pairs, session_domain)
-    tree.members["domain"] = _interval_node(session_domain)
+    tree.members["domain"] = interval_node(session_domain)
     for name, split in _splits(splits, session_domain).items():
-        tree.members[f"{name}_domain"] = _interval_node(split)
+        tree.members[f"{name}_domain"] = interval_node(split)
     return tree
 
 
@@ -160,14 +161,6 @@ def _ten_blocks(domain: Intervals) -> dict[str, Intervals]:
 # ------------------------------------------------------------------------------------------------------ layout
 
 
-def _interval_node(intervals: Intervals) -> Node:
-    return Node("Interval", {}, {"start": intervals.starts, "end": intervals.ends})
-
-
-def _series(domain: Intervals, **columns: np.ndarray) -> Node:
-    return Node("IrregularTimeSeries", {}, {**columns, "domain": _interval_node(domain)})
-
-
 def _is_reserved(name: str) -> bool:
     return not name or name == "domain" or name.endswith("_domain")
 
@@ -179,7 +172,7 @@ def _place_targets(tree: Node, key: str, targets: np.ndarray, times: np.ndarray,
         raise SessionError(
             f"target_key is {key!r}; pass '<series>.<column>' with free names, for example 'cursor.vel'."
         )
-    tree.members[series] = _series(domain, timestamps=times, **{column: targets})
+    tree.members[series] = irregular_node(times, domain, **{column: targets})
 
 
 def _place_intervals(tree: Node, name: str, pairs: Pairs, domain: Intervals) -> None:
@@ -201,15 +194,13 @@ def _place_intervals(tree: Node, name: str, pairs: Pairs, domain: Intervals) -> 
             f"intervals {name!r}, row {row}: start {table[row, 0]}, end {table[row, 1]}; correct that row."
         )
     table = table[np.lexsort((table[:, 1], table[:, 0]))]
-    parent.members[last] = Node("Interval", {}, {"start": table[:, 0].copy(), "end": table[:, 1].copy()})
+    parent.members[last] = table_node({"start": table[:, 0].copy(), "end": table[:, 1].copy()})
 
 
 def _data_group(tree: Node, path: list[str], domain: Intervals) -> Node | None:
     """The Data group at a path, made where it is missing; None where something else has the name."""
     for name in path:
-        nested = tree.members.setdefault(
-            name, Node("Data", {"absolute_start": 0.0}, {"domain": _interval_node(domain)})
-        )
+        nested = tree.members.setdefault(name, data_node({"domain": interval_node(domain)}))
         if not isinstance(nested, Node) or nested.kind != "Data":
             return None
         tree = nested

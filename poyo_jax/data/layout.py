@@ -84,7 +84,7 @@ def read_tree(path: str | Path) -> Node:
     except SessionError:
         raise
     except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise SessionError(_reading_failed(path, error)) from error
+        raise SessionError(reading_failed(path, error)) from error
 
 
 class _FileMap:
@@ -131,7 +131,7 @@ def _read_array(data_set: h5py.Dataset, file_map: _FileMap) -> np.ndarray:
     return file_map.view(data_set, offset)
 
 
-def _reading_failed(path: Path, error: Exception) -> str:
+def reading_failed(path: Path, error: Exception) -> str:
     text, number = str(error), _errno(error)
     if "truncated" in text:
         return f"{path} is cut off ({text}); copy or download it again."

@@ -1,0 +1,116 @@
+"""Rules that several data sets share: splits, outliers, derivatives, trials and phases."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from poyo_jax import __version__
+from poyo_jax.data.intervals import Intervals
+from poyo_jax.data.layout import Node
+from poyo_jax.data.nodes import data_node, interval_node
+from poyo_jax.data.raw import RawFile
+from poyo_jax.errors import RawDataError, SessionError
+
+SEED = 42  # of every split of the reference
+Table = dict[str, np.ndarray]
+
+
+def brainset_node(name: str, *, origin: str, derived: str, source: str, description: str) -> Node:
+    return data_node(
+        id=name, origin_version=origin, derived_version=derived, source=source, description=description,
+        poyo_jax_version=__version__,
+    )  # fmt: skip
+
+
+def session_nodes(session_id: str, date: str, device_id: str, technology: str) -> dict[str, Node]:
+    """The groups `session` and `device`; `date` is YYYY-MM-DD."""
+    return {
+        "session": data_node(id=session_id, recording_date=f"{date} 00:00:00", task="REACHING"),
+        "device": data_node(id=device_id, recording_tech=technology),
+    }
+
+
+# ------------------------------------------------------------------------------------------------------ samples
+
+
+def gradient(values: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Derivative along time of samples [count, channels], of second order inside and of first order at the ends."""
+    return np.gradient(values, times, edge_order=1, axis=0)
+
+
+def outlier_mask(values: np.ndarray, limit: float, grow: int) -> np.ndarray:
+    """Samples whose vector is longer than `limit`, with those around them: `grow // 2` before, one less after."""
+    return dilated(np.linalg.norm(values, axis=1) > limit, grow)
+
+
+def dilated(mask: np.ndarray, size: int) -> np.ndarray:
+    """True within `size // 2` samples before and `(size - 1) // 2` samples after a True sample."""
+    return ndimage.binary_dilation(mask, np.ones(size))
+
+
+def eroded(mask: np.ndarray, size: int) -> np.ndarray:
+    """Every run of True loses `size // 2` samples at its beginning and `(size - 1) // 2` at its end."""
+    return ndimage.binary_erosion(mask, np.ones(size))
+
+
+def mask_intervals(times: np.ndarray, mask: np.ndarray) -> Intervals:
+    """Runs of True as intervals from the sample before a run to its last sample (its first one, if it is the first)."""
+    edges = np.diff(mask.astype(np.int8))
+    starts, ends = times[:-1][edges == 1], times[:-1][edges == -1]
+    if len(mask) and mask[0]:
+        starts = np.concatenate([times[:1], starts])
+    if len(mask) and mask[-1]:
+        ends = np.concatenate([ends, times[-1:]])
+    return Intervals(starts, ends)
+
+
+# ------------------------------------------------------------------------------------------------------ splits
+
+
+def permutation_split(count: int, shares: Sequence[float]) -> list[np.ndarray]:
+    """Rows of each part of a random split, in ascending order; the largest part absorbs what rounding leaves."""
+    sizes = [round(share * count) for share in shares]
+    sizes[int(np.argmax(sizes))] += count - sum(sizes)
+    permutation = np.random.default_rng(SEED).permutation(count)
+    return [np.sort(part) for part in np.split(permutation, np.cumsum(sizes)[:-1])]
+
+
+def nested_split(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of train (70 %), valid (10 %) and test (20 %) as scikit-learn's `train_test_split` draws them, twice."""
+    shuffled = np.random.RandomState(SEED).permutation(count)  # noqa: NPY002
+    test, rest = np.split(shuffled, [math.ceil(0.2 * count)])
+    shuffled = np.random.RandomState(SEED).permutation(len(rest))  # noqa: NPY002
+    valid, train = np.split(rest[shuffled], [math.ceil(0.125 * len(rest))])
+    return np.sort(train), np.sort(valid), np.sort(test)
+
+
+def rows_of(table: Mapping[str, np.ndarray], rows: np.ndarray) -> Table:
+    return {name: column[rows] for name, column in table.items()}
+
+
+# ------------------------------------------------------------------------------------------------------ trials
+
+
+def trial_intervals(raw: RawFile, starts: np.ndarray, ends: np.ndarray, what: str) -> Intervals:
+    """Intervals, one per trial. Raises RawDataError unless they are finite, sorted and disjoint."""
+    try:
+        return Intervals(starts, ends)
+    except SessionError as error:
+        raise RawDataError(f"{raw.path.name}: {what}: {error} Trials must follow each other.") from error
+
+
+def need_trials(raw: RawFile, valid: np.ndarray, least: int) -> None:
+    """Raise RawDataError unless there are enough valid trials for every split to have one."""
+    if valid.sum() < least:
+        raise raw.wrong(
+            "intervals/trials", f"a table with {int(valid.sum())} valid of {len(valid)} trials",
+            f"{least} valid trials at least, so that every split has one",
+        )  # fmt: skip
+
+
+def phases_node(domain: Intervals, outliers: Intervals, phases: Mapping[str, Intervals]) -> Node:
+    """Movement phases, from which the outliers are cut; their domain stays whole."""
+    members = {name: interval_node(phase.subtract(outliers)) for name, phase in phases.items()}
+    return data_node({"domain": interval_node(domain), **members})
