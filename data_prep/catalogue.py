@@ -156,5 +156,3 @@ def find_data_set(name: str) -> DataSet:
             f"there is no data set {name!r}.{suggest(name, DATA_SETS)} `python -m data_prep list` shows them all."
         )
     return DATA_SETS[name]
-
-

@@ -96,7 +96,7 @@ def _brainset() -> Node:
 def _outliers(times: np.ndarray, position: np.ndarray, acceleration: np.ndarray) -> Intervals:
     """Where the cursor jumps, and where it stays outside of the workspace."""
     jumps = rules.outlier_mask(acceleration, MAX_ACCELERATION, grow=2)
-    outside = (np.abs(position) > WORKSPACE).any(axis=1)
+    outside = np.max(np.abs(position), axis=1) > WORKSPACE
     outside = rules.eroded(rules.dilated(outside, 400), 100)
     return rules.mask_intervals(times, jumps | outside)
 
@@ -111,7 +111,7 @@ def _center_out(raw: RawFile, domain: Intervals) -> Trials:
     """
     trials = nwb.trial_table(raw, CENTER_OUT_COLUMNS)
     began, stopped = trials["start_time"], trials["stop_time"]
-    _refuse_nan(raw, trials, ("start_time", "stop_time"))
+    rules.refuse_nan(raw, trials, ("start_time", "stop_time"))
     bounds = np.append(trials["target_on_time"], min(stopped[-1] + 1, domain.ends[-1]))
     missing = np.isnan(bounds)
     bounds[1:-1] = np.where(missing[1:-1], np.minimum(stopped[:-1] + 1, stopped[1:]), bounds[1:-1])
@@ -139,23 +139,17 @@ def _center_out(raw: RawFile, domain: Intervals) -> Trials:
 def _random_target(raw: RawFile, domain: Intervals) -> Trials:
     """Trials, the domain of the phases (which is the hold period), and the phases."""
     trials = nwb.trial_table(raw, RANDOM_TARGET_COLUMNS)
-    _refuse_nan(raw, trials, ("start_time", "stop_time"))
+    rules.refuse_nan(raw, trials, ("start_time", "stop_time"))
     trials["start"], trials["end"] = trials.pop("start_time"), trials.pop("stop_time")
     rules.trial_intervals(raw, trials["start"], trials["end"], "trials")
     length = trials["end"] - trials["start"]
     valid = (trials["result"] == "R") & (trials["num_attempted"] == 4) & (length > 2.0) & (length < 10.0)
     trials["is_valid"] = valid.astype(bool)
 
-    first_cue = trials["go_cue_time_array"][:, 0]
+    if (cues := trials["go_cue_time_array"]).ndim != 2:
+        raise raw.wrong(f"{nwb.TRIALS}/go_cue_time_array", f"of shape {cues.shape}", "one row of go cues per trial")
+    first_cue = cues[:, 0]
     cued = ~np.isnan(first_cue)
     hold = rules.trial_intervals(raw, trials["start"][cued], first_cue[cued], "hold_period")
     covered = hold.union(Intervals.from_pairs([]))
     return trials, covered, {"hold_period": hold, "random_period": domain.subtract(covered)}
-
-
-def _refuse_nan(raw: RawFile, trials: rules.Table, names: tuple[str, ...]) -> None:
-    for name in names:
-        if not len(trials[name]):
-            raise raw.wrong(nwb.TRIALS, "an empty table", "one row per trial")
-        if (missing := np.isnan(trials[name])).any():
-            raise raw.wrong(f"{nwb.TRIALS}/{name}[{int(np.argmax(missing))}]", "NaN", "the time of every trial")

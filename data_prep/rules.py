@@ -47,12 +47,12 @@ def outlier_mask(values: np.ndarray, limit: float, grow: int) -> np.ndarray:
 
 def dilated(mask: np.ndarray, size: int) -> np.ndarray:
     """True within `size // 2` samples before and `(size - 1) // 2` samples after a True sample."""
-    return ndimage.binary_dilation(mask, np.ones(size))
+    return np.asarray(ndimage.binary_dilation(mask, np.ones(size)))
 
 
 def eroded(mask: np.ndarray, size: int) -> np.ndarray:
     """Every run of True loses `size // 2` samples at its beginning and `(size - 1) // 2` at its end."""
-    return ndimage.binary_erosion(mask, np.ones(size))
+    return np.asarray(ndimage.binary_erosion(mask, np.ones(size)))
 
 
 def mask_intervals(times: np.ndarray, mask: np.ndarray) -> Intervals:
@@ -79,9 +79,9 @@ def permutation_split(count: int, shares: Sequence[float]) -> list[np.ndarray]:
 
 def nested_split(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows of train (70 %), valid (10 %) and test (20 %) as scikit-learn's `train_test_split` draws them, twice."""
-    shuffled = np.random.RandomState(SEED).permutation(count)  # noqa: NPY002
+    shuffled = np.random.RandomState(SEED).permutation(count)
     test, rest = np.split(shuffled, [math.ceil(0.2 * count)])
-    shuffled = np.random.RandomState(SEED).permutation(len(rest))  # noqa: NPY002
+    shuffled = np.random.RandomState(SEED).permutation(len(rest))
     valid, train = np.split(rest[shuffled], [math.ceil(0.125 * len(rest))])
     return np.sort(train), np.sort(valid), np.sort(test)
 
@@ -91,6 +91,15 @@ def rows_of(table: Mapping[str, np.ndarray], rows: np.ndarray) -> Table:
 
 
 # ------------------------------------------------------------------------------------------------------ trials
+
+
+def refuse_nan(raw: RawFile, trials: Table, names: Sequence[str]) -> None:
+    """Raise RawDataError when there is no trial, or when one lacks a time that every trial must have."""
+    for name in names:
+        if not len(trials[name]):
+            raise raw.wrong("intervals/trials", "an empty table", "one row per trial")
+        if (missing := np.isnan(trials[name])).any():
+            raise raw.wrong(f"intervals/trials/{name}[{int(np.argmax(missing))}]", "NaN", "the time of every trial")
 
 
 def trial_intervals(raw: RawFile, starts: np.ndarray, ends: np.ndarray, what: str) -> Intervals:

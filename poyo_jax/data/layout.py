@@ -51,6 +51,14 @@ class Node:
             )
         return array
 
+    def group(self, name: str) -> "Node":
+        """The group called `name`. Raises SessionError when there is none."""
+        member = self.members.get(name)
+        if not isinstance(member, Node):
+            names = [key for key, member in self.members.items() if isinstance(member, Node)]
+            raise SessionError(f"there is no group {name!r}, only {', '.join(names) or 'none'}.{suggest(name, names)}")
+        return member
+
     def walk(self, prefix: str = "") -> Iterator[tuple[str, "Node"]]:
         """Yield (dotted path, node) for every group below this one."""
         for name, member in self.members.items():

@@ -20,6 +20,12 @@ def interval_node(intervals: Intervals, columns: Mapping[str, np.ndarray] | None
     return Node("Interval", {}, {"start": intervals.starts, "end": intervals.ends, **(columns or {})})
 
 
+def domain_of(series: Node) -> Intervals:
+    """The domain of a series."""
+    domain = series.group("domain")
+    return Intervals(domain.column("start"), domain.column("end"))
+
+
 def table_node(columns: Mapping[str, np.ndarray], timekeys: Sequence[str] = ("start", "end")) -> Node:
     """A table of intervals with the columns `start` and `end`; rows may overlap, as trials of raw files do."""
     attrs = {} if tuple(timekeys) == ("start", "end") else {"timekeys": np.array(timekeys, "S")}

@@ -1,6 +1,7 @@
 """What NWB files of motor cortex hold, read with h5py in bulk: units with their spikes, trials, subject and date."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import h5py
 import numpy as np
@@ -98,7 +99,8 @@ def trial_table(raw: RawFile, needed: Sequence[str] = ()) -> dict[str, np.ndarra
     columns = {name: column for name in names if (column := _column(raw, name, names)) is not None}
     for name in needed:
         if name not in columns:
-            raise raw.wrong(f"{TRIALS}/{name}", "missing", f"a column of numbers; there are {', '.join(columns) or 'none'}")
+            found = f"missing (there are {', '.join(columns) or 'none'})"
+            raise raw.wrong(f"{TRIALS}/{name}", found, "a column with one row per trial")
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise raw.wrong(TRIALS, f"columns of different lengths ({lengths})", "one row per trial in every column")
@@ -125,3 +127,25 @@ def _stacked(values: np.ndarray, ends: np.ndarray) -> np.ndarray | None:
     if not len(lengths) or (lengths != lengths[0]).any():
         return None
     return values.reshape(len(lengths), lengths[0], *values.shape[1:])
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """A series of an NWB file: time stamps in seconds, [samples], and what was measured, as stored."""
+
+    times: np.ndarray
+    values: np.ndarray
+
+
+def read_samples(raw: RawFile, path: str) -> Samples:
+    """The series at an HDF5 path, whether its samples carry time stamps or only a starting time and a rate."""
+    data = raw.data_set(f"{path}/data")
+    values = raw.array(f"{path}/data", (None,) * data.ndim)
+    if raw.has(f"{path}/timestamps"):
+        return Samples(raw.times(f"{path}/timestamps", len(values)), values)
+    start = raw.data_set(f"{path}/starting_time")
+    rate = float(start.attrs.get("rate", np.nan))
+    if not rate > 0 or not np.isfinite(start[()]):
+        found = f"{start[()]} s with a rate of {rate} Hz"
+        raise raw.wrong(f"{path}/starting_time", found, "a time in seconds and a positive rate")
+    return Samples(float(start[()]) + np.arange(len(values)) / rate, values)

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from poyo_jax.data.layout import reading_failed
-from poyo_jax.errors import RawDataError, suggest
+from poyo_jax.errors import PoyoError, RawDataError, suggest
 
 
 class RawFile:
@@ -35,6 +35,13 @@ class RawFile:
                 field, "missing", f"a data set ({parent or 'the file'} holds {', '.join(names) or 'nothing'})"
                 + suggest(name, names).rstrip("?"),
             )  # fmt: skip
+        return member
+
+    def at(self, reference: h5py.Reference, field: str) -> h5py.Dataset:
+        """The data set behind a reference, which `field` holds."""
+        member = self.file[reference]
+        if not isinstance(member, h5py.Dataset):
+            raise self.wrong(field, "a reference to no data set", "a reference to one")
         return member
 
     def array(self, field: str, shape: tuple[int | None, ...], *, finite: bool = False) -> np.ndarray:
@@ -93,9 +100,12 @@ def open_raw(path: str | Path) -> Iterator[RawFile]:
     """Open a raw HDF5 file (NWB, or MATLAB 7.3). Raises RawDataError when it is missing, cut off, or another format."""
     path = Path(path)
     if not path.is_file():
-        raise RawDataError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; pass the path of a raw file.")
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise RawDataError(f"{path} {what}; pass the path of a raw file.")
     try:
         with h5py.File(path, "r") as file:
             yield RawFile(path, file)
-    except (OSError, RuntimeError, KeyError) as error:
+    except PoyoError:
+        raise
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
         raise RawDataError(reading_failed(path, error)) from error

@@ -112,6 +112,7 @@ MAZE = _planar(
         "cursor_outlier_segments": 1.0,
     },
 )
+FINGER = _planar("finger.vel", 200.0)  # mm/s
 KNOWN_READOUTS = {
     "churchland_shenoy_neural_2012": MAZE,
     "odoherty_sabes_nonhuman_2017": _planar("cursor.vel", 200.0),  # mm/s
@@ -128,6 +129,8 @@ def default_readout(session: Session) -> Readout:
     """
     if session.brainset_id == "perich_miller_population_2018":
         readout = RANDOM_TARGET if "random_target" in session.session_id else CENTER_OUT
+    elif session.brainset_id == "pei_pandarinath_nlb_2021" and "RTT" in session.session_id:
+        readout = FINGER
     elif session.brainset_id in KNOWN_READOUTS:
         readout = KNOWN_READOUTS[session.brainset_id]
     else:

@@ -1,0 +1,53 @@
+"""Neural Latents Benchmark, MC_RTT: monkey Indy reaches to targets on a grid, on a day that O'Doherty's set lacks.
+
+Source: DANDI 000129. No released pipeline prepares it; splits follow those of MC_Maze: the benchmark's training trials
+become train and valid, its validation trials test.
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from data_prep import nlb
+from poyo_jax import Session
+from poyo_jax.data import nwb
+from poyo_jax.data.intervals import Intervals
+from poyo_jax.data.layout import Node
+from poyo_jax.data.nodes import irregular_node
+from poyo_jax.data.raw import RawFile, open_raw
+from poyo_jax.errors import RawDataError
+
+FILE_NAME = re.compile(r"sub-Indy.*_desc-(train|test)_.*ecephys\.nwb")
+SERIES = {
+    "cursor": {"pos": "cursor_pos"},
+    "finger": {"pos": "finger_pos", "vel": "finger_vel"},
+    "target": {"pos": "target_pos"},
+}
+DESCRIPTION = "Sorted units of M1 and the finger of a macaque that reaches to targets on a grid without pauses."
+
+
+def convert(path: Path) -> Session:
+    """The session in a raw file. Raises RawDataError when the file is not as its data set describes it."""
+    if not (match := FILE_NAME.fullmatch(path.name)):
+        raise RawDataError(
+            f"{path.name}: the part cannot be told from this name; expected sub-Indy_desc-<train|test>_...ecephys.nwb, "
+            "as the archive calls it."
+        )
+    source = nlb.Source("000129/0.241017.1444", DESCRIPTION, f"indy_RTT_{match[1]}")
+    with open_raw(path) as raw:
+        tree = nlb.tree(raw, source, decimals=1)
+        if match[1] == "train":
+            tree.members |= {name: _series(raw, columns) for name, columns in SERIES.items()}
+            tree.members |= nlb.splits(raw, tree)
+        return Session(tree)
+
+
+def _series(raw: RawFile, columns: dict[str, str]) -> Node:
+    series = {column: nwb.read_samples(raw, f"{nlb.BEHAVIOUR}/{name}") for column, name in columns.items()}
+    times = next(iter(series.values())).times
+    for column, samples in series.items():
+        if not np.array_equal(samples.times, times):
+            raise raw.wrong(f"{nlb.BEHAVIOUR}/{columns[column]}", "sampled at other times", "the times of the position")
+    domain = Intervals.from_pairs([(times[0], times[-1])])
+    return irregular_node(times, domain, **{column: samples.values for column, samples in series.items()})
