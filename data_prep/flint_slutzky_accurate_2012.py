@@ -44,11 +44,11 @@ def _tree(recording: str, times: list[np.ndarray], velocity: np.ndarray, spikes:
     if not num_units or any(len(trial) < num_units for trial in spikes):
         counts = sorted({len(trial) for trial in spikes})
         raise RawDataError(f"trials have {counts} units (Neuron); expected as many as the first one, {num_units}.")
-    domain = Intervals.from_pairs([(time.min(), time.max()) for time in times])
+    domain = _spans(times)
     by_unit = [np.concatenate([trial[unit] for trial in spikes]) for unit in range(num_units)]
     spike_times, units = nwb.sort_spikes(np.concatenate(by_unit), np.array([len(unit) for unit in by_unit]))
     in_trials = [np.concatenate(trial) for trial in spikes if any(len(unit) for unit in trial)]
-    recorded = Intervals.from_pairs([(trial.min(), trial.max()) for trial in in_trials])
+    recorded = _spans(in_trials)
     splits = zip(("train", "valid", "test"), rules.permutation_split(len(times), SHARES), strict=True)
     return data_node(
         {
@@ -79,6 +79,11 @@ def _brainset() -> Node:
             "(Cerebus,Blackrock, Inc.)  while performing reaching tasks on right hand"
         ),
     )
+
+
+def _spans(trials: list[np.ndarray]) -> Intervals:
+    """From the first to the last time of every trial. Raises SessionError unless trials follow each other."""
+    return Intervals(np.array([times.min() for times in trials]), np.array([times.max() for times in trials]))
 
 
 def _trials(path: Path) -> np.ndarray:

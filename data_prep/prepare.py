@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
+from threading import Thread
 
 from tqdm import tqdm
 
@@ -35,6 +36,7 @@ class Job:
     convert: Callable[[Path], Session]
     out: Path
     recipe: str = ""
+    compress: bool = False
 
     @property
     def folder(self) -> Path:
@@ -100,7 +102,7 @@ def _converted(job: Job, raw_files: Sequence[Path], workers: int) -> Iterator[Re
     if workers == 1:
         yield from (_convert(job, raw) for raw in raw_files)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_ignore_interrupts) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_follow_parent) as pool:
         futures = [pool.submit(_convert, job, raw) for raw in raw_files]
         try:
             yield from (_outcome(job, raw, future) for raw, future in zip(raw_files, futures, strict=True))
@@ -111,9 +113,17 @@ def _converted(job: Job, raw_files: Sequence[Path], workers: int) -> Iterator[Re
             raise
 
 
-def _ignore_interrupts() -> None:
-    """Ctrl-C is for the main process, which ends its workers."""
+def _follow_parent() -> None:
+    """Leave Ctrl-C to the main process, and end with it even if it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    assert parent is not None
+
+    def end() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=end, daemon=True).start()
 
 
 def _outcome(job: Job, raw: Path, future: Future[Result]) -> Result:
@@ -132,9 +142,7 @@ def _convert(job: Job, raw: Path) -> Result:
             return before
         session = job.convert(raw)
         partial = _partial(job, raw)
-        if (parent := parent_process()) and not parent.is_alive():
-            raise SystemExit("the main process was killed; what it left is prepared by the next run")
-        session.save(partial)
+        session.save(partial, compress=job.compress)
         return Result(
             raw=raw.name,
             recipe=job.recipe,

@@ -7,13 +7,15 @@ import numpy as np
 from scipy import ndimage
 
 from poyo_jax import __version__
+from poyo_jax.data.derive import SEED as SEED
+from poyo_jax.data.derive import gradient as gradient
+from poyo_jax.data.derive import permutation_split as permutation_split
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.layout import Node
 from poyo_jax.data.nodes import data_node, interval_node
 from poyo_jax.data.raw import RawFile
 from poyo_jax.errors import RawDataError, SessionError
 
-SEED = 42  # of every split of the reference
 Table = dict[str, np.ndarray]
 
 
@@ -33,11 +35,6 @@ def session_nodes(session_id: str, date: str, device_id: str, technology: str) -
 
 
 # ------------------------------------------------------------------------------------------------------ samples
-
-
-def gradient(values: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Derivative along time of samples [count, channels], of second order inside and of first order at the ends."""
-    return np.gradient(values, times, edge_order=1, axis=0)
 
 
 def outlier_mask(values: np.ndarray, limit: float, grow: int) -> np.ndarray:
@@ -67,14 +64,6 @@ def mask_intervals(times: np.ndarray, mask: np.ndarray) -> Intervals:
 
 
 # ------------------------------------------------------------------------------------------------------ splits
-
-
-def permutation_split(count: int, shares: Sequence[float]) -> list[np.ndarray]:
-    """Rows of each part of a random split, in ascending order; the largest part absorbs what rounding leaves."""
-    sizes = [round(share * count) for share in shares]
-    sizes[int(np.argmax(sizes))] += count - sum(sizes)
-    permutation = np.random.default_rng(SEED).permutation(count)
-    return [np.sort(part) for part in np.split(permutation, np.cumsum(sizes)[:-1])]
 
 
 def nested_split(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
     python experiments/pretrain.py poyo_single --data sessions/ --workdir runs/single
     python experiments/pretrain.py demo --data sessions/ --workdir runs/demo --config.run.num-steps 2000
 
+poyo_mp and poyo_1 take the sessions that the paper pretrained them on, whatever else the folder holds (--sessions).
 The same command continues a run from its last checkpoint. `--help` after a preset lists every setting.
 """
 
@@ -10,12 +11,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 from shell import run_shell
 
 from poyo_jax import Session
 from poyo_jax.config import Config
+from poyo_jax.data.session_lists import DATA_SETS, find_sessions, missing_sessions_error, pretraining_sessions
 from poyo_jax.errors import ConfigError, DataError, suggest
 from poyo_jax.presets import PRESETS
 
@@ -28,6 +31,10 @@ class Pretrain:
     """Folder with session files (*.h5), searched with its sub-folders."""
     workdir: Path
     """Folder of the run: configuration, metrics, checkpoints."""
+    sessions: Literal["paper", "released", "all"]
+    """Train on the sessions of the paper, on those of torch_brain's release, or on all that are in the folder."""
+    missing_ok: bool = False
+    """Train although the folder lacks some of the listed sessions."""
     exclude: tuple[str, ...] = ()
     """File names (without .h5) of sessions to leave out, for instance to fit their units later."""
     cpu_devices: int = 1
@@ -37,7 +44,8 @@ class Pretrain:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    run_shell(lambda arguments: pretrain(parse(arguments)), sys.argv[1:] if arguments is None else arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    run_shell(lambda given: pretrain(parse(given), given[0]), list(given))
 
 
 def parse(arguments: Sequence[str]) -> Pretrain:
@@ -46,19 +54,27 @@ def parse(arguments: Sequence[str]) -> Pretrain:
         if name not in PRESETS and not name.startswith("-"):
             raise ConfigError(f"there is no preset {name!r}.{suggest(name, PRESETS)} Choose {', '.join(PRESETS)}.")
     defaults = {
-        name: (preset.__doc__ or "", Pretrain(data=tyro.MISSING, workdir=tyro.MISSING, config=preset()))
+        name: (
+            preset.__doc__ or "",
+            Pretrain(
+                data=tyro.MISSING,
+                workdir=tyro.MISSING,
+                sessions="paper" if name in DATA_SETS else "all",
+                config=preset(),
+            ),
+        )
         for name, preset in PRESETS.items()
     }
     return tyro.extras.overridable_config_cli(defaults, args=arguments, description=__doc__)
 
 
-def pretrain(options: Pretrain) -> None:
+def pretrain(options: Pretrain, preset: str) -> None:
     import jax
 
     from poyo_jax import evaluate, load, open_sessions, train_model
 
     jax.config.update("jax_num_cpu_devices", options.cpu_devices)
-    sessions = without(open_sessions(options.data), options.exclude)
+    sessions = without(open_sessions(options.data, listed(preset, options)), options.exclude)
     print(f"{len(sessions)} sessions, {sum(len(s.unit_ids) for s in sessions)} units", flush=True)
     train_model(options.config, sessions, options.workdir)
     best = load(options.workdir)
@@ -69,6 +85,17 @@ def pretrain(options: Pretrain) -> None:
         width = max(len(name) for name in evaluation.r2)
         print("\n".join(f"{name:{width}}  test R2 {r2:6.3f}" for name, r2 in evaluation.r2.items()))
         print(f"{'mean ± SD':{width}}  test R2 {evaluation.mean:6.3f} ± {evaluation.std:.3f}")
+
+
+def listed(preset: str, options: Pretrain) -> list[str] | None:
+    """File names of the sessions to train on; None for all. Raises DataError when the folder lacks some of them."""
+    if options.sessions == "all":
+        return None
+    names = pretraining_sessions(preset, options.sessions)
+    found, missing = find_sessions(options.data, names)
+    if missing and not (options.missing_ok and found):
+        raise missing_sessions_error(options.data, missing, len(names))
+    return found
 
 
 def without(sessions: list[Session], names: Sequence[str]) -> list[Session]:

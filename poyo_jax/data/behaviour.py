@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.layout import Node
+from poyo_jax.data.stored import ChunkedArray
 from poyo_jax.errors import SessionError
 
 SNAP = 1e-9  # a grid position this close to a whole sample is that sample, as in temporaldata >= 0.1.4
@@ -25,9 +26,9 @@ class Behaviour:
     """
 
     key: str
-    samples: np.ndarray
+    samples: np.ndarray | ChunkedArray
     domain: Intervals
-    timestamps: np.ndarray | None = None
+    timestamps: np.ndarray | ChunkedArray | None = None
     sampling_rate: float = math.nan
     grid_start: float = 0.0
 
@@ -80,7 +81,7 @@ class Behaviour:
 
 def behaviour_from_node(key: str, series: Node, column: str, domain: Intervals) -> Behaviour:
     """Make the `Behaviour` of one column of a series. Raises SessionError when the column does not fit the series."""
-    samples = _plain(series.column(column))
+    samples = series.lazy_column(column)
     if series.kind == "RegularTimeSeries":
         rate = float(series.attrs.get("sampling_rate", math.nan))
         if not rate > 0 or not len(domain):
@@ -89,7 +90,7 @@ def behaviour_from_node(key: str, series: Node, column: str, domain: Intervals) 
                 "it needs a positive rate and a domain. Write it again with Session.save."
             )
         return Behaviour(key, samples, domain, sampling_rate=rate, grid_start=float(domain.starts[0]))
-    timestamps = _plain(series.column("timestamps"))
+    timestamps = series.lazy_column("timestamps")
     if len(timestamps) != len(samples):
         raise SessionError(
             f"series {key} has {len(samples)} samples but {len(timestamps)} time stamps; it needs one of each. "
@@ -98,12 +99,12 @@ def behaviour_from_node(key: str, series: Node, column: str, domain: Intervals) 
     return Behaviour(key, samples, domain, timestamps=timestamps)
 
 
-def count_before(times: np.ndarray, marks: ArrayLike) -> np.ndarray:
+def count_before(times: np.ndarray | ChunkedArray, marks: ArrayLike) -> np.ndarray:
     """For every mark the number of sorted `times` before it, which is also the index of the first time at or after it.
 
     Arrays mapped from a file may begin at any byte, and numpy copies an unaligned array whole for every search.
     """
-    if times.flags.aligned:
+    if isinstance(times, np.ndarray) and times.flags.aligned:
         return np.asarray(np.searchsorted(times, marks, side="left"))
     marks = np.asarray(marks)
     return np.array([bisect_left(times, mark) for mark in marks.flat], np.int64).reshape(marks.shape)
@@ -122,8 +123,3 @@ def check_times(times: np.ndarray, name: str, *, strictly: bool = False) -> None
             f"{name}[{row}] is {times[row]} s and {name}[{row + 1}] is {times[row + 1]} s, but times must "
             f"{'increase' if strictly else 'be sorted'}; reorder them and what belongs to them (np.argsort)."
         )
-
-
-def _plain(array: np.ndarray) -> np.ndarray:
-    """A view without the type of a memory map, whose slices cost several times those of a plain array."""
-    return array.view(np.ndarray)

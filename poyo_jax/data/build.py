@@ -1,6 +1,6 @@
 """From arrays in memory to the tree of a session, with every check of the arrays."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -45,11 +45,11 @@ def tree_from_arrays(
             tree.members[group] = data_node(id=_name(name, f"{group}_id"))
     tree.members["units"] = units_node(names)
     tree.members["spikes"] = irregular_node(spike_times, session_domain, unit_index=spike_units)
-    _place_targets(tree, target_key, targets, target_times, session_domain)
+    place_targets(tree, target_key, targets, target_times, session_domain)
     for name, pairs in intervals.items():
-        _place_intervals(tree, name, pairs, session_domain)
+        place_intervals(tree, name, pairs, session_domain)
     tree.members["domain"] = interval_node(session_domain)
-    for name, split in _splits(splits, session_domain).items():
+    for name, split in choose_splits(splits, session_domain).items():
         tree.members[f"{name}_domain"] = interval_node(split)
     return tree
 
@@ -138,7 +138,8 @@ def _default_domain(spike_times: np.ndarray, target_times: np.ndarray) -> Interv
     return Intervals.from_pairs([(start, stop)])
 
 
-def _splits(given: dict[str, Pairs | None], domain: Intervals) -> dict[str, Intervals]:
+def choose_splits(given: Mapping[str, Pairs | None], domain: Intervals) -> dict[str, Intervals]:
+    """The given splits, checked, or ten blocks when there is none."""
     splits = {name: _pairs(pairs, name) for name, pairs in given.items() if pairs is not None}
     if not splits:
         return _ten_blocks(domain)
@@ -165,7 +166,8 @@ def _is_reserved(name: str) -> bool:
     return not name or name == "domain" or name.endswith("_domain")
 
 
-def _place_targets(tree: Node, key: str, targets: np.ndarray, times: np.ndarray, domain: Intervals) -> None:
+def place_targets(tree: Node, key: str, targets: np.ndarray, times: np.ndarray, domain: Intervals) -> None:
+    """Add the behaviour under "<series>.<column>"."""
     series, _, column = key.partition(".")
     taken = series in tree.members or column == "timestamps" or "." in column
     if taken or _is_reserved(series) or _is_reserved(column):
@@ -175,7 +177,7 @@ def _place_targets(tree: Node, key: str, targets: np.ndarray, times: np.ndarray,
     tree.members[series] = irregular_node(times, domain, **{column: targets})
 
 
-def _place_intervals(tree: Node, name: str, pairs: Pairs, domain: Intervals) -> None:
+def place_intervals(tree: Node, name: str, pairs: Pairs, domain: Intervals) -> None:
     """Add intervals under a dotted name; like trials, they may overlap and come in any order."""
     *groups, last = name.split(".")
     parent = _data_group(tree, groups, domain)

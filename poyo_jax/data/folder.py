@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from poyo_jax.data.manifest import open_with_manifest
 from poyo_jax.data.session import Session
 from poyo_jax.errors import DataError, suggest
 
@@ -14,19 +15,20 @@ def open_sessions(folder: str | Path, names: Sequence[str] | None = None) -> lis
     folder is missing or has no session, or when a name is not there; SessionError for a file that is not a session.
     """
     folder = Path(folder)
-    files = {path.stem: path for path in sorted(folder.rglob("*.h5"))} if folder.is_dir() else {}
-    if not files:
+    paths = sorted(folder.rglob("*.h5")) if folder.is_dir() else []
+    if not paths:
         state = "has no session files (*.h5)" if folder.is_dir() else "does not exist"
         raise DataError(
             f"the data folder {folder} {state}. Give the folder that holds processed sessions, or try `make demo`, "
             "which needs none."
         )
     if names is None:
-        return [Session.open(path) for path in sorted(folder.rglob("*.h5"))]
+        return open_with_manifest(folder, paths)
+    files = {path.stem: path for path in paths}
     missing = [name for name in names if name not in files]
     if missing:
         raise DataError(
             f"{len(missing)} of {len(names)} sessions are not in {folder}: {', '.join(missing[:5])}"
             f"{', ...' if len(missing) > 5 else ''}.{suggest(missing[0], files)} It has {len(files)} sessions."
         )
-    return [Session.open(files[name]) for name in names]
+    return open_with_manifest(folder, [files[name] for name in names])

@@ -46,6 +46,6 @@ def regular_node(sampling_rate: float, start: float, **columns: np.ndarray) -> N
     )
 
 
-def units_node(unit_ids: Sequence[str], **columns: np.ndarray) -> Node:
+def units_node(unit_ids: Sequence[str] | np.ndarray, **columns: np.ndarray) -> Node:
     """The units of a session, with further columns of one row per unit."""
     return Node("ArrayDict", {}, {"id": np.array(list(unit_ids), object), **columns})

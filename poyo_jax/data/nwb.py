@@ -95,7 +95,7 @@ def trial_table(raw: RawFile, needed: Sequence[str] = ()) -> dict[str, np.ndarra
     references are left out.
     """
     group = raw.file.get(TRIALS)
-    names = [name for name in group if name != "id"] if isinstance(group, h5py.Group) else []
+    names = [str(name) for name in group if name != "id"] if isinstance(group, h5py.Group) else []
     columns = {name: column for name in names if (column := _column(raw, name, names)) is not None}
     for name in needed:
         if name not in columns:
@@ -112,7 +112,7 @@ def _column(raw: RawFile, name: str, names: list[str]) -> np.ndarray | None:
     if name.endswith("_index") or f"{name}_index_index" in names or not isinstance(data_set, h5py.Dataset):
         return None
     if h5py.check_string_dtype(data_set.dtype):
-        values = data_set.asstr()[()].astype(object)
+        values = np.asarray(data_set.asstr()[()], object)
     elif data_set.dtype.kind in "biuf":
         values = data_set[()]
         values = values.astype(np.int64) if values.dtype.kind == "u" else values

@@ -10,7 +10,9 @@ from numpy.typing import ArrayLike
 from poyo_jax.data.behaviour import Behaviour, behaviour_from_node, check_times, count_before
 from poyo_jax.data.build import Pairs, tree_from_arrays
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.layout import Node, read_tree, write_tree
+from poyo_jax.data.layout import Node, read_tree
+from poyo_jax.data.stored import ChunkedArray, StoredArray
+from poyo_jax.data.writing import write_tree
 from poyo_jax.errors import DataError, SessionError, suggest
 
 SPLITS = ("train", "valid", "test")
@@ -27,8 +29,8 @@ SPLIT_WITHIN = {
 class Session:
     """A session in memory or mapped from a file; all times are float64 seconds of session time.
 
-    Opening a file reads little of it and keeps no HDF5 handle. A session opened from a file pickles as its path.
-    Make one with `Session.open(path)` or `Session.from_arrays(...)`.
+    Opening a file reads little of it, and a session opened from a file pickles without its data.
+    Make one with `Session.open`, `Session.from_arrays`, `Session.from_nwb` or `Session.from_pynapple`.
 
     Attributes:
         id: "<brainset_id>/<session_id>", or the session_id alone when the data set has no name.
@@ -49,8 +51,8 @@ class Session:
         self.id = f"{self.brainset_id}/{self.session_id}" if self.brainset_id else self.session_id
         self.unit_ids: tuple[str, ...] = self._read_unit_ids()
         self.unit_names: tuple[str, ...] = tuple(f"{self.id}/{unit_id}" for unit_id in self.unit_ids)
-        self.spike_times: Float64[np.ndarray, " spikes"] = np.asarray(self._column("spikes", "timestamps"), np.float64)
-        self.spike_units: Int64[np.ndarray, " spikes"] = np.asarray(self._column("spikes", "unit_index"), np.int64)
+        self.spike_times = self._spike_column("timestamps", np.float64)
+        self.spike_units = self._spike_column("unit_index", np.int64)
         self._check_ends()
         self._column("domain", "start")
         self.domain = self.intervals("domain")
@@ -58,7 +60,7 @@ class Session:
     @classmethod
     def open(cls, path: str | Path) -> "Session":
         """Open a session file. Raises SessionError when it is missing, damaged, or not a session."""
-        return cls(read_tree(path), Path(path).absolute())
+        return cls(read_tree(path, eager_bytes=0), Path(path).absolute())
 
     @classmethod
     def from_arrays(
@@ -116,12 +118,85 @@ class Session:
         )
         return cls(tree)
 
-    def save(self, path: str | Path) -> None:
-        """Write a file that `open`, temporaldata and torch_brain read. Raises SessionError when that fails."""
-        write_tree(path, self._tree)
+    @classmethod
+    def from_nwb(
+        cls,
+        path: str | Path,
+        target: str,
+        *,
+        session_id: str | None = None,
+        brainset_id: str | None = None,
+        split: str | None = None,
+        phases: dict[str, tuple[str, str]] | None = None,
+        max_speed: float | None = None,
+        max_acceleration: float | None = None,
+        derive_velocity: bool = False,
+    ) -> "Session":
+        """Make a session from an NWB file with units and a behaviour series; `candidate_targets` lists the latter.
+
+        Values are `data * conversion + offset`, in the unit that the file names. A series ".../cursor_vel" becomes
+        "cursor.vel", "cursor_pos" "cursor.pos", any other "behavior.<name>". The domain is where there are samples: a
+        step above five median ones is a gap. The session is called `session_id`, or else as the file; the other
+        arguments are described at `poyo_jax.data.nwb_session.NwbOptions`.
+
+        Raises:
+            RawDataError: the file cannot be read, or lacks units, the target, or a trial column.
+            DataError: there are too few trials to split by them.
+            ConfigError: an option cannot be used.
+        """
+        from poyo_jax.data.nwb_session import NwbOptions, nwb_tree
+
+        options = NwbOptions(
+            target=target,
+            split=split,
+            phases=phases or {},
+            max_speed=max_speed,
+            max_acceleration=max_acceleration,
+            derive_velocity=derive_velocity,
+            brainset_id=brainset_id,
+        )
+        return cls(nwb_tree(path, options, session_id))
+
+    @classmethod
+    def from_pynapple(
+        cls,
+        spikes: Any,
+        target: Any,
+        *,
+        session_id: str,
+        brainset_id: str | None = None,
+        subject_id: str | None = None,
+        target_key: str = "cursor.vel",
+        train: Any = None,
+        valid: Any = None,
+        test: Any = None,
+        intervals: dict[str, Any] | None = None,
+    ) -> "Session":
+        """Make a session from a TsGroup of units, a Tsd or TsdFrame of behaviour, and IntervalSets.
+
+        Unit 7 is called "unit_7"; metadata are kept. The domain ends with an interval of the target's time support, and
+        where a step is above five median ones. Without any split, `intervals["trials"]` are split as in `from_nwb`, if
+        there are six or more, and else the domain as in `from_arrays`, which describes the other arguments.
+
+        Raises:
+            SessionError: an object is not as described.
+        """
+        from poyo_jax.data.pynapple_session import pynapple_tree
+
+        ids = {"brainset": brainset_id, "subject": subject_id, "session": session_id}
+        splits = {"train": train, "valid": valid, "test": test}
+        tree = pynapple_tree(spikes, target, ids=ids, target_key=target_key, splits=splits, intervals=intervals or {})
+        return cls(tree)
+
+    def save(self, path: str | Path, *, compress: bool = False) -> None:
+        """Write a file that `open`, temporaldata and torch_brain read. Raises SessionError when that fails.
+
+        With `compress` it is about half as large, but a window takes milliseconds to read.
+        """
+        write_tree(path, self._tree, compress=compress)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Session.open, (self.path,)) if self.path else (Session, (self._tree,))
+        return (Session, (self._tree, self.path))
 
     def __repr__(self) -> str:
         counts = f"{len(self.unit_ids)} units, {len(self.spike_times)} spikes, {self.domain.duration:g} s"
@@ -213,7 +288,7 @@ class Session:
             for name, node in self._tree.walk()
             if node.kind in SERIES_KINDS and name != "spikes"
             for column, samples in node.members.items()
-            if isinstance(samples, np.ndarray) and samples.dtype.kind in "iuf" and samples.ndim in (1, 2)
+            if isinstance(samples, np.ndarray | StoredArray) and samples.dtype.kind in "iuf" and samples.ndim in (1, 2)
             if column != "timestamps"
         )
 
@@ -235,14 +310,15 @@ class Session:
 
         Raises SessionError when times are out of order or not finite, or when a spike's unit does not exist.
         """
-        check_times(self.spike_times, f"{self.id}: spike_times")
-        wrong = (self.spike_units < 0) | (self.spike_units >= len(self.unit_ids))
+        times, units = np.asarray(self.spike_times), np.asarray(self.spike_units)
+        check_times(times, f"{self.id}: spike_times")
+        wrong = (units < 0) | (units >= len(self.unit_ids))
         if wrong.any():
             self._refuse_unit(int(np.argmax(wrong)))
         for key in self.behaviour_keys:
             timestamps = self.behaviour(key).timestamps
             if timestamps is not None:
-                check_times(timestamps, f"{self.id}: {key.rsplit('.', 1)[0]}.timestamps")
+                check_times(np.asarray(timestamps), f"{self.id}: {key.rsplit('.', 1)[0]}.timestamps")
 
     def _check_ends(self) -> None:
         """Refuse what the lengths and the first and last spike give away."""
@@ -253,7 +329,7 @@ class Session:
                 "The file is damaged or was written wrongly."
             )
         ends = [0, -1] if len(times) else []
-        check_times(times[ends], f"{self.id}: first and last spike_times")
+        check_times(np.asarray(times[ends]), f"{self.id}: first and last spike_times")
         for spike in ends:
             if not 0 <= units[spike] < len(self.unit_ids):
                 self._refuse_unit(spike % len(units))
@@ -264,18 +340,21 @@ class Session:
             f"{len(self.unit_ids)} units; it must be one of 0 ... {len(self.unit_ids) - 1}."
         )
 
-    def _column(self, group: str, column: str) -> np.ndarray:
+    def _spike_column(self, column: str, dtype: type) -> np.ndarray | ChunkedArray:
+        array = self._column("spikes", column)
+        return np.asarray(array, dtype) if isinstance(array, np.ndarray) or array.dtype != dtype else array
+
+    def _column(self, group: str, column: str) -> np.ndarray | ChunkedArray:
         node = self._tree.members.get(group)
-        array = node.members.get(column) if isinstance(node, Node) else None
-        if not isinstance(array, np.ndarray):
+        if not isinstance(node, Node) or not isinstance(node.members.get(column), np.ndarray | StoredArray):
             raise SessionError(
                 f"{self.path or 'this tree'} is not a session: it has no {group}.{column}. A session holds spikes "
                 "(timestamps, unit_index), units (id) and domain (start, end)."
             )
-        return array
+        return node.lazy_column(column)
 
     def _read_unit_ids(self) -> tuple[str, ...]:
-        column = self._column("units", "id")
+        column = np.asarray(self._column("units", "id"))
         unit_ids = tuple(item.decode() if isinstance(item, bytes) else str(item) for item in column.tolist())
         if not unit_ids:
             raise SessionError(f"session {self.id} has no units; it needs at least one.")

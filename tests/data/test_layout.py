@@ -10,7 +10,9 @@ import h5py
 import numpy as np
 import pytest
 
-from poyo_jax.data.layout import EAGER_BYTES, SECOND_INDEX, SPLIT_MASKS, Node, read_tree, write_tree
+from poyo_jax.data.layout import SECOND_INDEX, SPLIT_MASKS, Node, read_tree
+from poyo_jax.data.stored import EAGER_BYTES, ChunkedArray
+from poyo_jax.data.writing import write_tree
 from poyo_jax.errors import SessionError
 
 
@@ -48,7 +50,7 @@ def assert_same_tree(a, b, path=""):
             assert_same_tree(member, other, f"{path}/{name}")
         else:
             assert member.dtype == other.dtype and member.shape == other.shape, f"{path}/{name}"
-            np.testing.assert_array_equal(member, other, err_msg=f"{path}/{name}")
+            np.testing.assert_array_equal(a.column(name), b.column(name), err_msg=f"{path}/{name}")
 
 
 def assert_same_file(path, other_path):
@@ -122,17 +124,32 @@ def test_large_arrays_are_mapped_and_small_ones_read(tmp_path):
     tree = example_tree(num_spikes=EAGER_BYTES)
     write_tree(tmp_path / "a.h5", tree)
     times = read_tree(tmp_path / "a.h5").members["spikes"].column("timestamps")
-    assert isinstance(times, np.memmap) and not times.flags.writeable
+    assert not times.flags.owndata and not times.flags.writeable
     np.testing.assert_array_equal(times, tree.members["spikes"].column("timestamps"))
     assert type(read_tree(tmp_path / "a.h5").members["domain"].column("start")) is np.ndarray
 
 
-def test_compressed_arrays_are_read_into_memory(tmp_path):
-    write_tree(tmp_path / "a.h5", example_tree())
-    values = np.arange(float(EAGER_BYTES))
-    with h5py.File(tmp_path / "a.h5", "a") as file:
-        file.create_dataset("image", data=values, compression="gzip")
-    np.testing.assert_array_equal(read_tree(tmp_path / "a.h5").column("image"), values)
+def test_compressed_arrays_are_read_chunk_by_chunk(tmp_path):
+    tree = example_tree(num_spikes=10 * EAGER_BYTES)
+    times = tree.members["spikes"].column("timestamps")
+    write_tree(tmp_path / "a.h5", tree)
+    write_tree(tmp_path / "b.h5", tree, compress=True)
+    assert os.path.getsize(tmp_path / "b.h5") < os.path.getsize(tmp_path / "a.h5")
+    lazy = read_tree(tmp_path / "b.h5").members["spikes"].lazy_column("timestamps")
+    assert isinstance(lazy, ChunkedArray) and len(lazy) == len(times)
+    for key in (0, -1, 12345, slice(8190, 8195), slice(5, 5), slice(0, None), slice(70000, 150000), [3, -1, 99999], []):
+        np.testing.assert_array_equal(lazy[key], times[key])
+    np.testing.assert_array_equal(lazy, times)
+    assert_same_tree(read_tree(tmp_path / "a.h5"), read_tree(tmp_path / "b.h5"))
+
+
+def test_a_file_that_changed_after_it_was_opened_is_not_read(tmp_path):
+    for compress in (False, True):
+        write_tree(tmp_path / "a.h5", example_tree(num_spikes=EAGER_BYTES), compress=compress)
+        spikes = read_tree(tmp_path / "a.h5").members["spikes"]
+        write_tree(tmp_path / "a.h5", example_tree(num_spikes=EAGER_BYTES + 1))
+        with pytest.raises(SessionError, match=r"a\.h5 has changed since it was opened; open it again\."):
+            spikes.column("timestamps")
 
 
 def test_split_masks_are_left_out_but_similar_names_kept(tmp_path):
@@ -253,7 +270,7 @@ def test_text_in_an_array_of_objects_must_be_text(tmp_path):
 FULL_DISK = """
 import resource, sys
 import numpy as np
-from poyo_jax.data.layout import Node, write_tree
+from poyo_jax.data.layout import Node; from poyo_jax.data.writing import write_tree
 from poyo_jax.errors import SessionError
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:

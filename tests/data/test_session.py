@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from poyo_jax.data.behaviour import count_before
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.layout import EAGER_BYTES, read_tree, write_tree
+from poyo_jax.data.layout import read_tree
+from poyo_jax.data.stored import EAGER_BYTES
+from poyo_jax.data.writing import write_tree
 from poyo_jax.data.session import Session
 from poyo_jax.errors import DataError, SessionError
 
@@ -203,12 +205,12 @@ def test_session_may_be_saved_over_the_file_it_is_mapped_from(tmp_path):
     np.testing.assert_array_equal(again.spike_units, session.spike_units)
 
 
-def test_opened_session_pickles_as_its_path(tmp_path, monkeypatch):
+def test_opened_session_pickles_without_its_data(tmp_path, monkeypatch):
     make_session().save(tmp_path / "a.h5")
     monkeypatch.chdir(tmp_path)
     pickled = pickle.dumps(Session.open("a.h5"))
     monkeypatch.chdir("/")
-    assert len(pickled) < 500
+    assert len(pickled) < 5000
     assert pickle.loads(pickled).spike_times[0] == make_session().spike_times[0]
 
 

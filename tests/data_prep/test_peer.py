@@ -1,0 +1,105 @@
+"""Files of `data_prep` open and slice in temporaldata, or in torch_brain: in the Python of POYO_TEMPORALDATA_PYTHON.
+
+python3 -m venv peer && peer/bin/pip install temporaldata==0.1.6
+POYO_TEMPORALDATA_PYTHON=peer/bin/python pytest tests/data_prep/test_peer.py
+"""
+
+import json
+import os
+import subprocess
+
+import numpy as np
+import pytest
+import raw_files
+
+from data_prep import (
+    churchland_shenoy_neural_2012,
+    flint_slutzky_accurate_2012,
+    nlb_mc_maze,
+    nlb_mc_rtt,
+    odoherty_sabes_nonhuman_2017,
+    perich_miller_population_2018,
+)
+from poyo_jax import Session
+
+VARIABLE = "POYO_TEMPORALDATA_PYTHON"
+SCRIPT = """
+import json, sys
+import h5py
+try:
+    from temporaldata import Data
+except ImportError:
+    from torch_brain.data import Data
+
+def slices(path, windows):
+    with h5py.File(path, "r") as file:
+        data = Data.from_hdf5(file, lazy=True)
+        return [contents(data.slice(start, end, reset_origin=False)) for start, end in windows]
+
+def contents(data, prefix=""):
+    found = {}
+    for name in data.keys():
+        group, kind = getattr(data, name), type(getattr(data, name)).__name__
+        if name == "units":
+            found[name] = [unit.decode() if isinstance(unit, bytes) else str(unit) for unit in group.id]
+        elif kind.endswith("TimeSeries"):
+            found[prefix + name] = [float(time) for time in group.timestamps]
+        elif kind.endswith("Interval") and name != "domain":
+            found[prefix + name] = [list(map(float, row)) for row in zip(group.start, group.end)]
+        elif kind == "Data":
+            found.update(contents(group, name + "."))
+    return found
+
+print(json.dumps([slices(path, windows) for path, windows in json.load(sys.stdin)]))
+"""
+WHOLE = [
+    (perich_miller_population_2018, raw_files.perich, {}),
+    (perich_miller_population_2018, raw_files.perich, {"task": "RT"}),
+    (churchland_shenoy_neural_2012, raw_files.churchland, {"blocks": (4, 5)}),
+    (odoherty_sabes_nonhuman_2017, raw_files.odoherty, {"finger_rows": 6}),
+    (flint_slutzky_accurate_2012, raw_files.flint, {}),
+    (nlb_mc_maze, raw_files.maze, {}),
+    (nlb_mc_maze, raw_files.maze, {"part": "test"}),
+    (nlb_mc_rtt, raw_files.rtt, {}),
+]
+
+
+def windows_of(session: Session) -> list[tuple[float, float]]:
+    """Windows within the domain, beyond its end, and empty ones."""
+    first, last = session.domain.starts[0], session.domain.ends[-1]
+    starts = np.linspace(first - 0.5, last - 0.3, 6)
+    return [(float(start), float(start + length)) for start, length in zip(starts, [1, 0.7, 2, 0.1, 0, 1], strict=True)]
+
+
+def test_peer_opens_and_slices_the_files(tmp_path):
+    python = os.environ.get(VARIABLE)
+    if not python:
+        pytest.skip(f"{VARIABLE} names no Python with temporaldata or torch_brain to read the files with")
+    jobs = []
+    for number, (module, build, options) in enumerate(WHOLE):
+        path = tmp_path / f"{number}.h5"
+        module.convert(build(tmp_path, **options)).save(path)
+        jobs.append((str(path), windows_of(Session.open(path))))
+    run = subprocess.run([python, "-c", SCRIPT], input=json.dumps(jobs), capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    for (path, windows), slices in zip(jobs, json.loads(run.stdout), strict=True):
+        session = Session.open(path)
+        for (start, end), found in zip(windows, slices, strict=True):
+            assert tuple(found.pop("units")) == session.unit_ids
+            assert found.pop("spikes") == session.spikes_between(start, end)[0].tolist()
+            check_window(session, start, end, found)
+
+
+def check_window(session: Session, start: float, end: float, found: dict[str, list]) -> None:
+    """Every series and every table of intervals has the rows that this project finds in the same window."""
+    keys = {key.split(".")[0]: key for key in session.behaviour_keys}
+    assert set(keys) <= set(found)
+    for name, rows in found.items():
+        if name in keys:
+            behaviour = session.behaviour(keys[name])
+            np.testing.assert_allclose(rows, behaviour.times_at(np.arange(*behaviour.range(start, end))), rtol=1e-12)
+        else:
+            intervals = session.intervals(name)
+            inside = (intervals.ends > start) & (intervals.starts < end)
+            expected = np.stack([intervals.starts[inside], intervals.ends[inside]], axis=1)
+            np.testing.assert_array_equal(np.reshape(rows, (-1, 2)), expected)
