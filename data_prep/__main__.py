@@ -24,7 +24,7 @@ from poyo_jax.data.nwb_session import NwbOptions
 from poyo_jax.errors import ConfigError, DataError, PoyoError
 
 OWN = "nwb"
-HELP = __doc__.replace("\npython", "\n$ python")  # a sign in front keeps a line apart from the one before
+HELP = str(__doc__).replace("\npython", "\n$ python")  # a sign in front keeps a line apart from the one before
 WITH_WAVEFORMS = "odoherty_sabes_nonhuman_2017"
 
 

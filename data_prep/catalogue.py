@@ -62,7 +62,7 @@ class DataSet:
         return sorted(found, key=lambda path: (path.name, str(path)))
 
     @property
-    def convert(self) -> Callable[[Path], Session]:
+    def convert(self) -> Callable[..., Session]:
         return importlib.import_module(f"data_prep.{self.module}").convert
 
 

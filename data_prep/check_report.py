@@ -1,5 +1,6 @@
 """What `check` found, as one HTML page with pictures of the sessions."""
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from data_prep.check import GAP, SessionCheck, rows, summary
-from poyo_jax import Session, plots
+from poyo_jax import Session, plots, report
 from poyo_jax.data.behaviour import count_before
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.errors import PoyoError
 from poyo_jax.plots import Axes, plt
-from poyo_jax.report import Section, write_report
 
 COLUMNS = ("session", "verdict", "units", "minutes", "Hz/unit", "splits, %")
 MOST_PICTURES = 50
@@ -30,22 +30,22 @@ FAMILIES = {  # parts of the names of intervals, in the order of their rows, and
 }
 
 
-def write_check_report(path: str | Path, checks: Sequence[SessionCheck], folder: str | Path) -> Path:
-    """Write the page and return its path. Raises DataError when `path` cannot be written."""
+def write_report(checks: Sequence[SessionCheck], path: str | Path) -> Path:
+    """Write a page on the sessions of a folder and return its path. Raises DataError when it cannot be written."""
     shown = sorted(checks, key=lambda check: (not check.errors, not check.warnings))[:MOST_PICTURES]
     text = (
-        f"{summary(checks)} Their files are in {folder}. Hz/unit is the median rate of the units, and the splits are "
+        f"{summary(checks)} Hz/unit is the median rate of the units; splits are train, valid and test in % of the time."
     )
-    text += "train, valid and test in % of the recorded time."
     if len(shown) < len(checks):
         text += f"\n\nBelow are {len(shown)} of the {len(checks)} sessions, those with findings first."
     table = [{column: row[column] for column in COLUMNS} for row in rows(checks)]
+    folders = [check.path.absolute().parent for check in checks if check.path]
     numbers = [check.numbers for check in checks]
-    return write_report(
+    return report.write_report(
         path,
         "Check of sessions",
-        [Section(heading="Sessions", text=text, rows=table), *map(_section, shown)],
-        subtitle=Path(folder).absolute().name,
+        [report.Section(heading="Sessions", text=text, rows=table), *map(_section, shown)],
+        subtitle=os.path.commonpath(folders) if folders else "",
         highlights={
             "with errors": str(sum(bool(check.errors) for check in checks)),
             "with warnings": str(sum(bool(check.warnings) for check in checks)),
@@ -55,7 +55,7 @@ def write_check_report(path: str | Path, checks: Sequence[SessionCheck], folder:
     )
 
 
-def _section(check: SessionCheck) -> Section:
+def _section(check: SessionCheck) -> report.Section:
     findings = [f"Error: {text}" for text in check.errors] + [f"Warning: {text}" for text in check.warnings]
     text = "\n\n".join([f"File {check.name}.", *(findings or ["No findings."]), *_described(check.numbers)])
     heading, figure, caption = Path(check.name).stem, None, ""
@@ -64,7 +64,7 @@ def _section(check: SessionCheck) -> Section:
             figure, caption = session_figure(Session.open(check.path), check.numbers.get("key"))
         except (PoyoError, ValueError) as error:  # a broken session need not be drawable
             text += f"\n\nIt cannot be drawn: {error}"
-    return Section(heading=heading, text=text, figure=figure, caption=caption)
+    return report.Section(heading=heading, text=text, figure=figure, caption=caption)
 
 
 def _described(numbers: dict[str, Any]) -> Iterator[str]:

@@ -105,7 +105,7 @@ def _phases(raw: RawFile, trials: rules.Table, outliers: Intervals) -> Node:
 
 def _splits(raw: RawFile, trials: rules.Table) -> dict[str, Node]:
     valid = trials["is_valid"]
-    rules.need_trials(raw, valid, 4)
+    rules.need_trials(raw, valid, 6)
     kept, others = (rules.rows_of(trials, np.flatnonzero(mask)) for mask in (valid, ~valid))
     train, valid_rows, test = rules.permutation_split(len(kept["start"]), SHARES)
     training = Intervals(kept["start"][train], kept["end"][train])
@@ -123,6 +123,9 @@ def _behaviour(raw: RawFile, clock: Clock, num_trials: int) -> tuple[dict[str, N
     """The series cursor, hand and eye on the repaired clock, and the cursor's acceleration [samples, 2]."""
     raw_times = raw.times(f"{POSITION}/Cursor/timestamps", increasing=False)
     times, kept = _repaired(raw, clock, raw_times)
+    if (still := np.diff(times) <= 0).any():
+        stuck = times[int(np.argmax(still))]
+        raise raw.wrong(f"{POSITION}/Cursor/timestamps", f"{stuck} s twice", "increasing times")
     runs = np.flatnonzero(np.diff(times) - SAMPLE > TOLERANCE) + 1
     edges = np.concatenate([[0], runs, [len(times)]])
     if len(edges) - 1 != num_trials:
@@ -152,10 +155,14 @@ def _repaired(raw: RawFile, clock: Clock, times: np.ndarray) -> tuple[np.ndarray
     kept = outside(times, clock.skipped, stop)
     times = times[kept]
     pieces = pieces_between(times, falls(times))
-    if len(pieces) != clock.num_blocks or not clock.encloses(pieces):
-        found = f"time stamps in {len(pieces)} blocks between resets of the clock"
-        expected = f"{clock.num_blocks}, each within the trials of its block; this clock cannot be repaired"
-        raise raw.wrong(f"{POSITION}/Cursor/timestamps", found, expected)
+    field = f"{POSITION}/Cursor/timestamps"
+    if len(pieces) != clock.num_blocks:
+        found = f"in {len(pieces)} blocks between resets of the clock"
+        raise raw.wrong(field, found, f"{clock.num_blocks}, as in the trial table; this clock cannot be repaired")
+    for block, (piece, start, end) in enumerate(zip(pieces, clock.starts, clock.ends, strict=True)):
+        if clock.was_reset and not start <= piece[0] <= piece[-1] <= end:
+            found, expected = f"from {piece[0]} to {piece[-1]} s", f"times within its trials, {start} to {end} s"
+            raise raw.wrong(f"{field} of block {block}", found, f"{expected}; this clock cannot be repaired")
     return clock.join(pieces), slice(None) if kept.all() else kept
 
 
@@ -174,7 +181,7 @@ def _derivatives(position: np.ndarray, times: np.ndarray, edges: np.ndarray) -> 
 def _spikes_and_units(raw: RawFile, clock: Clock, domain: Intervals) -> tuple[Node, Node]:
     """The spikes on the repaired clock, and the units whose spikes fit it."""
     times, counts = nwb.spikes_by_unit(raw)
-    if clock.num_blocks > 1:
+    if clock.was_reset:
         _check_observed(raw, len(counts))
     groups = nwb.group_names(raw, np.arange(len(counts)))
     repaired = [_unit_times(clock, piece) for piece in np.split(times, np.cumsum(counts)[:-1])]
@@ -203,7 +210,7 @@ def _unit_times(clock: Clock, times: np.ndarray) -> np.ndarray | None:
     if len(first_fall):
         times = times[outside(times, clock.skipped, int(first_fall[0]) + 1)]
     cuts = falls(times)
-    if clock.num_blocks == 1 and clock.skipped is None:
+    if not clock.was_reset:
         return None if len(cuts) else times
     pieces = pieces_between(times, cuts)
     return clock.join(pieces) if clock.encloses(pieces) else None

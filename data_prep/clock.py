@@ -24,6 +24,11 @@ class Clock:
     def num_blocks(self) -> int:
         return len(self.starts)
 
+    @property
+    def was_reset(self) -> bool:
+        """Whether there is anything to repair."""
+        return self.num_blocks > 1 or self.skipped is not None
+
     def encloses(self, pieces: list[np.ndarray]) -> bool:
         """Whether sorted pieces of time stamps, in the order of the blocks, each lie within their block."""
         return len(pieces) <= self.num_blocks and all(

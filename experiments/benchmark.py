@@ -19,6 +19,7 @@ from typing import Literal
 
 import numpy as np
 import tyro
+from benchmark_data import measure_data
 from benchmark_windows import draw_windows
 
 HERE = Path(__file__).parent
@@ -28,8 +29,9 @@ HERE = Path(__file__).parent
 class Benchmark:
     """Speed and memory of a training step and of inference."""
 
-    what: Literal["train", "inference", "pipeline"] = "train"
-    """What one call does: a training step (forward, backward, SparseLamb), predictions, or batches from sessions."""
+    what: Literal["train", "inference", "pipeline", "data"] = "train"
+    """A training step (forward, backward, SparseLamb), predictions, batches from sessions, or preparing and opening
+    sessions."""
     preset: Literal["poyo_single", "poyo_1", "demo"] = "poyo_single"
     """Model to run, with its dropout."""
     batch_size: int = 32
@@ -44,13 +46,16 @@ class Benchmark:
     """Devices that the CPU is split into, for our side."""
     peer: str | None = None
     """Python of an environment with torch and torch_brain, to run interleaved."""
+    num_sessions: int = 10_000
+    """Sessions to open, of `--what data`."""
     json: Path | None = None
     """File for the figures."""
 
 
 def main(arguments: list[str] | None = None) -> None:
     options = tyro.cli(Benchmark, args=arguments, description=__doc__)
-    figures = measure_pipeline(options) if options.what == "pipeline" else race(options)
+    measures = {"pipeline": measure_pipeline, "data": lambda options: measure_data(options.num_sessions)}
+    figures = measures.get(options.what, race)(options)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2))
 

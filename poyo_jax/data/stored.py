@@ -15,7 +15,8 @@ import numpy as np
 from poyo_jax.errors import SessionError
 
 EAGER_BYTES = 1 << 14  # smaller arrays are read whole, larger ones are mapped or read chunk by chunk
-CACHED_CHUNKS = 8  # of every compressed array
+CACHED_CHUNKS = 1024  # of compressed arrays, 64 KiB each in sessions written here
+MANY_CHUNKS = 64  # a read of so many goes past the cache
 OPEN_FILES = 32  # with compressed arrays
 
 
@@ -95,9 +96,8 @@ class ChunkedArray:
 
     def __init__(self, file: StoredFile, name: str, shape: tuple[int, ...], dtype: np.dtype):
         self.file, self.name, self.shape, self.dtype, self.ndim = file, name, shape, dtype, len(shape)
-        chunks = self._data_set().chunks
+        chunks = _data_set(file, name).chunks
         self._rows = chunks[0] if chunks else shape[0]
-        self._chunk = functools.lru_cache(CACHED_CHUNKS)(self._read_chunk)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -118,23 +118,31 @@ class ChunkedArray:
         return values
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self._data_set()[()], dtype)
+        return np.asarray(_data_set(self.file, self.name)[()], dtype)
 
     def _range(self, start: int, stop: int) -> np.ndarray:
         first, last = start // self._rows, (stop - 1) // self._rows
-        if stop <= start or last - first >= CACHED_CHUNKS:
-            return self._data_set()[start:stop]
+        if stop <= start or last - first >= MANY_CHUNKS:
+            return _data_set(self.file, self.name)[start:stop]
         parts = [self._chunk(number) for number in range(first, last + 1)]
         base = first * self._rows
         return np.concatenate(parts)[start - base : stop - base]
 
-    def _read_chunk(self, number: int) -> np.ndarray:
-        return self._data_set()[number * self._rows : (number + 1) * self._rows]
+    def _chunk(self, number: int) -> np.ndarray:
+        return _read_rows(self.file, self.name, number * self._rows, (number + 1) * self._rows)
 
-    def _data_set(self) -> h5py.Dataset:
-        data_set = _open_file(self.file)[self.name]
-        assert isinstance(data_set, h5py.Dataset)
-        return data_set
+
+@functools.lru_cache(CACHED_CHUNKS)
+def _read_rows(file: StoredFile, name: str, start: int, stop: int) -> np.ndarray:
+    rows = _data_set(file, name)[start:stop]
+    rows.flags.writeable = False
+    return rows
+
+
+def _data_set(file: StoredFile, name: str) -> h5py.Dataset:
+    data_set = _open_file(file)[name]
+    assert isinstance(data_set, h5py.Dataset)
+    return data_set
 
 
 @functools.lru_cache(OPEN_FILES)

@@ -7,8 +7,8 @@ from example_sessions import arrays, make_session
 
 from poyo_jax.data.behaviour import check_times
 from poyo_jax.data.layout import read_tree
-from poyo_jax.data.writing import write_tree
 from poyo_jax.data.session import Session
+from poyo_jax.data.writing import write_tree
 from poyo_jax.errors import SessionError
 
 REFUSED_ARRAYS = [

@@ -49,7 +49,7 @@ def perich(
     rng = np.random.default_rng(seed)
     columns = (_center_out if task == "CO" else _random_target)(rng, num_trials)
     if task == "CO":
-        columns["target_on_time"][list(nan_targets)] = np.nan
+        columns["target_on_time"][list(nan_targets)] = columns["target_id"][list(nan_targets)] = np.nan
     times = np.arange(0, columns["stop_time"][-1] + 4, 0.01)
     position = 6 * np.stack([np.sin(0.7 * times), np.cos(0.9 * times)], axis=1)
     acceleration = rng.normal(0, 100, (len(times), 2))
@@ -128,10 +128,7 @@ def churchland(
         tables[0] = _with_overlap(rng, tables[0])
     starts, ends = np.concatenate(tables).T / 1000
     samples = np.concatenate([_samples_within(table) for table in tables]) / 1000
-    spikes = [
-        np.concatenate(_maze_spikes(rng, tables[: len(tables) - (unit in early)], unit in stray))
-        for unit in range(num_units)
-    ]
+    spikes = [_maze_spikes(rng, tables[: len(tables) - (unit in early)], unit in stray) for unit in range(num_units)]
     count = len(starts)
     lengths = np.full(count, 2) if equal_barriers else 1 + rng.permutation(count)
     columns = {
@@ -180,15 +177,15 @@ def _samples_within(table: np.ndarray) -> np.ndarray:
     return np.unique(np.concatenate([np.arange(start, end) for start, end in table]))
 
 
-def _maze_spikes(rng: np.random.Generator, tables: Sequence[np.ndarray], stray: bool) -> list[np.ndarray]:
-    """Spike times in seconds, block by block."""
-    pieces = []
+def _maze_spikes(rng: np.random.Generator, tables: Sequence[np.ndarray], stray: bool) -> np.ndarray:
+    """Spike times of a unit in seconds, block by block."""
+    pieces = [np.zeros(0)]
     for table in tables:
         rows = table[rng.integers(0, len(table), 12)]
         pieces.append(np.sort(rng.uniform(rows[:, 0], rows[:, 1])) / 1000)
-    if stray:
-        pieces[-1] = np.append(pieces[-1], tables[-1][-1, 1] / 1000 + 0.5)
-    return pieces
+    if stray and tables:
+        pieces.append([tables[-1][-1, 1] / 1000 + 0.5])
+    return np.concatenate(pieces)
 
 
 # ------------------------------------------------------------------------------------------------------ O'Doherty

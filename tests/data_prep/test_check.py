@@ -337,8 +337,8 @@ def test_recordings_of_reference_have_no_errors(shared):
 
 
 def test_the_report_shows_every_session(folder, tmp_path):
-    page = check_report.write_check_report(tmp_path / "page.html", check_folder(folder), folder).read_text()
-    for text in ("3 sessions: 1 with errors", "File lab/ada.h5.", "No findings.", "cut off", "cursor.vel"):
+    page = check_report.write_report(check_folder(folder), tmp_path / "page.html").read_text()
+    for text in (str(folder), "3 sessions: 1 with errors", "File lab/ada.h5.", "No findings.", "cut off", "cursor.vel"):
         assert text in page
     pictures = re.findall(r"data:image/png;base64,([\w+/=]+)", page)
     assert len(pictures) == 2 and all(base64.b64decode(text).startswith(b"\x89PNG") for text in pictures)
@@ -347,7 +347,7 @@ def test_the_report_shows_every_session(folder, tmp_path):
 
 def test_the_report_draws_only_the_first_of_many(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(check_report, "MOST_PICTURES", 2)
-    page = check_report.write_check_report(tmp_path / "page.html", check_folder(folder), folder).read_text()
+    page = check_report.write_report(check_folder(folder), tmp_path / "page.html").read_text()
     assert "Below are 2 of the 3 sessions, those with findings first." in page
     assert "File lab/cut.h5." in page and "File lab/ada.h5." in page and "File lab/bo.h5." not in page
 
@@ -355,7 +355,7 @@ def test_the_report_draws_only_the_first_of_many(folder, tmp_path, monkeypatch):
 def test_a_broken_session_that_cannot_be_drawn_is_still_in_the_report(tmp_path):
     made(change=members(domain=interval([], []))).save(tmp_path / "a.h5")
     made(change=members(jump_outliers=Node("Interval", {}, {"start": np.zeros(2)}))).save(tmp_path / "b.h5")
-    page = check_report.write_check_report(tmp_path / "page.html", check_folder(tmp_path), tmp_path).read_text()
+    page = check_report.write_report(check_folder(tmp_path), tmp_path / "page.html").read_text()
     assert "Error: the domain holds 0 s" in page
     assert page.count("It cannot be drawn: a group of kind Interval has no array &#39;end&#39;") == 1
 

@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 
+import literal_intervals as literal
 import nested_split
 import numpy as np
 import pytest
@@ -35,12 +36,6 @@ def interval_lists(draw):
     return [(start, end) for start, end in itertools.pairwise(bounds) if draw(st.booleans())]
 
 
-def runs_of(mask):
-    """First and last index of every run of True."""
-    edges = [-1, *(k for k in range(len(mask)) if not mask[k]), len(mask)]
-    return [(a + 1, b - 1) for a, b in itertools.pairwise(edges) if b > a + 1]
-
-
 # ------------------------------------------------------------------------------------------------------ masks
 
 
@@ -48,7 +43,7 @@ def runs_of(mask):
 @given(masks, st.integers(1, 20))
 def test_dilation_grows_runs_to_the_left_by_half(mask, size):
     expected = np.zeros(len(mask), bool)
-    for first, last in runs_of(mask):
+    for first, last in literal.runs(mask):
         expected[max(first - size // 2, 0) : last + (size - 1) // 2 + 1] = True
     np.testing.assert_array_equal(rules.dilated(mask, size), expected)
 
@@ -57,7 +52,7 @@ def test_dilation_grows_runs_to_the_left_by_half(mask, size):
 @given(masks, st.integers(1, 20))
 def test_erosion_shrinks_runs_also_at_the_borders(mask, size):
     expected = np.zeros(len(mask), bool)
-    for first, last in runs_of(mask):
+    for first, last in literal.runs(mask):
         expected[first + size // 2 : max(last - (size - 1) // 2 + 1, 0)] = True
     np.testing.assert_array_equal(rules.eroded(mask, size), expected)
 
@@ -65,13 +60,13 @@ def test_erosion_shrinks_runs_also_at_the_borders(mask, size):
 @pytest.mark.parametrize(("size", "left", "right"), [(2, 1, 0), (50, 25, 24), (400, 200, 199)])
 def test_dilation_by_the_sizes_in_use(size, left, right):
     mask = np.arange(1000) == 500
-    assert runs_of(rules.dilated(mask, size)) == [(500 - left, 500 + right)]
+    assert literal.runs(rules.dilated(mask, size)) == [(500 - left, 500 + right)]
 
 
 def test_erosion_by_the_size_in_use():
     mask = np.ones(1000, bool)
     mask[400] = False
-    assert runs_of(rules.eroded(mask, 100)) == [(50, 350), (451, 950)]
+    assert literal.runs(rules.eroded(mask, 100)) == [(50, 350), (451, 950)]
 
 
 @some
@@ -79,9 +74,9 @@ def test_erosion_by_the_size_in_use():
 def test_dilation_then_erosion_nets_150_samples_on_both_sides(mask):
     kept = rules.eroded(rules.dilated(mask, 400), 100)
     expected = np.zeros(len(mask), bool)
-    for first, last in runs_of(mask):
+    for first, last in literal.runs(mask):
         expected[max(first - 150, 50) : min(last + 150, len(mask) - 50) + 1] = True
-    for first, last in itertools.pairwise(runs_of(mask)):  # 200 + 199 samples close the gap for good
+    for first, last in itertools.pairwise(literal.runs(mask)):  # 200 + 199 samples close the gap for good
         if last[0] - first[1] - 1 <= 399:
             expected[first[1] : last[0]] = True
     expected[:50], expected[len(mask) - 49 :] = False, False
@@ -211,57 +206,29 @@ def test_nested_split_follows_its_description():
 # ------------------------------------------------------------------------------------------------------ intervals
 
 
-def cut(piece, other):
-    """The parts of a piece that another interval leaves."""
-    (start, end), (low, high) = piece, other
-    parts = [(start, min(end, low)), (max(start, high), end)]
-    return [(a, b) for a, b in parts if a < b]
-
-
 @some
 @given(interval_lists(), interval_lists())
 def test_difference_keeps_the_pieces_of_each_interval(a, b):
-    expected = []
-    for piece in a:
-        pieces = [piece]
-        for other in b:
-            pieces = [part for one in pieces for part in cut(one, other)]
-        expected += pieces
-    assert list(Intervals.from_pairs(a).subtract(Intervals.from_pairs(b))) == expected
+    assert list(Intervals.from_pairs(a).subtract(Intervals.from_pairs(b))) == literal.subtract(a, b)
 
 
 @some
 @given(interval_lists(), interval_lists())
 def test_union_merges_by_start_what_overlaps_or_touches(a, b):
-    merged = []
-    for start, end in sorted(a + b):
-        if merged and start <= merged[-1][1]:
-            merged[-1][1] = max(merged[-1][1], end)
-        else:
-            merged.append([start, end])
-    assert list(Intervals.from_pairs(a).union(Intervals.from_pairs(b))) == [tuple(pair) for pair in merged]
-
-
-@some
-@given(interval_lists(), interval_lists(), st.lists(st.floats(-1, 51), max_size=20))
-def test_intersection_holds_the_times_in_both(a, b, times):
-    both = Intervals.from_pairs(a).intersect(Intervals.from_pairs(b))
-    expected = [
-        any(start <= time < end for start, end in a) and any(start <= time < end for start, end in b) for time in times
-    ]
-    assert both.contains(times).tolist() == expected
-    assert (both.starts < both.ends).all()
+    assert list(Intervals.from_pairs(a).union(Intervals.from_pairs(b))) == literal.union(a, b)
 
 
 @some
 @given(interval_lists(), st.sampled_from([0.1, 1.0, 3.0]))
 def test_dilation_of_held_out_trials_stops_half_way(a, seconds):
-    expected = []
-    for row, (start, end) in enumerate(a):
-        low, high = start - seconds, end + seconds
-        if row > 0:
-            low = max(low, (a[row - 1][1] + start) / 2)
-        if row < len(a) - 1:
-            high = min(high, (end + a[row + 1][0]) / 2)
-        expected.append((low, high))
-    assert list(Intervals.from_pairs(a).dilate(seconds)) == expected
+    assert list(Intervals.from_pairs(a).dilate(seconds)) == literal.dilate(a, seconds)
+
+
+@some
+@given(interval_lists(), interval_lists(), st.lists(st.floats(-1, 51), max_size=20))
+def test_operations_hold_the_times_that_they_should(a, b, times):
+    inside = [[any(start <= time < end for start, end in pairs) for pairs in (a, b)] for time in times]
+    first, second = Intervals.from_pairs(a), Intervals.from_pairs(b)
+    assert first.union(second).contains(times).tolist() == [x or y for x, y in inside]
+    assert first.intersect(second).contains(times).tolist() == [x and y for x, y in inside]
+    assert first.subtract(second).contains(times).tolist() == [x and not y for x, y in inside]
