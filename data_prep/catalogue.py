@@ -130,9 +130,9 @@ DATA_SETS: dict[str, DataSet] = {
             raw_gigabytes=3.2,
             processed_gigabytes=0.15,
         ),
-        _maze("full", "000128", "0.220113.0400", 0.4),
-        _maze("large", "000138", "0.220113.0407", 0.2),
-        _maze("medium", "000139", "0.220113.0408", 0.1),
+        _maze("full", "000128", "0.220113.0400", 0.69),
+        _maze("large", "000138", "0.220113.0407", 0.15),
+        _maze("medium", "000139", "0.220113.0408", 0.08),
         _maze("small", "000140", "0.220113.0408", 0.03),
         DataSet(
             name="nlb_mc_rtt",

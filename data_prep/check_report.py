@@ -72,7 +72,7 @@ def _described(numbers: dict[str, Any]) -> Iterator[str]:
     if "high" in numbers:
         yield (
             f"{numbers['spikes']:,} spikes. {numbers['key']} has {numbers['sampling_rate']:.6g} samples per second; "
-            f"{numbers['missing']:.1%} are missing in the splits. Its magnitude there is {numbers['median']:.3g} in "
+            f"{numbers['missing']:.1%} are missing in the splits. There its magnitude is {numbers['median']:.3g} in "
             f"the median and {numbers['high']:.3g} at the 99th percentile, or {numbers['scaled']:.3g} once scaled."
         )
 

@@ -105,7 +105,7 @@ def _phases(raw: RawFile, trials: rules.Table, outliers: Intervals) -> Node:
 
 def _splits(raw: RawFile, trials: rules.Table) -> dict[str, Node]:
     valid = trials["is_valid"]
-    rules.need_trials(raw, valid, 6)
+    rules.need_trials(raw, valid, 1)
     kept, others = (rules.rows_of(trials, np.flatnonzero(mask)) for mask in (valid, ~valid))
     train, valid_rows, test = rules.permutation_split(len(kept["start"]), SHARES)
     training = Intervals(kept["start"][train], kept["end"][train])
@@ -121,7 +121,7 @@ def _splits(raw: RawFile, trials: rules.Table) -> dict[str, Node]:
 
 def _behaviour(raw: RawFile, clock: Clock, num_trials: int) -> tuple[dict[str, Node], np.ndarray]:
     """The series cursor, hand and eye on the repaired clock, and the cursor's acceleration [samples, 2]."""
-    raw_times = raw.times(f"{POSITION}/Cursor/timestamps", increasing=False)
+    raw_times = raw.times(f"{POSITION}/Cursor/timestamps", in_order=False)
     times, kept = _repaired(raw, clock, raw_times)
     if (still := np.diff(times) <= 0).any():
         stuck = times[int(np.argmax(still))]

@@ -74,9 +74,8 @@ def splits(raw: RawFile, tree: Node) -> dict[str, Node]:
     trials = tree.group("trials")
     columns = {name: trials.column(name) for name in trials.members}
     own, test = (np.flatnonzero(columns[name]) for name in ("train_mask_nwb", "test_mask_nwb"))
-    if len(own) < 3 or not len(test):
-        found = f"'train' for {len(own)} trials and 'val' for {len(test)}"
-        raise raw.wrong(f"{nwb.TRIALS}/split", found, "three 'train' and one 'val' at least")
+    if not len(own):
+        raise raw.wrong(f"{nwb.TRIALS}/split", f"'train' for none of {len(columns['start'])} trials", "one at least")
     train, valid = (own[rows] for rows in rules.permutation_split(len(own), SHARES))
     parts = {"train": train, "valid": valid, "test": test}
     return {f"{name}_domain": table_node(rules.rows_of(columns, rows)) for name, rows in parts.items()}

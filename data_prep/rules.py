@@ -100,11 +100,11 @@ def trial_intervals(raw: RawFile, starts: np.ndarray, ends: np.ndarray, what: st
 
 
 def need_trials(raw: RawFile, valid: np.ndarray, least: int) -> None:
-    """Raise RawDataError unless there are enough valid trials for every split to have one."""
+    """Raise RawDataError unless there are enough valid trials to split."""
     if valid.sum() < least:
         raise raw.wrong(
             "intervals/trials", f"a table with {int(valid.sum())} valid of {len(valid)} trials",
-            f"{least} valid trials at least, so that every split has one",
+            f"{least} valid at least",
         )  # fmt: skip
 
 

@@ -66,12 +66,12 @@ class RawFile:
                 raise self.wrong(f"{field}[{row}]", values[row], "finite numbers")
         return values
 
-    def times(self, field: str, count: int | None = None, *, increasing: bool = True) -> np.ndarray:
-        """Finite time stamps in seconds, [count]; `increasing` ones must increase from row to row."""
+    def times(self, field: str, count: int | None = None, *, in_order: bool = True) -> np.ndarray:
+        """Finite time stamps in seconds, [count], which never go back unless they need not be `in_order`."""
         times = self.array(field, (count,), finite=True).astype(np.float64, copy=False)
-        if increasing and (wrong := np.diff(times) <= 0).any():
+        if in_order and (wrong := np.diff(times) < 0).any():
             row = int(np.argmax(wrong))
-            raise self.wrong(f"{field}[{row + 1}]", f"{times[row + 1]} s after {times[row]} s", "increasing times")
+            raise self.wrong(f"{field}[{row + 1}]", f"{times[row + 1]} s after {times[row]} s", "times that never go back")
         return times
 
     def text(self, field: str) -> str:
