@@ -178,7 +178,8 @@ def _own_conversion(options: Prepare) -> tuple[Callable[[Path], Session], list[P
 
 
 def check(options: Check) -> int:
-    from data_prep.check import check_folder, has_errors, table
+    from data_prep.check import check_folder, has_errors
+    from data_prep.check_table import table
 
     checks = check_folder(options.folder)
     print(table(checks))

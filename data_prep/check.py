@@ -15,7 +15,6 @@ from tqdm import tqdm
 from poyo_jax import Readout, Session
 from poyo_jax.data.behaviour import Behaviour
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.layout import Node
 from poyo_jax.data.readout import default_readout
 from poyo_jax.data.session import SPLITS
 from poyo_jax.errors import DataError, PoyoError, SessionError
@@ -28,7 +27,6 @@ SLOW, FAST = 0.05, 20.0  # the 99th percentile of targets, in standard deviation
 SOME, NOTABLE, MOST = 0.01, 0.05, 0.5  # shares
 GAP = 5.0  # usual steps between samples; a longer step is a gap
 SAME = 1e-6  # seconds up to which bounds are the same
-LONGEST = 33  # characters of a table cell
 
 
 @dataclass
@@ -223,9 +221,10 @@ def _check_splits(session: Session, check: SessionCheck) -> None:
 
 def _check_rows(session: Session, name: str, check: SessionCheck) -> None:
     """Rows as they stand in the file; a session leaves out or merges what it cannot use."""
-    if not isinstance(node := session._tree.members.get(name), Node):
+    if name not in session.interval_names:
         return
-    starts, ends = (np.asarray(node.column(column), np.float64) for column in ("start", "end"))
+    rows = session.table(name)
+    starts, ends = (np.asarray(rows[column], np.float64) for column in ("start", "end"))
     if wrong := np.count_nonzero(~(np.isfinite(starts) & np.isfinite(ends) & (starts <= ends))):
         check.errors.append(f"{wrong} of {len(starts)} rows of {name} have no finite bounds or end before they start.")
     order = np.argsort(starts)
@@ -314,63 +313,6 @@ def _check_values(behaviour: Behaviour, where: Intervals, readout: Readout | Non
             f"99% of {key} are below {high:.3g}, which is {scaled:.3g} of the readout's standard deviation (of about "
             f"{max(std):.3g}) and should be {SLOW:g} to {FAST:g}; is it in another unit?"
         )
-
-
-# ------------------------------------------------------------------------------------------------------ table
-
-
-def rows(checks: Iterable[SessionCheck]) -> list[dict[str, Any]]:
-    """One row per session, as {column: value}; those with errors come first, then those with warnings."""
-    ordered = sorted(checks, key=lambda check: (not check.errors, not check.warnings))
-    return [_row(check, check.numbers) for check in ordered]
-
-
-def _row(check: SessionCheck, numbers: dict[str, Any]) -> dict[str, Any]:
-    total = 0.6 * numbers.get("minutes", 0)  # a hundredth of the seconds
-    shares = [f"{seconds / total:.0f}" for seconds in numbers.get("splits", {}).values() if total]
-    return {
-        "session": check.id.rsplit("/", 1)[-1],
-        "verdict": check.verdict,
-        "units": numbers.get("units"),
-        "spikes": numbers.get("spikes"),
-        "minutes": numbers.get("minutes"),
-        "Hz/unit": numbers.get("rate"),
-        "behaviour": numbers.get("key"),
-        "Hz": numbers.get("sampling_rate"),
-        "NaN": numbers.get("missing"),
-        "99%/std": numbers.get("scaled"),
-        "splits, %": "/".join(shares) or None,
-    }
-
-
-def table(checks: Sequence[SessionCheck]) -> str:
-    """The table of all sessions, then one line per finding, errors first, then a line that sums up."""
-    findings = [f"error: {check.name}: {text}" for check in checks for text in check.errors]
-    findings += [f"warning: {check.name}: {text}" for check in checks for text in check.warnings]
-    parts = ["\n".join(_markdown(rows(checks))), "\n".join(findings), summary(checks)]
-    return "\n\n".join(part for part in parts if part)
-
-
-def summary(checks: Sequence[SessionCheck]) -> str:
-    """How many sessions have errors or warnings, in a sentence."""
-    wrong = sum(bool(check.errors) for check in checks)
-    sound = sum(check.verdict == "ok" for check in checks)
-    many = "s" * (len(checks) != 1)
-    return f"{len(checks)} session{many}: {wrong} with errors, {len(checks) - wrong - sound} with warnings, {sound} ok."
-
-
-def _markdown(rows: Sequence[dict[str, Any]]) -> list[str]:
-    lines = [list(rows[0]), *[[_text(value) for value in row.values()] for row in rows]]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    lines.insert(1, ["-" * width for width in widths])
-    return [f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines]
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, int | float) and value == value:
-        return f"{value:,.0f}" if isinstance(value, int) or value >= 100 else f"{value:.2f}"
-    text = "-" if value is None or value != value else str(value)
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def some(names: Sequence[str]) -> str:

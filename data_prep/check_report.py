@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.check import GAP, SessionCheck, rows, summary
+from data_prep.check import GAP, SessionCheck
+from data_prep.check_table import rows, summary
 from poyo_jax import Session, plots, report
 from poyo_jax.data.behaviour import count_before
 from poyo_jax.data.intervals import Intervals
@@ -119,8 +120,8 @@ def typical_stretch(session: Session, key: str | None) -> tuple[float, float]:
 
 def interval_rows(session: Session) -> list[str]:
     """Names of the intervals to draw, in order, without those that are empty."""
-    known = [name for name, node in session._tree.walk() if node.kind == "Interval"]
-    chosen = [name for part in FAMILIES for name in known if part in name and not name.endswith(".domain")]
+    known = [name for name in session.interval_names if not name.endswith(".domain")]
+    chosen = [name for part in FAMILIES for name in known if part in name]
     return [name for name in ("domain", *chosen) if len(session.intervals(name))]
 
 

@@ -79,7 +79,7 @@ def _brainset() -> Node:
 def _trials(raw: RawFile, *, overlapping: bool) -> tuple[rules.Table, Clock]:
     """The trials on the repaired clock, and that clock."""
     needed = (*RENAMED, "go_cue_time", "move_begins_time", "move_ends_time", "discard_trial", "task_success")
-    columns = nwb.trial_table(raw, needed)
+    columns = rules.trial_columns(raw, needed)
     trials = {RENAMED.get(name, name): column for name, column in columns.items()}
     rules.refuse_nan(raw, trials, ("start", "end"))
     clock, kept, blocks = read_clock(trials["start"], trials["end"], overlapping=overlapping)

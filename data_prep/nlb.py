@@ -57,7 +57,7 @@ def tree(raw: RawFile, source: Source, decimals: int | None = None) -> Node:
 
 
 def _trials(raw: RawFile, decimals: int | None) -> rules.Table:
-    columns = nwb.trial_table(raw, tuple(RENAMED))
+    columns = rules.trial_columns(raw, ("start_time", "stop_time"), ("split",))
     trials = {RENAMED.get(name, name): column for name, column in columns.items()}
     rules.refuse_nan(raw, trials, ("start", "end"))
     if decimals is not None and (trials["start"][1:] < trials["end"][:-1]).any():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep import nlb
+from data_prep import nlb, rules
 from poyo_jax import Session
 from poyo_jax.data import nwb
 from poyo_jax.data.intervals import Intervals
@@ -49,5 +49,6 @@ def _series(raw: RawFile, columns: dict[str, str]) -> Node:
     for column, samples in series.items():
         if not np.array_equal(samples.times, times):
             raise raw.wrong(f"{nlb.BEHAVIOUR}/{columns[column]}", "sampled at other times", "the times of the position")
+    rules.need_samples(raw, f"{nlb.BEHAVIOUR}/{next(iter(columns.values()))}/data", times)
     domain = Intervals.from_pairs([(times[0], times[-1])])
     return irregular_node(times, domain, **{column: samples.values for column, samples in series.items()})

@@ -23,8 +23,9 @@ TASKS = {"CO": "center_out_reaching", "RT": "random_target_reaching"}
 MAX_ACCELERATION = 1500.0  # cm/s²
 WORKSPACE = 10.0  # cm to each side of the centre
 GUARD = 1.0  # seconds between training and the other splits
-CENTER_OUT_COLUMNS = ("start_time", "stop_time", "target_on_time", "go_cue_time", "target_id", "result")
-RANDOM_TARGET_COLUMNS = ("start_time", "stop_time", "go_cue_time_array", "num_attempted", "result")
+CENTER_OUT_NUMBERS = ("start_time", "stop_time", "target_on_time", "go_cue_time", "target_id")
+RANDOM_TARGET_NUMBERS = ("start_time", "stop_time", "num_attempted")
+POSITION = "processing/behavior/Position/cursor_pos"
 
 
 def convert(path: Path) -> Session:
@@ -42,7 +43,8 @@ def _tree(raw: RawFile, task: str) -> Node:
     subject, date = nwb.subject_id(raw), nwb.recording_date(raw)
     recording = f"{subject}_{date.replace('-', '')}"
     spike_times, counts = nwb.spikes_by_unit(raw)
-    times = raw.times("processing/behavior/Position/cursor_pos/timestamps")
+    times = raw.times(f"{POSITION}/timestamps")
+    rules.need_samples(raw, f"{POSITION}/timestamps", times)
     position, velocity, acceleration = (
         raw.array(f"processing/behavior/{name}/data", (len(times), 2))
         for name in ("Position/cursor_pos", "Velocity/cursor_vel", "Acceleration/cursor_acc")
@@ -109,7 +111,7 @@ def _center_out(raw: RawFile, domain: Intervals) -> Trials:
 
     Trials tile the session: each ends where the next one's target appears.
     """
-    trials = nwb.trial_table(raw, CENTER_OUT_COLUMNS)
+    trials = rules.trial_columns(raw, CENTER_OUT_NUMBERS, ("result",))
     began, stopped = trials["start_time"], trials["stop_time"]
     rules.refuse_nan(raw, trials, ("start_time", "stop_time"))
     bounds = np.append(trials["target_on_time"], min(stopped[-1] + 1, domain.ends[-1]))
@@ -138,7 +140,7 @@ def _center_out(raw: RawFile, domain: Intervals) -> Trials:
 
 def _random_target(raw: RawFile, domain: Intervals) -> Trials:
     """Trials, the domain of the phases (which is the hold period), and the phases."""
-    trials = nwb.trial_table(raw, RANDOM_TARGET_COLUMNS)
+    trials = rules.trial_columns(raw, RANDOM_TARGET_NUMBERS, ("go_cue_time_array", "result"))
     rules.refuse_nan(raw, trials, ("start_time", "stop_time"))
     trials["start"], trials["end"] = trials.pop("start_time"), trials.pop("stop_time")
     rules.trial_intervals(raw, trials["start"], trials["end"], "trials")
@@ -146,8 +148,10 @@ def _random_target(raw: RawFile, domain: Intervals) -> Trials:
     valid = (trials["result"] == "R") & (trials["num_attempted"] == 4) & (length > 2.0) & (length < 10.0)
     trials["is_valid"] = valid.astype(bool)
 
-    if (cues := trials["go_cue_time_array"]).ndim != 2:
-        raise raw.wrong(f"{nwb.TRIALS}/go_cue_time_array", f"of shape {cues.shape}", "one row of go cues per trial")
+    cues = trials["go_cue_time_array"]
+    if cues.ndim != 2 or not cues.shape[1] or cues.dtype.kind not in "iuf":
+        found = f"of type {cues.dtype} and shape {cues.shape}"
+        raise raw.wrong(f"{nwb.TRIALS}/go_cue_time_array", found, "one row of go cues per trial")
     first_cue = cues[:, 0]
     cued = ~np.isnan(first_cue)
     hold = rules.trial_intervals(raw, trials["start"][cued], first_cue[cued], "hold_period")

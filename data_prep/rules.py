@@ -7,6 +7,7 @@ import numpy as np
 from scipy import ndimage
 
 from poyo_jax import __version__
+from poyo_jax.data import nwb
 from poyo_jax.data.derive import SEED as SEED
 from poyo_jax.data.derive import gradient as gradient
 from poyo_jax.data.derive import permutation_split as permutation_split
@@ -35,6 +36,11 @@ def session_nodes(session_id: str, date: str, device_id: str, technology: str) -
 
 
 # ------------------------------------------------------------------------------------------------------ samples
+
+
+def need_samples(raw: RawFile, field: str, times: np.ndarray) -> None:
+    if not len(times):
+        raise raw.wrong(field, "empty", "one sample at least")
 
 
 def outlier_mask(values: np.ndarray, limit: float, grow: int) -> np.ndarray:
@@ -80,6 +86,17 @@ def rows_of(table: Mapping[str, np.ndarray], rows: np.ndarray) -> Table:
 
 
 # ------------------------------------------------------------------------------------------------------ trials
+
+
+def trial_columns(raw: RawFile, numbers: Sequence[str], others: Sequence[str] = ()) -> Table:
+    """The trial table with these columns at least, of which `numbers` hold one number per trial."""
+    trials = nwb.trial_table(raw, (*numbers, *others))
+    for name in numbers:
+        column = trials[name]
+        if column.dtype.kind not in "biuf" or column.ndim != 1:
+            found = f"of type {column.dtype} and shape {column.shape}"
+            raise raw.wrong(f"{nwb.TRIALS}/{name}", found, "one number per trial")
+    return trials
 
 
 def refuse_nan(raw: RawFile, trials: Table, names: Sequence[str]) -> None:

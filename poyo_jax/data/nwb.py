@@ -76,7 +76,8 @@ def group_names(raw: RawFile, rows: np.ndarray) -> list[str]:
     """Name of the electrode group of every one of these rows of the electrode table."""
     names = raw.texts(f"{ELECTRODES}/group_name")
     if len(rows) and not 0 <= rows.min() <= rows.max() < len(names):
-        found = f"a table of {len(names)} electrodes, but units refer to row {rows.max()}"
+        wrong = rows.min() if rows.min() < 0 else rows.max()
+        found = f"a table of {len(names)} electrodes, but units refer to row {wrong}"
         raise raw.wrong(f"{ELECTRODES}/group_name", found, "a row for every electrode that units refer to")
     return [names[row] for row in rows]
 
@@ -109,7 +110,9 @@ def trial_table(raw: RawFile, needed: Sequence[str] = ()) -> dict[str, np.ndarra
 
 def _column(raw: RawFile, name: str, names: list[str]) -> np.ndarray | None:
     data_set = raw.file[f"{TRIALS}/{name}"]
-    if name.endswith("_index") or f"{name}_index_index" in names or not isinstance(data_set, h5py.Dataset):
+    if name.endswith("_index") or f"{name}_index_index" in names:
+        return None
+    if not isinstance(data_set, h5py.Dataset) or not data_set.ndim:
         return None
     if h5py.check_string_dtype(data_set.dtype):
         values = np.asarray(data_set.asstr()[()], object)

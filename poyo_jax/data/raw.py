@@ -71,7 +71,7 @@ class RawFile:
         times = self.array(field, (count,), finite=True).astype(np.float64, copy=False)
         if in_order and (wrong := np.diff(times) < 0).any():
             row = int(np.argmax(wrong))
-            raise self.wrong(f"{field}[{row + 1}]", f"{times[row + 1]} s after {times[row]} s", "times that never go back")
+            raise self.wrong(f"{field}[{row + 1}]", f"{times[row + 1]} s after {times[row]} s", "times in order")
         return times
 
     def text(self, field: str) -> str:

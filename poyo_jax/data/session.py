@@ -238,15 +238,29 @@ class Session:
         there is no such group.
         """
         if name not in self._intervals:
-            known = {path: node for path, node in self._tree.walk() if node.kind == "Interval"}
-            if name not in known:
-                listed = ", ".join(path for path in known if not path.endswith("domain")) or "none besides its domains"
-                raise SessionError(
-                    f"session {self.id} has no intervals {name!r}; it has {listed}.{suggest(name, known)}"
-                )
-            node = known[name]
+            node = self._interval_node(name)
             self._intervals[name] = Intervals.from_overlapping(node.column("start"), node.column("end"))
         return self._intervals[name]
+
+    @property
+    def interval_names(self) -> tuple[str, ...]:
+        """Every name that `intervals` and `table` know."""
+        return tuple(path for path, node in self._tree.walk() if node.kind == "Interval")
+
+    def table(self, name: str) -> dict[str, np.ndarray]:
+        """The rows of intervals as they stand in the file, with all their columns: for "trials" results and targets.
+
+        Raises SessionError as `intervals` does.
+        """
+        node = self._interval_node(name)
+        return {column: node.column(column) for column in node.members}
+
+    def _interval_node(self, name: str) -> Node:
+        known = {path: node for path, node in self._tree.walk() if node.kind == "Interval"}
+        if name not in known:
+            listed = ", ".join(path for path in known if not path.endswith("domain")) or "none besides its domains"
+            raise SessionError(f"session {self.id} has no intervals {name!r}; it has {listed}.{suggest(name, known)}")
+        return known[name]
 
     def split(self, name: str) -> Intervals:
         """Intervals of the split "train", "valid" or "test", or of the whole session, "all".

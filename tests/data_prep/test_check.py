@@ -11,7 +11,8 @@ import pytest
 matplotlib.use("Agg")
 
 from data_prep import check, check_report
-from data_prep.check import check_folder, check_session, has_errors, table
+from data_prep.check import check_folder, check_session, has_errors
+from data_prep.check_table import table
 from poyo_jax import Session
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.layout import Node
