@@ -149,8 +149,12 @@ DATA_SETS: dict[str, DataSet] = {
 }
 
 
+ALIASES = {"pei_pandarinath_nlb_2021": "nlb_mc_maze_small"}  # as brainsets calls it
+
+
 def find_data_set(name: str) -> DataSet:
     """The data set with this name; raises DataError when there is none."""
+    name = ALIASES.get(name, name)
     if name not in DATA_SETS:
         raise DataError(
             f"there is no data set {name!r}.{suggest(name, DATA_SETS)} `python -m data_prep list` shows them all."

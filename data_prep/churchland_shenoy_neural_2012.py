@@ -80,8 +80,8 @@ def _trials(raw: RawFile, *, overlapping: bool) -> tuple[rules.Table, Clock]:
     """The trials on the repaired clock, and that clock."""
     needed = (*RENAMED, "go_cue_time", "move_begins_time", "move_ends_time", "discard_trial", "task_success")
     columns = rules.trial_columns(raw, needed)
+    rules.refuse_nan(raw, columns, ("start_time", "stop_time"))
     trials = {RENAMED.get(name, name): column for name, column in columns.items()}
-    rules.refuse_nan(raw, trials, ("start", "end"))
     clock, kept, blocks = read_clock(trials["start"], trials["end"], overlapping=overlapping)
     trials = rules.rows_of(trials, np.flatnonzero(kept))
     trials |= {name: trials[name] + clock.shifts[blocks] for name in TIMEKEYS}

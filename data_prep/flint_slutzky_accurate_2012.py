@@ -4,6 +4,7 @@ Source: Flint_2012_e1 ... e5 of the DREAM data base (MATLAB 5 files); the rules 
 """
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from scipy.io import loadmat
 from data_prep import rules
 from poyo_jax import Session
 from poyo_jax.data import nwb
-from poyo_jax.data.behaviour import check_times
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.layout import Node
 from poyo_jax.data.nodes import data_node, interval_node, irregular_node, units_node
@@ -31,9 +31,9 @@ def convert(path: Path) -> Session:
         raise RawDataError(f"{path.name}: not a name of this data set; expected Flint_2012_e<1-5>.mat.")
     try:
         trials = _trials(path)
-        times = [_column(trial, "Time") for trial in trials]
-        velocity = np.concatenate([_velocity(trial, len(time)) for trial, time in zip(trials, times, strict=True)])
-        spikes = [_spikes(trial) for trial in trials]
+        times = [trial.times() for trial in trials]
+        velocity = np.concatenate([trial.velocity(len(time)) for trial, time in zip(trials, times, strict=True)])
+        spikes = [trial.spikes() for trial in trials]
         return Session(_tree(f"monkey_c_{match[1]}", times, velocity, spikes))
     except (RawDataError, SessionError) as error:
         raise RawDataError(f"{path.name}: {error}") from error
@@ -43,12 +43,14 @@ def _tree(recording: str, times: list[np.ndarray], velocity: np.ndarray, spikes:
     num_units = len(spikes[0])
     if not num_units or any(len(trial) < num_units for trial in spikes):
         counts = sorted({len(trial) for trial in spikes})
-        raise RawDataError(f"trials have {counts} units (Neuron); expected as many as the first one, {num_units}.")
-    domain = _spans(times)
+        raise RawDataError(
+            f"Trial.Neuron has {counts} units in different trials; expected as many as in Trial(1), at least."
+        )
+    domain = _spans(times, "Time")
     by_unit = [np.concatenate([trial[unit] for trial in spikes]) for unit in range(num_units)]
     spike_times, units = nwb.sort_spikes(np.concatenate(by_unit), np.array([len(unit) for unit in by_unit]))
     in_trials = [np.concatenate(trial) for trial in spikes if any(len(unit) for unit in trial)]
-    recorded = _spans(in_trials)
+    recorded = _spans(in_trials, "Neuron.Spike")
     splits = zip(("train", "valid", "test"), rules.permutation_split(len(times), SHARES), strict=True)
     return data_node(
         {
@@ -81,13 +83,70 @@ def _brainset() -> Node:
     )
 
 
-def _spans(trials: list[np.ndarray]) -> Intervals:
-    """From the first to the last time of every trial. Raises SessionError unless trials follow each other."""
-    return Intervals(np.array([times.min() for times in trials]), np.array([times.max() for times in trials]))
+def _spans(trials: list[np.ndarray], field: str) -> Intervals:
+    """From the first to the last time of every trial. Raises RawDataError unless trials follow each other."""
+    try:
+        return Intervals(np.array([times.min() for times in trials]), np.array([times.max() for times in trials]))
+    except SessionError as error:
+        raise RawDataError(f"Trial.{field}: {error} Trials must follow each other.") from error
 
 
-def _trials(path: Path) -> np.ndarray:
-    """The trials of the first recording, as MATLAB structs."""
+# ------------------------------------------------------------------------------------------------------ reading
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A trial as MATLAB struct, with the name under which MATLAB knows it."""
+
+    name: str
+    struct: Any
+
+    def wrong(self, field: str, found: str, expected: str) -> RawDataError:
+        return RawDataError(f"{self.name}.{field} is {found}; expected {expected}.")
+
+    def numbers(self, field: str) -> np.ndarray:
+        values = self.field(field)
+        if values.dtype.kind not in "biuf":
+            raise self.wrong(field, f"of type {values.dtype}", "numbers")
+        return values.astype(np.float64)
+
+    def times(self) -> np.ndarray:
+        times = self.numbers("Time").ravel()
+        if len(times) < 2 or not np.isfinite(times).all():
+            found = f"of {len(times)} values, {int(np.isnan(times).sum())} of them NaN"
+            raise self.wrong("Time", found, "two finite times at least")
+        if (wrong := np.diff(times) <= 0).any():
+            row = int(np.argmax(wrong))
+            raise self.wrong(f"Time({row + 2})", f"{times[row + 1]} s after {times[row]} s", "increasing times")
+        return times
+
+    def velocity(self, count: int) -> np.ndarray:
+        """The velocity in the plane, [count, 2]."""
+        velocity = self.numbers("HandVel")
+        if velocity.ndim != 2 or len(velocity) != count or velocity.shape[1] < 2:
+            raise self.wrong("HandVel", f"of shape {velocity.shape}", f"{count} rows of 2 or 3 values")
+        return velocity[:, :2]
+
+    def spikes(self) -> list[np.ndarray]:
+        """Spike times of every unit, from the first field of its struct."""
+        neurons = self.field("Neuron")
+        if neurons.size and not neurons.dtype.names:
+            raise self.wrong("Neuron", f"of type {neurons.dtype}", "a struct array, one element per unit")
+        spikes = [np.asarray(neuron[0]).ravel() for neuron in neurons.ravel()]
+        for unit, times in enumerate(spikes):
+            if times.dtype.kind not in "biuf" or not np.isfinite(times).all():
+                raise self.wrong(f"Neuron({unit + 1})", "not all finite numbers", "spike times")
+        return [times.astype(np.float64) for times in spikes]
+
+    def field(self, name: str) -> np.ndarray:
+        names = self.struct.dtype.names or ()
+        if name not in names:
+            raise self.wrong(name, "missing", f"a field (the trial has {', '.join(names) or 'none'})")
+        return np.asarray(self.struct[name])
+
+
+def _trials(path: Path) -> list[_Trial]:
+    """The trials of the first recording."""
     try:
         subjects = loadmat(path)["Subject"]
         trials = subjects[0, 0][subjects.dtype.names[0]].ravel()
@@ -99,35 +158,4 @@ def _trials(path: Path) -> np.ndarray:
         ) from error
     if not len(trials):
         raise RawDataError("Subject(1) has no trials; expected one at least.")
-    return trials
-
-
-def _column(trial: Any, name: str) -> np.ndarray:
-    times = _field(trial, name).astype(np.float64).ravel()
-    if len(times) < 2 or not np.isfinite(times).all():
-        raise RawDataError(f"{name} of a trial has {len(times)} values, or NaN; expected finite times.")
-    check_times(times, f"{name} of a trial", strictly=True)
-    return times
-
-
-def _velocity(trial: Any, count: int) -> np.ndarray:
-    velocity = _field(trial, "HandVel")
-    if velocity.ndim != 2 or len(velocity) != count or velocity.shape[1] < 2:
-        raise RawDataError(f"HandVel of a trial has shape {velocity.shape}; expected {count} rows of 2 or 3 values.")
-    return velocity[:, :2].astype(np.float64)
-
-
-def _spikes(trial: Any) -> list[np.ndarray]:
-    """Spike times of every unit in a trial."""
-    neurons = _field(trial, "Neuron")
-    (name, *_) = neurons.dtype.names or ("Spike",)
-    spikes = [neuron[name].astype(np.float64).ravel() for neuron in neurons.ravel()]
-    if not all(np.isfinite(times).all() for times in spikes):
-        raise RawDataError("a spike time (Neuron) is NaN; expected finite times.")
-    return spikes
-
-
-def _field(trial: Any, name: str) -> np.ndarray:
-    if name not in (trial.dtype.names or ()):
-        raise RawDataError(f"a trial has no field {name}; it has {', '.join(trial.dtype.names or ())}.")
-    return trial[name]
+    return [_Trial(f"Subject(1).Trial({number})", trial) for number, trial in enumerate(trials, start=1)]

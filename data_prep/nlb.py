@@ -58,8 +58,8 @@ def tree(raw: RawFile, source: Source, decimals: int | None = None) -> Node:
 
 def _trials(raw: RawFile, decimals: int | None) -> rules.Table:
     columns = rules.trial_columns(raw, ("start_time", "stop_time"), ("split",))
+    rules.refuse_nan(raw, columns, ("start_time", "stop_time"))
     trials = {RENAMED.get(name, name): column for name, column in columns.items()}
-    rules.refuse_nan(raw, trials, ("start", "end"))
     if decimals is not None and (trials["start"][1:] < trials["end"][:-1]).any():
         trials |= {name: np.round(trials[name], decimals) for name in ("start", "end")}
     split = trials["split_indicator"]
@@ -84,7 +84,7 @@ def splits(raw: RawFile, tree: Node) -> dict[str, Node]:
 def intervals_around(raw: RawFile, tree: Node, column: str, around: tuple[float, float]) -> Node:
     """An interval around a time of every trial."""
     trials = tree.group("trials")
-    if column not in trials.members:
-        raise raw.wrong(f"{nwb.TRIALS}/{column}", "missing", "a time for every trial")
+    if column not in trials.members or trials.column(column).dtype.kind not in "iuf":
+        raise raw.wrong(f"{nwb.TRIALS}/{column}", "missing, or no numbers", "a time for every trial")
     times = trials.column(column)
     return table_node({"start": times + around[0], "end": times + around[1]})

@@ -140,7 +140,7 @@ def _center_out(raw: RawFile, domain: Intervals) -> Trials:
 
 def _random_target(raw: RawFile, domain: Intervals) -> Trials:
     """Trials, the domain of the phases (which is the hold period), and the phases."""
-    trials = rules.trial_columns(raw, RANDOM_TARGET_NUMBERS, ("go_cue_time_array", "result"))
+    trials = rules.trial_columns(raw, RANDOM_TARGET_NUMBERS, ("result",), ("go_cue_time_array",))
     rules.refuse_nan(raw, trials, ("start_time", "stop_time"))
     trials["start"], trials["end"] = trials.pop("start_time"), trials.pop("stop_time")
     rules.trial_intervals(raw, trials["start"], trials["end"], "trials")
@@ -148,11 +148,7 @@ def _random_target(raw: RawFile, domain: Intervals) -> Trials:
     valid = (trials["result"] == "R") & (trials["num_attempted"] == 4) & (length > 2.0) & (length < 10.0)
     trials["is_valid"] = valid.astype(bool)
 
-    cues = trials["go_cue_time_array"]
-    if cues.ndim != 2 or not cues.shape[1] or cues.dtype.kind not in "iuf":
-        found = f"of type {cues.dtype} and shape {cues.shape}"
-        raise raw.wrong(f"{nwb.TRIALS}/go_cue_time_array", found, "one row of go cues per trial")
-    first_cue = cues[:, 0]
+    first_cue = trials["go_cue_time_array"][:, 0]
     cued = ~np.isnan(first_cue)
     hold = rules.trial_intervals(raw, trials["start"][cued], first_cue[cued], "hold_period")
     covered = hold.union(Intervals.from_pairs([]))

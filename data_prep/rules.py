@@ -88,14 +88,19 @@ def rows_of(table: Mapping[str, np.ndarray], rows: np.ndarray) -> Table:
 # ------------------------------------------------------------------------------------------------------ trials
 
 
-def trial_columns(raw: RawFile, numbers: Sequence[str], others: Sequence[str] = ()) -> Table:
-    """The trial table with these columns at least, of which `numbers` hold one number per trial."""
-    trials = nwb.trial_table(raw, (*numbers, *others))
-    for name in numbers:
-        column = trials[name]
-        if column.dtype.kind not in "biuf" or column.ndim != 1:
-            found = f"of type {column.dtype} and shape {column.shape}"
-            raise raw.wrong(f"{nwb.TRIALS}/{name}", found, "one number per trial")
+def trial_columns(raw: RawFile, numbers: Sequence[str], texts: Sequence[str] = (), arrays: Sequence[str] = ()) -> Table:
+    """The trial table, in which each of these columns holds one number, text, or row of numbers per trial.
+
+    Raises RawDataError when one of them is missing or holds something else.
+    """
+    trials = nwb.trial_table(raw, (*numbers, *texts, *arrays))
+    kinds = [(numbers, 1, "biuf", "number"), (texts, 1, "O", "text"), (arrays, 2, "biuf", "row of numbers")]
+    for names, dimensions, types, what in kinds:
+        for name in names:
+            column = trials[name]
+            if column.ndim != dimensions or column.dtype.kind not in types or 0 in column.shape[1:]:
+                found = f"of type {column.dtype} and shape {column.shape}"
+                raise raw.wrong(f"{nwb.TRIALS}/{name}", found, f"one {what} per trial")
     return trials
 
 

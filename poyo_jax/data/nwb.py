@@ -143,6 +143,8 @@ class Samples:
 def read_samples(raw: RawFile, path: str) -> Samples:
     """The series at an HDF5 path, whether its samples carry time stamps or only a starting time and a rate."""
     data = raw.data_set(f"{path}/data")
+    if not data.ndim:
+        raise raw.wrong(f"{path}/data", "a single number", "one row per sample")
     values = raw.array(f"{path}/data", (None,) * data.ndim)
     if raw.has(f"{path}/timestamps"):
         return Samples(raw.times(f"{path}/timestamps", len(values)), values)

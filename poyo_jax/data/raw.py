@@ -30,7 +30,7 @@ class RawFile:
         if not isinstance(member, h5py.Dataset):
             parent, _, name = field.rpartition("/")
             group = self.file.get(parent) if parent else self.file
-            names = list(group) if isinstance(group, h5py.Group) else []
+            names = [str(name) for name in group] if isinstance(group, h5py.Group) else []
             raise self.wrong(
                 field, "missing", f"a data set ({parent or 'the file'} holds {', '.join(names) or 'nothing'})"
                 + suggest(name, names).rstrip("?"),

@@ -1,6 +1,6 @@
 """Fields of raw recordings as the archives' files hold them, and how they are written."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,11 +65,15 @@ def trial_fields(columns: Fields) -> dict[str, Any]:
     return {f"{TRIALS}/{name}": values for name, values in columns.items()}
 
 
-def reference_column(file: h5py.File, name: str) -> None:
-    """The column of references to a time series that pynwb makes of `timeseries`."""
-    dtype = np.dtype([("idx_start", "<i4"), ("count", "<i4"), ("timeseries", h5py.ref_dtype)])
-    target = next(member for member in file.values() if isinstance(member, h5py.Group))
-    file[name] = np.array([(0, 1, target.ref)] * len(file[f"{TRIALS}/start_time"]), dtype)
+def reference_column(count: int) -> Callable[[h5py.File, str], None]:
+    """A function that writes a column of references to a time series, as pynwb makes `timeseries`."""
+
+    def write(file: h5py.File, name: str) -> None:
+        dtype = np.dtype([("idx_start", "<i4"), ("count", "<i4"), ("timeseries", h5py.ref_dtype)])
+        target = next(member for member in file.values() if isinstance(member, h5py.Group))
+        file[name] = np.array([(0, 1, target.ref)] * count, dtype)
+
+    return write
 
 
 def characters(text: str) -> np.ndarray:

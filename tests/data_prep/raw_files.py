@@ -144,7 +144,7 @@ def churchland(
         "hit_target_position": rng.normal(size=(count, 2)),
         "barrier_info": rng.normal(size=(lengths.sum(), 4)),
         "barrier_info_index": np.cumsum(lengths).astype(np.uint16),
-        "timeseries": reference_column,
+        "timeseries": reference_column(count),
     }
     fields = nwb_fields(subject, date, ["1", "2"] * num_units, spikes)
     fields["units/obs_intervals"] = np.tile(np.stack([starts, ends], axis=1), (num_units, 1))

@@ -70,12 +70,12 @@ def test_references_and_columns_ragged_twice_are_left_out():
         file[name] = np.array([file["units"].ref] * 5, h5py.ref_dtype)
 
     twice = {"deep": np.arange(10), "deep_index": np.arange(1, 11), "deep_index_index": np.arange(2, 12, 2)}
-    table = table_of({"timeseries": reference_column, "object": object_references, **twice})
+    table = table_of({"timeseries": reference_column(5), "object": object_references, **twice})
     assert table == {}
 
 
 def test_references_that_are_ragged_are_left_out():
-    assert table_of({"timeseries": reference_column, "timeseries_index": np.arange(1, 6)}) == {}
+    assert table_of({"timeseries": reference_column(5), "timeseries_index": np.arange(1, 6)}) == {}
 
 
 # ------------------------------------------------------------------------------------------------------ units
