@@ -161,8 +161,9 @@ def _repaired(raw: RawFile, clock: Clock, times: np.ndarray) -> tuple[np.ndarray
         raise raw.wrong(field, found, f"{clock.num_blocks}, as in the trial table; this clock cannot be repaired")
     for block, (piece, start, end) in enumerate(zip(pieces, clock.starts, clock.ends, strict=True)):
         if clock.was_reset and not start <= piece[0] <= piece[-1] <= end:
-            found, expected = f"from {piece[0]} to {piece[-1]} s", f"times within its trials, {start} to {end} s"
-            raise raw.wrong(f"{field} of block {block}", found, f"{expected}; this clock cannot be repaired")
+            found = f"from {piece[0]:.9g} to {piece[-1]:.9g} s"
+            expected = f"times within its trials, {start:.9g} to {end:.9g} s; this clock cannot be repaired"
+            raise raw.wrong(f"{field} of block {block}", found, expected)
     return clock.join(pieces), slice(None) if kept.all() else kept
 
 
@@ -187,7 +188,8 @@ def _spikes_and_units(raw: RawFile, clock: Clock, domain: Intervals) -> tuple[No
     repaired = [_unit_times(clock, piece) for piece in np.split(times, np.cumsum(counts)[:-1])]
     kept = [unit for unit, spikes in enumerate(repaired) if spikes is not None]
     if not kept:
-        raise raw.wrong("units/spike_times", f"out of order in all {len(counts)} units", "spikes within the trials")
+        found = f"out of order, or outside of the trials, in all {len(counts)} units"
+        raise raw.wrong("units/spike_times", found, "one unit at least whose spikes fit the trials")
     spikes = [spikes for spikes in repaired if spikes is not None]
     counts = np.array([len(piece) for piece in spikes])
     units = units_node(

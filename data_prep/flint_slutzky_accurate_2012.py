@@ -17,6 +17,7 @@ from poyo_jax.data import nwb
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.layout import Node
 from poyo_jax.data.nodes import data_node, interval_node, irregular_node, units_node
+from poyo_jax.data.raw import need_file
 from poyo_jax.errors import RawDataError, SessionError
 
 NAME = "flint_slutzky_accurate_2012"
@@ -29,6 +30,7 @@ def convert(path: Path) -> Session:
     """The session in a raw file: its first recording. Raises RawDataError when the file is not as described."""
     if not (match := FILE_NAME.fullmatch(path.name)):
         raise RawDataError(f"{path.name}: not a name of this data set; expected Flint_2012_e<1-5>.mat.")
+    need_file(path)
     try:
         trials = _trials(path)
         times = [trial.times() for trial in trials]

@@ -62,8 +62,8 @@ class RawFile:
         if values.dtype.kind == "f":
             values = values.astype(np.float64, copy=False)
             if finite and not np.isfinite(values).all():
-                row = int(np.argmin(np.isfinite(values).reshape(len(values), -1).all(axis=1)))
-                raise self.wrong(f"{field}[{row}]", values[row], "finite numbers")
+                place = np.argwhere(~np.isfinite(values))[0].tolist()
+                raise self.wrong(f"{field}{place}", values[tuple(place)], "finite numbers")
         return values
 
     def times(self, field: str, count: int | None = None, *, in_order: bool = True) -> np.ndarray:
@@ -95,13 +95,18 @@ class RawFile:
         return ends
 
 
+def need_file(path: Path) -> None:
+    """Raise RawDataError unless there is a file at this path."""
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise RawDataError(f"{path} {what}; pass the path of a raw file.")
+
+
 @contextlib.contextmanager
 def open_raw(path: str | Path) -> Iterator[RawFile]:
     """Open a raw HDF5 file (NWB, or MATLAB 7.3). Raises RawDataError when it is missing, cut off, or another format."""
     path = Path(path)
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise RawDataError(f"{path} {what}; pass the path of a raw file.")
+    need_file(path)
     try:
         with h5py.File(path, "r") as file:
             yield RawFile(path, file)

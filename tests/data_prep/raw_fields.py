@@ -101,6 +101,8 @@ def cell_array(shape: tuple[int, int], cells: Mapping[tuple[int, int], np.ndarra
 
 def structs(rows: Sequence[Fields]) -> np.ndarray:
     """A MATLAB struct array, [rows, 1], of the fields that no row lacks."""
+    if not rows:
+        return np.zeros((0, 0))
     names = [name for name in rows[0] if all(row[name] is not None for row in rows)]
     table = np.empty((len(rows), 1), [(name, object) for name in names])
     for row, fields in enumerate(rows):

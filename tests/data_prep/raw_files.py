@@ -68,8 +68,8 @@ def perich(
 
 
 def _center_out(rng: np.random.Generator, count: int) -> dict[str, Any]:
-    """Trials 1.5 to 7 s apart, of which about 3 in 4 are valid."""
-    target_on = 1 + np.cumsum(rng.choice([1.5, 2.0, 2.5, 7.0], count, p=[0.3, 0.3, 0.3, 0.1]))
+    """Trials 1.4 to 7 s apart, of which about 3 in 4 are valid."""
+    target_on = 1 + np.cumsum(rng.choice([1.4, 2.0, 2.5, 7.0], count, p=[0.3, 0.3, 0.3, 0.1]))
     go_cue = target_on + rng.uniform(0.2, 0.4, count)
     return {
         "start_time": target_on - 0.1,
@@ -110,7 +110,7 @@ def churchland(
     subject: str = "Jenkins",
     date: str = "2009-09-12",
     blocks: Sequence[int] = (8,),
-    overlap: bool = False,
+    overlap: int = 0,
     early: Sequence[int] = (),
     stray: Sequence[int] = (),
     num_units: int = 5,
@@ -119,13 +119,13 @@ def churchland(
 ) -> Path:
     """Maze reaches, whose clock goes back after each of `blocks`, the numbers of trials (two or more each).
 
-    With `overlap` two further trials that overlap come in the middle of the first block. Units `early` lack spikes in
+    After the first `overlap` trials come two further ones that overlap, unless it is 0. Units `early` lack spikes in
     the last block, units `stray` have a spike after the last trial of a block.
     """
     rng = np.random.default_rng(seed)
     tables = [_maze_trials(rng, count) for count in blocks]
     if overlap:
-        tables[0] = _with_overlap(rng, tables[0])
+        tables[0] = _with_overlap(rng, tables[0], overlap)
     starts, ends = np.concatenate(tables).T / 1000
     samples = np.concatenate([_samples_within(table) for table in tables]) / 1000
     spikes = [_maze_spikes(rng, tables[: len(tables) - (unit in early)], unit in stray) for unit in range(num_units)]
@@ -164,12 +164,11 @@ def _maze_trials(rng: np.random.Generator, count: int) -> np.ndarray:
     return np.stack([ends - lengths, ends], axis=1) - pauses[0]
 
 
-def _with_overlap(rng: np.random.Generator, table: np.ndarray) -> np.ndarray:
-    """Two trials between the first and the second half of the table, the second of which begins within the first."""
-    half = len(table) // 2
-    begin = table[half - 1, 1] + 100
+def _with_overlap(rng: np.random.Generator, table: np.ndarray, after: int) -> np.ndarray:
+    """The table with two more trials, the second of which begins within the first."""
+    begin = table[after - 1, 1] + 100
     pair = begin + np.array([[0, 300], [300 - rng.integers(1, 200), 500]])
-    return np.concatenate([table[:half], pair, table[half:] + 700])
+    return np.concatenate([table[:after], pair, table[after:] + 700])
 
 
 def _samples_within(table: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from raw_files import churchland
 
 from data_prep.churchland_shenoy_neural_2012 import convert
 from data_prep.clock import falls, outside, pieces_between, read_clock
+from poyo_jax.errors import RawDataError
 
 SPECIAL = {"subject": "Nitschke", "date": "2009-09-10"}
 few = settings(max_examples=20, deadline=None)
@@ -21,9 +22,9 @@ TIMES = ("start", "end", "target_on_time", "go_cue_time", "move_begins_time", "m
 
 
 @st.composite
-def recordings(draw, min_resets=0, overlap=None):
+def recordings(draw, min_resets=0, overlap=(0, 7)):
     """Arguments of `churchland`: 0 to 4 resets, perhaps a pair that overlaps, and units that are hard to repair."""
-    overlap = draw(st.booleans()) if overlap is None else overlap
+    overlap = draw(st.integers(*overlap))
     resets = draw(st.integers(min_resets, 4))
     units = st.sets(st.integers(1, 4), max_size=3).map(sorted)
     special = draw(st.booleans()) if not overlap else True
@@ -92,7 +93,7 @@ def test_trials_keep_their_lengths_and_inner_times(options):
 
 
 @few
-@given(recordings(overlap=False))
+@given(recordings(overlap=(0, 0)))
 def test_samples_and_spikes_stay_in_their_trials(options):
     session, _ = convert_and_repair(options)
     samples, domain = column(session, "cursor", "timestamps"), session.intervals("cursor.domain")
@@ -103,7 +104,7 @@ def test_samples_and_spikes_stay_in_their_trials(options):
 
 
 @few
-@given(recordings(min_resets=1, overlap=False))
+@given(recordings(min_resets=1, overlap=(0, 0)))
 def test_units_with_a_spike_outside_are_dropped_and_late_blocks_may_lack(options):
     session, _ = convert_and_repair(options)
     stray = set(options["stray"])
@@ -114,7 +115,7 @@ def test_units_with_a_spike_outside_are_dropped_and_late_blocks_may_lack(options
 
 
 @few
-@given(recordings(overlap=True))
+@given(recordings(overlap=(1, 7)))
 def test_overlapping_trials_leave_nothing_but_their_neighbours(options):
     session, expected = convert_and_repair(options)
     assert len(session.intervals("trials")) == sum(options["blocks"])
@@ -194,6 +195,21 @@ def test_unit_with_more_pieces_than_blocks_is_dropped(tmp_path):
     with h5py.File(path, "a") as file:
         file["units/spike_times"][:6] = file["units/spike_times"][:6][::-1]
     assert convert(path).unit_ids == tuple(f"group_{1 + unit % 2}/elec{unit}" for unit in range(1, 5))
+
+
+def test_pieces_fit_as_many_blocks_in_their_order():
+    clock, *_ = read_clock(np.array([1.0, 0.5]), np.array([4.0, 3.0]), overlapping=False)
+    early, late = np.array([1.0, 3.0]), np.array([2.0, 4.0])
+    assert clock.encloses([]) and clock.encloses([late]) and clock.encloses([late, early])
+    assert not clock.encloses([early, late]) and not clock.encloses([early, early, early])
+    assert clock.encloses([np.zeros(0), early]) and not clock.encloses([np.array([0.9, 3.0])])
+
+
+def test_overlapping_trials_at_a_reset_cannot_be_repaired(tmp_path):
+    """The last two samples before the reset stay, as in the reference, and lie outside of the trials that remain."""
+    path = churchland(tmp_path, blocks=(8, 3), overlap=8, **SPECIAL)
+    with pytest.raises(RawDataError, match=r"timestamps of block 0 is from .*; this clock cannot be repaired"):
+        convert(path)
 
 
 def shorter_trials(folder, **options):

@@ -20,9 +20,9 @@ seeds = st.integers(0, 2**31)
 
 @st.composite
 def pauses(draw):
-    """Three or fewer spans, (start, length) in seconds, some shorter than ten."""
-    starts = draw(st.lists(st.integers(0, 200), max_size=3, unique=True))
-    return [(float(start), draw(st.sampled_from([3.0, 9.5, 12.0, 25.0]))) for start in starts]
+    """Five or fewer spans, (start, length) in seconds, some shorter than ten, some with less than ten between them."""
+    numbers = draw(st.sets(st.integers(0, 13), max_size=5))
+    return [(15.0 * number + 3, draw(st.sampled_from([3.0, 9.5, 12.0, 25.0]))) for number in sorted(numbers)]
 
 
 def convert_and_read(**options):

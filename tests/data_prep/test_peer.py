@@ -10,16 +10,9 @@ import subprocess
 
 import numpy as np
 import pytest
-import raw_files
+from converters import center_out, convert, random_target
+from raw_files import churchland, flint, maze, odoherty, rtt
 
-from data_prep import (
-    churchland_shenoy_neural_2012,
-    flint_slutzky_accurate_2012,
-    nlb_mc_maze,
-    nlb_mc_rtt,
-    odoherty_sabes_nonhuman_2017,
-    perich_miller_population_2018,
-)
 from poyo_jax import Session
 
 VARIABLE = "POYO_TEMPORALDATA_PYTHON"
@@ -52,15 +45,15 @@ def contents(data, prefix=""):
 
 print(json.dumps([slices(path, windows) for path, windows in json.load(sys.stdin)]))
 """
-WHOLE = [
-    (perich_miller_population_2018, raw_files.perich, {}),
-    (perich_miller_population_2018, raw_files.perich, {"task": "RT"}),
-    (churchland_shenoy_neural_2012, raw_files.churchland, {"blocks": (4, 5)}),
-    (odoherty_sabes_nonhuman_2017, raw_files.odoherty, {"finger_rows": 6}),
-    (flint_slutzky_accurate_2012, raw_files.flint, {}),
-    (nlb_mc_maze, raw_files.maze, {}),
-    (nlb_mc_maze, raw_files.maze, {"part": "test"}),
-    (nlb_mc_rtt, raw_files.rtt, {}),
+RECORDINGS = [
+    (center_out, {}),
+    (random_target, {}),
+    (churchland, {"blocks": (4, 5)}),
+    (odoherty, {"finger_rows": 6}),
+    (flint, {}),
+    (maze, {}),
+    (maze, {"part": "test"}),
+    (rtt, {}),
 ]
 
 
@@ -76,9 +69,9 @@ def test_peer_opens_and_slices_the_files(tmp_path):
     if not python:
         pytest.skip(f"{VARIABLE} names no Python with temporaldata or torch_brain to read the files with")
     jobs = []
-    for number, (module, build, options) in enumerate(WHOLE):
+    for number, (build, options) in enumerate(RECORDINGS):
         path = tmp_path / f"{number}.h5"
-        module.convert(build(tmp_path, **options)).save(path)
+        convert(build(tmp_path, **options), build).save(path)
         jobs.append((str(path), windows_of(Session.open(path))))
     run = subprocess.run([python, "-c", SCRIPT], input=json.dumps(jobs), capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr

@@ -171,6 +171,24 @@ def test_length_of_a_valid_center_out_trial(tmp_path, length, is_valid):
     assert column(convert(path), "trials", "is_valid").tolist() == [True] * 4 + [is_valid] + [True] * 5
 
 
+@pytest.mark.parametrize(("later", "boundary"), [(0.75, 10.0), (1.0, 10.25), (1.75, 10.25)])
+def test_trial_without_target_begins_a_second_after_the_last_one_at_most(tmp_path, later, boundary):
+    """Trial 4 ends at 9.25 s, and trial 5, in which no target appeared, `later` seconds after it."""
+    target_on = 1 + 2.0 * np.arange(10)
+    stop = target_on + 0.25
+    stop[5] = stop[4] + later
+    columns = {
+        "start_time": target_on - 0.125,
+        "target_on_time": np.where(np.arange(10) == 5, np.nan, target_on),
+        "go_cue_time": target_on + 0.125,
+        "stop_time": stop,
+        "target_id": np.where(np.arange(10) == 5, np.nan, 0),
+        "result": ["R"] * 10,
+    }
+    path = perich(tmp_path, "CO", num_trials=10, changes={f"intervals/trials/{k}": v for k, v in columns.items()})
+    assert column(convert(path), "trials", "start").tolist() == [*target_on[:5], boundary, *target_on[6:]]
+
+
 @pytest.mark.parametrize(("length", "is_valid"), [(2.0, False), (2.125, True), (9.75, True), (10.0, False)])
 def test_length_of_a_valid_random_target_trial(tmp_path, length, is_valid):
     start = 16.0 * np.arange(8)
