@@ -46,6 +46,8 @@ class Benchmark:
     """Devices that the CPU is split into, for our side."""
     peer: str | None = None
     """Python of an environment with torch and torch_brain, to run interleaved."""
+    vocabulary: int | None = None
+    """Compare a unit table with so many rows with one of 10,000."""
     num_sessions: int = 10_000
     """Sessions to open, of `--what data`."""
     json: Path | None = None
@@ -75,7 +77,11 @@ def race(options: Benchmark) -> dict:
         "rows_per_group": preset.run.rows_per_group,
         "cpu_devices": options.cpu_devices,
     }
-    contenders = {"poyo_jax": Contender([sys.executable, str(HERE / "benchmark_ours.py")], settings)}
+    ours = [sys.executable, str(HERE / "benchmark_ours.py")]
+    sizes = (
+        {"poyo_jax": None} if options.vocabulary is None else {"10k units": 10_000, "many units": options.vocabulary}
+    )
+    contenders = {name: Contender(ours, settings | {"vocabulary": size}) for name, size in sizes.items()}
     if options.peer:
         settings = settings | {"sparse_lamb": str(sparse_lamb_file(options.peer))}
         contenders["torch_brain"] = Contender([options.peer, str(HERE / "benchmark_peer.py")], settings)
@@ -132,6 +138,10 @@ def summarise(options: Benchmark, contenders: dict[str, Contender], rounds: list
             f"{name:12}{seconds.min():8.3f}{np.median(seconds):10.3f}{rates}{peak:9.2f}{one.start['first_call']:14.1f}"
             + (f"   padding {one.start['padding']:.0%}, {one.start['shapes']} shapes" if "padding" in one.start else "")
         )
+    if options.vocabulary:
+        few, many = (min(figures["contenders"][name]["seconds"]) for name in ("10k units", "many units"))
+        figures["ratio_of_minima"] = many / few
+        print(f"a step with {options.vocabulary:,} units takes {many / few:.2f} x one with 10,000 (ratio of minima)")
     if "torch_brain" in contenders:
         ours, theirs = ([turn[name]["seconds"] for turn in rounds] for name in ("poyo_jax", "torch_brain"))
         figures["ratio_of_minima"] = min(theirs) / min(ours)

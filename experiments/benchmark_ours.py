@@ -17,9 +17,9 @@ from poyo_jax.config import ModelConfig, OptimConfig, RunConfig
 from poyo_jax.data.pipeline import assemble_shards, padding_fraction, round_up, rows_of
 from poyo_jax.data.tokens import BatchShape, Window
 from poyo_jax.train.mesh import make_mesh, put_batch
-from poyo_jax.train.optim import make_optimizer
 from poyo_jax.train.state import build_model, init_state
 from poyo_jax.train.steps import make_predict_step, make_train_step
+from poyo_jax.train.tables import choose_optimizer
 from poyo_jax.types import SPIKE, START, STOP, Batch
 
 CHUNK_TOKENS = 256
@@ -44,8 +44,9 @@ def make_call(settings: dict):
     jax.config.update("jax_num_cpu_devices", settings["cpu_devices"])
     mesh, micro = make_mesh(), settings["microbatch_windows"]
     run = RunConfig(microbatch_windows=micro, rows_per_group=settings["rows_per_group"])
-    model = build_model(ModelConfig(**settings["model"]), run, 1 + int(session_units().sum()), 1 + len(session_units()))
-    optimizer, _ = make_optimizer(OptimConfig(), 1000, settings["batch_size"])
+    units = max(settings["vocabulary"] or 0, 1 + int(session_units().sum()))
+    model = build_model(ModelConfig(**settings["model"]), run, units, 1 + len(session_units()))
+    optimizer, _ = choose_optimizer(OptimConfig(), 1000, settings["batch_size"], mesh)
     host = make_batches(settings)
     batches = [put_batch(batch, mesh) for batch in host]
     facts = {

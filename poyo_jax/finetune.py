@@ -29,6 +29,7 @@ from poyo_jax.train.metrics import Progress
 from poyo_jax.train.optim import make_optimizer
 from poyo_jax.train.state import TrainState, build_model
 from poyo_jax.train.steps import make_predict_step, make_train_step
+from poyo_jax.train.tables import dense
 
 Tables = dict[str, jax.Array]  # "unit_embedding" and "session_embedding"
 
@@ -184,7 +185,8 @@ class _Fit:
             warmup_steps=warmup,
             clip_norm=1.0,
         )
-        self._optimizer, _ = make_optimizer(optim, config.num_steps, config.batch_size)
+        optimizer, _ = make_optimizer(optim, config.num_steps, config.batch_size)
+        self._optimizer = dense(optimizer)
         micro = run.microbatch_windows
         self.step = make_train_step(model, self._optimizer, self.mesh, seed=config.seed, microbatch_windows=micro)
         self._predict = make_predict_step(model, self.mesh, microbatch_windows=micro)

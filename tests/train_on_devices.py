@@ -14,6 +14,7 @@ from poyo_jax.train.mesh import DATA, make_mesh, put_batch, replicated
 from poyo_jax.train.optim import adamw_warmup, sparse_lamb
 from poyo_jax.train.state import build_model, init_state
 from poyo_jax.train.steps import make_train_step
+from poyo_jax.train.tables import dense
 
 STEPS = 4
 DEVICES = (1, 2, 4)
@@ -48,7 +49,8 @@ def train(start, sources, model, optimizer, num_devices: int) -> dict:
 def main() -> None:
     sources, units, sessions = simulated(num_sessions=2)
     model = build_model(MODEL, RunConfig(), units.num_rows, sessions.num_rows)
-    optimizer = optax.partition(OPTIMIZERS, lambda tree: jax.tree_util.tree_map_with_path(optimizer_of, tree))
+    moving = optax.partition(OPTIMIZERS, lambda tree: jax.tree_util.tree_map_with_path(optimizer_of, tree))
+    optimizer = dense(moving)
     mesh = make_mesh()
     assert mesh.devices.size == 4
     start = jax.device_get(init_state(model, optimizer, 0, mesh))

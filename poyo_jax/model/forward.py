@@ -31,11 +31,31 @@ def loss_sum(
     Divide it by the sum of `batch.target_weights` over all devices to get the loss. With `backbone_learns=False` the
     gradient of the backbone is neither computed nor defined. `seed` decides dropout; None switches it off.
     """
+    vectors = {name: params[name][rows] for name, rows in used_rows(batch).items()}
+    part = loss_sum_of_rows
+    return part(model, params["backbone"], vectors, batch, seed, microbatch_windows, backbone_learns=backbone_learns)
+
+
+def used_rows(batch: Batch) -> dict[str, Array]:
+    """The rows of each table that a batch uses."""
+    return {"unit_embedding": batch.unit_rows, "session_embedding": batch.session_rows}
+
+
+def loss_sum_of_rows(
+    model: POYO,
+    backbone: Params,
+    vectors: Params,
+    batch: Batch,
+    seed: UInt32[Array, ""] | None,
+    microbatch_windows: int | None,
+    *,
+    backbone_learns: bool = True,
+) -> Float[Array, ""]:
+    """`loss_sum` from the rows of the tables that the batch uses, in which it is differentiable."""
     seeds = None if seed is None else fold(seed, batch.window_ids)
     module = model.backbone(parent=None)
-    backbone = params["backbone"] if backbone_learns else jax.lax.stop_gradient(params["backbone"])
-    backbone = half_split(backbone, model.config)
-    unit_vectors, session_vectors = _look_up(params, batch)
+    backbone = half_split(backbone if backbone_learns else jax.lax.stop_gradient(backbone), model.config)
+    unit_vectors, session_vectors = vectors["unit_embedding"], vectors["session_embedding"]
     gathered = module.apply({"params": backbone}, unit_vectors, batch, seeds, method="encode")
 
     def part(learning, fixed):
@@ -56,17 +76,20 @@ def predict(
     model: POYO, params: Params, batch: Batch, microbatch_windows: int | None
 ) -> Float[Array, "windows queries channels"]:
     """Predictions in normalised units, without dropout."""
-    module, variables = model.backbone(parent=None), {"params": half_split(params["backbone"], model.config)}
-    unit_vectors, session_vectors = _look_up(params, batch)
+    vectors = {name: params[name][rows] for name, rows in used_rows(batch).items()}
+    return predict_of_rows(model, params["backbone"], vectors, batch, microbatch_windows)
+
+
+def predict_of_rows(
+    model: POYO, backbone: Params, vectors: Params, batch: Batch, microbatch_windows: int | None
+) -> Float[Array, "windows queries channels"]:
+    """`predict` from the rows of the tables that the batch uses."""
+    module, variables = model.backbone(parent=None), {"params": half_split(backbone, model.config)}
+    unit_vectors, session_vectors = vectors["unit_embedding"], vectors["session_embedding"]
     gathered = module.apply(variables, unit_vectors, batch, None, method="encode")
     parts = _cut((gathered, session_vectors, batch.query_times), _microbatch(batch, microbatch_windows))
     out = jax.lax.map(lambda part: module.apply(variables, *part, None, method="decode"), parts)
     return out.reshape(-1, *out.shape[2:])
-
-
-def _look_up(params: Params, batch: Batch) -> tuple[Float[Array, "units dim"], Float[Array, "windows dim"]]:
-    """The rows of both tables that the batch uses."""
-    return params["unit_embedding"][batch.unit_rows], params["session_embedding"][batch.session_rows]
 
 
 def _microbatch(batch: Batch, limit: int | None) -> int:

@@ -16,13 +16,13 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
-from jax.sharding import Mesh, Sharding, SingleDeviceSharding
+from jax.sharding import Mesh, SingleDeviceSharding
 
 from poyo_jax.config import Config, differences, from_dict
 from poyo_jax.data.readout import Readout
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.errors import CheckpointError
-from poyo_jax.train.mesh import replicated
+from poyo_jax.train.mesh import state_shardings
 from poyo_jax.train.state import TrainState, build_model, init_params
 
 FORMAT_VERSION = 1
@@ -129,14 +129,14 @@ class Checkpoints:
 
         `like` has the shapes of the state. Raises CheckpointError when the checkpoint is damaged or has other shapes.
         """
-        sharding = replicated(mesh)
+        shardings = state_shardings(like, mesh)
         items = {
-            "params": ocp.args.StandardRestore(_on(sharding, like.params)),
-            "opt_state": ocp.args.StandardRestore(_on(sharding, like.opt_state)),
+            "params": ocp.args.StandardRestore(_on(shardings.params, like.params)),
+            "opt_state": ocp.args.StandardRestore(_on(shardings.opt_state, like.opt_state)),
         }
         with readable(self.folder / str(step)):
             restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-        step_array = jax.device_put(jnp.asarray(step, jnp.int32), sharding)
+        step_array = jax.device_put(jnp.asarray(step, jnp.int32), shardings.step)
         return TrainState(step_array, restored["params"], restored["opt_state"])
 
     def close(self) -> None:
@@ -208,14 +208,21 @@ def read_params(folder: epath.Path, metadata: Metadata) -> dict:
     """Parameters of the checkpoint in `folder`, on the default device, whatever devices it was saved from."""
     config = metadata.config
     model = build_model(config.model, config.run, metadata.units.num_rows, metadata.sessions.num_rows)
-    target = _on(SingleDeviceSharding(jax.local_devices()[0]), jax.eval_shape(lambda: init_params(model, 0)))
+    like = jax.eval_shape(lambda: init_params(model, 0))
+    target = _on(jax.tree.map(lambda _: SingleDeviceSharding(jax.local_devices()[0]), like), like)
     with readable(folder), ocp.StandardCheckpointer() as checkpointer:
-        return checkpointer.restore(folder / "params", target)
+        return without_padding(checkpointer.restore(folder / "params", target), metadata)
 
 
-def _on(sharding: Sharding, like: Any) -> Any:
+def without_padding(params: dict, metadata: Metadata) -> dict:
+    """Parameters whose tables have just the rows of the vocabularies."""
+    rows = {"unit_embedding": metadata.units.num_rows, "session_embedding": metadata.sessions.num_rows}
+    return {name: part[: rows[name]] if name in rows else part for name, part in params.items()}
+
+
+def _on(shardings: Any, like: Any) -> Any:
     """What Orbax needs to know of arrays that shall lie on some devices."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like)
+    return jax.tree.map(lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), like, shardings)
 
 
 @contextlib.contextmanager

@@ -27,14 +27,15 @@ from poyo_jax.train.checkpoint import (
     latest_metadata,
     name_differences,
     setting_differences,
-)  # fmt: skip
+    without_padding,
+)
 from poyo_jax.train.evaluate import mean_score, predict_sessions, score
 from poyo_jax.train.interrupt import Interruption
 from poyo_jax.train.mesh import make_mesh, put_batch
 from poyo_jax.train.metrics import MetricsWriter, Progress
-from poyo_jax.train.optim import make_optimizer
 from poyo_jax.train.state import TrainState, build_model, init_state
 from poyo_jax.train.steps import make_predict_step, make_train_step
+from poyo_jax.train.tables import choose_optimizer
 from poyo_jax.types import Batch
 
 logger = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ class Run:
         model = build_model(config.model, config.run, units.num_rows, names.num_rows)
         accumulated = config.optim.accumulate_steps
         updates, windows = config.run.num_steps // accumulated, config.data.batch_size * accumulated
-        optimizer, self._schedule = make_optimizer(config.optim, updates, windows)
+        optimizer, self._schedule = choose_optimizer(config.optim, updates, windows, self.mesh)
         micro = config.run.microbatch_windows
         self.train_step = make_train_step(model, optimizer, self.mesh, seed=config.data.seed, microbatch_windows=micro)
         self._predict_step = make_predict_step(model, self.mesh, microbatch_windows=micro)
@@ -249,7 +250,8 @@ class Run:
 
     def pretrained(self, state: TrainState, scores: Mapping[str, float]) -> Pretrained:
         data = self.metadata
-        return Pretrained(data.config, state.params, data.units, data.sessions, data.readouts, scores, int(state.step))
+        params = without_padding(state.params, data)
+        return Pretrained(data.config, params, data.units, data.sessions, data.readouts, scores, int(state.step))
 
 
 def _read_config(path: Path) -> tuple[Config, list[str]]:

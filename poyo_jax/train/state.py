@@ -5,13 +5,13 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Int32
 
 from poyo_jax.config import ModelConfig, RunConfig
 from poyo_jax.model.poyo import POYO
-from poyo_jax.train.mesh import replicated
+from poyo_jax.train.mesh import padded_rows, state_shardings
+from poyo_jax.train.tables import TABLES, Optimizer
 from poyo_jax.types import PADDING, Batch
 
 
@@ -29,19 +29,23 @@ def build_model(config: ModelConfig, run: RunConfig, num_units: int, num_session
 
 
 def init_params(model: POYO, seed: int) -> dict:
-    """Initial parameters; traceable."""
+    """Initial parameters, with rows of zeros behind those of large tables (`padded_rows`); traceable."""
     batch = jax.tree.map(jnp.asarray, empty_batch(model.config))
-    return cast(dict, model.init(jax.random.key(seed), batch)["params"])
+    params = cast(dict, model.init(jax.random.key(seed), batch)["params"])
+    for name in TABLES:
+        rows = len(params[name])
+        params[name] = jnp.pad(params[name], ((0, padded_rows(rows) - rows), (0, 0)))
+    return params
 
 
-def init_state(model: POYO, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh) -> TrainState:
+def init_state(model: POYO, optimizer: Optimizer, seed: int, mesh: Mesh) -> TrainState:
     """State before the first step, created on the devices of the mesh."""
 
     def init():
         params = init_params(model, seed)
         return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
-    return jax.jit(init, out_shardings=replicated(mesh))()
+    return jax.jit(init, out_shardings=state_shardings(jax.eval_shape(init), mesh))()
 
 
 def empty_batch(config: ModelConfig) -> Batch:

@@ -10,10 +10,11 @@ import optax
 from jax.sharding import Mesh, PartitionSpec
 
 from poyo_jax.model.dropout import fold
-from poyo_jax.model.forward import loss_sum, predict
+from poyo_jax.model.forward import loss_sum_of_rows, predict_of_rows, used_rows
 from poyo_jax.model.poyo import POYO
 from poyo_jax.train.mesh import DATA
 from poyo_jax.train.state import TrainState
+from poyo_jax.train.tables import Optimizer, Rows, combine, gradient_values, look_up
 from poyo_jax.types import Batch
 
 EVERYWHERE, SPLIT = PartitionSpec(), PartitionSpec(DATA)
@@ -21,7 +22,7 @@ EVERYWHERE, SPLIT = PartitionSpec(), PartitionSpec(DATA)
 
 def make_train_step(
     model: POYO,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     mesh: Mesh,
     *,
     seed: int,
@@ -35,26 +36,32 @@ def make_train_step(
     by `seed`, the step, and each window's number in the global batch.
     """
 
-    specs = (EVERYWHERE, EVERYWHERE, SPLIT, EVERYWHERE)
+    specs = (EVERYWHERE, EVERYWHERE, SPLIT, SPLIT, EVERYWHERE)
 
-    @partial(jax.shard_map, mesh=mesh, in_specs=specs, out_specs=EVERYWHERE, check_vma=False)
-    def loss_and_gradient(params, frozen, batch, step):
+    @partial(jax.shard_map, mesh=mesh, in_specs=specs, out_specs=(EVERYWHERE, EVERYWHERE, SPLIT), check_vma=False)
+    def loss_and_gradient(learning, frozen, vectors, batch, step):
         weights = jax.lax.psum(batch.target_weights.sum(), DATA)
         dropout_seed = fold(jnp.uint32(seed & 0xFFFFFFFF), step)
 
-        def loss(params):
-            learns = "backbone" in params
-            total = loss_sum(model, params | frozen, batch, dropout_seed, microbatch_windows, backbone_learns=learns)
+        def loss(learning, vectors):
+            backbone, learns = (learning | frozen)["backbone"], "backbone" in learning
+            total = loss_sum_of_rows(
+                model, backbone, vectors, batch, dropout_seed, microbatch_windows, backbone_learns=learns
+            )
             return total / jnp.maximum(weights, 1e-12)
 
-        return jax.lax.psum(jax.value_and_grad(loss)(params), DATA)
+        value, (of_backbone, of_vectors) = jax.value_and_grad(loss, argnums=(0, 1))(learning, vectors)
+        return jax.lax.psum(value, DATA), jax.lax.psum(of_backbone, DATA), of_vectors
 
     @partial(jax.jit, donate_argnums=0)
     def train_step(state: TrainState, batch: Batch, frozen: dict):
-        loss, gradient = loss_and_gradient(state.params, frozen, batch, state.step)
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
-        params = cast(dict, optax.apply_updates(state.params, updates))
+        rows, sizes = used_rows(batch), {name: len(state.params[name]) for name in used_rows(batch)}
+        vectors = {name: look_up(state.params[name], used, mesh) for name, used in rows.items()}
+        learning = {name: part for name, part in state.params.items() if name not in rows}
+        loss, gradient, of_rows = loss_and_gradient(learning, frozen, vectors, batch, state.step)
+        gradient |= {name: combine(Rows(rows[name], of_rows[name]), sizes[name], mesh) for name in rows}
+        params, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradient_values(gradient))}
         return TrainState(state.step + 1, params, opt_state), metrics
 
     return train_step
@@ -70,9 +77,15 @@ def make_predict_step(model: POYO, mesh: Mesh, *, microbatch_windows: int | None
 
 @lru_cache(maxsize=8)
 def _predict_step(model: POYO, mesh: Mesh, microbatch_windows: int | None) -> Callable[[dict, Batch], jax.Array]:
+    specs = (EVERYWHERE, SPLIT, SPLIT)
+
+    @partial(jax.shard_map, mesh=mesh, in_specs=specs, out_specs=SPLIT, check_vma=False)
+    def predict(backbone, vectors, batch):
+        return predict_of_rows(model, backbone, vectors, batch, microbatch_windows)
+
     @jax.jit
-    @partial(jax.shard_map, mesh=mesh, in_specs=(EVERYWHERE, SPLIT), out_specs=SPLIT, check_vma=False)
     def predict_step(params, batch):
-        return predict(model, params, batch, microbatch_windows)
+        vectors = {name: look_up(params[name], rows, mesh) for name, rows in used_rows(batch).items()}
+        return predict(params["backbone"], vectors, batch)
 
     return predict_step

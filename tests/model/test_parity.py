@@ -14,9 +14,9 @@ from poyo_jax.model.forward import loss_sum, predict
 from poyo_jax.model.poyo import half_split
 from poyo_jax.model.rotary import omega, token_rotation
 from poyo_jax.train.mesh import make_mesh, put_batch, replicated
-from poyo_jax.train.optim import make_optimizer
 from poyo_jax.train.state import TrainState, build_model
 from poyo_jax.train.steps import make_train_step
+from poyo_jax.train.tables import choose_optimizer
 
 ARRAYS = load("poyo_tiny")
 BATCH, MASK = golden_batch(ARRAYS), ARRAYS["batch/output_mask"]
@@ -95,8 +95,8 @@ def test_five_training_steps_equal_the_reference(batch):
     settings = OptimConfig(
         base_learning_rate=meta["lr"], weight_decay=meta["weight_decay"], pct_start=meta["pct_start"]
     )
-    optimizer, _ = make_optimizer(settings, meta["total_steps"], batch_size=1)
     mesh = make_mesh()
+    optimizer, _ = choose_optimizer(settings, meta["total_steps"], 1, mesh)
     step = make_train_step(MODEL, optimizer, mesh, seed=0, microbatch_windows=None)
     state = TrainState(np.zeros((), np.int32), PARAMS, jax.jit(optimizer.init)(PARAMS))
     state = jax.device_put(state, replicated(mesh))

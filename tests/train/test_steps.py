@@ -20,6 +20,7 @@ from poyo_jax.train.mesh import make_mesh, put_batch, replicated
 from poyo_jax.train.optim import sparse_lamb
 from poyo_jax.train.state import TrainState, build_model, empty_batch, init_state
 from poyo_jax.train.steps import make_predict_step, make_train_step
+from poyo_jax.train.tables import dense
 from poyo_jax.types import PADDING
 
 TESTS = Path(__file__).resolve().parent.parent
@@ -74,7 +75,7 @@ def mesh():
 
 @pytest.fixture(scope="module")
 def train_step(model, mesh):
-    return make_train_step(model, sparse_lamb(0.01), mesh, seed=3, microbatch_windows=4)
+    return make_train_step(model, dense(sparse_lamb(0.01)), mesh, seed=3, microbatch_windows=4)
 
 
 @pytest.fixture(scope="module")

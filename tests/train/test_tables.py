@@ -1,0 +1,145 @@
+"""LAMB on the rows of a batch equals LAMB on whole tables, on one device and with tables split over several."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from poyo_jax import load, train_model
+from poyo_jax.config import OptimConfig
+from poyo_jax.train import mesh as meshes
+from poyo_jax.train.mesh import make_mesh, padded_rows, state_shardings
+from poyo_jax.train.optim import make_optimizer
+from poyo_jax.train.tables import TABLES, Rows, choose_optimizer, combine, dense, look_up
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+STEPS, DIM, UNITS, SESSIONS = 30, 8, 64, 16
+
+
+def start(scale: float = 0.3) -> dict:
+    rng = np.random.default_rng(0)
+    tables = {name: scale * rng.normal(size=(rows, DIM)) for name, rows in zip(TABLES, (UNITS, SESSIONS), strict=True)}
+    params = tables | {"backbone": {"kernel": rng.normal(size=(DIM, 4)), "bias": np.zeros(4)}}
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
+
+
+def gradients(mesh) -> list[dict]:
+    """Of rows that repeat, come and go; some have no gradient."""
+    rng, steps = np.random.default_rng(1), []
+    for step in range(STEPS):
+        gradient: dict = {"backbone": {"kernel": rng.normal(size=(DIM, 4)), "bias": rng.normal(size=4)}}
+        for name, rows in zip(TABLES, (UNITS, SESSIONS), strict=True):
+            used = rng.integers(0, rows // (1 + step % 3), 24)
+            values = rng.normal(size=(24, DIM)) * (used % 5 > 0)[:, None]
+            gradient[name] = combine(Rows(jnp.asarray(used), jnp.asarray(values, jnp.float32)), rows, mesh)
+        steps.append(jax.tree.map(lambda x: jnp.asarray(x, jnp.float32) if x.dtype == np.float64 else x, gradient))
+    return steps
+
+
+def run(optimizer, params, steps) -> list[dict]:
+    update, state, seen = jax.jit(optimizer.update), optimizer.init(params), []
+    for gradient in steps:
+        params, state = update(gradient, state, params)
+        seen.append(params)
+    return seen
+
+
+@pytest.mark.parametrize("clip_norm", [None, 3.0])
+@pytest.mark.parametrize("scale", [0.3, 3.0])  # a table's norm below and above the clamp
+@pytest.mark.parametrize("decay", [0.0, 1e-2])
+def test_every_step_equals_that_of_whole_tables(clip_norm, scale, decay):
+    config, mesh = OptimConfig(base_learning_rate=0.01, weight_decay=decay, clip_norm=clip_norm), make_mesh()
+    whole, _ = make_optimizer(config, STEPS, 1)
+    rows, _ = choose_optimizer(config, STEPS, 1, mesh)
+    expected = run(dense(whole), start(scale), gradients(mesh))
+    for a, b in zip(expected, run(rows, start(scale), gradients(mesh)), strict=True):
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), a, b)
+    assert not np.allclose(expected[-1]["unit_embedding"], start(scale)["unit_embedding"], atol=1e-2)
+
+
+def test_the_squared_norm_does_not_drift():
+    mesh = make_mesh()
+    optimizer, _ = choose_optimizer(OptimConfig(base_learning_rate=1e-4), 2000, 1, mesh)
+    params, state, update = start(), None, jax.jit(optimizer.update)
+    state, steps = optimizer.init(params), gradients(mesh)
+    for step in range(2000):
+        params, state = update(steps[step % STEPS], state, params)
+    exact = np.sum(np.asarray(params["unit_embedding"], np.float64) ** 2)
+    assert float(sum(map(np.float64, state.tables["unit_embedding"].square))) == pytest.approx(exact, rel=1e-6)
+
+
+def test_combined_rows_are_unique_and_keep_the_sum():
+    rows, values = jnp.array([5, 2, 5, 0, 2, 2]), jnp.arange(12.0).reshape(6, 2)
+    part = combine(Rows(rows, values), 9, make_mesh())
+    assert part.rows.tolist() == [0, 2, 5, 9, 9, 9]
+    np.testing.assert_allclose(part.values[:3], [[6, 7], [20, 23], [4, 6]])
+    assert not part.values[3:].any()
+
+
+def test_accumulation_and_adamw_keep_whole_tables():
+    for config in (OptimConfig(accumulate_steps=2), OptimConfig(name="adamw", warmup_steps=2)):
+        params, steps = start(), gradients(make_mesh())[:4]
+        whole, _ = make_optimizer(config, 10, 1)
+        chosen, _ = choose_optimizer(config, 10, 1, make_mesh())
+        for a, b in zip(run(dense(whole), params, steps), run(chosen, params, steps), strict=True):
+            jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_large_tables_have_rows_for_any_mesh():
+    assert [padded_rows(rows) for rows in (1, 40_000, 65_535, 65_536, 65_537)] == [1, 40_000, 65_535, 65_536, 69_632]
+
+
+def test_a_run_with_padded_tables(tmp_path, monkeypatch):
+    """Its checkpoints hold padded tables, and whoever loads one gets the rows of the vocabulary, bit for bit."""
+    sessions = [tiny.simulate(0)]
+    config = tiny.config(num_steps=4, eval_every=2, save_every=2)
+    config = replace(config, optim=OptimConfig(base_learning_rate=1e-3))
+    plain = train_model(config, sessions, tmp_path / "plain", progress=False)
+    monkeypatch.setattr(meshes, "SPLIT_ROWS", 8)
+    monkeypatch.setattr(meshes, "SPLIT_MULTIPLE", 64)
+    trained = train_model(config, sessions, tmp_path / "padded", progress=False)
+    loaded = load(tmp_path / "padded", step=4)
+    assert plain.params["unit_embedding"].shape == trained.params["unit_embedding"].shape == (13, 16)
+    jax.tree.map(np.testing.assert_array_equal, trained.params, loaded.params)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5), plain.params, loaded.params)
+    longer = replace(config, run=replace(config.run, num_steps=6))
+    assert train_model(longer, sessions, tmp_path / "padded", progress=False).step == 6
+
+
+def test_split_tables_equal_whole_ones():
+    """Four devices with split tables make the steps of one device; see `split_tables_on_four_devices` below."""
+    command = [sys.executable, __file__]
+    environment = {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu", "PATH": "/usr/bin:/bin"}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout) == {"split": True, "same": True, "found": True}
+
+
+def split_tables_on_four_devices() -> dict:
+    jax.config.update("jax_num_cpu_devices", 4)
+    meshes.SPLIT_ROWS = UNITS
+    mesh = make_mesh()
+    alone = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("data",))
+    config = OptimConfig(base_learning_rate=0.01, weight_decay=1e-2)
+    expected = run(choose_optimizer(config, STEPS, 1, alone)[0], start(), gradients(alone))
+    params = jax.device_put(start(), state_shardings(start(), mesh))
+    seen = run(choose_optimizer(config, STEPS, 1, mesh)[0], params, gradients(mesh))
+    pairs = zip(jax.tree.leaves(expected[-1]), jax.tree.leaves(seen[-1]), strict=True)
+    rows = jnp.asarray(np.random.default_rng(2).integers(0, UNITS, 40))
+    table = seen[-1]["unit_embedding"]
+    return {
+        "split": table.addressable_shards[0].data.shape == (UNITS // 4, DIM),
+        "same": all(np.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in pairs),
+        "found": np.array_equal(look_up(table, rows, mesh), np.asarray(table)[np.asarray(rows)]),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(split_tables_on_four_devices()))
