@@ -81,7 +81,7 @@ def train_step(model, mesh):
 @pytest.fixture(scope="module")
 def start(model, mesh):
     """The state before the first step, in numpy: steps take the one given to them."""
-    return jax.device_get(init_state(model, sparse_lamb(0.01), 0, mesh))
+    return jax.device_get(init_state(model, dense(sparse_lamb(0.01)), 0, mesh))
 
 
 def copy(tree, mesh):

@@ -1,6 +1,7 @@
 """LAMB on the rows of a batch equals LAMB on whole tables, on one device and with tables split over several."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -116,7 +117,8 @@ def test_a_run_with_padded_tables(tmp_path, monkeypatch):
 def test_split_tables_equal_whole_ones():
     """Four devices with split tables make the steps of one device; see `split_tables_on_four_devices` below."""
     command = [sys.executable, __file__]
-    environment = {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu", "PATH": "/usr/bin:/bin"}
+    paths = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
+    environment = os.environ | {"PYTHONPATH": paths, "JAX_PLATFORMS": "cpu"}
     result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout) == {"split": True, "same": True, "found": True}
