@@ -4,6 +4,7 @@ import functools
 import math
 import mmap
 import os
+import resource
 import threading
 import weakref
 from pathlib import Path
@@ -161,10 +162,18 @@ def _file_map(file: StoredFile) -> mmap.mmap:
         mapped = _maps.get(file)
         if mapped is None:
             file.check()
-            with file.path.open("rb") as opened:
+            _allow_open_files(len(_maps))
+            with file.path.open("rb") as opened:  # the map keeps a descriptor of its own
                 mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
             _maps[file] = mapped
         return mapped
+
+
+def _allow_open_files(mapped: int) -> None:
+    """Raise this process's limit of open files, as far as the system allows, before maps use up half of it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 2 * mapped + 16 > soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def whole_chunks(shape: tuple[int, ...], rows: int = 8192) -> tuple[int, ...]:

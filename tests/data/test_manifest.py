@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from poyo_jax import Session, open_sessions
 from poyo_jax.data.manifest import NAME
 from poyo_jax.data.simulate import simulate_study
+from poyo_jax.data.stored import EAGER_BYTES
 
 
 @pytest.fixture
@@ -90,6 +93,21 @@ def test_a_damaged_manifest_is_made_anew(folder, damage):
     (folder / NAME).write_text(damage)
     assert len(open_sessions(folder)) == 3
     assert len(json.loads((folder / NAME).read_text())["sessions"]) == 3
+
+
+def test_more_sessions_than_open_files_are_allowed(tmp_path):
+    (session,) = simulate_study(0, 1, num_units=(20, 20), duration=60.0)
+    session.save(tmp_path / "s0.h5")
+    assert len(session.spike_times) * 8 > EAGER_BYTES  # so that the file is mapped
+    for number in range(1, 60):
+        os.link(tmp_path / "s0.h5", tmp_path / f"s{number}.h5")
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (40, 400)); import poyo_jax; "
+        "print(sum(len(session.spikes_between(1, 2)[0]) > 0 for session in poyo_jax.open_sessions(sys.argv[1])))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": os.getcwd()})
+    assert result.stdout == "60\n", result.stderr
 
 
 def test_a_folder_that_may_not_be_written_has_no_manifest(folder, monkeypatch):
