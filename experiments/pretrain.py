@@ -74,7 +74,10 @@ def pretrain(options: Pretrain, preset: str) -> None:
     from poyo_jax import evaluate, load, open_sessions, train_model
 
     jax.config.update("jax_num_cpu_devices", options.cpu_devices)
-    sessions = without(open_sessions(options.data, listed(preset, options)), options.exclude)
+    found = without(open_sessions(options.data, listed(preset, options)), options.exclude)
+    sessions = [session for session in found if session.has_split("train")]
+    if left := [session.id for session in found if not session.has_split("train")]:
+        print(f"left out, since nothing is in their train split: {', '.join(left)}")
     print(f"{len(sessions)} sessions, {sum(len(s.unit_ids) for s in sessions)} units", flush=True)
     train_model(options.config, sessions, options.workdir)
     best = load(options.workdir)

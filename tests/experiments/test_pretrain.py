@@ -173,3 +173,22 @@ def test_ctrl_c_outside_of_training(main, capsys, one_device, tiny_data, tmp_pat
     monkeypatch.setattr("poyo_jax.train_model", lambda *_: signal.raise_signal(signal.SIGINT), raising=False)
     text = refused(main, capsys, command(tiny_data, tmp_path)[2:], status=130)
     assert text == "stopped at once; what the last checkpoint holds is saved, and the same command continues."
+
+
+def test_a_session_without_a_train_split_is_left_out(main, capsys, one_device, tiny_data, tmp_path, monkeypatch):
+    import poyo_jax
+
+    trained = []
+    monkeypatch.setattr(
+        "poyo_jax.train_model", lambda _, sessions, *__: trained.extend(sessions) or exit(0), raising=False
+    )
+    only_test = poyo_jax.Session.from_arrays(
+        [0.5], [0], ["u"], [0.0, 1.0, 2.0], [[0.0, 0.0]] * 3, session_id="test_part", test=[(0, 2)]
+    )
+    for name in ("session_0", "session_1"):
+        (tmp_path / f"{name}.h5").write_bytes((tiny_data / f"{name}.h5").read_bytes())
+    only_test.save(tmp_path / "test_part.h5")
+    with pytest.raises(SystemExit):
+        main(["demo", "--data", str(tmp_path), "--workdir", str(tmp_path / "run"), *tiny.options()])
+    assert [session.session_id for session in trained] == ["session_0", "session_1"]
+    assert "left out, since nothing is in their train split: test_part" in capsys.readouterr().out
