@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 COMPILED = tempfile.TemporaryDirectory(prefix="poyo_jax_compiled_")
@@ -19,6 +20,9 @@ def pytest_configure() -> None:
     os.environ.setdefault("XLA_FLAGS", f"{flags} --xla_cpu_use_fusion_emitters=false")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", COMPILED.name)
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+    # The same examples every time, however slow the machine; `pytest --hypothesis-seed=random` draws others.
+    settings.register_profile("steady", derandomize=True, deadline=None)
+    settings.load_profile("steady")
 
 
 @pytest.fixture(scope="session")
