@@ -20,7 +20,7 @@ def pytest_configure() -> None:
     os.environ.setdefault("XLA_FLAGS", f"{flags} --xla_cpu_use_fusion_emitters=false")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", COMPILED.name)
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
-    # The same examples every time, however slow the machine; `pytest --hypothesis-seed=random` draws others.
+    # The same examples every time, and no limit on their time: machines differ.
     settings.register_profile("steady", derandomize=True, deadline=None)
     settings.load_profile("steady")
 

@@ -37,7 +37,8 @@ def column(session, group, name):
 
 
 def pairs(session, name):
-    return list(session.intervals(name))
+    rows = session.table(name)
+    return list(zip(rows["start"].tolist(), rows["end"].tolist(), strict=True))
 
 
 def assert_close(found, expected):
