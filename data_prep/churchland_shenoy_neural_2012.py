@@ -4,7 +4,6 @@ Source: DANDI 000070; the rules are those of brainsets 0.2.1 and 0.2.2. Data exi
 recordings the clock was reset, and in two of them two trials overlap (see `data_prep.clock`).
 """
 
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from data_prep import rules
 from data_prep.clock import Clock, falls, outside, pieces_between, read_clock
 from poyo_jax import Session
 from poyo_jax.data import nwb
+from poyo_jax.data.derive import gradient_of_runs
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.layout import Node
 from poyo_jax.data.nodes import data_node, domain_of, interval_node, irregular_node, table_node, units_node
@@ -139,8 +139,8 @@ def _behaviour(raw: RawFile, clock: Clock, num_trials: int) -> tuple[dict[str, N
     )
     if kept is not None:
         cursor, hand, eye = cursor[kept], hand[kept], eye[kept]
-    cursor_vel, cursor_acc = _derivatives(cursor, times, edges)
-    hand_vel, hand_acc = _derivatives(hand, times, edges)
+    cursor_vel, hand_vel = (gradient_of_runs(position, times, edges[:-1]) for position in (cursor, hand))
+    cursor_acc, hand_acc = (gradient_of_runs(velocity, times, edges[:-1]) for velocity in (cursor_vel, hand_vel))
     return {
         "cursor": irregular_node(times, domain, pos=cursor, vel=cursor_vel, acc=cursor_acc),
         "hand": irregular_node(times, domain, pos_2d=hand, vel_2d=hand_vel, acc_2d=hand_acc),
@@ -165,15 +165,6 @@ def _repaired(raw: RawFile, clock: Clock, times: np.ndarray) -> tuple[np.ndarray
             expected = f"times within its trials, {start:.9g} to {end:.9g} s; this clock cannot be repaired"
             raise raw.wrong(f"{field} of block {block}", found, expected)
     return clock.join(pieces), slice(None) if kept.all() else kept
-
-
-def _derivatives(position: np.ndarray, times: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Velocity and acceleration, run by run."""
-    velocity, acceleration = np.empty_like(position), np.empty_like(position)
-    for start, stop in pairwise(edges):
-        velocity[start:stop] = rules.gradient(position[start:stop], times[start:stop])
-        acceleration[start:stop] = rules.gradient(velocity[start:stop], times[start:stop])
-    return velocity, acceleration
 
 
 # ------------------------------------------------------------------------------------------------------ units

@@ -6,6 +6,7 @@ import numpy as np
 
 from data_prep import rules
 from poyo_jax.data import nwb
+from poyo_jax.data.derive import BENCHMARK_SHARES
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.layout import Node
 from poyo_jax.data.nodes import data_node, interval_node, table_node, units_node
@@ -13,7 +14,6 @@ from poyo_jax.data.raw import RawFile
 
 NAME = "pei_pandarinath_nlb_2021"
 BEHAVIOUR = "processing/behavior"
-SHARES = (0.8, 0.2)
 RENAMED = {"start_time": "start", "stop_time": "end", "split": "split_indicator"}
 
 
@@ -76,7 +76,7 @@ def splits(raw: RawFile, tree: Node) -> dict[str, Node]:
     own, test = (np.flatnonzero(columns[name]) for name in ("train_mask_nwb", "test_mask_nwb"))
     if not len(own):
         raise raw.wrong(f"{nwb.TRIALS}/split", f"'train' for none of {len(columns['start'])} trials", "one at least")
-    train, valid = (own[rows] for rows in rules.permutation_split(len(own), SHARES))
+    train, valid = (own[rows] for rows in rules.permutation_split(len(own), BENCHMARK_SHARES))
     parts = {"train": train, "valid": valid, "test": test}
     return {f"{name}_domain": table_node(rules.rows_of(columns, rows)) for name, rows in parts.items()}
 

@@ -98,6 +98,13 @@ def trust_ratio(
     """
     axes = tuple(range(int(stacked), weights.ndim))
     weights_norm, step_norm = (jnp.sqrt(jnp.sum(x**2, axis=axes, keepdims=True)) for x in (weights, step))
+    return trust_ratio_of_norms(weights_norm, step_norm, clamp)
+
+
+def trust_ratio_of_norms(
+    weights_norm: Float[Array, "..."], step_norm: Float[Array, "..."], clamp: float
+) -> Float[Array, "..."]:
+    """`trust_ratio` from both norms."""
     defined = (weights_norm > 0) & (step_norm > 0)
     return jnp.where(defined, jnp.minimum(weights_norm, clamp) / jnp.where(defined, step_norm, 1), 1)
 
@@ -145,20 +152,25 @@ def make_optimizer(
     `total_steps` counts updates, and `batch_size` the windows whose gradients are averaged in one update: with
     accumulation an update takes `accumulate_steps` steps. Raises ConfigError when the schedule does not fit.
     """
-    peak = config.base_learning_rate * batch_size
+    rate, beta1 = make_schedules(config, total_steps, batch_size)
     if config.name == "sparse_lamb":
-        rate = one_cycle(peak, total_steps, config.pct_start)
-        beta1 = one_cycle_beta1(total_steps, config.pct_start)
         optimizer = sparse_lamb(rate, b1=beta1, weight_decay=config.weight_decay)
     else:
-        rate = warmup_cosine(peak, total_steps, config.warmup_steps)
-        beta1 = optax.constant_schedule(ADAMW_BETA1)
+        peak = config.base_learning_rate * batch_size
         optimizer = adamw_warmup(peak, total_steps, config.warmup_steps, config.weight_decay)
     if config.clip_norm is not None:
         optimizer = optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
     if config.accumulate_steps > 1:
         optimizer = optax.MultiSteps(optimizer, config.accumulate_steps).gradient_transformation()
     return optimizer, lambda step: {"learning_rate": rate(step), "beta1": beta1(step)}
+
+
+def make_schedules(config: OptimConfig, total_steps: int, batch_size: int) -> tuple[Schedule, Schedule]:
+    """Learning rate and beta1 of a run; arguments and errors are those of `make_optimizer`."""
+    peak = config.base_learning_rate * batch_size
+    if config.name == "sparse_lamb":
+        return one_cycle(peak, total_steps, config.pct_start), one_cycle_beta1(total_steps, config.pct_start)
+    return warmup_cosine(peak, total_steps, config.warmup_steps), optax.constant_schedule(ADAMW_BETA1)
 
 
 def _names(path: tuple) -> tuple[str, ...]:

@@ -17,9 +17,15 @@ from jaxtyping import Array, Float, Int32
 
 from poyo_jax.config import OptimConfig
 from poyo_jax.train.mesh import DATA, is_split, replicated
-from poyo_jax.train.optim import Schedule, make_optimizer, one_cycle, one_cycle_beta1, sparse_lamb
+from poyo_jax.train.optim import (
+    TABLES,
+    Schedule,
+    make_optimizer,
+    make_schedules,
+    sparse_lamb,
+    trust_ratio_of_norms,
+)
 
-TABLES = ("unit_embedding", "session_embedding")
 EVERYWHERE, SPLIT = PartitionSpec(), PartitionSpec(DATA)
 
 
@@ -58,8 +64,7 @@ def choose_optimizer(
     optimizer, schedule = make_optimizer(config, total_steps, batch_size)
     if config.name != "sparse_lamb" or config.accumulate_steps > 1:
         return dense(optimizer), schedule
-    rate = one_cycle(config.base_learning_rate * batch_size, total_steps, config.pct_start)
-    beta1 = one_cycle_beta1(total_steps, config.pct_start)
+    rate, beta1 = make_schedules(config, total_steps, batch_size)
     own = table_lamb(rate, b1=beta1, mesh=mesh, weight_decay=config.weight_decay, clip_norm=config.clip_norm)
     return own, schedule
 
@@ -131,9 +136,12 @@ def table_lamb(
 
     def update(gradient: dict, state: TableLambState, params: dict) -> tuple[dict, TableLambState]:
         if clip_norm is not None:
-            norm = optax.tree.norm(gradient_values(gradient))
-            factor = jnp.minimum(1.0, clip_norm / jnp.maximum(norm, 1e-30))
-            gradient = jax.tree.map(lambda x: x * factor if x.dtype == jnp.float32 else x, gradient)
+            clip = optax.clip_by_global_norm(clip_norm)
+            clipped = cast(dict, clip.update(gradient_values(gradient), optax.EmptyState())[0])
+            gradient = {
+                name: part._replace(values=clipped[name]) if isinstance(part, Rows) else clipped[name]
+                for name, part in gradient.items()
+            }
         rest = _without_tables(params)
         updates, backbone = others.update(_without_tables(gradient), state.backbone, rest)
         moved = cast(dict, optax.apply_updates(rest, updates))
@@ -217,9 +225,7 @@ def _move(
     of_rows, steps = (jnp.sum(jnp.where(used[:, None], x, 0) ** 2) for x in (weights, step))
     total = square[0] + square[1]
     step_norm = jnp.sqrt(steps + decay**2 * jnp.maximum(total - of_rows, 0))
-    weights_norm = jnp.sqrt(jnp.maximum(total, 0))
-    defined = (weights_norm > 0) & (step_norm > 0)
-    ratio = jnp.where(defined, jnp.minimum(weights_norm, clamp) / jnp.where(defined, step_norm, 1), 1)
+    ratio = trust_ratio_of_norms(jnp.sqrt(jnp.maximum(total, 0)), step_norm, clamp)
     moved = weights - rate * ratio * step
     change = jnp.sum(jnp.where(used[:, None], (moved - weights) * (moved + weights), 0))
     return moved, mu, nu, used, change

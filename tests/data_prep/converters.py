@@ -1,9 +1,11 @@
-"""What converts the raw files that each builder of `raw_files` writes, and builders of particular recordings."""
+"""What converts the raw files that each builder of `raw_files` writes, builders of particular recordings, and looks at
+what a session holds."""
 
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from raw_files import churchland, flint, maze, odoherty, perich, rtt
 
 from data_prep import (
@@ -31,3 +33,13 @@ reset = partial(churchland, blocks=(8, 3))
 
 def convert(path: Path, build: Callable[..., Path]) -> Session:
     return CONVERTERS[getattr(build, "func", build)](path)
+
+
+def column(session: Session, group: str, name: str) -> np.ndarray:
+    return session._tree.group(group).column(name)
+
+
+def pairs(session: Session, name: str) -> list[tuple[float, float]]:
+    """The rows of intervals as they stand in the file."""
+    rows = session.table(name)
+    return list(zip(rows["start"].tolist(), rows["end"].tolist(), strict=True))

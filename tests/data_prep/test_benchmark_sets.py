@@ -6,6 +6,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from converters import column, pairs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from raw_fields import WithAttributes
@@ -18,15 +19,6 @@ from poyo_jax.data.derive import permutation_split
 few = settings(max_examples=20, deadline=None)
 seeds = st.integers(0, 2**31)
 BEHAVIOUR = "processing/behavior"
-
-
-def column(session, group, name):
-    return session._tree.group(group).column(name)
-
-
-def pairs(session, name):
-    rows = session.table(name)
-    return list(zip(rows["start"].tolist(), rows["end"].tolist(), strict=True))
 
 
 # ------------------------------------------------------------------------------------------------------ MC_Maze

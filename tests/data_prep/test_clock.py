@@ -7,6 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from converters import column
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from literal_clock import PAUSE, Repaired
@@ -43,10 +44,6 @@ def convert_and_repair(options):
     with tempfile.TemporaryDirectory() as folder:
         path = churchland(Path(folder), **options)
         return convert(path), Repaired(path, special="subject" in options)
-
-
-def column(session, group, name):
-    return session._tree.group(group).column(name)
 
 
 def spikes_of(session, unit):

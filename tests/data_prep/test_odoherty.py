@@ -8,6 +8,7 @@ import h5py
 import literal_intervals as literal
 import numpy as np
 import pytest
+from converters import column, pairs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from raw_files import odoherty
@@ -30,15 +31,6 @@ def convert_and_read(**options):
         path = odoherty(Path(folder), **options)
         with h5py.File(path) as file:
             return convert(path), file["t"][0], file["cursor_pos"][()].T
-
-
-def column(session, group, name):
-    return session._tree.group(group).column(name)
-
-
-def pairs(session, name):
-    rows = session.table(name)
-    return list(zip(rows["start"].tolist(), rows["end"].tolist(), strict=True))
 
 
 def assert_close(found, expected):

@@ -8,6 +8,7 @@ import h5py
 import literal_intervals as literal
 import numpy as np
 import pytest
+from converters import column, pairs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from raw_files import perich
@@ -29,14 +30,6 @@ def convert_and_read(task, **options):
             acceleration = file["processing/behavior/Acceleration/cursor_acc/data"][()]
             samples = cursor["timestamps"][()], cursor["data"][()], acceleration
         return convert(path), trials, samples
-
-
-def column(session, group, name):
-    return session._tree.group(group).column(name)
-
-
-def pairs(session, name):
-    return list(session.intervals(name))
 
 
 def bounds_of_trials(trials, last_time):
