@@ -14,7 +14,7 @@ import numpy as np
 from benchmark_windows import NUM_QUERIES, SimulatedWindow, draw_windows, session_units
 
 from poyo_jax.config import ModelConfig, OptimConfig, RunConfig
-from poyo_jax.data.pipeline import assemble_shards, padding_fraction, round_up, rows_of
+from poyo_jax.data.arrange import arrange, deal, padding_fraction, round_up, rows_of
 from poyo_jax.data.tokens import BatchShape, Window
 from poyo_jax.train.mesh import make_mesh, put_batch
 from poyo_jax.train.state import build_model, init_state
@@ -90,7 +90,13 @@ def make_batches(settings: dict) -> list[Batch]:
         channels=2,
         packed=True,
     )
-    return [assemble_shards(group, np.arange(len(group)), shards, [shape]) for group in groups]
+    return [dealt_batch(group, shards, shape) for group in groups]
+
+
+def dealt_batch(windows: list[Window], num_shards: int, shape: BatchShape) -> Batch:
+    dealt = deal([len(window.token_kinds) for window in windows], num_shards)
+    ids = [np.flatnonzero(dealt == shard) for shard in range(num_shards)]
+    return arrange([[windows[i] for i in part] for part in ids], ids, [shape])
 
 
 def as_window(window: SimulatedWindow, sessions: list) -> Window:

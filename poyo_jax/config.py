@@ -137,6 +137,20 @@ class OptimConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+    """How the devices of all processes are arranged. Windows are shared by all; parameters lie in parts along fsdp."""
+
+    data: int = -1
+    """Devices along the axis on which parameters are repeated; -1 takes all that are left."""
+    fsdp: int = 1
+    """Devices among which each parameter and its optimiser state are divided."""
+
+    def __post_init__(self):
+        require(self, "data", self.data == -1 or self.data >= 1, "at least 1, or -1 for all devices that are left")
+        require(self, "fsdp", self.fsdp >= 1, "at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """How the run is carried out. A change invalidates nothing."""
 
@@ -148,8 +162,17 @@ class RunConfig:
     """Steps between two evaluations on the validation split."""
     save_every: int = 500
     """Steps between two checkpoints, beside those that every evaluation saves."""
+    save_minutes: float | None = 15.0
+    """A checkpoint is saved at least every so many minutes; None counts steps alone."""
     keep_checkpoints: int = 3
-    """Newest checkpoints to keep, beside the one with the best validation R2."""
+    """Newest checkpoints to keep; older ones make room, but for the one with the best validation R2."""
+    keep_every: int | None = None
+    """Checkpoints whose step is a multiple of this are saved and stay for good."""
+    watchdog_minutes: float = 10.0
+    """A step, or a wait for data, that takes longer counts as hung and ends the process; saving and compiling may take
+    six times as long."""
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    """Arrangement of the devices."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     """Of matrix products and activations; parameters, softmax, phases and loss are float32."""
     remat: bool = False
@@ -164,6 +187,10 @@ class RunConfig:
     def __post_init__(self):
         for name in ("num_steps", "log_every", "eval_every", "save_every", "keep_checkpoints", "rows_per_group"):
             require(self, name, getattr(self, name) >= 1, "at least 1")
+        for name in ("save_minutes", "keep_every"):
+            value = getattr(self, name)
+            require(self, name, value is None or value > 0, "positive or None")
+        require(self, "watchdog_minutes", self.watchdog_minutes > 0, "positive")
         require(self, "num_workers", self.num_workers >= 0, "at least 0")
         require(self, "compute_dtype", self.compute_dtype in ("float32", "bfloat16"), "'float32' or 'bfloat16'")
         micro = self.microbatch_windows
@@ -210,6 +237,7 @@ _NESTED = {
     "optim": OptimConfig,
     "run": RunConfig,
     "unit_dropout": UnitDropoutConfig,
+    "mesh": MeshConfig,
 }
 
 

@@ -49,7 +49,7 @@ def _large(num_steps: int) -> Config:
             unit_dropout=UnitDropoutConfig(min_units=30, mode_units=100, max_units=300),
             short_intervals="drop",
         ),
-        run=RunConfig(num_steps=num_steps, log_every=100, eval_every=5_000, save_every=1_000),
+        run=RunConfig(num_steps=num_steps, log_every=100, eval_every=5_000, save_every=1_000, keep_every=20_000),
     )
 
 

@@ -19,6 +19,7 @@ from poyo_jax.model.poyo import POYO
 from poyo_jax.train.checkpoint import (
     FOLDER,
     Metadata,
+    absolute,
     explained,
     find_step,
     read_metadata,
@@ -72,7 +73,7 @@ class Pretrained:
 
     def save(self, path: epath.PathLike) -> None:
         """Write a folder that `load` reads. Raises CheckpointError when `path` holds checkpoints already."""
-        folder = epath.Path(path).absolute() / FOLDER
+        folder = absolute(path) / FOLDER
         if saved_steps(path):
             raise CheckpointError(
                 f"{path} holds checkpoints already; save to another folder, or delete that one first."

@@ -10,7 +10,7 @@ from model_sessions import simulated
 
 from poyo_jax.config import DataConfig, ModelConfig, RunConfig, UnitDropoutConfig
 from poyo_jax.data.pipeline import TrainBatches
-from poyo_jax.train.mesh import DATA, make_mesh, put_batch, replicated
+from poyo_jax.train.mesh import AXES, make_mesh, put_batch, replicated
 from poyo_jax.train.optim import adamw_warmup, sparse_lamb
 from poyo_jax.train.state import build_model, init_state
 from poyo_jax.train.steps import make_train_step
@@ -33,7 +33,7 @@ def optimizer_of(path: tuple, _) -> str:
 
 def train(start, sources, model, optimizer, num_devices: int) -> dict:
     """(loss, norm of the gradient) of each step, the number of batch shapes, and how often the step was compiled."""
-    mesh = Mesh(np.array(jax.devices()[:num_devices]), (DATA,))
+    mesh = Mesh(np.array(jax.devices()[:num_devices]).reshape(-1, 1), AXES)
     batches = TrainBatches(sources, BATCHES, MODEL.window_length, STEPS, num_shards=num_devices)
     train_step = make_train_step(model, optimizer, mesh, seed=0, microbatch_windows=2)
     state = jax.device_put(jax.tree.map(np.array, start), replicated(mesh))

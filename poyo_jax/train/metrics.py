@@ -5,9 +5,9 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from etils import epath
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
@@ -23,7 +23,7 @@ class MetricsWriter:
     full or may not be written.
     """
 
-    def __init__(self, workdir: Path, resume_step: int):
+    def __init__(self, workdir: epath.Path, resume_step: int):
         self._path, board = workdir / "metrics.jsonl", workdir / "tb"
         lines = [line for line in read_metrics(workdir) if line["step"] <= resume_step]
         write_text(self._path, "".join(_to_json(line) for line in lines))
@@ -44,9 +44,9 @@ class MetricsWriter:
             self._board.close()
 
 
-def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
+def read_metrics(workdir: epath.PathLike) -> list[dict[str, Any]]:
     """Lines of a run's `metrics.jsonl`, null as NaN; a last line cut short by a crash is left out."""
-    path = Path(workdir) / "metrics.jsonl"
+    path = epath.Path(workdir) / "metrics.jsonl"
     lines = []
     for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
