@@ -56,6 +56,7 @@ needs_arguments "$@"
 
 # json WORD: the word as a string of JSON, which is YAML too. Kubernetes replaces $(NAME) in arguments, but not $$(NAME).
 json() {
+    # shellcheck disable=SC1003
     local word=$1 slash='\' quote='"' line=$'\n' dollar="\$("
     word=${word//"$slash"/"$slash$slash"}
     word=${word//"$quote"/"$slash$quote"}

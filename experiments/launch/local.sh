@@ -49,6 +49,7 @@ environment() {
 }
 
 if [ -n "$dry_run" ]; then
+    echo "# all at once; PORT is a free one"
     for ((id = 0; id < processes; id++)); do
         printf '+ env %s %s\n' "$(environment $id)" "$(quoted "$python" "$script" "$@")"
     done
@@ -57,6 +58,7 @@ fi
 
 numbered() { while IFS= read -r line || [ -n "$line" ]; do printf '[%s] %s\n' "$1" "$line"; done; }
 
+# shellcheck disable=SC2317,SC2329  # called by the traps
 send() {
     local id
     for ((id = 0; id < processes; id++)); do
@@ -89,7 +91,7 @@ while [ "$running" -gt 0 ]; do
     for ((id = 0; id < processes; id++)); do
         if [ -n "${ended[id]:-}" ] || kill -0 "${pids[id]}" 2>/dev/null; then continue; fi
         code=0
-        wait "${pids[id]}" || code=$?
+        { wait "${pids[id]}"; } 2>/dev/null || code=$? # bash reports a kill there
         ended[id]="$look $code"
         kill -KILL -- "-${pids[id]}" 2>/dev/null || true # what it started and left behind
         running=$((running - 1))

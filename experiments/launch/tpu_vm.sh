@@ -70,6 +70,7 @@ install='rm -rf ~/poyo_jax && mkdir -p ~/poyo_jax && tar -xzf ~/poyo_jax.tar.gz 
 python3 -m pip install --quiet --user uv && python3 -m uv venv --quiet --allow-existing --python 3.11 ~/poyo_venv &&
 python3 -m uv pip install --quiet --python ~/poyo_venv/bin/python -e . "jax[tpu]" -c experiments/launch/constraints.txt'
 
+# shellcheck disable=SC2016  # the workers expand these
 alive='kill -0 "$(cat ~/poyo_run/pid 2>/dev/null)" 2>/dev/null'
 
 start="mkdir -p ~/poyo_run && cd ~/poyo_jax || exit
@@ -83,8 +84,10 @@ echo \$! >~/poyo_run/pid"
 look="if $alive; then echo poyo: running; else echo poyo: \$(cat ~/poyo_run/codes/* 2>/dev/null || echo 9999999999 137); fi
 [ ! -e ~/poyo_run/stop ] || echo poyo: stop"
 
+# shellcheck disable=SC2016
 ask_to_stop='touch ~/poyo_run/stop; kill -TERM "$(cat ~/poyo_run/pid)"'
-kill_all='kill -KILL -- "-$(cat ~/poyo_run/pid)" 2>/dev/null || true'
+# shellcheck disable=SC2016
+kill_all='kill -KILL -- "-$(cat ~/poyo_run/pid)" 2>/dev/null && sleep 1 || true'
 
 # --- what runs here
 
@@ -152,7 +155,7 @@ follow() {
         silent=0
         answers=$(printf '%s\n' "$answers" | sed -n 's/^poyo: //p')
         case $answers in *stop*) stopped=yes ;; esac
-        code=$(printf '%s\n' "$answers" | grep '^[0-9]' | most_telling)
+        code=$(printf '%s\n' "$answers" | sed -n '/^[0-9]/p' | most_telling)
         case $answers in *running*) ;; *) return ;; esac
         if [ "$code" -ne 0 ] && [ "$code" -ne 42 ]; then
             failed=$((failed + 1))
@@ -197,6 +200,7 @@ case $verb in
                 exit "$code"
             fi
             restarts=$((restarts + 1))
+            on_workers "$kill_all" || true # whatever still waits for the others
         done
         ;;
     logs) on_workers 'tail -n 200 -F ~/poyo_run/log' "$worker" ;;
