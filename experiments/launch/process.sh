@@ -23,6 +23,6 @@ while :; do
     signalled=
 done
 mkdir -p "$folder"
-echo "$(date +%s) $code" >"$folder/$(hostname)-$$"
+echo "$(date +%s.%N) $code" >"$folder/$HOSTNAME-$$"
 [ "$code" -ne 42 ] || exit 0 # srun --kill-on-bad-exit must not kill those that still write the checkpoint
 exit "$code"
