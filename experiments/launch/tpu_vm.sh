@@ -71,7 +71,7 @@ python3 -m pip install --quiet --user uv && python3 -m uv venv --quiet --allow-e
 python3 -m uv pip install --quiet --python ~/poyo_venv/bin/python -e . "jax[tpu]" -c experiments/launch/constraints.txt'
 
 # shellcheck disable=SC2016  # the workers expand these
-alive='kill -0 "$(cat ~/poyo_run/pid 2>/dev/null)" 2>/dev/null'
+alive='[ -z "$(ls ~/poyo_run/codes 2>/dev/null)" ] && kill -0 "$(cat ~/poyo_run/pid 2>/dev/null)" 2>/dev/null'
 
 start="mkdir -p ~/poyo_run && cd ~/poyo_jax || exit
 if $alive; then echo 'it runs already'; exit; fi
@@ -86,8 +86,7 @@ look="if $alive; then echo poyo: running; else echo poyo: \$(cat ~/poyo_run/code
 
 # shellcheck disable=SC2016
 ask_to_stop='touch ~/poyo_run/stop; kill -TERM "$(cat ~/poyo_run/pid)"'
-# shellcheck disable=SC2016
-kill_all='kill -KILL -- "-$(cat ~/poyo_run/pid)" 2>/dev/null && sleep 1 || true'
+kill_all="if $alive; then kill -KILL -- -\$(cat ~/poyo_run/pid); sleep 1; fi"
 
 # --- what runs here
 

@@ -147,8 +147,8 @@ def test_dry_run_prints_what_would_be_run(launch, launcher: str, options: list[s
         (
             "tpu_vm.sh",
             ["create", *TPU, "--type", "v5litepod-16", "--version", "v2-alpha-tpuv5-lite", "--spot"],
-            "+ gcloud compute tpus queued-resources create pod --zone=us-a --node-id=pod --accelerator-type=v5litepod-16 "
-            "--runtime-version=v2-alpha-tpuv5-lite --spot\n",
+            "+ gcloud compute tpus queued-resources create pod --zone=us-a --node-id=pod "
+            "--accelerator-type=v5litepod-16 --runtime-version=v2-alpha-tpuv5-lite --spot\n",
         ),
         (
             "tpu_vm.sh",
@@ -334,7 +334,7 @@ def test_slurm_puts_the_job_back_when_that_helps(
     stub(
         bin_folder,
         "python",
-        'read -r code <"$HOME/codes"; sed 1d "$HOME/codes" >"$HOME/rest"; cat "$HOME/rest" >"$HOME/codes"; exit "$code"',
+        'read -r code <"$HOME/codes"; sed -i 1d "$HOME/codes"; exit "$code"',
     )
     write_codes(tmp_path, [*codes, 0])
     job = {
