@@ -62,13 +62,16 @@ numbered() { while IFS= read -r line || [ -n "$line" ]; do printf '[%s] %s\n' "$
 send() {
     local id
     for ((id = 0; id < processes; id++)); do
-        [ -n "${ended[id]:-}" ] || kill "-$1" "${pids[id]}" 2>/dev/null || true
+        [ -n "${ended[id]:-}" ] || kill "-$1" "${pids[id]:-}" 2>/dev/null || true
     done
 }
 
 pids=() ended=()
 pipes=$(mktemp -d)
 trap 'rm -rf "$pipes"' EXIT
+trap 'send TERM' TERM
+trap 'send INT' INT
+trap 'send USR1' USR1
 set -m # every process leads a group of its own: the terminal's Ctrl-C reaches it once, from here
 for ((id = 0; id < processes; id++)); do
     mkfifo "$pipes/$id"
@@ -79,10 +82,6 @@ for ((id = 0; id < processes; id++)); do
     pids[id]=$!
 done
 set +m
-for signal in TERM INT USR1; do
-    # shellcheck disable=SC2064  # the signal's name is filled in now
-    trap "send $signal" "$signal"
-done
 
 running=$processes look=0 deadline=
 while [ "$running" -gt 0 ]; do

@@ -9,13 +9,17 @@ set -euo pipefail
 folder=$1
 shift
 
-signalled=
+signalled='' child=''
+# shellcheck disable=SC2317,SC2329  # called by the traps
+hand_on() {
+    signalled=yes
+    [ -z "$child" ] || kill "-$1" "$child" 2>/dev/null || true
+}
+trap 'hand_on TERM' TERM
+trap 'hand_on USR1' USR1
 "$@" &
 child=$!
-for signal in TERM USR1; do
-    # shellcheck disable=SC2064  # the signal's name is filled in now
-    trap "signalled=yes; kill -$signal $child 2>/dev/null || true" "$signal"
-done
+[ -z "$signalled" ] || hand_on TERM # it came before there was a child
 while :; do
     code=0
     wait "$child" || code=$?

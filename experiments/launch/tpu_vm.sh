@@ -73,7 +73,7 @@ python3 -m uv pip install --quiet --python ~/poyo_venv/bin/python -e . "jax[tpu]
 # shellcheck disable=SC2016  # the workers expand these
 alive='[ -z "$(ls ~/poyo_run/codes 2>/dev/null)" ] && kill -0 "$(cat ~/poyo_run/pid 2>/dev/null)" 2>/dev/null'
 
-start="mkdir -p ~/poyo_run && cd ~/poyo_jax || exit
+start="mkdir -p ~/poyo_run; cd ~/poyo_jax || exit 2
 if $alive; then echo 'it runs already'; exit; fi
 rm -rf ~/poyo_run/codes ~/poyo_run/stop
 nohup setsid experiments/launch/process.sh ~/poyo_run/codes ~/poyo_venv/bin/python experiments/pretrain.py \
@@ -100,8 +100,14 @@ create() {
 
 delete() { run gcloud compute tpus queued-resources delete "$name" "${where[@]}" --force --quiet; }
 
+# A network that fails for a moment is no reason to ask for another slice.
 state() {
-    gcloud compute tpus queued-resources describe "$name" "${where[@]}" --format='value(state.state)' 2>/dev/null || echo MISSING
+    local answer
+    if answer=$(gcloud compute tpus queued-resources describe "$name" "${where[@]}" --format='value(state.state)' 2>&1); then
+        echo "$answer" | tail -n 1
+    else
+        case $answer in *NOT_FOUND*) echo MISSING ;; *) echo UNKNOWN ;; esac
+    fi
 }
 
 sync() {
@@ -124,7 +130,11 @@ await_slice() {
         before=$now
         case $now in
             ACTIVE) return ;;
-            SUSPENDED | FAILED | MISSING)
+            FAILED)
+                say "the request for the slice failed: status tells why. Delete it, then create it with other options."
+                exit 1
+                ;;
+            SUSPENDED | MISSING)
                 if [ -z "$type" ] || [ -z "$version" ]; then
                     say "the slice is gone. Create it again, or give run --type and --version, so that it does."
                     exit 1
@@ -189,8 +199,10 @@ case $verb in
             await_slice
             [ -z "$fresh" ] || sync
             fresh=
-            # A machine that goes away just now shows when it is looked at.
-            on_workers "$start" || say "not every worker could be started."
+            status=0
+            on_workers "$start" || status=$?
+            [ "$status" -ne 2 ] || wrong "a worker has no ~/poyo_jax. Copy it there first: tpu_vm.sh sync $name --zone $zone"
+            [ "$status" -eq 0 ] || say "not every worker was reached." # follow finds out whether it is gone
             follow
             say "exit code $code: $(meaning "$code")."
             if [ -n "$stopped" ] || ! worth_retrying "$code"; then exit "$code"; fi
@@ -204,7 +216,7 @@ case $verb in
         ;;
     logs) on_workers 'tail -n 200 -F ~/poyo_run/log' "$worker" ;;
     status)
-        run gcloud compute tpus queued-resources describe "$name" "${where[@]}" --format='value(state.state)'
+        run gcloud compute tpus queued-resources describe "$name" "${where[@]}" --format='yaml(state)'
         on_workers "$look"
         ;;
     stop) on_workers "$ask_to_stop" ;;
