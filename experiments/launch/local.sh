@@ -85,7 +85,7 @@ set +m
 
 running=$processes look=0 deadline=
 while [ "$running" -gt 0 ]; do
-    sleep 0.1
+    sleep 0.1 || true # Ctrl-C ends it, too
     look=$((look + 1))
     for ((id = 0; id < processes; id++)); do
         if [ -n "${ended[id]:-}" ] || kill -0 "${pids[id]}" 2>/dev/null; then continue; fi

@@ -232,12 +232,14 @@ def test_shellcheck() -> None:
 SCRIPT = """
 import json, os, signal, sys, time
 me = int(os.environ["JAX_PROCESS_ID"])
+def say(text):
+    os.write(1, f"{text}\\n".encode())  # print() must not be interrupted by itself
 def stop(number, frame):
-    print("got", signal.Signals(number).name, flush=True)
+    say(f"got {signal.Signals(number).name}")
     sys.exit(42)
 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
     signal.signal(number, stop)
-print(json.dumps([{k: v for k, v in os.environ.items() if k.startswith("JAX_")}, sys.argv[1:]]), flush=True)
+say(json.dumps([{k: v for k, v in os.environ.items() if k.startswith("JAX_")}, sys.argv[1:]]))
 if sys.argv[1] == "exit":
     sys.exit(int(sys.argv[2 + me]))
 if sys.argv[1] == "first fails" and me == 0:
