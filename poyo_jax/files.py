@@ -26,11 +26,16 @@ def write_text(path: epath.PathLike, text: str) -> None:
 def append_text(path: epath.PathLike, text: str) -> None:
     """Write at the end of a text file. Raises PoyoError when the disk is full or may not be written."""
     path = epath.Path(path)
-    if "://" in str(path):  # a bucket, which only takes whole files
+    if in_bucket(path):  # which only takes whole files
         write_text(path, (path.read_text(encoding="utf-8") if path.exists() else "") + text)
         return
     with writable(path), path.open("a", encoding="utf-8") as file:
         file.write(text)
+
+
+def in_bucket(path: epath.PathLike) -> bool:
+    """Whether a path is an address such as gs://lab/run."""
+    return "://" in str(path)
 
 
 @contextlib.contextmanager

@@ -79,7 +79,9 @@ class TrainBatches:
         devices = self.num_shards * self.num_processes
         shape = base_shape(self.sessions, self.window_length, self.config.batch_size // devices, self.config)
         probe = np.arange(PROBED_WINDOWS)
-        counts = [len(self._window(*window).token_kinds) for window in zip(probe.tolist(), *self._plan.at(probe), strict=True)]
+        counts = [
+            len(self._window(*window).token_kinds) for window in zip(probe.tolist(), *self._plan.at(probe), strict=True)
+        ]
         largest = max(2 * len(s.unit_rows) + s.session.max_spikes(self.window_length) for s in self.sessions)
         return growing_shapes(shape, np.array(counts), largest, devices, self.config.layout)
 

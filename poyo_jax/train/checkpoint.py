@@ -21,6 +21,7 @@ from poyo_jax.config import Config, differences, from_dict
 from poyo_jax.data.readout import Readout
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.errors import CheckpointError
+from poyo_jax.files import in_bucket
 from poyo_jax.train.mesh import state_shardings
 from poyo_jax.train.state import TrainState, build_model, init_params
 
@@ -181,7 +182,7 @@ class _Retention:
 def absolute(path: epath.PathLike) -> epath.Path:
     """A path that Orbax takes: absolute, or an address such as gs://bucket/run."""
     path = epath.Path(path)
-    return path if "://" in str(path) else path.absolute()
+    return path if in_bucket(path) else path.absolute()
 
 
 def best_step(scores: Mapping[int, float]) -> int | None:

@@ -267,8 +267,10 @@ class Run:
         if not train_step.knows(batch):
             logger.info("compiling the training step for %d devices, which takes a while", self.job.mesh.size)
             self._watchdog.beat(PATIENCE)
+            began = time.monotonic()
             with self._clock.part("compile"):
                 train_step.compile(state, batch)
+            self._began += time.monotonic() - began  # speeds that are logged are those of steps
             self._watchdog.beat()
         with jax.transfer_guard("disallow"), jax.profiler.StepTraceAnnotation("train", step_num=step):
             return train_step(state, batch)
