@@ -208,10 +208,24 @@ def gradient(params):
     return gradient_of()(params, PACKED, SEED)
 
 
-def test_recomputing_layers_gives_the_same_gradient(params, gradient):
-    recomputed = gradient_of(with_run(remat=True))(params, PACKED, SEED)
-    for ours, theirs in zip(jax.tree.leaves(recomputed), jax.tree.leaves(gradient), strict=True):
+@pytest.mark.parametrize("remat", ["layers", "products"])
+def test_recomputing_gives_the_same_loss_and_gradient(params, gradient, remat):
+    model = with_run(remat=remat)
+    assert_close(loss_of(model)(params, PACKED, SEED), loss_of()(params, PACKED, SEED))
+    for ours, theirs in zip(jax.tree.leaves(gradient_of(model)(params, PACKED, SEED)), jax.tree.leaves(gradient)):
         assert_close(ours, theirs)
+
+
+def test_what_is_recomputed(params):
+    """Products in the gradient of one layer: forward 4 with weights and 2 of attention, each again or not."""
+    config = dataclasses.replace(CONFIG, depth=1)
+    one = params | {"backbone": params["backbone"] | {"layers": jax.tree.map(lambda x: x[:1], params["backbone"]["layers"])}}
+
+    def products(remat):
+        model = build_model(config, RunConfig(remat=remat), UNITS, SESSIONS)
+        return str(gradient_of(model).trace(one, PACKED, SEED).jaxpr).count("dot_general")
+
+    assert products("layers") == products("products") + 4 > products("products") > products("none")
 
 
 def test_tables_get_the_same_gradient_when_the_backbone_does_not_learn(params, gradient):
