@@ -6,6 +6,7 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, UInt32
 
 from poyo_jax.config import BackEnd, ModelConfig
@@ -13,6 +14,8 @@ from poyo_jax.model.attention import attend
 from poyo_jax.model.dropout import dropout, fold
 from poyo_jax.model.product import product
 from poyo_jax.model.rotary import Rotation, rotate
+
+PRODUCT = "product"  # the name by which rematerialisation knows what to keep; see RunConfig.remat
 
 
 class Linear(nn.Module):
@@ -27,7 +30,7 @@ class Linear(nn.Module):
         bound = x.shape[-1] ** -0.5
         kernel = self.param("kernel", _uniform, (x.shape[-1], self.features), bound)
         y = product(x.astype(self.dtype).reshape(-1, x.shape[-1]), kernel.astype(self.dtype), self.dtype)
-        y = y.reshape(*x.shape[:-1], self.features)
+        y = checkpoint_name(y.reshape(*x.shape[:-1], self.features), PRODUCT)
         if self.use_bias:
             y = y + self.param("bias", _uniform, (self.features,), bound).astype(self.dtype)
         return y

@@ -12,14 +12,14 @@ from jaxtyping import Array, Float, UInt32
 from poyo_jax.config import BackEnd, ModelConfig, Remat
 from poyo_jax.model.attention import attend, choose
 from poyo_jax.model.dropout import fold
-from poyo_jax.model.layers import FeedForward, Linear, ProcessorLayer, join_heads, layer_norm, split_heads
+from poyo_jax.model.layers import PRODUCT, FeedForward, Linear, ProcessorLayer, join_heads, layer_norm, split_heads
 from poyo_jax.model.rotary import Rotation, grid_rotation, half_split_order, query_rotation, rotate, token_rotation
 from poyo_jax.model.token_rows import TokenRows, attend_tokens
 from poyo_jax.types import PADDING, Batch
 
 NUM_KINDS = 3  # kinds of tokens that are attended to: spike, start, stop
 UNROLLED_DEPTH = 8  # up to this depth the loop over layers is unrolled: a tenth faster on CPUs, and slower to compile
-_KEPT = {"layers": None, "products": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
+_KEPT = {"layers": None, "products": jax.checkpoint_policies.save_only_these_names(PRODUCT)}
 _ENCODER_SITES, _DECODER_SITES = 1 << 20, 1 << 21  # dropout sites outside the processor
 
 

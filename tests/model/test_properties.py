@@ -212,14 +212,17 @@ def gradient(params):
 def test_recomputing_gives_the_same_loss_and_gradient(params, gradient, remat):
     model = with_run(remat=remat)
     assert_close(loss_of(model)(params, PACKED, SEED), loss_of()(params, PACKED, SEED))
-    for ours, theirs in zip(jax.tree.leaves(gradient_of(model)(params, PACKED, SEED)), jax.tree.leaves(gradient)):
+    recomputed = gradient_of(model)(params, PACKED, SEED)
+    for ours, theirs in zip(jax.tree.leaves(recomputed), jax.tree.leaves(gradient), strict=True):
         assert_close(ours, theirs)
 
 
 def test_what_is_recomputed(params):
     """Products in the gradient of one layer: forward 4 with weights and 2 of attention, each again or not."""
     config = dataclasses.replace(CONFIG, depth=1)
-    one = params | {"backbone": params["backbone"] | {"layers": jax.tree.map(lambda x: x[:1], params["backbone"]["layers"])}}
+    one = params | {
+        "backbone": params["backbone"] | {"layers": jax.tree.map(lambda x: x[:1], params["backbone"]["layers"])}
+    }
 
     def products(remat):
         model = build_model(config, RunConfig(remat=remat), UNITS, SESSIONS)
