@@ -218,7 +218,7 @@ def test_recomputing_gives_the_same_loss_and_gradient(params, gradient, remat):
 
 
 def test_what_is_recomputed(params):
-    """Products in the gradient of one layer: forward 4 with weights and 2 of attention, each again or not."""
+    """Of the six products of a layer: those of attention, or all but the last, whose result no gradient needs."""
     config = dataclasses.replace(CONFIG, depth=1)
     one = params | {
         "backbone": params["backbone"] | {"layers": jax.tree.map(lambda x: x[:1], params["backbone"]["layers"])}
@@ -228,7 +228,7 @@ def test_what_is_recomputed(params):
         model = build_model(config, RunConfig(remat=remat), UNITS, SESSIONS)
         return str(gradient_of(model).trace(one, PACKED, SEED).jaxpr).count("dot_general")
 
-    assert products("layers") == products("products") + 4 > products("products") > products("none")
+    assert (products("products"), products("layers")) == (products("none") + 2, products("none") + 5)
 
 
 def test_tables_get_the_same_gradient_when_the_backbone_does_not_learn(params, gradient):
