@@ -66,7 +66,7 @@ def _large(num_steps: int) -> Config:
 
 
 def _fast(config: Config) -> Config:
-    """128 windows at a time should take about 20 GB: one pass for a batch of 1024 on eight GPUs, eight on a single one."""
+    """128 windows at a time take about 20 GB, by arithmetic: so a batch of 1024 is one pass on eight GPUs."""
     return replace(
         config,
         model=replace(config.model, feedforward_dropout=0.3, attention_dropout=0.0),

@@ -34,7 +34,7 @@ from poyo_jax.model.flash import FLASH, RETURNS_LOG_SUM
 MASKED = -1e30  # score of a token that must not be attended to; finite, so that a fully masked row stays finite
 CHUNK_KEYS = 128  # keys of a chunk
 
-_HOMES = {"cudnn": "cuda", "splash": "tpu"}
+_FLASH_OF: dict[str, BackEnd] = {"cuda": "cudnn", "tpu": "splash"}  # by platform
 _HARDWARE = {"cudnn": "an NVIDIA GPU", "splash": "a TPU"}
 
 
@@ -53,19 +53,19 @@ def choose(
     """
     plain = "chunked" if packed else "xla"
     if back_end == "auto":
-        here = next((name for name, home in _HOMES.items() if home == platform()), None)
+        here = _FLASH_OF.get(platform())
         chosen = here if here and not _obstacle(here, dtype, head_dim, attention_dropout) else plain
-    elif back_end in _HOMES and (obstacle := _obstacle(back_end, dtype, head_dim, attention_dropout)):
+    elif back_end in FLASH and (obstacle := _obstacle(back_end, dtype, head_dim, attention_dropout)):
         raise ConfigError(f"{obstacle}, or set RunConfig.attention to 'auto', which takes what works.")
     else:
         chosen = back_end
     return plain if packed and chosen == "cudnn" and not RETURNS_LOG_SUM else chosen
 
 
-def _obstacle(name: str, dtype: jnp.dtype, head_dim: int, attention_dropout: float) -> str | None:
+def _obstacle(name: BackEnd, dtype: jnp.dtype, head_dim: int, attention_dropout: float) -> str | None:
     """Why a flash back end cannot do something here, and what would help."""
     where = platform()
-    if where != _HOMES[name]:
+    if _FLASH_OF.get(where) != name:
         return f"attention {name!r} needs {_HARDWARE[name]}; this process runs on {where}. Run it there"
     if name == "cudnn" and dtype != jnp.bfloat16:
         return f"attention 'cudnn' computes in bfloat16, not {dtype}. Set RunConfig.compute_dtype to 'bfloat16'"
@@ -95,7 +95,7 @@ def attend(
     rate = 0.0 if seeds is None else attention_dropout
     chosen = choose(back_end, dtype=query.dtype, head_dim=query.shape[-1], attention_dropout=rate)
     if chosen in FLASH:
-        return FLASH[chosen](query, key, value)
+        return FLASH[chosen](query, key, value)[0]
     part = _attend_chunked if chosen == "chunked" else _attend_plainly
     return part(query, key, value, rate, seeds)
 

@@ -7,7 +7,7 @@ multiples of 128: the TPU kernel needs it, and cuDNN's gradients have been seen 
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,8 @@ from jaxtyping import Array, Float, Int
 MULTIPLE = 128
 RETURNS_LOG_SUM = "return_residual" in inspect.signature(jax.nn.dot_product_attention).parameters
 
-Flash = Callable[..., Array]
+Attended = tuple[Array, Array | None]
+Flash = Callable[..., Attended]
 
 
 def cudnn(
@@ -27,10 +28,11 @@ def cudnn(
     *,
     log_sum: bool = False,
     implementation: Literal["cudnn", "xla"] = "cudnn",
-):
-    """Attention [B, H, Q, K], and with `log_sum` also the logarithm of the sum of exp(score) over keys, [B, H, Q].
+) -> Attended:
+    """Attention [B, H, Q, K], and with `log_sum` the logarithm of the sum of exp(score) over keys [B, H, Q], else None.
 
-    JAX rounds that logarithm to the type of the queries, to within 1 % of the sum in bfloat16. It has no gradient.
+    JAX rounds that logarithm to the type of the queries, which in bfloat16 puts the sum off by a percent or
+    two. It has no gradient.
     """
     queries, keys = query.shape[2], key.shape[2]
     if lengths is None and keys % MULTIPLE:
@@ -42,8 +44,9 @@ def cudnn(
         implementation=implementation,
         **asked,
     )
-    back = [jnp.swapaxes(x[:, :queries], 1, 2) for x in (out if log_sum else [out])]
-    return (back[0], back[1].astype(jnp.float32)) if log_sum else back[0]
+    out, of_sum = out if log_sum else (out, None)
+    out = jnp.swapaxes(out[:, :queries], 1, 2)  # [B, Q, H, K] -> [B, H, Q, K]
+    return out, None if of_sum is None else jnp.swapaxes(of_sum[:, :queries], 1, 2).astype(jnp.float32)
 
 
 def splash(
@@ -54,7 +57,7 @@ def splash(
     *,
     log_sum: bool = False,
     interpret: bool = False,
-):
+) -> Attended:
     """The same by the TPU kernel, with the logarithm in float32; `interpret` runs it anywhere, slowly."""
     from jax.experimental.pallas.ops.tpu.splash_attention import SegmentIds
 
@@ -71,7 +74,8 @@ def splash(
         own = jnp.zeros((len(query), query.shape[2]), jnp.int32)
         segments = SegmentIds(q=own, kv=padding.astype(jnp.int32))
         out = jax.vmap(kernel)(query, key, value, segments)
-    return (out[0][:, :, :queries], out[1][0][:, :, :queries]) if log_sum else out[:, :, :queries]
+    out, (of_sum,) = out if log_sum else (out, (None,))
+    return out[:, :, :queries], None if of_sum is None else of_sum[:, :, :queries]
 
 
 def _splash_kernel(heads: int, queries: int, keys: int, log_sum: bool, interpret: bool) -> Callable:
@@ -106,7 +110,7 @@ def attend_with_log_sum(
     gradient for a query is what attention gives with keys in the place of values, and its gradient for the keys is what
     those values would get.
     """
-    return flash(query, key, value, lengths, log_sum=True)
+    return cast(tuple[Array, Array], flash(query, key, value, lengths, log_sum=True))
 
 
 def _forward(flash, query, key, value, lengths):
@@ -117,8 +121,8 @@ def _backward(flash, saved, gradients):
     query, key, value, lengths = saved
     of_out, of_sum = gradients
     of_sum = of_sum[..., None] * query.shape[-1] ** -0.5
-    _, pull = jax.vjp(lambda *arrays: flash(*arrays, lengths), query, key, value)
-    mean_key, pull_key = jax.vjp(lambda key_as_value: flash(query, key, key_as_value, lengths), key)
+    _, pull = jax.vjp(lambda *arrays: flash(*arrays, lengths)[0], query, key, value)
+    mean_key, pull_key = jax.vjp(lambda key_as_value: flash(query, key, key_as_value, lengths)[0], key)
     of_query, of_key, of_value = pull(of_out)
     of_query = of_query + (of_sum * mean_key).astype(query.dtype)
     of_key = of_key + pull_key((of_sum * query).astype(key.dtype))[0]

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -163,9 +163,9 @@ def _flash_rows(flash: Flash, packed: bool, query: Array, tokens: Array, rows: T
     counts = rows.mask.sum(axis=1, dtype=jnp.int32)
     lengths = jnp.maximum(counts, 1)  # no kernel is made for a softmax over nothing
     if packed:
-        out, log_sum = attend_with_log_sum(flash, query, key, value, lengths)
+        out, log_sum = cast(tuple, attend_with_log_sum(flash, query, key, value, lengths))
     else:
-        out = flash(query, key, value, lengths)
+        out, _ = flash(query, key, value, lengths)
         log_sum = jnp.zeros(out.shape[:-1])
     filled = (counts > 0)[:, None, None]
     total = jnp.broadcast_to(filled.astype(jnp.float32), log_sum.shape)
