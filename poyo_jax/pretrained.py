@@ -137,9 +137,11 @@ def load(path: epath.PathLike, step: int | None = None) -> Pretrained:
     """
     folder = find_step(path, step)
     metadata = read_metadata(folder)
-    run = replace(metadata.config.run, attention="auto")  # this process may run on another platform than the training
+    # This process may run on another platform than the training.
+    run = replace(metadata.config.run, attention="auto")
+    metadata = replace(metadata, config=replace(metadata.config, run=run))
     return Pretrained(
-        config=replace(metadata.config, run=run),
+        config=metadata.config,
         params=read_params(folder, metadata),
         units=metadata.units,
         sessions=metadata.sessions,
