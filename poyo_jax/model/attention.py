@@ -6,8 +6,8 @@ back end      what it is                                   dropout   where
 ``xla``       scores in memory: the plain reference        yes       everywhere
 ``chunked``   running softmax over chunks of keys, whose   yes       everywhere
               scores are computed again backwards
-``cudnn``     flash attention of cuDNN                     **no**    NVIDIA GPUs, bfloat16, heads of at most 128
-                                                                     channels and a multiple of 8
+``cudnn``     flash attention of cuDNN                     **no**    NVIDIA GPUs since Ampere, bfloat16, heads of at
+                                                                     most 128 channels and a multiple of 8
 ``splash``    flash attention of Pallas                    **no**    TPUs
 ============  ===========================================  ========  ==================================================
 
@@ -35,13 +35,16 @@ MASKED = -1e30  # score of a token that must not be attended to; finite, so that
 CHUNK_KEYS = 128  # keys of a chunk
 
 _FLASH_OF: dict[str, BackEnd] = {"cuda": "cudnn", "tpu": "splash"}  # by platform
-_HARDWARE = {"cudnn": "an NVIDIA GPU", "splash": "a TPU"}
+_HARDWARE = {"cudnn": "an NVIDIA GPU of compute capability 8.0 or higher", "splash": "a TPU"}
 
 
 def platform() -> str:
-    """Where computation runs: "cpu", "cuda", "tpu", or another name of JAX's."""
+    """Where computation runs: "cuda" (where cuDNN has flash attention), "tpu", "cpu" or another name."""
     backend = get_backend()
-    return "cuda" if "cuda" in backend.platform_version else backend.platform
+    if "cuda" not in backend.platform_version:
+        return backend.platform
+    capability = backend.local_devices()[0].compute_capability  # "9.0"
+    return "cuda" if int(capability.split(".")[0]) >= 8 else f"a GPU of compute capability {capability}"
 
 
 def choose(

@@ -6,6 +6,7 @@ of Pallas for the other. What they are compiled to is checked as text.
 
 import dataclasses
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -186,7 +187,7 @@ def test_auto_takes_what_the_platform_has(monkeypatch, where, asked, chosen):
 
 
 REFUSED = [
-    ("cudnn", "cpu", {}, "'cudnn' needs an NVIDIA GPU; this process runs on cpu. Run it there, or set RunConfig.att"),
+    ("cudnn", "cpu", {}, "needs an NVIDIA GPU of compute capability 8.0 or higher; this process runs on cpu. Run it"),
     ("splash", "cuda", {}, "'splash' needs a TPU; this process runs on cuda. Run it there, or set RunConfig.attention"),
     (
         "cudnn",
@@ -223,9 +224,27 @@ def test_what_cannot_be_done_is_refused(monkeypatch, back_end, where, asked, tex
         choose(back_end, **FITTING | asked)
 
 
+def test_gpus_without_flash_attention_are_not_asked_for_it(monkeypatch):
+    def has(capability):
+        device = SimpleNamespace(compute_capability=capability)
+        backend = SimpleNamespace(
+            platform="gpu", platform_version="PJRT C API\ncuda 12", local_devices=lambda: [device]
+        )
+        monkeypatch.setattr(attention, "get_backend", lambda: backend)
+
+    has("9.0")
+    assert choose("auto", **FITTING) == "cudnn"
+    has("7.5")
+    assert choose("auto", **FITTING) == "xla"
+    with pytest.raises(ConfigError, match=r"this process runs on a GPU of compute capability 7\.5"):
+        choose("cudnn", **FITTING)
+
+
 def test_steps_refuse_before_anything_is_computed(monkeypatch):
     assert attention.platform() == "cpu"
-    with pytest.raises(ConfigError, match="needs an NVIDIA GPU; this process runs on cpu"):
+    with pytest.raises(
+        ConfigError, match=r"needs an NVIDIA GPU of .*; this process runs on cpu. Run it there, or set RunConfig"
+    ):
         make_predict_step(model_with("cudnn"), make_mesh(), microbatch_windows=None)
     monkeypatch.setattr(attention, "platform", lambda: "cuda")
     model = model_with("cudnn", compute_dtype="bfloat16")
