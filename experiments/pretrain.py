@@ -3,9 +3,10 @@
     python experiments/pretrain.py poyo_single --data sessions/ --workdir runs/single
     python experiments/pretrain.py demo --data sessions/ --workdir runs/demo --config.run.num-steps 2000
 
-poyo_mp and poyo_1 take the sessions that the paper pretrained them on, whatever else the folder holds (--sessions).
-The same command continues a run from its last checkpoint. `--help` after a preset lists every setting. On a cluster,
-start the same command on every host; docs/launching.md tells how, and what the exit status means.
+poyo_mp and poyo_1, and their variants for accelerators, take the sessions that the paper pretrained them on, whatever
+else the folder holds (--sessions). The same command continues a run from its last checkpoint. `--help` after a preset
+lists every setting. On a cluster, start the same command on every host; docs/launching.md tells how, and what the exit
+status means.
 """
 
 import sys

@@ -4,11 +4,14 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from poyo_jax.errors import ConfigError, suggest
+
+BackEnd = Literal["auto", "xla", "chunked", "cudnn", "splash"]
+Remat = Literal["none", "layers", "products"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,12 +178,16 @@ class RunConfig:
     """Arrangement of the devices."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     """Of matrix products and activations; parameters, softmax, phases and loss are float32."""
-    remat: bool = False
-    """Recompute processor layers in the backward pass: less memory, a third more time."""
+    attention: BackEnd = "auto"
+    """How attention is computed: with its scores in memory (xla), in chunks (chunked), by the flash attention of NVIDIA
+    GPUs (cudnn) or TPUs (splash), which cannot drop attention weights, or by what fits the platform (auto)."""
+    remat: Remat = "none"
+    """What the backward pass of a processor layer computes again instead of remembering: nothing; all
+    of it (layers), for the least memory and a third more time; or all but products with weights (products)."""
     microbatch_windows: int | None = 2
     """Windows that pass the processor at the same time on one device; None means all. Small is fast on CPUs."""
     rows_per_group: int = 8
-    """Packed token rows that are attended at the same time on one device."""
+    """Packed token rows that are attended at the same time on one device, where attention is chunked."""
     num_workers: int = 0
     """Processes that prepare batches; 0 prepares them in a thread of the trainer."""
 
@@ -193,6 +200,8 @@ class RunConfig:
         require(self, "watchdog_minutes", self.watchdog_minutes > 0, "positive")
         require(self, "num_workers", self.num_workers >= 0, "at least 0")
         require(self, "compute_dtype", self.compute_dtype in ("float32", "bfloat16"), "'float32' or 'bfloat16'")
+        require(self, "attention", self.attention in get_args(BackEnd), _one_of(BackEnd))
+        require(self, "remat", self.remat in get_args(Remat), _one_of(Remat))
         micro = self.microbatch_windows
         require(self, "microbatch_windows", micro is None or micro >= 1, "at least 1, or None")
 
@@ -210,6 +219,8 @@ class Config:
 def from_dict(kind: type, values: Mapping[str, Any]):
     """Rebuild a configuration of class `kind` from `dataclasses.asdict`; an unknown field raises ConfigError."""
     names = [item.name for item in dataclasses.fields(kind)]
+    if isinstance(values.get("remat"), bool):  # as in configurations of version 0.1
+        values = {**values, "remat": "layers" if values["remat"] else "none"}
     for name in values:
         if name not in names:
             raise ConfigError(
@@ -239,6 +250,11 @@ _NESTED = {
     "unit_dropout": UnitDropoutConfig,
     "mesh": MeshConfig,
 }
+
+
+def _one_of(names: Any) -> str:
+    *others, last = map(repr, get_args(names))
+    return f"{', '.join(others)} or {last}"
 
 
 def require(config, name: str, holds: bool, expected: str) -> None:

@@ -1,7 +1,7 @@
 """A trained model with everything needed to use it: `load` and `Pretrained`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -138,6 +138,9 @@ def load(path: epath.PathLike, step: int | None = None) -> Pretrained:
     """
     folder = find_step(path, step)
     metadata = read_metadata(folder)
+    # This process may run on another platform than the training.
+    run = replace(metadata.config.run, attention="auto")
+    metadata = replace(metadata, config=replace(metadata.config, run=run))
     return Pretrained(
         config=metadata.config,
         params=read_params(folder, metadata),

@@ -47,15 +47,9 @@ class Job:
                 environment |= {"JAX_PROCESS_ID": str(number)}
             arguments = ["--data", data, "--workdir", workdir, "--exclude", "session_2", *tiny.options(), *options]
             arguments += own[number] if own else []
+            command, pipe = [sys.executable, script, "demo", *arguments], subprocess.PIPE
             self.processes.append(
-                subprocess.Popen(
-                    [sys.executable, script, "demo", *arguments],
-                    env=environment,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    text=True,
-                    start_new_session=True,
-                )  # fmt: skip
+                subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
             )
 
     def __enter__(self) -> "Job":

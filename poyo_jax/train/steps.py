@@ -33,9 +33,10 @@ def make_train_step(
     The model's parameters are `state.params | frozen`; what is frozen costs neither gradient nor optimiser state.
 
     The loss is the weighted mean over all queries of the squared error, itself a mean over channels. Dropout is decided
-    by `seed`, the step, and each window's number in the global batch.
+    by `seed`, the step, and each window's number in the global batch. Raises ConfigError when the model's attention
+    cannot do this here (model/attention.py).
     """
-
+    model.check_back_end(training=True)
     specs = (EVERYWHERE, EVERYWHERE, SPLIT, SPLIT, EVERYWHERE)
 
     @partial(jax.shard_map, mesh=mesh, in_specs=specs, out_specs=(EVERYWHERE, EVERYWHERE, SPLIT), check_vma=False)
@@ -72,8 +73,10 @@ def make_train_step(
 def make_predict_step(model: POYO, mesh: Mesh, *, microbatch_windows: int | None) -> Callable[[dict, Batch], jax.Array]:
     """(parameters, batch) -> predictions [windows, queries, channels] in normalised units, split over the mesh.
 
-    Equal arguments give the same function, so that decoding again compiles nothing.
+    Equal arguments give the same function, so that decoding again compiles nothing. Raises ConfigError when the model's
+    attention cannot be computed here (model/attention.py).
     """
+    model.check_back_end(training=False)
     return _predict_step(cast(Any, model), mesh, microbatch_windows)
 
 
