@@ -131,8 +131,11 @@ def _fingerprint(source: ModelSession) -> str:
     return f"{session.id}: {len(session.spike_times)} spikes, {digest.hexdigest()[:12]}"
 
 
-def parameter_norms(params: dict[str, Any]) -> dict[str, float]:
-    """Norm of every array of parameters, by its path; NaN or infinite where it holds such a number."""
+def parameter_norms(params: dict[str, Any]) -> dict[str, float | None]:
+    """Norm of every array of parameters, by its path; None where it holds a number that is not finite."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
     norms = jax.device_get([jnp.linalg.norm(x.astype(jnp.float32)) for _, x in leaves])
-    return {jax.tree_util.keystr(path): float(norm) for (path, _), norm in zip(leaves, norms, strict=True)}
+    return {
+        jax.tree_util.keystr(path): float(norm) if np.isfinite(norm) else None
+        for (path, _), norm in zip(leaves, norms, strict=True)
+    }

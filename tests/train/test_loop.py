@@ -297,6 +297,10 @@ def test_a_loss_that_is_not_finite_is_explained_and_not_saved(tiny_run, tiny_ses
     assert "the last checkpoint is step 100. Lower the learning rate or set clip_norm" in text
     assert saved_steps(workdir) == [50, 100]
     assert read_metrics(workdir)[-1]["step"] == 120
+    report = json.loads((workdir / "nan_report.json").read_text())
+    assert report["steps"] == [120, 129] and report["bad_steps"][0] == 123
+    assert report["sessions"] == ["simulated/session_0", "simulated/session_1"]
+    assert report["parameter_norms"]["['unit_embedding']"] is None  # not a number
     assert load(workdir, step=100).step == 100
 
 
