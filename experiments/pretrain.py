@@ -8,6 +8,7 @@ else the folder holds (--sessions).
 The same command continues a run from its last checkpoint. `--help` after a preset lists every setting.
 """
 
+import inspect
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ def parse(arguments: Sequence[str]) -> Pretrain:
             raise ConfigError(f"there is no preset {name!r}.{suggest(name, PRESETS)} Choose {', '.join(PRESETS)}.")
     defaults = {
         name: (
-            preset.__doc__ or "",
+            inspect.getdoc(preset) or "",
             Pretrain(
                 data=tyro.MISSING,
                 workdir=tyro.MISSING,
