@@ -9,6 +9,7 @@ lists every setting. On a cluster, start the same command on every host; docs/la
 status means.
 """
 
+import inspect
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ def parse(arguments: Sequence[str]) -> Pretrain:
             raise ConfigError(f"there is no preset {name!r}.{suggest(name, PRESETS)} Choose {', '.join(PRESETS)}.")
     defaults = {
         name: (
-            preset.__doc__ or "",
+            inspect.getdoc(preset) or "",
             Pretrain(
                 data=tyro.MISSING,
                 workdir=tyro.MISSING,
