@@ -1,13 +1,11 @@
 """The peer of the benchmark: POYO of torch_brain with its SparseLamb, in an environment of its own.
 
-Started by benchmark.py; reads settings as JSON from the command line, answers each line on standard input with the
-seconds that one call took and its peak memory in GB. How to make the environment: tests/golden/README.md.
+Started by benchmark.py with the settings as JSON on the command line. How to make the environment:
+tests/golden/README.md.
 """
 
 import json
-import resource
 import sys
-import time
 import types
 from pathlib import Path
 
@@ -16,24 +14,31 @@ from torch_brain.batching import collate, pad8
 from torch_brain.models import POYO
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "tests" / "golden")]
+from benchmark_server import seconds, serve, timed  # noqa: E402
 from benchmark_windows import draw_windows, session_units  # noqa: E402
 from make_golden import load_sparse_lamb, weighted_mse  # noqa: E402
 
 
 def main() -> None:
     settings = json.loads(sys.argv[1])
-    began = time.perf_counter()
+    if settings["what"] == "pipeline":
+        from benchmark_peer_loader import make_loader
+
+        return serve(*make_loader(settings))
     model = make_model(settings["model"])
     batches = [make_batch(model, settings, seed) for seed in range(settings["num_batches"])]
     call = make_call(model, settings)
-    call(batches[0])
-    print(json.dumps({"first_call": time.perf_counter() - began}), flush=True)
-    for number, _ in enumerate(sys.stdin):
-        began = time.perf_counter()
-        call(batches[number % len(batches)])
-        seconds = time.perf_counter() - began
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        print(json.dumps({"seconds": seconds, "peak_gb": peak}), flush=True)
+    facts = batch_facts(batches) | {"first_run_s": seconds(call, batches[0])}
+    serve(timed(lambda number: call(batches[number % len(batches)])), facts)
+
+
+def batch_facts(batches: list[dict[str, torch.Tensor]]) -> dict:
+    """What an average batch holds."""
+    masks = [batch["input_mask"] for batch in batches]
+    tokens = sum(float(mask.sum()) for mask in masks) / len(masks)
+    spikes = sum(float((batch["input_mask"] & (batch["input_token_type"] == 0)).sum()) for batch in batches)
+    padding = 1 - sum(float(mask.float().mean()) for mask in masks) / len(masks)
+    return {"windows": len(masks[0]), "tokens": tokens, "spikes": spikes / len(batches), "padding": padding}
 
 
 def make_model(config: dict) -> POYO:

@@ -21,7 +21,6 @@ CASES = {  # configuration, tokens and queries of a window
 }
 
 
-
 def full_batch(config: ModelConfig, tokens: int, queries: int) -> Batch:
     """Padded windows without any padding, so that nothing is computed in vain."""
     times = np.zeros((WINDOWS, tokens), np.float32)
