@@ -32,9 +32,9 @@ LOADER_WORKERS = (0, 1, 2)
 class Benchmark:
     """Speed and memory of training, inference and the input pipeline."""
 
-    what: Literal["train", "inference", "pipeline", "data"] = "train"
-    """A training step (forward, backward, SparseLamb), predictions, batches from session files, or preparing and
-    opening sessions."""
+    what: Literal["train", "inference", "window", "pipeline", "data"] = "train"
+    """A training step (forward, backward, SparseLamb), predictions of a batch, windows decoded one by one, batches from
+    session files, or preparing and opening sessions."""
     preset: Literal["poyo_single", "poyo_1", "demo"] = "poyo_single"
     """Model to run, with its dropout."""
     batch_size: int = 32
@@ -73,9 +73,8 @@ def main(arguments: list[str] | None = None) -> None:
 def measure(options: Benchmark) -> dict:
     """Run all contenders in turn, print the table, return the figures."""
     with ExitStack() as stack:
-        contenders = start_contenders(options, stack)
-        figures = race(contenders, options.rounds)
-    print(f"{options.what}, {options.preset}, batch {options.batch_size}")
+        figures = race(start_contenders(options, stack), options.rounds)
+    print(f"{options.what}, {options.preset}, batch {1 if options.what == 'window' else options.batch_size}")
     print_table(figures)
     print_ratios(figures)
     return {"contenders": figures}

@@ -32,6 +32,10 @@ def main() -> None:
         from benchmark_loader import make_loader
 
         return serve(*make_loader(settings))
+    if settings["what"] == "window":
+        from benchmark_window import make_decoder
+
+        return serve(*make_decoder(settings))
     jax.config.update("jax_num_cpu_devices", settings["cpu_devices"])
     serve(*make_call(settings))
 

@@ -22,6 +22,11 @@ def seconds(function: Callable, *arguments) -> float:
     return time.perf_counter() - began
 
 
+def timed_windows(function: Callable, windows: list) -> Callable[[int], dict]:
+    """A call that reports how long `function(window)` took for each of the windows."""
+    return lambda number: {"seconds": [seconds(function, window) for window in windows]}
+
+
 def timed(function: Callable) -> Callable[[int], dict]:
     """A call that reports how long `function(number)` took."""
     return lambda number: {"seconds": seconds(function, number)}

@@ -20,7 +20,7 @@ def run(tmp_path, monkeypatch, capsys):
     from benchmark import main
 
     def run(*arguments):
-        main([*arguments, *SMALL, "--json", str(tmp_path / "figures.json")])
+        main([*SMALL, *arguments, "--json", str(tmp_path / "figures.json")])
         return json.loads((tmp_path / "figures.json").read_text())["contenders"], capsys.readouterr().out
 
     return run
@@ -45,3 +45,10 @@ def test_the_input_pipeline_from_session_files(run):
     contenders, _ = run("--what", "pipeline")
     ours = contenders["poyo_jax"]
     assert ours["windows/s"] == 200 / ours["fastest s"] and ours["spikes/s"] > 0
+
+
+def test_windows_decoded_one_by_one(run):
+    contenders, out = run("--what", "window", "--rounds", "4")
+    ours = contenders["poyo_jax"]
+    assert len(ours["seconds"]) == 100 and ours["median s"] <= ours["p99 s"]
+    assert "window, demo, batch 1" in out
