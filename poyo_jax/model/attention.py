@@ -13,12 +13,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from poyo_jax.model.dropout import dropout
+from poyo_jax.model.plain_attention import attend_plainly
 from poyo_jax.model.product import product
 from poyo_jax.model.rotary import Rotation, rotate
 
 MASKED = -1e30  # score of a token that must not be attended to; finite, so that a fully masked row stays finite
-
-Weights = Float[Array, "batch heads queries keys"]
 
 
 class TokenRows(NamedTuple):
@@ -35,11 +34,12 @@ def attend(
     query: Float[Array, "batch heads queries head_dim"],
     key: Float[Array, "batch heads keys head_dim"],
     value: Float[Array, "batch heads keys head_dim"],
-    dropped: Callable[[Weights], Weights] = lambda weights: weights,
+    *,
+    attention_dropout: float = 0.0,
+    seeds: UInt32[Array, " batch"] | None = None,
 ) -> Float[Array, "batch heads queries head_dim"]:
-    """Scaled dot-product attention without a mask; softmax in float32, `dropped` applied to its weights."""
-    scores = jnp.matmul(_scaled(query), key.mT, preferred_element_type=jnp.float32)  # [B, H, Q, M]
-    return dropped(jax.nn.softmax(scores, axis=-1)).astype(value.dtype) @ value
+    """Scaled dot-product attention to all keys; `seeds` decide dropout of its weights, None switches it off."""
+    return attend_plainly(query, key, value, attention_dropout, seeds)
 
 
 def attend_tokens(

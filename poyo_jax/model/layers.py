@@ -80,8 +80,8 @@ class SelfAttention(nn.Module):
         projection = Linear(3 * heads * head_dim, use_bias=False, dtype=self.dtype, name="query_key_value")
         hidden = split_heads(projection(layer_norm("norm")(x)), head_dim)  # [W, L, 3HK] -> [W, 3H, L, K]
         query, key, value = jnp.split(rotate(hidden, rotation), 3, axis=1)
-        dropped = partial(dropout, rate=self.config.attention_dropout, seeds=seeds)
-        out = rotate(attend(query, key, value, dropped), rotation.inverse())
+        out = attend(query, key, value, attention_dropout=self.config.attention_dropout, seeds=seeds)
+        out = rotate(out, rotation.inverse())
         return Linear(self.config.dim, dtype=self.dtype, name="output")(join_heads(out))
 
 

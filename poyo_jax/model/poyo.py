@@ -1,6 +1,5 @@
 """POYO: spikes -> latents -> behaviour (Azabou et al., NeurIPS 2023)."""
 
-from functools import partial
 from typing import Any, cast
 
 import flax.linen as nn
@@ -12,7 +11,7 @@ from jaxtyping import Array, Float, UInt32
 
 from poyo_jax.config import ModelConfig
 from poyo_jax.model.attention import TokenRows, attend, attend_tokens
-from poyo_jax.model.dropout import dropout, fold
+from poyo_jax.model.dropout import fold
 from poyo_jax.model.layers import FeedForward, Linear, ProcessorLayer, join_heads, layer_norm, split_heads
 from poyo_jax.model.rotary import Rotation, grid_rotation, half_split_order, query_rotation, rotate, token_rotation
 from poyo_jax.types import PADDING, Batch
@@ -162,7 +161,7 @@ class Backbone(nn.Module):
         key_value = split_heads(self.decoder_key_value(self.decoder_context_norm(latents)), config.head_dim)
         key, value = jnp.split(key_value, 2, axis=1)  # [W, 2H, L, K] -> 2 x [W, H, L, K]
         key = rotate(key, self._latent_rotation())
-        out = attend(query, key, value, partial(dropout, rate=config.attention_dropout, seeds=site[0]))
+        out = attend(query, key, value, attention_dropout=config.attention_dropout, seeds=site[0])
         out = self.decoder_output(join_heads(out))  # [W, H, Q, K] -> [W, Q, D]
         out = session_vectors[:, None] + out
         out = out + self.decoder_feedforward(out, site[1])
