@@ -21,11 +21,12 @@ demo: $(VENV)/.installed  ## simulate recordings, pretrain, adapt to a new sessi
 test: lint  ## check the style, then run all tests
 	@$(BIN)/pytest -q $(CHECKED)
 
-lint: $(VENV)/.installed  ## check style, types and spelling
+lint: $(VENV)/.installed  ## check style, types, spelling and shell scripts
 	@$(BIN)/ruff check --quiet $(SOURCES)
 	@$(BIN)/ruff format --check --quiet $(SOURCES) || { echo "Some files are not formatted: run 'make format'." >&2; exit 1; }
 	@$(BIN)/codespell
 	@$(BIN)/pyright --level error
+	@$(BIN)/shellcheck -x -P SCRIPTDIR experiments/launch/*.sh experiments/launch/slurm.sbatch
 
 format: $(VENV)/.installed  ## put every file in the project's style
 	@$(BIN)/ruff check --quiet --fix $(SOURCES)

@@ -6,7 +6,8 @@ from benchmark_server import timed
 
 from poyo_jax import open_sessions
 from poyo_jax.config import DataConfig, UnitDropoutConfig
-from poyo_jax.data.pipeline import TrainBatches, padding_fraction, prefetch
+from poyo_jax.data.arrange import padding_fraction
+from poyo_jax.data.pipeline import TrainBatches, prefetch
 from poyo_jax.data.readout import default_readout
 from poyo_jax.data.simulate import simulate_study
 from poyo_jax.data.tokens import ModelSession

@@ -13,10 +13,10 @@ from benchmark_windows import NUM_QUERIES, SimulatedWindow, draw_windows, sessio
 from jax.sharding import Mesh
 
 from poyo_jax.config import ModelConfig, OptimConfig, RunConfig
-from poyo_jax.data.pipeline import assemble_shards, padding_fraction, round_up, rows_of
+from poyo_jax.data.arrange import arrange, deal, padding_fraction, round_up, rows_of
 from poyo_jax.data.tokens import BatchShape, Window
 from poyo_jax.model.flops import TRAINING, forward_flops
-from poyo_jax.train.mesh import make_mesh, put_batch, split_over_data
+from poyo_jax.train.mesh import make_mesh, put_batch, split_over_windows
 from poyo_jax.train.state import build_model, init_state
 from poyo_jax.train.steps import make_predict_step, make_train_step
 from poyo_jax.train.tables import choose_optimizer
@@ -76,8 +76,8 @@ def make_step(settings: dict, mesh: Mesh):
 def make_matmul(mesh: Mesh):
     """A function that measures the rate, in GFLOP/s, of float32 matrix products on all devices at once."""
     shape = (mesh.size, MATMUL_SIZE, MATMUL_SIZE)
-    factors = jax.device_put(np.random.default_rng(0).random(shape, np.float32), split_over_data(mesh))
-    product = jax.jit(lambda x: jnp.matmul(x, x), out_shardings=split_over_data(mesh))
+    factors = jax.device_put(np.random.default_rng(0).random(shape, np.float32), split_over_windows(mesh))
+    product = jax.jit(lambda x: jnp.matmul(x, x), out_shardings=split_over_windows(mesh))
     jax.block_until_ready(product(factors))
     gflop = 2 * mesh.size * MATMUL_SIZE**3 / 1e9
     return lambda: max(gflop / seconds(lambda: jax.block_until_ready(product(factors))) for _ in range(3))
@@ -126,7 +126,13 @@ def make_batches(settings: dict) -> list[Batch]:
         channels=2,
         packed=True,
     )
-    return [assemble_shards(group, np.arange(len(group)), shards, [shape]) for group in groups]
+    return [dealt_batch(group, shards, shape) for group in groups]
+
+
+def dealt_batch(windows: list[Window], num_shards: int, shape: BatchShape) -> Batch:
+    dealt = deal([len(window.token_kinds) for window in windows], num_shards)
+    ids = [np.flatnonzero(dealt == shard) for shard in range(num_shards)]
+    return arrange([[windows[i] for i in part] for part in ids], ids, [shape])
 
 
 def as_window(window: SimulatedWindow, sessions: list) -> Window:

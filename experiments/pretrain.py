@@ -3,12 +3,15 @@
     python experiments/pretrain.py poyo_single --data sessions/ --workdir runs/single
     python experiments/pretrain.py demo --data sessions/ --workdir runs/demo --config.run.num-steps 2000
 
-poyo_mp and poyo_1 take the sessions that the paper pretrained them on, whatever else the folder holds (--sessions).
-The same command continues a run from its last checkpoint. `--help` after a preset lists every setting.
+poyo_mp and poyo_1, and their variants for accelerators, take the sessions that the paper pretrained them on, whatever
+else the folder holds (--sessions). The same command continues a run from its last checkpoint. `--help` after a preset
+lists every setting. On a cluster, start the same command on every host; docs/launching.md tells how, and what the exit
+status means.
 """
 
+import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -29,15 +32,29 @@ class Pretrain:
 
     data: Path
     """Folder with session files (*.h5), searched with its sub-folders."""
-    workdir: Path
-    """Folder of the run: configuration, metrics, checkpoints."""
+    workdir: str
+    """Folder of the run, or an address such as gs://bucket/run: configuration, metrics, checkpoints."""
     sessions: Literal["paper", "released", "all"]
     """Train on the sessions of the paper, on those of torch_brain's release, or on all that are in the folder."""
     missing_ok: bool = False
     """Train although the folder lacks some of the listed sessions."""
     exclude: tuple[str, ...] = ()
     """File names (without .h5) of sessions to leave out, for instance to fit their units later."""
-    cpu_devices: int = 1
+    resume: Literal["auto", "must", "never"] = "auto"
+    """Continue the run in the work directory if there is one, only if there is one, or never."""
+    init_from: str | None = None
+    """A run or saved model whose weights a new run starts with."""
+    max_minutes: float | None = None
+    """Save and stop with exit status 42 after so many minutes."""
+    distributed: Literal["auto", "on", "off"] = "auto"
+    """Join the other processes of the job: where the environment tells of some, in any case, or never."""
+    profile: tuple[int, int] | None = None
+    """Write a profile of the steps between these two, counted from the first of this start."""
+    compilation_cache: Path | None = None
+    """Folder for compiled programs, which a restart then finds. Keep it private: its content is executed."""
+    dry_run: bool = False
+    """Compile, tell the memory and operations of a step, make three steps, and write nothing."""
+    cpu_devices: int | None = None
     """Split the CPU into so many devices; 2 are a little faster than 1 on two cores."""
     config: Config
     """Settings of the model, the data, the optimiser and the run."""
@@ -55,7 +72,7 @@ def parse(arguments: Sequence[str]) -> Pretrain:
             raise ConfigError(f"there is no preset {name!r}.{suggest(name, PRESETS)} Choose {', '.join(PRESETS)}.")
     defaults = {
         name: (
-            preset.__doc__ or "",
+            inspect.getdoc(preset) or "",
             Pretrain(
                 data=tyro.MISSING,
                 workdir=tyro.MISSING,
@@ -71,23 +88,43 @@ def parse(arguments: Sequence[str]) -> Pretrain:
 def pretrain(options: Pretrain, preset: str) -> None:
     import jax
 
-    from poyo_jax import evaluate, load, open_sessions, train_model
+    from poyo_jax import open_sessions, train_model
+    from poyo_jax.train.distributed import start
+    from poyo_jax.train.rehearsal import rehearse
 
-    jax.config.update("jax_num_cpu_devices", options.cpu_devices)
+    if options.cpu_devices:
+        jax.config.update("jax_num_cpu_devices", options.cpu_devices)
+    if options.compilation_cache:
+        jax.config.update("jax_compilation_cache_dir", str(options.compilation_cache.absolute()))
+    start(options.distributed)
+    say = print if jax.process_index() == 0 else lambda *_, **__: None
     found = without(open_sessions(options.data, listed(preset, options)), options.exclude)
     sessions = [session for session in found if session.has_split("train")]
     if left := [session.id for session in found if not session.has_split("train")]:
-        print(f"left out, since nothing is in their train split: {', '.join(left)}")
-    print(f"{len(sessions)} sessions, {sum(len(s.unit_ids) for s in sessions)} units", flush=True)
-    train_model(options.config, sessions, options.workdir)
+        say(f"left out, since nothing is in their train split: {', '.join(left)}")
+    say(f"{len(sessions)} sessions, {sum(len(s.unit_ids) for s in sessions)} units", flush=True)
+    if options.dry_run:
+        say(rehearse(options.config, sessions))
+        return
+    train_model(
+        options.config, sessions, options.workdir, resume=options.resume, init_from=options.init_from,
+        max_minutes=options.max_minutes, profile=options.profile,
+    )  # fmt: skip
+    report(options, sessions, say)
+
+
+def report(options: Pretrain, sessions: list[Session], say: Callable) -> None:
+    """Test R2 of the best checkpoint, session by session."""
+    from poyo_jax import evaluate, load
+
     best = load(options.workdir)
-    print(f"best checkpoint: {best!r}")
+    say(f"best checkpoint: {best!r}")
     testable = [session for session in sessions if session.has_split("test")]
     if testable:
         evaluation = evaluate(best, testable)
         width = max(len(name) for name in evaluation.r2)
-        print("\n".join(f"{name:{width}}  test R2 {r2:6.3f}" for name, r2 in evaluation.r2.items()))
-        print(f"{'mean ± SD':{width}}  test R2 {evaluation.mean:6.3f} ± {evaluation.std:.3f}")
+        say("\n".join(f"{name:{width}}  test R2 {r2:6.3f}" for name, r2 in evaluation.r2.items()))
+        say(f"{'mean ± SD':{width}}  test R2 {evaluation.mean:6.3f} ± {evaluation.std:.3f}")
 
 
 def listed(preset: str, options: Pretrain) -> list[str] | None:

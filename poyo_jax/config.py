@@ -4,11 +4,14 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from poyo_jax.errors import ConfigError, suggest
+
+BackEnd = Literal["auto", "xla", "chunked", "cudnn", "splash"]
+Remat = Literal["none", "layers", "products"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +140,20 @@ class OptimConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+    """How the devices of all processes are arranged. Windows are shared by all; parameters lie in parts along fsdp."""
+
+    data: int = -1
+    """Devices along the axis on which parameters are repeated; -1 takes all that are left."""
+    fsdp: int = 1
+    """Devices among which each parameter and its optimiser state are divided."""
+
+    def __post_init__(self):
+        require(self, "data", self.data == -1 or self.data >= 1, "at least 1, or -1 for all devices that are left")
+        require(self, "fsdp", self.fsdp >= 1, "at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """How the run is carried out. A change invalidates nothing."""
 
@@ -148,24 +165,43 @@ class RunConfig:
     """Steps between two evaluations on the validation split."""
     save_every: int = 500
     """Steps between two checkpoints, beside those that every evaluation saves."""
+    save_minutes: float | None = 15.0
+    """A checkpoint is saved at least every so many minutes; None counts steps alone."""
     keep_checkpoints: int = 3
-    """Newest checkpoints to keep, beside the one with the best validation R2."""
+    """Newest checkpoints to keep; older ones make room, but for the one with the best validation R2."""
+    keep_every: int | None = None
+    """Checkpoints whose step is a multiple of this are saved and stay for good."""
+    watchdog_minutes: float = 10.0
+    """A step, or a wait for data, that takes longer counts as hung and ends the process; saving and compiling may take
+    six times as long."""
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    """Arrangement of the devices."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     """Of matrix products and activations; parameters, softmax, phases and loss are float32."""
-    remat: bool = False
-    """Recompute processor layers in the backward pass: less memory, a third more time."""
+    attention: BackEnd = "auto"
+    """How attention is computed: with its scores in memory (xla), in chunks (chunked), by the flash attention of NVIDIA
+    GPUs (cudnn) or TPUs (splash), which cannot drop attention weights, or by what fits the platform (auto)."""
+    remat: Remat = "none"
+    """What the backward pass of a processor layer computes again instead of remembering: nothing; all
+    of it (layers), for the least memory and a third more time; or all but products with weights (products)."""
     microbatch_windows: int | None = 2
     """Windows that pass the processor at the same time on one device; None means all. Small is fast on CPUs."""
     rows_per_group: int = 8
-    """Packed token rows that are attended at the same time on one device."""
+    """Packed token rows that are attended at the same time on one device, where attention is chunked."""
     num_workers: int = 0
     """Processes that prepare batches; 0 prepares them in a thread of the trainer."""
 
     def __post_init__(self):
         for name in ("num_steps", "log_every", "eval_every", "save_every", "keep_checkpoints", "rows_per_group"):
             require(self, name, getattr(self, name) >= 1, "at least 1")
+        for name in ("save_minutes", "keep_every"):
+            value = getattr(self, name)
+            require(self, name, value is None or value > 0, "positive or None")
+        require(self, "watchdog_minutes", self.watchdog_minutes > 0, "positive")
         require(self, "num_workers", self.num_workers >= 0, "at least 0")
         require(self, "compute_dtype", self.compute_dtype in ("float32", "bfloat16"), "'float32' or 'bfloat16'")
+        require(self, "attention", self.attention in get_args(BackEnd), _one_of(BackEnd))
+        require(self, "remat", self.remat in get_args(Remat), _one_of(Remat))
         micro = self.microbatch_windows
         require(self, "microbatch_windows", micro is None or micro >= 1, "at least 1, or None")
 
@@ -183,6 +219,8 @@ class Config:
 def from_dict(kind: type, values: Mapping[str, Any]):
     """Rebuild a configuration of class `kind` from `dataclasses.asdict`; an unknown field raises ConfigError."""
     names = [item.name for item in dataclasses.fields(kind)]
+    if isinstance(values.get("remat"), bool):  # as in configurations of version 0.1
+        values = {**values, "remat": "layers" if values["remat"] else "none"}
     for name in values:
         if name not in names:
             raise ConfigError(
@@ -210,7 +248,13 @@ _NESTED = {
     "optim": OptimConfig,
     "run": RunConfig,
     "unit_dropout": UnitDropoutConfig,
+    "mesh": MeshConfig,
 }
+
+
+def _one_of(names: Any) -> str:
+    *others, last = map(repr, get_args(names))
+    return f"{', '.join(others)} or {last}"
 
 
 def require(config, name: str, holds: bool, expected: str) -> None:

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from poyo_jax.data.session import Session
+from poyo_jax.data.tokens import ModelSession
 from poyo_jax.pretrained import Pretrained
-from poyo_jax.train.evaluate import mean_score, predict_sessions, score
-from poyo_jax.train.mesh import make_mesh
+from poyo_jax.train.evaluate import mean_score, predict_sessions, score_sessions
+from poyo_jax.train.mesh import make_mesh, put_params
 from poyo_jax.train.steps import make_predict_step
 from poyo_jax.types import Prediction
 
@@ -18,7 +19,7 @@ def decode(pretrained: Pretrained, session: Session, split: str = "test") -> Pre
     Times of the result are session time in float64 seconds, values are in the units of the session file. Raises
     VocabError for a session that the model does not know, and DataError for a split that is missing or empty.
     """
-    return _decode(pretrained, [session], split)[0]
+    return _decode(pretrained, [session], split)[0][0]
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,20 @@ class Evaluation:
 def evaluate(pretrained: Pretrained, sessions: Sequence[Session], split: str = "test") -> Evaluation:
     """Decode a split of every session and score the samples inside the readouts' evaluation intervals.
 
-    Raises what `decode` raises.
+    Several processes share the work: all get the R2 of all samples, and each the predictions of its own share. Raises
+    what `decode` raises.
     """
-    predictions = {prediction.session_id: prediction for prediction in _decode(pretrained, sessions, split)}
-    return Evaluation({name: score(prediction) for name, prediction in predictions.items()}, predictions)
+    predictions, sources = _decode(pretrained, sessions, split)
+    by_session = {prediction.session_id: prediction for prediction in predictions}
+    return Evaluation(score_sessions(predictions, sources), by_session)
 
 
-def _decode(pretrained: Pretrained, sessions: Iterable[Session], split: str) -> list[Prediction]:
+def _decode(
+    pretrained: Pretrained, sessions: Iterable[Session], split: str
+) -> tuple[list[Prediction], list[ModelSession]]:
     mesh, config = make_mesh(), pretrained.config
     step = make_predict_step(pretrained.model, mesh, microbatch_windows=config.run.microbatch_windows)
     sources = [pretrained.source(session, session.split(split)) for session in sessions]
-    return predict_sessions(step, pretrained.params, sources, config.data, config.model.window_length, mesh)
+    window_length = config.model.window_length
+    params = put_params(pretrained.params, mesh)
+    return predict_sessions(step, params, sources, config.data, window_length, mesh), sources

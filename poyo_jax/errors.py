@@ -32,6 +32,10 @@ class CheckpointError(PoyoError):
     """A checkpoint that is missing, incomplete, or belongs to something else."""
 
 
+class DistributedError(PoyoError):
+    """Processes of one job that do not find each other."""
+
+
 class MissingDependencyError(PoyoError, ImportError):
     """An optional package that is not installed."""
 

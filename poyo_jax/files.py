@@ -1,35 +1,45 @@
 """Writing files so that they are there whole or not at all."""
 
 import contextlib
-import os
 from collections.abc import Iterator
-from pathlib import Path
+
+from etils import epath
 
 from poyo_jax.errors import PoyoError
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: epath.PathLike, text: str) -> None:
     """Write a text file atomically, with its folder. Raises PoyoError when the disk is full or may not be written."""
-    partial = path.with_name(path.name + ".partial")
+    path = epath.Path(path)
+    partial = path.parent / f"{path.name}.partial"
     with writable(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             partial.write_text(text, encoding="utf-8")
-            os.replace(partial, path)
+            partial.replace(path)
         except OSError:
             with contextlib.suppress(OSError):
                 partial.unlink()
             raise
 
 
-def append_text(path: Path, text: str) -> None:
+def append_text(path: epath.PathLike, text: str) -> None:
     """Write at the end of a text file. Raises PoyoError when the disk is full or may not be written."""
+    path = epath.Path(path)
+    if in_bucket(path):  # which only takes whole files
+        write_text(path, (path.read_text(encoding="utf-8") if path.exists() else "") + text)
+        return
     with writable(path), path.open("a", encoding="utf-8") as file:
         file.write(text)
 
 
+def in_bucket(path: epath.PathLike) -> bool:
+    """Whether a path is an address such as gs://lab/run."""
+    return "://" in str(path)
+
+
 @contextlib.contextmanager
-def writable(path: Path) -> Iterator[None]:
+def writable(path: epath.PathLike) -> Iterator[None]:
     """Turn a failure to write `path` into a sentence."""
     try:
         yield

@@ -23,8 +23,8 @@ from poyo_jax.data.tokens import ModelSession
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.errors import DataError, Diverged, VocabError
 from poyo_jax.pretrained import Pretrained, choose_readouts
-from poyo_jax.train.evaluate import mean_score, predict_sessions, score
-from poyo_jax.train.mesh import make_mesh, put_batch, replicated
+from poyo_jax.train.evaluate import mean_score, predict_sessions, score_sessions
+from poyo_jax.train.mesh import make_mesh, put_batch, replicated, state_shardings
 from poyo_jax.train.metrics import Progress
 from poyo_jax.train.optim import make_optimizer
 from poyo_jax.train.state import TrainState, build_model
@@ -199,7 +199,7 @@ class _Fit:
             for name, vocab in (("unit_embedding", self._units), ("session_embedding", self._sessions))
         }
         state = TrainState(jnp.zeros((), jnp.int32), tables, self._optimizer.init(tables))
-        return jax.device_put(state, replicated(self.mesh))
+        return jax.device_put(state, state_shardings(state, self.mesh))
 
     def valid_r2(self, tables: Tables) -> float:
         """Mean R2 over the valid splits; NaN if there is none."""
@@ -208,7 +208,7 @@ class _Fit:
         predictions = predict_sessions(
             self._predict, tables | self.frozen, self._valid, self._data, self._model_config.window_length, self.mesh
         )
-        return mean_score(score(prediction) for prediction in predictions)
+        return mean_score(score_sessions(predictions, self._valid).values())
 
     def adapted(self, tables: Tables, valid_r2: float) -> Pretrained:
         """The pretrained model with the new rows behind its own."""

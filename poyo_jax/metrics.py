@@ -1,5 +1,8 @@
 """How well predictions match targets."""
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Float64
 
@@ -36,3 +39,23 @@ def r2_per_channel(targets: Samples, predictions: Samples) -> Float64[np.ndarray
 def r2_score(targets: Samples, predictions: Samples) -> float:
     """Mean over channels of `r2_per_channel`, which tells what is raised."""
     return float(r2_per_channel(targets, predictions).mean())
+
+
+def r2_sums(targets: Samples, predictions: Samples, origin: Sequence[float]) -> Float64[np.ndarray, "4 channels"]:
+    """What R2 has to know of some samples; those of several sets of samples are added.
+
+    Count, sum, and sum of squares of (target - origin), and sum of squared errors. An `origin` near the mean keeps it
+    exact; it must be the same for all sets.
+    """
+    centred, errors = targets.astype(np.float64) - np.asarray(origin), targets.astype(np.float64) - predictions
+    count = np.full(len(origin), float(len(targets)))
+    return np.stack([count, centred.sum(axis=0), np.square(centred).sum(axis=0), np.square(errors).sum(axis=0)])
+
+
+def r2_of_sums(sums: Float64[np.ndarray, "4 channels"]) -> float:
+    """`r2_score` from `r2_sums`; NaN for fewer than two samples or a channel that does not vary."""
+    count, total, squares, errors = sums
+    if count.min() < 2:
+        return math.nan
+    spread = squares - total**2 / count
+    return float((1.0 - errors / np.where(spread > 1e-12 * squares, spread, np.nan)).mean())

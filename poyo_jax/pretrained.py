@@ -1,7 +1,7 @@
 """A trained model with everything needed to use it: `load` and `Pretrained`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -19,6 +19,7 @@ from poyo_jax.model.poyo import POYO
 from poyo_jax.train.checkpoint import (
     FOLDER,
     Metadata,
+    absolute,
     explained,
     find_step,
     read_metadata,
@@ -72,7 +73,7 @@ class Pretrained:
 
     def save(self, path: epath.PathLike) -> None:
         """Write a folder that `load` reads. Raises CheckpointError when `path` holds checkpoints already."""
-        folder = epath.Path(path).absolute() / FOLDER
+        folder = absolute(path) / FOLDER
         if saved_steps(path):
             raise CheckpointError(
                 f"{path} holds checkpoints already; save to another folder, or delete that one first."
@@ -137,6 +138,9 @@ def load(path: epath.PathLike, step: int | None = None) -> Pretrained:
     """
     folder = find_step(path, step)
     metadata = read_metadata(folder)
+    # This process may run on another platform than the training.
+    run = replace(metadata.config.run, attention="auto")
+    metadata = replace(metadata, config=replace(metadata.config, run=run))
     return Pretrained(
         config=metadata.config,
         params=read_params(folder, metadata),

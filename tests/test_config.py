@@ -43,6 +43,8 @@ REFUSED = [
     (OptimConfig, {"weight_decay": -1.0}, "weight_decay is -1.0; it must be at least 0"),
     (RunConfig, {"num_steps": 0}, "num_steps is 0; it must be at least 1"),
     (RunConfig, {"compute_dtype": "float16"}, "compute_dtype is 'float16'; it must be 'float32' or 'bfloat16'"),
+    (RunConfig, {"attention": "flash"}, "'flash'; it must be 'auto', 'xla', 'chunked', 'cudnn' or 'splash'"),
+    (RunConfig, {"remat": True}, "remat is True; it must be 'none', 'layers' or 'products'"),
     (RunConfig, {"microbatch_windows": 0}, "microbatch_windows is 0; it must be at least 1, or None"),
 ]
 
@@ -71,6 +73,11 @@ def test_fields_that_are_missing_get_their_defaults():
 def test_a_field_that_does_not_exist():
     with pytest.raises(ConfigError, match=r"ModelConfig has no field 'dept'. Did you mean 'depth'\? .*newer version"):
         from_dict(Config, {"model": {"dept": 3}})
+
+
+@pytest.mark.parametrize(("old", "new"), [(False, "none"), (True, "layers")])
+def test_configurations_of_old_runs_are_read(old, new):
+    assert from_dict(Config, {"run": {"remat": old}}) == Config(run=RunConfig(remat=new))
 
 
 def test_differences():

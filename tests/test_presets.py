@@ -10,8 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import pytest
 
+from poyo_jax.config import differences
+from poyo_jax.model import attention
 from poyo_jax.presets import PRESETS
 from poyo_jax.train.state import build_model, init_params
 
@@ -27,7 +30,8 @@ def test_presets_are_as_committed():
 
 
 @pytest.mark.parametrize(
-    ("name", "count"), [("poyo_single", 1_254_018), ("poyo_mp", 11_717_378), ("poyo_1", 11_717_378)]
+    ("name", "count"),
+    [("poyo_single", 1_254_018), ("poyo_mp", 11_717_378), ("poyo_1", 11_717_378), ("poyo_1_fast", 11_717_378)],
 )
 def test_number_of_parameters(name, count):
     """Of all but the unit and session tables; derived from the reference's configurations."""
@@ -45,10 +49,32 @@ def test_every_preset_says_what_it_is(name):
     assert PRESETS[name].__doc__.endswith(".")
 
 
+@pytest.mark.parametrize("name", ["poyo_mp", "poyo_1"])
+def test_what_is_different_on_accelerators(name):
+    lines = differences(PRESETS[name](), PRESETS[f"{name}_fast"]())
+    assert [line.split(":")[0] for line in lines] == [
+        "model.feedforward_dropout",
+        "model.attention_dropout",
+        "data.chunk_tokens",
+        "run.compute_dtype",
+        "run.microbatch_windows",
+    ]
+
+
+@pytest.mark.parametrize(("where", "back_end"), [("cuda", "cudnn"), ("tpu", "splash")])
+def test_presets_for_accelerators_train_with_flash_attention(monkeypatch, where, back_end):
+    monkeypatch.setattr(attention, "platform", lambda: where)
+    for name in ("poyo_mp_fast", "poyo_1_fast"):
+        model, run = (config := PRESETS[name]()).model, config.run
+        rate, dtype = model.attention_dropout, jnp.dtype(run.compute_dtype)
+        chosen = attention.choose(run.attention, dtype=dtype, head_dim=model.head_dim, attention_dropout=rate)
+        assert chosen == back_end
+
+
 def test_learning_rates_are_those_of_the_paper():
     rates = {name: (config := PRESETS[name]()).optim.base_learning_rate * config.data.batch_size for name in PRESETS}
     assert rates["poyo_single"] == pytest.approx(0.004)
-    assert rates["poyo_mp"] == rates["poyo_1"] == pytest.approx(0.032)
+    assert rates["poyo_mp"] == rates["poyo_1"] == rates["poyo_1_fast"] == pytest.approx(0.032)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from poyo_jax import load
+from poyo_jax import decode, load
 from poyo_jax.errors import CheckpointError
 
 
@@ -28,6 +28,14 @@ def test_saved_models_come_back(tiny_run, tmp_path):
     for name in ("config", "units", "sessions", "readouts", "metrics", "step"):
         assert getattr(found, name) == getattr(pretrained, name)
     assert os.listdir(tmp_path / "deep" / "model" / "checkpoints") == [str(pretrained.step)]
+
+
+def test_models_trained_with_a_back_end_of_another_platform_are_loaded(tiny_run, tiny_sessions, tmp_path):
+    pretrained = load(tiny_run)
+    config = replace(pretrained.config, run=replace(pretrained.config.run, attention="splash"))
+    replace(pretrained, config=config).save(tmp_path)
+    expected = decode(pretrained, tiny_sessions[0])
+    np.testing.assert_array_equal(decode(load(tmp_path), tiny_sessions[0]).values, expected.values)
 
 
 def test_saving_does_not_replace_another_model(tiny_run, tmp_path):

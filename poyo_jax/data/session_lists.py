@@ -23,6 +23,7 @@ DATA_SETS = {
         "flint_slutzky_accurate_2012",
     ),
 }
+DATA_SETS |= {f"{name}_fast": data_sets for name, data_sets in DATA_SETS.items()}  # the same, for accelerators
 VERSIONS = ("paper", "released")
 OLD_SUFFIXES = {"_maze": "_center_out_reaching"}  # of Churchland's sessions, in files of brainsets up to 0.2.0
 
@@ -39,8 +40,7 @@ def pretraining_sessions(preset: str, version: str = "paper") -> tuple[str, ...]
     """
     if preset not in DATA_SETS:
         raise ConfigError(
-            f"preset {preset!r} has no list of sessions; {' and '.join(DATA_SETS)} have one."
-            f"{suggest(preset, DATA_SETS)}"
+            f"preset {preset!r} has no list of sessions; {', '.join(DATA_SETS)} have one.{suggest(preset, DATA_SETS)}"
         )
     if version not in VERSIONS:
         raise ConfigError(f"there is no list {version!r} of sessions; choose {' or '.join(VERSIONS)}.")

@@ -130,19 +130,19 @@ def draw_kept_units(num_units: int, config: UnitDropoutConfig, rng: np.random.Ge
 def assemble(windows: Sequence[Window], window_ids: Sequence[int], shape: BatchShape) -> Batch:
     """Arrange windows in the arrays of a batch on one device. There may be fewer windows than the shape holds."""
     unit_rows, bases = _unit_rows(windows, shape)
-    counts = np.array([len(window.token_kinds) for window in windows])
+    counts = np.array([len(window.token_kinds) for window in windows], int)
     used = np.maximum(1, -(-counts // shape.tokens)) if shape.packed else np.ones_like(counts)  # rows of every window
     _check_fit(counts, (np.cumsum(used) <= shape.rows) & (counts <= used * shape.tokens), "tokens", shape)
     owners = _padded(np.repeat(np.arange(len(windows)), used), shape.rows, shape.windows - 1)
     places = np.arange(used.sum()) - np.repeat(np.cumsum(used) - used, used)  # of rows in their windows
     rows, lengths = (shape.rows, shape.tokens), (used * shape.tokens).tolist()
     units = [base + window.token_units for base, window in zip(bases, windows, strict=True)]
-    times = _lay_out([window.token_times for window in windows], lengths, rows)
+    times = _lay_out([window.token_times for window in windows], lengths, np.zeros(rows))
     rounded = times.astype(np.float32)
     return Batch(
         unit_rows=unit_rows,
-        token_units=_lay_out(units, lengths, rows).astype(np.int32),
-        token_kinds=_lay_out([window.token_kinds for window in windows], lengths, rows, PADDING),
+        token_units=_lay_out(units, lengths, np.zeros(rows, np.int32)),
+        token_kinds=_lay_out([window.token_kinds for window in windows], lengths, np.full(rows, PADDING, np.int8)),
         token_times=rounded,
         token_times_low=(times - rounded).astype(np.float32),
         token_windows=owners if shape.packed else None,
@@ -155,24 +155,23 @@ def assemble(windows: Sequence[Window], window_ids: Sequence[int], shape: BatchS
 
 def _queries(windows: Sequence[Window], shape: BatchShape) -> dict[str, np.ndarray]:
     """The arrays of a batch about queries."""
-    counts = np.array([len(window.query_times) for window in windows])
+    counts = np.array([len(window.query_times) for window in windows], int)
     _check_fit(counts, counts <= shape.queries, "samples", shape)
-    lengths, axes = [shape.queries] * len(windows), (shape.windows, shape.queries)
+    lengths, blank = [shape.queries] * len(windows), np.zeros((shape.windows, shape.queries), np.float32)
+    targets = np.zeros((*blank.shape, shape.channels), np.float32)
     return {
-        "query_times": _lay_out([window.query_times for window in windows], lengths, axes),
-        "targets": _lay_out([window.targets for window in windows], lengths, (*axes, shape.channels)),
-        "target_weights": _lay_out([window.target_weights for window in windows], lengths, axes),
+        "query_times": _lay_out([window.query_times for window in windows], lengths, blank),
+        "targets": _lay_out([window.targets for window in windows], lengths, targets),
+        "target_weights": _lay_out([window.target_weights for window in windows], lengths, blank),
     }
 
 
-def _lay_out(
-    pieces: Sequence[np.ndarray], lengths: Sequence[int], axes: tuple[int, ...], fill: float = 0
-) -> np.ndarray:
-    """Pieces one after the other, each filled up to its length and all together to the axes."""
-    rest = axes[0] * axes[1] - sum(lengths)
-    blank = np.full((max(*lengths, rest), *pieces[0].shape[1:]), fill, pieces[0].dtype)
-    gaps = [blank[len(piece) : length] for piece, length in zip(pieces, lengths, strict=True)]
-    return np.concatenate([*chain.from_iterable(zip(pieces, gaps, strict=True)), blank[:rest]]).reshape(axes)
+def _lay_out(pieces: Sequence[np.ndarray], lengths: Sequence[int], blank: np.ndarray) -> np.ndarray:
+    """Pieces one after the other, each filled up to its length and all together to the shape of `blank`, from it."""
+    fill = blank.reshape(-1, *blank.shape[2:])
+    gaps = [fill[len(piece) : length] for piece, length in zip(pieces, lengths, strict=True)]
+    parts = [*chain.from_iterable(zip(pieces, gaps, strict=True)), fill[sum(lengths) :]]
+    return np.concatenate(parts, dtype=blank.dtype, casting="same_kind").reshape(blank.shape)
 
 
 def _padded(values: ArrayLike, length: int, fill: int) -> Int32[np.ndarray, " length"]:

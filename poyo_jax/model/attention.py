@@ -1,33 +1,89 @@
-"""Attention: within a row of tokens, and over token rows of which several belong to one window.
+"""Attention of queries to keys by one of several back ends, and which of them serves what.
 
-Heads come before tokens, so that every product is a batch of plain matrix products and nothing is transposed.
+============  ===========================================  ========  ==================================================
+back end      what it is                                   dropout   where
+============  ===========================================  ========  ==================================================
+``xla``       scores in memory: the plain reference        yes       everywhere
+``chunked``   running softmax over chunks of keys, whose   yes       everywhere
+              scores are computed again backwards
+``cudnn``     flash attention of cuDNN                     **no**    NVIDIA GPUs since Ampere, bfloat16, heads of at
+                                                                     most 128 channels and a multiple of 8
+``splash``    flash attention of Pallas                    **no**    TPUs
+============  ===========================================  ========  ==================================================
+
+``auto`` takes the flash attention of the platform where it can do what is asked, which in training means without
+dropout of attention weights. Elsewhere, and thus always on CPUs, it takes ``chunked`` for the encoder over packed token
+rows and ``xla`` for everything else. Every back end serves encoder, processor and decoder, with one exception: versions
+of JAX whose `jax.nn.dot_product_attention` does not return the log-sum-exp by which packed rows are merged get
+``chunked`` there in place of ``cudnn``.
+
+In all of them scores, softmax and sums over keys are float32. Heads come before tokens, so that products are batches of
+plain matrix products and nothing is transposed.
 """
-
-import math
-from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, UInt32
+from jax.extend.backend import get_backend
+from jaxtyping import Array, Float, UInt32
 
+from poyo_jax.config import BackEnd
+from poyo_jax.errors import ConfigError
 from poyo_jax.model.dropout import dropout
+from poyo_jax.model.flash import FLASH, RETURNS_LOG_SUM
 from poyo_jax.model.plain_attention import attend_plainly
-from poyo_jax.model.product import product
-from poyo_jax.model.rotary import Rotation, rotate
 
 MASKED = -1e30  # score of a token that must not be attended to; finite, so that a fully masked row stays finite
+CHUNK_KEYS = 128  # keys of a chunk
+
+_FLASH_OF: dict[str, BackEnd] = {"cuda": "cudnn", "tpu": "splash"}  # by platform
+_HARDWARE = {"cudnn": "an NVIDIA GPU of compute capability 8.0 or higher", "splash": "a TPU"}
 
 
-class TokenRows(NamedTuple):
-    """Rows of tokens whose keys and values are entries of a table, rotated to the times of the tokens."""
+def platform() -> str:
+    """Where computation runs: "cuda" (where cuDNN has flash attention), "tpu", "cpu" or another name."""
+    backend = get_backend()
+    if "cuda" not in backend.platform_version:
+        return backend.platform
+    capability = backend.local_devices()[0].compute_capability  # "9.0"
+    return "cuda" if int(capability.split(".")[0]) >= 8 else f"a GPU of compute capability {capability}"
 
-    entries: Int[Array, "rows tokens"]
-    rotation: Rotation
-    mask: Bool[Array, "rows tokens"]  # False for padding
-    offsets: Int[Array, " rows"]  # place of the row's first token in its window
-    seeds: UInt32[Array, " rows"] | None  # dropout seed of the row's window
+
+def choose(
+    back_end: BackEnd, *, dtype: jnp.dtype, head_dim: int, attention_dropout: float, packed: bool = False
+) -> BackEnd:
+    """What `back_end` stands for with heads of `head_dim` channels of type `dtype`, by the table above.
+
+    Raises ConfigError when one is asked for by name that cannot do it here.
+    """
+    plain = "chunked" if packed else "xla"
+    if back_end == "auto":
+        here = _FLASH_OF.get(platform())
+        chosen = here if here and not _obstacle(here, dtype, head_dim, attention_dropout) else plain
+    elif back_end in FLASH and (obstacle := _obstacle(back_end, dtype, head_dim, attention_dropout)):
+        raise ConfigError(f"{obstacle}, or set RunConfig.attention to 'auto', which takes what works.")
+    else:
+        chosen = back_end
+    return plain if packed and chosen == "cudnn" and not RETURNS_LOG_SUM else chosen
+
+
+def _obstacle(name: BackEnd, dtype: jnp.dtype, head_dim: int, attention_dropout: float) -> str | None:
+    """Why a flash back end cannot do something here, and what would help."""
+    where = platform()
+    if _FLASH_OF.get(where) != name:
+        return f"attention {name!r} needs {_HARDWARE[name]}; this process runs on {where}. Run it there"
+    if name == "cudnn" and dtype != jnp.bfloat16:
+        return f"attention 'cudnn' computes in bfloat16, not {dtype}. Set RunConfig.compute_dtype to 'bfloat16'"
+    if name == "cudnn" and (head_dim > 128 or head_dim % 8):
+        return (
+            f"attention 'cudnn' needs ModelConfig.head_dim to be a multiple of 8 and at most 128; it is {head_dim}. "
+            "Change it"
+        )
+    if attention_dropout:
+        return (
+            f"attention {name!r} cannot drop attention weights, and ModelConfig.attention_dropout is "
+            f"{attention_dropout}. Train with 0"
+        )
+    return None
 
 
 def attend(
@@ -35,110 +91,46 @@ def attend(
     key: Float[Array, "batch heads keys head_dim"],
     value: Float[Array, "batch heads keys head_dim"],
     *,
+    back_end: BackEnd = "auto",
     attention_dropout: float = 0.0,
     seeds: UInt32[Array, " batch"] | None = None,
 ) -> Float[Array, "batch heads queries head_dim"]:
     """Scaled dot-product attention to all keys; `seeds` decide dropout of its weights, None switches it off."""
-    return attend_plainly(query, key, value, attention_dropout, seeds)
+    rate = 0.0 if seeds is None else attention_dropout
+    chosen = choose(back_end, dtype=query.dtype, head_dim=query.shape[-1], attention_dropout=rate)
+    if chosen in FLASH:
+        return FLASH[chosen](query, key, value)[0]
+    part = _attend_chunked if chosen == "chunked" else attend_plainly
+    return part(query, key, value, rate, seeds)
 
 
-def attend_tokens(
-    query: Float[Array, "heads latents head_dim"],
-    table: Float[Array, "2*heads entries head_dim"],
-    rows: TokenRows,
-    windows: Int[Array, " rows"] | None,
-    num_windows: int,
-    *,
-    rows_per_group: int,
-    attention_dropout: float = 0.0,
-) -> Float[Array, "windows heads latents head_dim"]:
-    """Attention of the same queries to the tokens of every window.
-
-    Args:
-        query: queries, equal for all windows.
-        table: keys, then values, before rotation.
-        rows: the tokens.
-        windows: window of each row, in ascending order; None when row i holds all tokens of window i.
-        num_windows: how many windows there are.
-        rows_per_group: packed rows whose scores are held in memory at the same time.
-        attention_dropout: rate of dropout of the weights.
-
-    A window without tokens gets zeros. Packed rows are attended one by one and merged by a running softmax, which is
-    exact: each row contributes (largest score, sum of weights, weighted sum of values).
-    """
-    count = rows.mask.shape[0]
-    group = count if windows is None else math.gcd(rows_per_group, count)
-    groups = jax.tree.map(lambda x: x.reshape(-1, group, *x.shape[1:]), rows)
-    parts = _attend_groups(partial(_attend_rows, attention_dropout), query, table, groups)
-    largest, total, out = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), parts)
-    if windows is None:
-        return _normalise(total, out)
-    sum_by_window = partial(jax.ops.segment_sum, segment_ids=windows, num_segments=num_windows, indices_are_sorted=True)
-    peak = jnp.maximum(jax.ops.segment_max(largest, windows, num_windows, indices_are_sorted=True), MASKED)
-    scale = jnp.exp(largest - peak[windows])  # [R, H, L]
-    return _normalise(sum_by_window(total * scale), sum_by_window(out * scale[..., None].astype(out.dtype)))
-
-
-def _attend_groups(part: Callable, query: Array, table: Array, groups: TokenRows):
-    """`part` of every group of rows, one after the other; what it computes is not kept but computed again backwards.
-
-    Backwards, the gradient of the table grows in place, group by group: gradients of all tokens never exist together.
-    """
-
-    @jax.custom_vjp
-    def run(query, table, groups):
-        return jax.lax.map(lambda rows: part(query, table[:, rows.entries], rows), groups)
-
-    def forward(query, table, groups):
-        return run(query, table, groups), (query, table, groups)
-
-    def backward(saved, gradients):
-        query, table, groups = saved
-
-        def body(sums, item):
-            rows, gradients = item
-            _, pull = jax.vjp(lambda query, tokens: part(query, tokens, rows), query, table[:, rows.entries])
-            of_query, of_tokens = pull(gradients)
-            of_table = sums[1].at[:, rows.entries].add(of_tokens.astype(jnp.float32))
-            return (sums[0] + of_query.astype(jnp.float32), of_table), None
-
-        zeros = (jnp.zeros(query.shape, jnp.float32), jnp.zeros(table.shape, jnp.float32))
-        (of_query, of_table), _ = jax.lax.scan(body, zeros, (groups, gradients))
-        return of_query.astype(query.dtype), of_table.astype(table.dtype), None
-
-    run.defvjp(forward, backward)
-    return run(query, table, groups)
-
-
-def _attend_rows(attention_dropout: float, query: Array, tokens: Array, rows: TokenRows):
-    """Unnormalised attention of every row: (largest score [R, H, L], sum of weights, weighted sum of values)."""
-    key, value = jnp.split(rotate(tokens, rows.rotation), 2)  # [2H, R, T, K] -> 2 x [H, R, T, K]
-    mask = rows.mask[:, :, None]  # [R, T] -> [R, T, 1]
-    scores = product(
-        key.reshape(len(key), -1, key.shape[-1]), _scaled(query).mT, jnp.dtype(jnp.float32)
-    )  # [H, R * T, L]
-    scores = jnp.where(mask, scores.reshape(*key.shape[:-1], -1), MASKED)  # [H, R, T, L]
-    largest = jax.lax.stop_gradient(scores.max(axis=2))  # [H, R, L]
-    weights = jnp.exp(scores - jnp.maximum(largest, MASKED / 2)[:, :, None])  # 0 where masked
-    total = weights.sum(axis=2)
-    if rows.seeds is not None:
-        numbers = _numbers(rows.offsets, weights.shape)
-        weights = dropout(weights, attention_dropout, rows.seeds[:, None, None], numbers)
-    out = jnp.einsum("hrtl,hrtk->hrlk", weights.astype(value.dtype), value)
-    return tuple(jnp.swapaxes(x, 0, 1) for x in (largest, total, out))
-
-
-def _numbers(offsets: Int[Array, " rows"], shape: tuple[int, ...]) -> UInt32[Array, "heads rows tokens latents"]:
-    """Number of every weight among those of its window; it does not depend on how the window is cut into rows."""
-    heads, _, tokens, latents = shape
-    places = (offsets[:, None] + jnp.arange(tokens)).astype(jnp.uint32)  # of the tokens in their windows
-    pairs = jax.lax.iota(jnp.uint32, heads * latents).reshape(heads, 1, 1, latents)
-    return places[:, :, None] * jnp.uint32(heads * latents) + pairs
-
-
-def _scaled(query: Array) -> Array:
+def scaled(query: Array) -> Array:
     return query * query.shape[-1] ** -0.5
 
 
-def _normalise(total: Array, out: Array) -> Array:
-    return out / jnp.where(total > 0, total, 1)[..., None].astype(out.dtype)  # at least 1, or 0 without any token
+def _attend_chunked(query: Array, key: Array, value: Array, rate: float, seeds: Array | None) -> Array:
+    heads, queries = query.shape[1:3]
+    count, query = key.shape[2], scaled(query)
+    firsts = jnp.arange(0, count, CHUNK_KEYS)
+
+    def cut(x: Array) -> Array:
+        x = jnp.pad(x, ((0, 0), (0, 0), (0, -count % CHUNK_KEYS), (0, 0)))
+        return jnp.moveaxis(x.reshape(*x.shape[:2], -1, CHUNK_KEYS, x.shape[-1]), 2, 0)  # [M/c, B, H, c, K]
+
+    @jax.checkpoint
+    def add(sums, chunk):
+        (largest, total, out), (key, value, first) = sums, chunk
+        places = first + jnp.arange(CHUNK_KEYS)
+        scores = jnp.matmul(query, key.mT, preferred_element_type=jnp.float32)  # [B, H, Q, c]
+        scores = jnp.where(places < count, scores, MASKED)
+        peak = jnp.maximum(largest, jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
+        shrink, weights = jnp.exp(largest - peak), jnp.exp(scores - peak)
+        total = total * shrink + weights.sum(axis=-1, keepdims=True)
+        pairs = jax.lax.iota(jnp.uint32, heads * queries).reshape(heads, queries, 1)
+        weights = dropout(weights, rate, seeds, pairs * jnp.uint32(count) + places.astype(jnp.uint32))
+        added = jnp.matmul(weights.astype(value.dtype), value, preferred_element_type=jnp.float32)
+        return (peak, total, out * shrink + added), None
+
+    sums = jnp.full((*query.shape[:-1], 1), MASKED), jnp.zeros((*query.shape[:-1], 1)), jnp.zeros(query.shape)
+    (_, total, out), _ = jax.lax.scan(add, sums, (cut(key), cut(value), firsts))
+    return (out / total).astype(value.dtype)

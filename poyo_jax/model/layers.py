@@ -6,13 +6,16 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, UInt32
 
-from poyo_jax.config import ModelConfig
+from poyo_jax.config import BackEnd, ModelConfig
 from poyo_jax.model.attention import attend
 from poyo_jax.model.dropout import dropout, fold
 from poyo_jax.model.product import product
 from poyo_jax.model.rotary import Rotation, rotate
+
+PRODUCT = "product"  # the name by which rematerialisation knows what to keep; see RunConfig.remat
 
 
 class Linear(nn.Module):
@@ -27,7 +30,7 @@ class Linear(nn.Module):
         bound = x.shape[-1] ** -0.5
         kernel = self.param("kernel", _uniform, (x.shape[-1], self.features), bound)
         y = product(x.astype(self.dtype).reshape(-1, x.shape[-1]), kernel.astype(self.dtype), self.dtype)
-        y = y.reshape(*x.shape[:-1], self.features)
+        y = checkpoint_name(y.reshape(*x.shape[:-1], self.features), PRODUCT)
         if self.use_bias:
             y = y + self.param("bias", _uniform, (self.features,), bound).astype(self.dtype)
         return y
@@ -71,6 +74,7 @@ class SelfAttention(nn.Module):
 
     config: ModelConfig
     dtype: jnp.dtype
+    back_end: BackEnd
 
     @nn.compact
     def __call__(
@@ -80,9 +84,10 @@ class SelfAttention(nn.Module):
         projection = Linear(3 * heads * head_dim, use_bias=False, dtype=self.dtype, name="query_key_value")
         hidden = split_heads(projection(layer_norm("norm")(x)), head_dim)  # [W, L, 3HK] -> [W, 3H, L, K]
         query, key, value = jnp.split(rotate(hidden, rotation), 3, axis=1)
-        out = attend(query, key, value, attention_dropout=self.config.attention_dropout, seeds=seeds)
-        out = rotate(out, rotation.inverse())
-        return Linear(self.config.dim, dtype=self.dtype, name="output")(join_heads(out))
+        rate = self.config.attention_dropout
+        out = attend(query, key, value, back_end=self.back_end, attention_dropout=rate, seeds=seeds)
+        out = join_heads(rotate(out, rotation.inverse()))  # [W, H, L, K] -> [W, L, HK]
+        return Linear(self.config.dim, dtype=self.dtype, name="output")(out)
 
 
 def split_heads(x: Float[Array, "... tokens channels"], head_dim: int) -> Float[Array, "... heads tokens head_dim"]:
@@ -99,12 +104,13 @@ class ProcessorLayer(nn.Module):
 
     config: ModelConfig
     dtype: jnp.dtype
+    back_end: BackEnd
 
     @nn.compact
     def __call__(self, latents: Float[Array, "windows latents dim"], layer: Array, rotation: Rotation, seeds):
         site = [None if seeds is None else fold(fold(seeds, layer), place) for place in range(4)]
         drop = partial(dropout, rate=self.config.residual_dropout)
-        branch = SelfAttention(self.config, self.dtype, name="attention")(latents, rotation, site[0])
+        branch = SelfAttention(self.config, self.dtype, self.back_end, name="attention")(latents, rotation, site[0])
         latents = latents + drop(branch, seeds=site[1]).astype(latents.dtype)
         branch = FeedForward(self.config, self.dtype, name="feedforward")(latents, site[2])
         return latents + drop(branch, seeds=site[3]).astype(latents.dtype), None

@@ -9,15 +9,17 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, UInt32
 
-from poyo_jax.config import ModelConfig
-from poyo_jax.model.attention import TokenRows, attend, attend_tokens
+from poyo_jax.config import BackEnd, ModelConfig, Remat
+from poyo_jax.model.attention import attend, choose
 from poyo_jax.model.dropout import fold
-from poyo_jax.model.layers import FeedForward, Linear, ProcessorLayer, join_heads, layer_norm, split_heads
+from poyo_jax.model.layers import PRODUCT, FeedForward, Linear, ProcessorLayer, join_heads, layer_norm, split_heads
 from poyo_jax.model.rotary import Rotation, grid_rotation, half_split_order, query_rotation, rotate, token_rotation
+from poyo_jax.model.token_rows import TokenRows, attend_tokens
 from poyo_jax.types import PADDING, Batch
 
 NUM_KINDS = 3  # kinds of tokens that are attended to: spike, start, stop
 UNROLLED_DEPTH = 8  # up to this depth the loop over layers is unrolled: a tenth faster on CPUs, and slower to compile
+_KEPT = {"layers": None, "products": jax.checkpoint_policies.save_only_these_names(PRODUCT)}
 _ENCODER_SITES, _DECODER_SITES = 1 << 20, 1 << 21  # dropout sites outside the processor
 
 
@@ -32,8 +34,9 @@ class POYO(nn.Module):
     num_units: int  # rows of the unit table, padding included
     num_sessions: int  # rows of the session table, padding included
     dtype: jnp.dtype = jnp.dtype(jnp.float32)  # of products and activations; the rest is float32
-    remat: bool = False  # recompute each processor layer in the backward pass instead of storing it
-    rows_per_group: int = 4  # packed token rows attended at the same time
+    remat: Remat = "none"  # what of a processor layer the backward pass computes again
+    rows_per_group: int = 4  # packed token rows attended at the same time, where attention is chunked
+    back_end: BackEnd = "auto"  # back end
 
     @nn.compact
     def __call__(self, batch: Batch) -> Float[Array, "windows queries channels"]:
@@ -44,8 +47,13 @@ class POYO(nn.Module):
         params = cast(dict, self.param("backbone", lambda key: backbone.init(key, *inputs)["params"]))
         return cast(Array, backbone.apply({"params": half_split(params, self.config)}, *inputs))
 
+    def check_back_end(self, *, training: bool) -> None:
+        """Raise ConfigError unless attention can be computed here as asked for; see model/attention.py."""
+        rate = self.config.attention_dropout if training else 0.0
+        choose(self.back_end, dtype=self.dtype, head_dim=self.config.head_dim, attention_dropout=rate)
+
     def backbone(self, **kwargs) -> "Backbone":
-        return Backbone(self.config, self.dtype, self.remat, self.rows_per_group, **kwargs)
+        return Backbone(self.config, self.dtype, self.remat, self.rows_per_group, self.back_end, **kwargs)
 
 
 def half_split(backbone: dict, config: ModelConfig) -> dict:
@@ -80,8 +88,9 @@ class Backbone(nn.Module):
 
     config: ModelConfig
     dtype: jnp.dtype
-    remat: bool
+    remat: Remat
     rows_per_group: int
+    back_end: BackEnd
 
     def setup(self):
         config, dtype = self.config, self.dtype
@@ -95,15 +104,17 @@ class Backbone(nn.Module):
             setattr(self, f"{side}_key_value", Linear(2 * cross_dim, use_bias=False, dtype=dtype))
             setattr(self, f"{side}_output", Linear(config.dim, dtype=dtype))
             setattr(self, f"{side}_feedforward", FeedForward(config, dtype))
-        layer = nn.remat(ProcessorLayer, prevent_cse=False) if self.remat else ProcessorLayer
+        layer = ProcessorLayer
+        if self.remat != "none":
+            layer = nn.remat(ProcessorLayer, prevent_cse=False, policy=_KEPT[self.remat])
         self.layers = nn.scan(
             layer,
             variable_axes={"params": 0},
             split_rngs={"params": True},
             in_axes=cast(Any, (0, nn.broadcast, nn.broadcast)),
             length=config.depth,
-            unroll=config.depth if config.depth <= UNROLLED_DEPTH and not self.remat else 1,
-        )(config, dtype)
+            unroll=config.depth if config.depth <= UNROLLED_DEPTH and self.remat == "none" else 1,
+        )(config, dtype, self.back_end)
         self.readout = Linear(config.num_channels, dtype=dtype)
 
     def __call__(
@@ -140,6 +151,7 @@ class Backbone(nn.Module):
             windows,
             batch.session_rows.shape[0],
             rows_per_group=self.rows_per_group,
+            back_end=self.back_end,
             attention_dropout=config.attention_dropout,
         )
         return join_heads(rotate(gathered, self._latent_rotation().inverse()))  # [W, H, L, K] -> [W, L, HK]
@@ -161,7 +173,8 @@ class Backbone(nn.Module):
         key_value = split_heads(self.decoder_key_value(self.decoder_context_norm(latents)), config.head_dim)
         key, value = jnp.split(key_value, 2, axis=1)  # [W, 2H, L, K] -> 2 x [W, H, L, K]
         key = rotate(key, self._latent_rotation())
-        out = attend(query, key, value, attention_dropout=config.attention_dropout, seeds=site[0])
+        rate = config.attention_dropout
+        out = attend(query, key, value, back_end=self.back_end, attention_dropout=rate, seeds=site[0])
         out = self.decoder_output(join_heads(out))  # [W, H, Q, K] -> [W, Q, D]
         out = session_vectors[:, None] + out
         out = out + self.decoder_feedforward(out, site[1])

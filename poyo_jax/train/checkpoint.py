@@ -7,7 +7,6 @@ deleted; whatever kills the process leaves only whole checkpoints.
 
 import contextlib
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -22,6 +21,7 @@ from poyo_jax.config import Config, differences, from_dict
 from poyo_jax.data.readout import Readout
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.errors import CheckpointError
+from poyo_jax.files import in_bucket
 from poyo_jax.train.mesh import state_shardings
 from poyo_jax.train.state import TrainState, build_model, init_params
 
@@ -95,11 +95,16 @@ def name_differences(what: str, saved: Sequence[str], given: Sequence[str]) -> l
 
 
 class Checkpoints:
-    """The checkpoints of a run: of all that are saved, the newest `keep` and the one with the best `valid_r2` stay."""
+    """The checkpoints of a run.
 
-    def __init__(self, workdir: epath.PathLike, keep: int):
-        self.folder = epath.Path(workdir).absolute() / FOLDER
-        self._policy = _NewestAndBest(keep, _scores(self.folder, saved_steps(workdir)))
+    Of all that are saved these stay: the newest `keep`, the one with the best `valid_r2`, and for good every one whose
+    step is a multiple of `keep_every`.
+    """
+
+    def __init__(self, workdir: epath.PathLike, keep: int, keep_every: int | None = None):
+        self.folder = absolute(workdir) / FOLDER
+        scores = _scores(self.folder, saved_steps(workdir))
+        self._policy = _Retention(keep, keep_every, scores)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self._policy, todelete_subdir=TRASH, create=True, cleanup_tmp_directories=True
         )
@@ -139,6 +144,16 @@ class Checkpoints:
         step_array = jax.device_put(jnp.asarray(step, jnp.int32), shardings.step)
         return TrainState(step_array, restored["params"], restored["opt_state"])
 
+    def metadata(self, step: int) -> Metadata:
+        """Metadata of a step."""
+        return read_metadata(self.folder / str(step))
+
+    def delete(self, step: int) -> None:
+        """Take a step away, to save it anew."""
+        with explained(self.folder):
+            self._manager.delete(step)
+        self._empty_trash()
+
     def close(self) -> None:
         """Wait until everything is on disk."""
         with explained(self.folder):
@@ -147,19 +162,27 @@ class Checkpoints:
 
     def _empty_trash(self) -> None:
         if jax.process_index() == 0:
-            shutil.rmtree(self.folder / TRASH, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                (self.folder / TRASH).rmtree(missing_ok=True)
 
 
-class _NewestAndBest:
+class _Retention:
     """Preservation policy of Orbax; its own BestN forgets the scores of steps saved before a restart."""
 
-    def __init__(self, keep: int, scores: dict[int, float]):
-        self.keep, self.scores = keep, scores
+    def __init__(self, newest: int, keep_every: int | None, scores: dict[int, float]):
+        self.newest, self.keep_every, self.scores = newest, keep_every, scores
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
         steps = [checkpoint.step for checkpoint in checkpoints]
-        kept = {*steps[-self.keep :], best_step({step: self.scores[step] for step in steps if step in self.scores})}
-        return [step in kept for step in steps]
+        best = best_step({step: self.scores[step] for step in steps if step in self.scores})
+        kept = {*steps[-self.newest :], best}
+        return [step in kept or (self.keep_every is not None and step % self.keep_every == 0) for step in steps]
+
+
+def absolute(path: epath.PathLike) -> epath.Path:
+    """A path that Orbax takes: absolute, or an address such as gs://bucket/run."""
+    path = epath.Path(path)
+    return path if in_bucket(path) else path.absolute()
 
 
 def best_step(scores: Mapping[int, float]) -> int | None:
@@ -175,7 +198,7 @@ def saved_steps(path: epath.PathLike) -> list[int]:
 
 def find_step(path: epath.PathLike, step: int | None) -> epath.Path:
     """Folder of a step of a run; without `step` the one with the best validation R2, or the last if none has any."""
-    folder, steps = epath.Path(path).absolute() / FOLDER, saved_steps(path)
+    folder, steps = absolute(path) / FOLDER, saved_steps(path)
     if not steps:
         raise CheckpointError(
             f"there is no checkpoint in {folder}. Give the folder of a run (its --workdir) or of a saved model."

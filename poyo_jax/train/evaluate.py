@@ -1,8 +1,10 @@
-"""Decode sessions with sliding windows and average what overlaps."""
+"""Decode sessions with sliding windows, average what overlaps, and score it; several processes share the work."""
 
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -12,7 +14,9 @@ from poyo_jax.config import DataConfig
 from poyo_jax.data.pipeline import EvalBatches, prefetch
 from poyo_jax.data.tokens import ModelSession
 from poyo_jax.data.windows import sequential_windows
-from poyo_jax.train.mesh import put_batch
+from poyo_jax.metrics import r2_of_sums, r2_sums
+from poyo_jax.train.distributed import gather
+from poyo_jax.train.mesh import own_part, put_batch
 from poyo_jax.types import Batch, Prediction
 
 
@@ -23,21 +27,62 @@ def predict_sessions(
     config: DataConfig,
     window_length: float,
     mesh: Mesh,
+    *,
+    after_batch: Callable[[], None] = lambda: None,
 ) -> list[Prediction]:
     """Predictions at every behaviour sample inside the intervals of each session.
 
     Windows follow each other by half their length; a sample seen by several gets the mean of what they say, matched by
-    its index in the series, not by its time.
+    its index in the series, not by its time. With several processes each gets the predictions of its own share of the
+    samples: together they are what one process would get.
     """
-    starts = [sequential_windows(source.intervals, window_length, window_length / 2) for source in sources]
-    batches = EvalBatches(sources, starts, config, window_length, num_shards=jax.local_device_count())
+    shares = _shares(sources, window_length)
+    own = EvalBatches(
+        sources, [share.starts for share in shares], config, window_length, jax.local_device_count(),
+        jax.process_count(),
+    )  # fmt: skip
+    largest = gather(np.array(own.size)).max(axis=0)  # all processes make as many batches, of one shape
+    batches = replace(own, common_size=tuple(largest.tolist()))
     stitchers = [_Stitcher(source, window_length) for source in sources]
     with contextlib.closing(prefetch(batches)) as prepared:
         for number, batch in enumerate(prepared):
-            values = np.asarray(predict_step(params, put_batch(batch, mesh)))
+            values = own_part(predict_step(params, put_batch(batch, mesh)))
             for place, session, start in batches.places(number):
                 stitchers[session].add(start, values[place])
-    return [stitcher.finish() for stitcher in stitchers]
+            after_batch()
+    return [stitcher.finish(share.owned) for stitcher, share in zip(stitchers, shares, strict=True)]
+
+
+class _Share(NamedTuple):
+    """What this process has of a session."""
+
+    starts: np.ndarray  # of the windows to decode
+    owned: slice  # of the behaviour's samples, of which it decodes all windows
+
+
+def _shares(sources: Sequence[ModelSession], window_length: float) -> list[_Share]:
+    """This process's share of every session: about as many windows for each, in one piece.
+
+    Where two processes meet inside a session, a sample belongs to the later one from the first sample of its first
+    window on; that one then also decodes the windows before which reach over.
+    """
+    starts = [sequential_windows(source.intervals, window_length, window_length / 2) for source in sources]
+    ends = np.cumsum([len(some) for some in starts])
+    process, count = jax.process_index(), jax.process_count()
+    low, high = process * ends[-1] // count, (process + 1) * ends[-1] // count
+    shares = []
+    for source, some, end in zip(sources, starts, ends, strict=True):
+        first, last = np.clip(np.array([low, high]) - (end - len(some)), 0, len(some)).tolist()
+        behaviour = source.session.behaviour(source.readout.value_key)
+
+        def sample(place: int, some=some, behaviour=behaviour) -> int | None:
+            inside = 0 < place < len(some)
+            return behaviour.range(some[place], some[place] + window_length)[0] if inside else None
+
+        owned = slice(sample(first), sample(last)) if first < last else slice(0, 0)
+        before = int(np.searchsorted(some, some[first] - window_length, "right")) if first < last else first
+        shares.append(_Share(some[before:last], owned))
+    return shares
 
 
 class _Stitcher:
@@ -55,9 +100,10 @@ class _Stitcher:
         self._sums[first:last] += values[: last - first]
         self._counts[first:last] += 1
 
-    def finish(self) -> Prediction:
+    def finish(self, owned: slice) -> Prediction:
         source, readout = self._source, self._source.readout
-        samples = np.flatnonzero(self._counts)
+        samples = np.arange(len(self._counts))[owned]
+        samples = samples[self._counts[samples] > 0]
         times = self._behaviour.times_at(samples)
         inside = source.intervals.contains(times)
         samples, times = samples[inside], times[inside]
@@ -69,9 +115,17 @@ class _Stitcher:
         return Prediction(source.session.id, times, values.astype(np.float32), targets, scored)
 
 
-def score(prediction: Prediction) -> float:
-    """R2 of a prediction, or NaN when fewer than two samples count or a channel does not vary."""
-    return prediction.r2 if prediction.scored.sum() > 1 else math.nan
+def score_sessions(predictions: Sequence[Prediction], sources: Sequence[ModelSession]) -> dict[str, float]:
+    """R2 of every session, by id, from the scored samples of all processes.
+
+    NaN when fewer than two samples count or a channel does not vary.
+    """
+    sums = [
+        r2_sums(prediction.targets[prediction.scored], prediction.values[prediction.scored], source.readout.mean)
+        for prediction, source in zip(predictions, sources, strict=True)
+    ]
+    totals = gather(np.stack(sums)).sum(axis=0)
+    return {source.session.id: r2_of_sums(total) for source, total in zip(sources, totals, strict=True)}
 
 
 def mean_score(scores: Iterable[float]) -> float:

@@ -4,257 +4,403 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
+from etils import epath
 
 from poyo_jax.config import Config, from_dict
-from poyo_jax.data.pipeline import TrainBatches, padding_fraction, prefetch
+from poyo_jax.data.arrange import grow, padding_fraction, rung_of
+from poyo_jax.data.pipeline import prefetch
 from poyo_jax.data.readout import Readout
 from poyo_jax.data.session import Session
-from poyo_jax.data.tokens import ModelSession
-from poyo_jax.data.vocab import Vocab
-from poyo_jax.errors import ConfigError, DataError, Diverged, Interrupted
+from poyo_jax.errors import ConfigError, Diverged, Interrupted
 from poyo_jax.files import write_text
-from poyo_jax.pretrained import Pretrained, choose_readouts
+from poyo_jax.pretrained import Pretrained, load
 from poyo_jax.train.checkpoint import (
     Checkpoints,
-    Metadata,
     latest_metadata,
     name_differences,
     setting_differences,
     without_padding,
 )
-from poyo_jax.train.evaluate import mean_score, predict_sessions, score
-from poyo_jax.train.interrupt import Interruption
-from poyo_jax.train.mesh import make_mesh, put_batch
+from poyo_jax.train.distributed import Votes, check_agreement, gather
+from poyo_jax.train.evaluate import mean_score, predict_sessions, score_sessions
+from poyo_jax.train.goodput import Clock, describe_goodput
+from poyo_jax.train.job import Job, parameter_norms
+from poyo_jax.train.mesh import put_batch
 from poyo_jax.train.metrics import MetricsWriter, Progress
-from poyo_jax.train.state import TrainState, build_model, init_state
-from poyo_jax.train.steps import make_predict_step, make_train_step
-from poyo_jax.train.tables import choose_optimizer
+from poyo_jax.train.state import TrainState
+from poyo_jax.train.stop import Stop
+from poyo_jax.train.watchdog import PATIENCE, Watchdog
 from poyo_jax.types import Batch
 
 logger = logging.getLogger(__name__)
+
+Resume = Literal["auto", "must", "never"]
 
 
 def train_model(
     config: Config,
     sessions: Sequence[Session],
-    workdir: str | Path,
+    workdir: epath.PathLike,
     *,
     readouts: Mapping[str, Readout] | None = None,
+    resume: Resume = "auto",
+    init_from: epath.PathLike | None = None,
+    max_minutes: float | None = None,
+    profile: tuple[int, int] | None = None,
     progress: bool = True,
 ) -> Pretrained:
     """Train a model on the train splits of `sessions`, or continue the run that `workdir` holds.
 
-    Validation R2 is measured on the valid splits, as far as there are any. `readouts` (by session id) replace the
-    sessions' default readouts. The work directory gets `config.json`, `metrics.jsonl`, `tb/` and `checkpoints/`.
-    Returns the model after the last step; `poyo_jax.load(workdir)` gives the one with the best validation R2.
+    Validation R2 is measured on the valid splits, as far as there are any. The work directory gets `config.json`,
+    `metrics.jsonl`, `goodput.jsonl`, `tb/` and `checkpoints/`. Returns the model after the last step;
+    `poyo_jax.load(workdir)` gives the one with the best validation R2. With several processes, which must have joined
+    (`poyo_jax.train.distributed.start`), all call this alike, and process 0 writes.
+
+    Args:
+        config: the run.
+        sessions: what to train on.
+        workdir: folder of the run.
+        readouts: by session id, replace the sessions' default readouts.
+        resume: whether a checkpoint in `workdir` is continued if there is one ("auto"), has to be there ("must"), or
+            must not be ("never").
+        init_from: a run or saved model whose weights a new run starts with.
+        max_minutes: stop, as if interrupted, after so many minutes.
+        profile: steps, counted from the first of this start, between which a profile is written to `workdir/profile`.
+        progress: show it.
 
     Raises:
-        ConfigError: the configuration cannot work, or `workdir` holds another run.
+        ConfigError: the configuration cannot work, `workdir` holds another run, or processes differ.
         DataError: no sessions, or a session that cannot be trained on.
         CheckpointError: a checkpoint cannot be written, or the one to continue from cannot be read.
         Diverged: a loss or a gradient was not finite; the checkpoints saved before remain.
-        Interrupted: the process was asked to stop; the state is saved, and the same call continues.
+        Interrupted: the run was asked to stop; the state is saved, and the same call continues.
     """
-    with Run(config, sessions, Path(workdir), readouts or {}, progress) as run, Interruption() as interruption:
-        state, scores = run.restore_or_init()
-        for step, batch in run.stream(int(state.step)):
-            with jax.transfer_guard("disallow"):
-                state, metrics = run.train_step(state, batch, {})
+    with Stop(max_minutes) as stop, Run(config, sessions, workdir, readouts or {}, stop, progress) as run:
+        state, scores = run.begin(resume, init_from)
+        for step, batch in run.stream(int(state.step), profile):
+            state, metrics = run.train(state, batch, step)
             run.push(step, metrics)
-            done, stop = step + 1, interruption.requested
-            last = done == config.run.num_steps
-            look = last or (done % config.run.eval_every == 0 and not stop)
-            keep = look or stop or done % config.run.save_every == 0
+            done = step + 1
+            look = run.evaluates(done)
+            keep = look or run.saves(done)
             if keep or done % config.run.log_every == 0:
-                run.log(done)
+                run.log(done, state)
             scores = run.evaluate(state) if look else {}
             if keep:
                 run.save(state, scores)
-            if stop and not last:
-                raise Interrupted(
-                    f"stopped at step {done} of {config.run.num_steps}, which is saved in {workdir}. Run the same "
-                    "command again to continue from there."
-                )
+        if run.stopped:
+            run.interrupt(state)
         return run.pretrained(state, scores)
 
 
 class Run:
-    """Everything that stays the same from step to step. Enter it, so that all it opens is closed at the end."""
+    """A job in a work directory. Enter it, so that all it opens is closed at the end."""
 
     def __init__(
         self,
         config: Config,
         sessions: Sequence[Session],
-        workdir: Path,
+        workdir: epath.PathLike,
         readouts: Mapping[str, Readout],
+        stop: Stop,
         progress: bool,
     ):
-        if not sessions:
-            raise DataError("there are no sessions to train on. Give at least one.")
-        self.config, self.workdir = config, workdir
-        units = Vocab(name for session in sessions for name in session.unit_names)
-        names = Vocab(session.id for session in sessions)
-        readouts = choose_readouts(sessions, readouts, config.model.num_channels)
-        self.metadata = Metadata(config, units, names, readouts, {})
-
-        def sources(split, chosen):
-            return [ModelSession.build(s, readouts[s.id], units, names, s.split(split)) for s in chosen]
-
-        self.batches = TrainBatches(
-            sources("train", sessions), config.data, config.model.window_length, config.run.num_steps,
-            jax.local_device_count(), jax.process_index(), jax.process_count(),
-        )  # fmt: skip
-        self.valid = sources("valid", [session for session in sessions if session.has_split("valid")])
-        self.mesh = make_mesh()
-        model = build_model(config.model, config.run, units.num_rows, names.num_rows)
-        accumulated = config.optim.accumulate_steps
-        updates, windows = config.run.num_steps // accumulated, config.data.batch_size * accumulated
-        optimizer, self._schedule = choose_optimizer(config.optim, updates, windows, self.mesh)
-        micro = config.run.microbatch_windows
-        self.train_step = make_train_step(model, optimizer, self.mesh, seed=config.data.seed, microbatch_windows=micro)
-        self._predict_step = make_predict_step(model, self.mesh, microbatch_windows=micro)
-        self._fresh_state = lambda: init_state(model, optimizer, config.data.seed, self.mesh)
-        self._show = progress
+        self._clock, self._watchdog = Clock(), Watchdog(config.run.watchdog_minutes)
+        self._watchdog.beat(PATIENCE)
+        self.config, self.workdir = config, epath.Path(workdir)
+        self.job = Job(config, sessions, readouts)
+        check_agreement(self.job.facts() | {"work directory": str(self.workdir)})
+        self._main = jax.process_index() == 0
+        self._stop, self._votes, self.stopped = stop, Votes(self.job.mesh), False
+        self._show = progress and self._main
         self._pending: list[tuple[int, Mapping[str, Any]]] = []
+        self._saved_at, self._save_asked = time.monotonic(), False
+        self._first = self._done = self._saved_step = 0
         self._open = contextlib.ExitStack()
-
         self._claim_workdir()
-        self._checkpoints = Checkpoints(workdir, config.run.keep_checkpoints)
-        self._open.callback(self._checkpoints.close)
+        self._checkpoints = Checkpoints(self.workdir, config.run.keep_checkpoints, config.run.keep_every)
 
     def __enter__(self) -> "Run":
+        self._open.enter_context(self._watchdog)
+        self._open.callback(self._finish)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
+    def _finish(self) -> None:
+        """Wait until everything is on disk."""
+        self._watchdog.beat(PATIENCE)
+        self._clock.switch("save")
+        self._checkpoints.close()
+        if self._main and self._done > self._first:
+            self._clock.write(self.workdir, self._first, self._done)
+
+    # ------------------------------------------------------------------------------------------------- beginning
+
     def _claim_workdir(self) -> None:
         """Refuse a work directory that holds a run with other settings; otherwise write the settings into it."""
-        path = self.workdir / "config.json"
+        path, own = self.workdir / "config.json", self.job.metadata
         lines, saved = [], latest_metadata(self.workdir)
         if saved is not None:
-            lines = self.metadata.differences(saved)
+            lines = own.differences(saved)
         elif path.exists():
             config, sessions = _read_config(path)
             lines = setting_differences(config, self.config)
-            lines += name_differences("sessions", sessions, self.metadata.sessions.names)
+            lines += name_differences("sessions", sessions, own.sessions.names)
         if lines:
             raise ConfigError(
                 f"the work directory {self.workdir} holds another run, which differs in\n  "
                 + "\n  ".join(lines)
                 + "\nContinue that run with its own settings, or choose another --workdir."
             )
-        own = {"sessions": list(self.metadata.sessions.names), **asdict(self.config)}
-        write_text(path, json.dumps(own, indent=2) + "\n")
+        if self._main:
+            content = {"sessions": list(own.sessions.names), **asdict(self.config)}
+            write_text(path, json.dumps(content, indent=2) + "\n")
 
-    def restore_or_init(self) -> tuple[TrainState, Mapping[str, float]]:
-        """The newest state in the work directory and its scores, or the state before the first step and none."""
-        step, saved = self._checkpoints.latest(), latest_metadata(self.workdir)
-        if step is None or saved is None:
-            state, scores = self._fresh_state(), {}
-        else:
+    def begin(self, resume: Resume, init_from: epath.PathLike | None) -> tuple[TrainState, Mapping[str, float]]:
+        """The state to go on from and its scores: the newest checkpoint, or else other weights, or else a fresh one."""
+        step = self._step_to_continue(resume)
+        scores: Mapping[str, float] = {}
+        if step is not None:
             logger.info("restoring step %d from %s", step, self.workdir)
-            state, scores = self._checkpoints.restore(step, jax.eval_shape(self._fresh_state), self.mesh), saved.metrics
+            if init_from is not None:
+                logger.info("it goes before the weights of %s, which only a new run starts with", init_from)
+            state = self._checkpoints.restore(step, jax.eval_shape(self.job.fresh_state), self.job.mesh)
+            scores = self._checkpoints.metadata(step).metrics
+        elif init_from is not None:
+            logger.info("a new run, with the weights of %s", init_from)
+            state = self.job.state_from(load(init_from))
+        else:
+            state = self.job.fresh_state()
         first, total = int(state.step), self.config.run.num_steps
-        self._writer = self._open.enter_context(contextlib.closing(MetricsWriter(self.workdir, first)))
+        self._first = self._done = self._saved_step = first
+        if self._main:
+            self._writer = self._open.enter_context(contextlib.closing(MetricsWriter(self.workdir, first)))
         self._progress = self._open.enter_context(Progress("training", first, total, self._show))
+        interrupted = first and self.evaluates(first) and not scores  # while it was evaluated, if it can be
+        if interrupted and (scores := self.evaluate(state)):
+            self._checkpoints.delete(first)
+            self.save(state, scores)
         return state, scores
 
-    def stream(self, first: int) -> Iterator[tuple[int, Batch]]:
-        """(step, batch on the devices) from step `first` on; a batch is transferred while the one before is used."""
-        batches = prefetch(self.batches, first, self.config.run.num_workers)
+    def _step_to_continue(self, resume: Resume) -> int | None:
+        """Step of the newest checkpoint that process 0 sees, which all continue from; None starts anew."""
+        latest = self._checkpoints.latest()
+        step = int(gather(np.array([-1 if latest is None else latest]))[0, 0])
+        if step < 0 and resume == "must":
+            raise ConfigError(
+                f"{self.workdir} holds no checkpoint to continue from. Check --workdir, or give --resume auto."
+            )
+        if step >= 0 and resume == "never":
+            raise ConfigError(
+                f"{self.workdir} holds a run up to step {step}. Choose another --workdir, or give --resume auto."
+            )
+        return step if step >= 0 else None
+
+    # ----------------------------------------------------------------------------------------------- step by step
+
+    def stream(self, first: int, profile: tuple[int, int] | None = None) -> Iterator[tuple[int, Batch]]:
+        """(step, batch on the devices) from step `first` on, until the last or until a process was asked to stop.
+
+        While a batch is used the next one is made, voted on and transferred.
+        """
+        batches = prefetch(self.job.batches, first, self.config.run.num_workers)
         self._open.callback(batches.close)
-        if first < self.config.run.num_steps:
-            logger.info("compiling the training step for %d devices, which takes a while", self.mesh.size)
-        self._reset_clock()
+        self._reset_interval()
+        self._clock.switch("step")
+        shards, shapes = self.job.batches.num_shards, self.job.batches.shapes
         ahead = None
         for step in range(first, self.config.run.num_steps):
-            began = time.monotonic()
-            batch = next(batches)
-            self._waited += time.monotonic() - began
-            padding, batch = padding_fraction(batch), put_batch(batch, self.mesh)
+            with self._clock.part("data"):
+                began = time.monotonic()
+                batch = next(batches)
+                self._waited += time.monotonic() - began
+            vote = self._votes.cast(self._vote(rung_of(batch, shards, shapes)))
             if ahead is not None:
-                yield self._passed_on(*ahead)
-            ahead = step, padding, batch
+                yield self._passed_on(*ahead, first, profile)
+            rung, stop, self._save_asked = vote()
+            if stop:
+                self.stopped = True
+                return
+            padding, places = padding_fraction(batch), batch.token_kinds.size
+            batch = put_batch(grow(batch, shards, shapes[rung]), self.job.mesh)
+            ahead = step, batch, (1 - padding) * places
         if ahead is not None:
-            yield self._passed_on(*ahead)
+            yield self._passed_on(*ahead, first, profile)
 
-    def _passed_on(self, step: int, padding: float, batch: Batch) -> tuple[int, Batch]:
-        self._padding.append(padding)
+    def _vote(self, rung: int) -> Callable[[], tuple[int, int, int]]:
+        """What this process has to say before a batch: the shape it needs, and whether to stop or save after it."""
+
+        def vote() -> tuple[int, int, int]:
+            now, limit = time.monotonic(), self.config.run.save_minutes
+            save = self._main and limit is not None and now >= self._saved_at + 60 * limit
+            self._saved_at = now if save else self._saved_at
+            return rung, int(self._stop.requested), int(save)
+
+        return vote
+
+    def _passed_on(
+        self, step: int, batch: Batch, tokens: float, first: int, profile: tuple[int, int] | None
+    ) -> tuple[int, Batch]:
+        self._watchdog.beat()
+        self._tokens += tokens
+        self._places += batch.token_kinds.size / jax.process_count()
+        if profile and self._main:
+            if step - first == profile[0]:
+                jax.profiler.start_trace(str(self.workdir / "profile"))
+                self._profiling = self._open.enter_context(contextlib.ExitStack())
+                self._profiling.callback(jax.profiler.stop_trace)
+            elif step - first == profile[1]:
+                self._profiling.close()
         return step, batch
 
-    def _reset_clock(self) -> None:
-        self._began, self._waited, self._padding = time.monotonic(), 0.0, []
+    def train(self, state: TrainState, batch: Batch, step: int) -> tuple[TrainState, Mapping[str, Any]]:
+        """One training step; the state is donated."""
+        train_step = self.job.train_step
+        if not train_step.knows(batch):
+            logger.info("compiling the training step for %d devices, which takes a while", self.job.mesh.size)
+            self._watchdog.beat(PATIENCE)
+            began = time.monotonic()
+            with self._clock.part("compile"):
+                train_step.compile(state, batch)
+            self._began += time.monotonic() - began  # speeds that are logged are those of steps
+            self._watchdog.beat()
+        with jax.transfer_guard("disallow"), jax.profiler.StepTraceAnnotation("train", step_num=step):
+            return train_step(state, batch)
 
     def push(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Keep the metrics of a step, which are arrays on the device, until they are logged."""
         self._pending.append((step, metrics))
+        self._done = step + 1
         self._progress.advance(step + 1)
 
-    def log(self, done: int) -> None:
+    def evaluates(self, done: int) -> bool:
+        return done == self.config.run.num_steps or done % self.config.run.eval_every == 0
+
+    def saves(self, done: int) -> bool:
+        run = self.config.run
+        permanent = run.keep_every is not None and done % run.keep_every == 0
+        return bool(self._save_asked) or permanent or done % run.save_every == 0
+
+    def _reset_interval(self) -> None:
+        self._began, self._waited, self._tokens, self._places = time.monotonic(), 0.0, 0.0, 0.0
+
+    # ------------------------------------------------------------------------------------------------- now and then
+
+    def log(self, done: int, state: TrainState) -> None:
         """Fetch the pending metrics and write their means. Raises Diverged when one is not finite."""
         steps = [step for step, _ in self._pending]
         fetched = jax.device_get([metrics for _, metrics in self._pending])
         self._pending = []
         bad = [step for step, metrics in zip(steps, fetched, strict=True) if not np.isfinite([*metrics.values()]).all()]
         if bad:
-            self._report_divergence(steps, bad)
+            self._report_divergence(steps, bad, state)
         seconds = time.monotonic() - self._began
+        self._watchdog.expect(seconds / len(steps))
         values = {name: float(np.mean([metrics[name] for metrics in fetched])) for name in fetched[0]}
-        schedule = self._schedule((done - 1) // self.config.optim.accumulate_steps)
+        schedule = self.job.schedule((done - 1) // self.config.optim.accumulate_steps)
         values |= {name: float(np.asarray(value)) for name, value in schedule.items()}
+        waited, tokens, places = gather(np.array([self._waited, self._tokens, self._places])).T
         values |= {
             "windows_per_second": len(steps) * self.config.data.batch_size / seconds,
-            "waiting_for_data": self._waited / seconds,
-            "padding": float(np.mean(self._padding)),
-            "compiled_shapes": self.train_step._cache_size(),
+            "tokens_per_second": float(tokens.sum()) / seconds,
+            "waiting_for_data": float(waited.max()) / seconds,
+            "padding": 1 - float(tokens.sum() / places.sum()),
+            "compiled_shapes": len(self.job.train_step.programs),
         }
-        self._writer.write(done, values)
+        if len(waited) > 1:
+            values["slowest_process"] = int(waited.argmax())
+        self._write(done, values)
         self._progress.note(f"loss {values['loss']:.3f}")
-        self._reset_clock()
+        self._reset_interval()
 
-    def _report_divergence(self, steps: list[int], bad: list[int]) -> None:
-        sessions, saved = self.batches.sessions_of(bad[0]), self._checkpoints.latest()
+    def _write(self, step: int, values: Mapping[str, Any]) -> None:
+        if self._main:
+            self._writer.write(step, values)
+            self._clock.write(self.workdir, self._first, step)
+
+    def _report_divergence(self, steps: list[int], bad: list[int], state: TrainState) -> None:
+        sessions, saved = self.job.batches.sessions_of(bad[0]), self._checkpoints.latest()
+        norms = parameter_norms(state.params)
+        if self._main:
+            report = {"steps": [steps[0], steps[-1]], "bad_steps": bad, "sessions": sessions, "parameter_norms": norms}
+            write_text(self.workdir / "nan_report.json", json.dumps(report, indent=2) + "\n")
         raise Diverged(
             f"the loss or its gradient was not finite at {len(bad)} of the steps {steps[0]} to {steps[-1]}, first at "
             f"step {bad[0]}, whose windows come from {len(sessions)} sessions: {', '.join(sessions[:8])}"
             f"{', ...' if len(sessions) > 8 else ''}. Nothing of these steps is saved; "
             f"{'there is no checkpoint yet' if saved is None else f'the last checkpoint is step {saved}'}. Lower the "
-            "learning rate or set clip_norm, or look for extreme targets in these sessions."
+            "learning rate or set clip_norm, or look for extreme targets in these sessions; nan_report.json in the "
+            "work directory has the norms of all parameters."
         )
 
     def evaluate(self, state: TrainState) -> dict[str, float]:
-        """Validation R2 of every session, logged; returns {"valid_r2": mean}, or nothing without a score."""
-        if not self.valid:
+        """Validation R2 of every session, logged; returns {"valid_r2": mean}, or nothing without a score.
+
+        A run that is asked to stop does not finish it, and makes up for it when it is continued.
+        """
+        if not self.job.valid:
             return {}
-        config = self.config
-        predictions = predict_sessions(
-            self._predict_step, state.params, self.valid, config.data, config.model.window_length, self.mesh
-        )
-        scores = {prediction.session_id: score(prediction) for prediction in predictions}
-        mean = mean_score(scores.values())
-        self._writer.write(int(state.step), {"valid_r2": mean, "valid_r2_by_session": scores})
-        self._progress.note(f"valid R2 {mean:.3f}")
-        self._reset_clock()
-        return {"valid_r2": mean} if np.isfinite(mean) else {}
+        with self._clock.part("evaluate"), contextlib.suppress(_StopAsked):
+            self._watchdog.beat(PATIENCE)
+            predictions = predict_sessions(
+                self.job.predict_step, state.params, self.job.valid, self.config.data,
+                self.config.model.window_length, self.job.mesh, after_batch=self._after_batch,
+            )  # fmt: skip
+            scores = score_sessions(predictions, self.job.valid)
+            mean = mean_score(scores.values())
+            self._write(int(state.step), {"valid_r2": mean, "valid_r2_by_session": scores})
+            self._progress.note(f"valid R2 {mean:.3f}")
+            self._reset_interval()
+            return {"valid_r2": mean} if np.isfinite(mean) else {}
+        return {}
+
+    def _after_batch(self) -> None:
+        self._watchdog.beat()
+        (self.stopped,) = map(bool, self._votes.largest(int(self._stop.requested)))
+        if self.stopped:
+            raise _StopAsked
 
     def save(self, state: TrainState, scores: Mapping[str, float]) -> None:
-        self._checkpoints.save(state, replace(self.metadata, metrics=scores))
+        self._watchdog.beat(PATIENCE)
+        with self._clock.part("save"):
+            self._checkpoints.save(state, replace(self.job.metadata, metrics=scores))
+        self._saved_at, self._save_asked, self._saved_step = time.monotonic(), False, int(state.step)
+
+    # ------------------------------------------------------------------------------------------------------- ending
+
+    def interrupt(self, state: TrainState) -> None:
+        """Save what is not saved yet, and raise Interrupted."""
+        done, total = int(state.step), self.config.run.num_steps
+        if self._pending:
+            self.log(done, state)
+        if done > self._saved_step:
+            self.save(state, {})
+        where = f"which is saved in {self.workdir}" if done else "before the first one was made"
+        raise Interrupted(
+            f"stopped at step {done} of {total}, {where}. Run the same command again to continue from there."
+        )
 
     def pretrained(self, state: TrainState, scores: Mapping[str, float]) -> Pretrained:
-        data = self.metadata
+        if self._main and int(state.step) > self._first:
+            logger.info(describe_goodput(self.workdir))
+        data = self.job.metadata
         params = without_padding(state.params, data)
         return Pretrained(data.config, params, data.units, data.sessions, data.readouts, scores, int(state.step))
 
 
-def _read_config(path: Path) -> tuple[Config, list[str]]:
+class _StopAsked(Exception):
+    """A process was asked to stop during an evaluation."""
+
+
+def _read_config(path: epath.Path) -> tuple[Config, list[str]]:
     """Configuration and session ids of the run whose `config.json` is at `path`."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

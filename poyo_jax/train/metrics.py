@@ -5,13 +5,13 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from etils import epath
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from poyo_jax.files import append_text, writable, write_text
+from poyo_jax.files import append_text, in_bucket, writable, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -20,15 +20,16 @@ class MetricsWriter:
     """Appends to `metrics.jsonl` and `tb/` in a work directory; lines behind `resume_step` are dropped first.
 
     A number that is not finite becomes null in the file, and no point in TensorBoard. Raises PoyoError when the disk is
-    full or may not be written.
+    full or may not be written. In a bucket there is no `tb/`.
     """
 
-    def __init__(self, workdir: Path, resume_step: int):
+    def __init__(self, workdir: epath.PathLike, resume_step: int):
+        workdir = epath.Path(workdir)
         self._path, board = workdir / "metrics.jsonl", workdir / "tb"
         lines = [line for line in read_metrics(workdir) if line["step"] <= resume_step]
         write_text(self._path, "".join(_to_json(line) for line in lines))
         with writable(board):
-            self._board = SummaryWriter(str(board), purge_step=resume_step + 1)
+            self._board = None if in_bucket(board) else SummaryWriter(str(board), purge_step=resume_step + 1)
 
     def write(self, step: int, values: Mapping[str, float | Mapping[str, float]]) -> None:
         """Numbers become TensorBoard scalars under their names, dictionaries of numbers one scalar per entry."""
@@ -36,17 +37,18 @@ class MetricsWriter:
         for name, value in values.items():
             entries = value if isinstance(value, Mapping) else {"": value}
             for entry, number in entries.items():
-                if math.isfinite(number):
+                if self._board and math.isfinite(number):
                     self._board.add_scalar(f"{name}/{entry}".rstrip("/"), number, step)
 
     def close(self) -> None:
-        with writable(self._path.parent / "tb"):
-            self._board.close()
+        if self._board:
+            with writable(self._path.parent / "tb"):
+                self._board.close()
 
 
-def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
+def read_metrics(workdir: epath.PathLike) -> list[dict[str, Any]]:
     """Lines of a run's `metrics.jsonl`, null as NaN; a last line cut short by a crash is left out."""
-    path = Path(workdir) / "metrics.jsonl"
+    path = epath.Path(workdir) / "metrics.jsonl"
     lines = []
     for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:

@@ -25,7 +25,8 @@ class TrainState(NamedTuple):
 
 def build_model(config: ModelConfig, run: RunConfig, num_units: int, num_sessions: int) -> POYO:
     """The model for tables of `num_units` and `num_sessions` rows, padding included."""
-    return POYO(config, num_units, num_sessions, jnp.dtype(run.compute_dtype), run.remat, run.rows_per_group)
+    dtype = jnp.dtype(run.compute_dtype)
+    return POYO(config, num_units, num_sessions, dtype, run.remat, run.rows_per_group, run.attention)
 
 
 def init_params(model: POYO, seed: int) -> dict:

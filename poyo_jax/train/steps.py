@@ -12,12 +12,12 @@ from jax.sharding import Mesh, PartitionSpec
 from poyo_jax.model.dropout import fold
 from poyo_jax.model.forward import loss_sum_of_rows, predict_of_rows, used_rows
 from poyo_jax.model.poyo import POYO
-from poyo_jax.train.mesh import DATA
+from poyo_jax.train.mesh import AXES, state_shardings, sum_over_devices
 from poyo_jax.train.state import TrainState
 from poyo_jax.train.tables import Optimizer, Rows, combine, gradient_values, look_up
 from poyo_jax.types import Batch
 
-EVERYWHERE, SPLIT = PartitionSpec(), PartitionSpec(DATA)
+EVERYWHERE, SPLIT = PartitionSpec(), PartitionSpec(AXES)
 
 
 def make_train_step(
@@ -33,14 +33,15 @@ def make_train_step(
     The model's parameters are `state.params | frozen`; what is frozen costs neither gradient nor optimiser state.
 
     The loss is the weighted mean over all queries of the squared error, itself a mean over channels. Dropout is decided
-    by `seed`, the step, and each window's number in the global batch.
+    by `seed`, the step, and each window's number in the global batch. Raises ConfigError when the model's attention
+    cannot do this here (model/attention.py).
     """
-
+    model.check_back_end(training=True)
     specs = (EVERYWHERE, EVERYWHERE, SPLIT, SPLIT, EVERYWHERE)
 
     @partial(jax.shard_map, mesh=mesh, in_specs=specs, out_specs=(EVERYWHERE, EVERYWHERE, SPLIT), check_vma=False)
     def loss_and_gradient(learning, frozen, vectors, batch, step):
-        weights = jax.lax.psum(batch.target_weights.sum(), DATA)
+        weights = sum_over_devices(batch.target_weights.sum(), mesh)
         dropout_seed = fold(jnp.uint32(seed & 0xFFFFFFFF), step)
 
         def loss(learning, vectors):
@@ -51,7 +52,8 @@ def make_train_step(
             return total / jnp.maximum(weights, 1e-12)
 
         value, (of_backbone, of_vectors) = jax.value_and_grad(loss, argnums=(0, 1))(learning, vectors)
-        return jax.lax.psum(value, DATA), jax.lax.psum(of_backbone, DATA), of_vectors
+        value, of_backbone = jax.tree.map(lambda x: sum_over_devices(x, mesh), (value, of_backbone))
+        return value, of_backbone, of_vectors
 
     @partial(jax.jit, donate_argnums=0)
     def train_step(state: TrainState, batch: Batch, frozen: dict):
@@ -62,7 +64,8 @@ def make_train_step(
         gradient |= {name: combine(Rows(rows[name], of_rows[name]), sizes[name], mesh) for name in rows}
         params, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradient_values(gradient))}
-        return TrainState(state.step + 1, params, opt_state), metrics
+        following = TrainState(state.step + 1, params, opt_state)
+        return jax.lax.with_sharding_constraint(following, state_shardings(following, mesh)), metrics
 
     return train_step
 
@@ -70,8 +73,10 @@ def make_train_step(
 def make_predict_step(model: POYO, mesh: Mesh, *, microbatch_windows: int | None) -> Callable[[dict, Batch], jax.Array]:
     """(parameters, batch) -> predictions [windows, queries, channels] in normalised units, split over the mesh.
 
-    Equal arguments give the same function, so that decoding again compiles nothing.
+    Equal arguments give the same function, so that decoding again compiles nothing. Raises ConfigError when the model's
+    attention cannot be computed here (model/attention.py).
     """
+    model.check_back_end(training=False)
     return _predict_step(cast(Any, model), mesh, microbatch_windows)
 
 

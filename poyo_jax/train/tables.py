@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int32
 
 from poyo_jax.config import OptimConfig
-from poyo_jax.train.mesh import DATA, is_split, replicated
+from poyo_jax.train.mesh import AXES, is_split, replicated
 from poyo_jax.train.optim import (
     TABLES,
     Schedule,
@@ -26,7 +26,7 @@ from poyo_jax.train.optim import (
     trust_ratio_of_norms,
 )
 
-EVERYWHERE, SPLIT = PartitionSpec(), PartitionSpec(DATA)
+EVERYWHERE, SPLIT = PartitionSpec(), PartitionSpec(AXES)
 
 
 class Rows(NamedTuple):
@@ -83,8 +83,8 @@ def look_up(table: Float[Array, "rows dim"], rows: Int32[Array, " used"], mesh: 
 
     @partial(jax.shard_map, mesh=mesh, in_specs=(SPLIT, SPLIT), out_specs=SPLIT)
     def gather(own, rows):
-        found = _held(own, jax.lax.all_gather(rows, DATA, tiled=True))
-        return jax.lax.psum_scatter(found, DATA, tiled=True)
+        found = _held(own, jax.lax.all_gather(rows, AXES, tiled=True))
+        return jax.lax.psum_scatter(found, AXES, tiled=True)
 
     return gather(table, rows)
 
@@ -185,10 +185,10 @@ def _update_table(
     def update(table, state, gradient, count):
         def held(own):
             found = _held(own, gradient.rows) if split else own.at[gradient.rows].get(mode="fill", fill_value=0)
-            return jax.lax.psum(found, DATA) if split else found
+            return jax.lax.psum(found, AXES) if split else found
 
         def written(own, values, used):
-            first = jax.lax.axis_index(DATA) * len(own) if split else 0
+            first = jax.lax.axis_index(AXES) * len(own) if split else 0
             place = gradient.rows - first
             place = jnp.where(used & (place >= 0) & (place < len(own)), place, len(own))
             return own.at[place].set(values.astype(own.dtype), mode="drop")
@@ -206,7 +206,7 @@ def _update_table(
 
 def _held(own: Array, rows: Array) -> Array:
     """What this device holds of these rows of a split table; zeros for all others."""
-    place = rows - jax.lax.axis_index(DATA) * len(own)
+    place = rows - jax.lax.axis_index(AXES) * len(own)
     mine = (place >= 0) & (place < len(own))
     found = own[jnp.where(mine, place, 0)]
     return jnp.where(mine.reshape(-1, *[1] * (own.ndim - 1)), found, 0)

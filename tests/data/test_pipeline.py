@@ -9,8 +9,9 @@ import pytest
 from model_sessions import bind, simulated
 
 from poyo_jax.config import DataConfig, UnitDropoutConfig
+from poyo_jax.data.arrange import MAX_SHAPES, grow, padding_fraction, rung_of
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.pipeline import MAX_SHAPES, EvalBatches, TrainBatches, padding_fraction, prefetch
+from poyo_jax.data.pipeline import EvalBatches, TrainBatches, prefetch
 from poyo_jax.data.readout import Readout
 from poyo_jax.data.session import Session
 from poyo_jax.data.tokens import cut_window
@@ -160,26 +161,46 @@ def test_devices_share_the_same_windows(sources, config, num_shards):
             assert shard.token_windows is None or np.all(np.diff(shard.token_windows) >= 0)
 
 
-def test_devices_get_about_as_many_tokens(sources):
-    """Dealing the largest windows first, back and forth, leaves less than half of the difference of plain dealing."""
-    split, differences = train(sources, num_shards=2), []
+def test_devices_get_about_as_many_tokens():
+    """Dealing by what sessions are expected to hold leaves less than half of the difference of dealing in turn."""
+    sessions = [*simulated(num_sessions=2, num_units=(4, 5))[0], *simulated(num_sessions=2, num_units=(80, 90))[0]]
+    split, differences = train(sessions, replace(CONFIG, unit_dropout=None), num_shards=2), []
     for step in range(10):
         counts = [int((part.token_kinds != PADDING).sum()) for part in shards(split[step], 2)]
-        sizes = sorted(len(tokens) for _, tokens, _ in contents(split[step], 2).values())
-        differences.append((abs(counts[0] - counts[1]), sum(sizes[1::2]) - sum(sizes[0::2])))
-    ours, plain = np.mean(differences, axis=0)
-    assert ours < plain / 2
+        windows = contents(split[step], 2)
+        sizes = [len(windows[number][1]) for number in sorted(windows)]
+        differences.append((abs(counts[0] - counts[1]), abs(sum(sizes[1::2]) - sum(sizes[0::2]))))
+    ours, in_turn = np.mean(differences, axis=0)
+    assert ours < in_turn / 2
 
 
 @pytest.mark.parametrize("config", [CONFIG, PADDED], ids=["packed", "padded"])
-def test_processes_share_the_same_windows_in_the_same_shapes(sources, config):
+def test_processes_share_the_same_windows_and_can_take_the_same_shape(sources, config):
     whole = train(sources, config)
     parts = [train(sources, config, process=process, num_processes=2, num_shards=2) for process in range(2)]
+    assert parts[0].shapes == parts[1].shapes
+    grown = 0
     for step in range(12):
         batches = [part[step] for part in parts]
-        assert contents(batches[0], 2) | contents(batches[1], 2) == contents(whole[step])
-        assert not set(contents(batches[0], 2)) & set(contents(batches[1], 2))
-        assert [np.shape(array) for array in batches[0]] == [np.shape(array) for array in batches[1]]
+        rungs = [rung_of(batch, 2, parts[0].shapes) for batch in batches]
+        largest = [grow(batch, 2, parts[0].shapes[max(rungs)]) for batch in batches]
+        assert [np.shape(array) for array in largest[0]] == [np.shape(array) for array in largest[1]]
+        assert contents(largest[0], 2) | contents(largest[1], 2) == contents(whole[step])
+        assert not set(contents(largest[0], 2)) & set(contents(largest[1], 2))
+        grown += max(rungs) < len(parts[0].shapes) - 1
+        last = grow(batches[0], 2, parts[0].shapes[-1])
+        assert rung_of(last, 2, parts[0].shapes) == len(parts[0].shapes) - 1
+        assert contents(last, 2) == contents(batches[0], 2)
+    assert grown
+
+
+@pytest.mark.parametrize("config", [CONFIG, PADDED], ids=["packed", "padded"])
+def test_a_device_sees_the_same_windows_whatever_process_it_belongs_to(sources, config):
+    alone = train(sources, config, num_shards=4)
+    parts = [train(sources, config, process=process, num_processes=2, num_shards=2) for process in range(2)]
+    for step in range(6):
+        expected = [shard.window_ids.tolist() for shard in shards(alone[step], 4)]
+        assert expected == [shard.window_ids.tolist() for part in parts for shard in shards(part[step], 2)]
 
 
 @pytest.mark.parametrize("num_shards", [1, 4])

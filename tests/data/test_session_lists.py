@@ -21,6 +21,11 @@ def test_counts_are_those_of_the_paper_and_of_the_release():
     assert len(set(held_out_sessions())) == 2 + 6 + 6 + 2
 
 
+def test_presets_for_accelerators_have_the_same_sessions():
+    for name in ("poyo_mp", "poyo_1"):
+        assert pretraining_sessions(f"{name}_fast") == pretraining_sessions(name)
+
+
 def test_nothing_held_out_is_trained_on():
     held_out = set(held_out_sessions())
     assert not held_out & set(pretraining_sessions("poyo_1"))
@@ -40,7 +45,9 @@ def test_lists_are_those_of_the_facts(shared):
 
 
 def test_other_names_are_refused():
-    with pytest.raises(ConfigError, match="preset 'poyo_single' has no list of sessions; poyo_mp and poyo_1 have one"):
+    with pytest.raises(
+        ConfigError, match="preset 'poyo_single' has no list of sessions; poyo_mp, poyo_1, poyo_mp_fast"
+    ):
         pretraining_sessions("poyo_single")
     with pytest.raises(ConfigError, match="no list 'papers' of sessions; choose paper or released"):
         pretraining_sessions("poyo_1", "papers")

@@ -65,7 +65,7 @@ def test_killed_stopped_and_continued(tiny_data, tiny_run, tmp_path):
     wait_until_step(process, tmp_path, reached + 1)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.returncode == 42
     assert out == "2 sessions, 24 units\n"
     stopped = saved_steps(tmp_path)[-1]
     assert reached < stopped < tiny.NUM_STEPS
@@ -93,7 +93,7 @@ def test_killed_stopped_and_continued(tiny_data, tiny_run, tmp_path):
 # --- misuse ----------------------------------------------------------------------------------------------------------
 
 
-def refused(main, capsys, arguments: list, status: int = 1) -> str:
+def refused(main, capsys, arguments: list, status: int = 2) -> str:
     """What the script says on standard error when it exits with this status."""
     with pytest.raises(SystemExit) as exit:
         main([str(argument) for argument in arguments])
@@ -170,7 +170,7 @@ def test_a_work_directory_below_a_file(main, capsys, one_device, tiny_data, tmp_
 
 
 def test_ctrl_c_outside_of_training(main, capsys, one_device, tiny_data, tmp_path, monkeypatch):
-    monkeypatch.setattr("poyo_jax.train_model", lambda *_: signal.raise_signal(signal.SIGINT), raising=False)
+    monkeypatch.setattr("poyo_jax.train_model", lambda *_, **__: signal.raise_signal(signal.SIGINT), raising=False)
     text = refused(main, capsys, command(tiny_data, tmp_path)[2:], status=130)
     assert text == "stopped at once; what the last checkpoint holds is saved, and the same command continues."
 
@@ -180,7 +180,7 @@ def test_a_session_without_a_train_split_is_left_out(main, capsys, one_device, t
 
     trained = []
     monkeypatch.setattr(
-        "poyo_jax.train_model", lambda _, sessions, *__: trained.extend(sessions) or exit(0), raising=False
+        "poyo_jax.train_model", lambda _, sessions, *__, **___: trained.extend(sessions) or exit(0), raising=False
     )
     only_test = poyo_jax.Session.from_arrays(
         [0.5], [0], ["u"], [0.0, 1.0, 2.0], [[0.0, 0.0]] * 3, session_id="test_part", test=[(0, 2)]

@@ -208,10 +208,27 @@ def gradient(params):
     return gradient_of()(params, PACKED, SEED)
 
 
-def test_recomputing_layers_gives_the_same_gradient(params, gradient):
-    recomputed = gradient_of(with_run(remat=True))(params, PACKED, SEED)
+@pytest.mark.parametrize("remat", ["layers", "products"])
+def test_recomputing_gives_the_same_loss_and_gradient(params, gradient, remat):
+    model = with_run(remat=remat)
+    assert_close(loss_of(model)(params, PACKED, SEED), loss_of()(params, PACKED, SEED))
+    recomputed = gradient_of(model)(params, PACKED, SEED)
     for ours, theirs in zip(jax.tree.leaves(recomputed), jax.tree.leaves(gradient), strict=True):
         assert_close(ours, theirs)
+
+
+def test_what_is_recomputed(params):
+    """Of the six products of a layer: those of attention, or all but the last, whose result no gradient needs."""
+    config = dataclasses.replace(CONFIG, depth=1)
+    one = params | {
+        "backbone": params["backbone"] | {"layers": jax.tree.map(lambda x: x[:1], params["backbone"]["layers"])}
+    }
+
+    def products(remat):
+        model = build_model(config, RunConfig(remat=remat), UNITS, SESSIONS)
+        return str(gradient_of(model).trace(one, PACKED, SEED).jaxpr).count("dot_general")
+
+    assert (products("products"), products("layers")) == (products("none") + 2, products("none") + 5)
 
 
 def test_tables_get_the_same_gradient_when_the_backbone_does_not_learn(params, gradient):

@@ -53,6 +53,14 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
     assert find_step(tmp_path, None).name == "20"
 
 
+def test_some_are_kept_for_good(tmp_path):
+    checkpoints = Checkpoints(tmp_path, 1, keep_every=20)
+    for step in range(10, 80, 10):
+        checkpoints.save(state(step), METADATA)
+    checkpoints.close()
+    assert saved_steps(tmp_path) == [20, 40, 60, 70]
+
+
 def test_the_best_is_kept_after_a_restart(tmp_path):
     save(tmp_path, {10: 0.1, 20: 0.5, 30: 0.4})
     save(tmp_path, {40: None, 50: 0.2, 60: 0.3})
@@ -96,7 +104,7 @@ def test_a_restored_state_is_the_saved_one(tmp_path):
     checkpoints.close()
     for saved, found in zip(jax.tree.leaves(state(10)), jax.tree.leaves(restored), strict=True):
         np.testing.assert_array_equal(saved, found)
-        assert found.sharding.mesh.axis_names == ("data",)
+        assert found.sharding.mesh.axis_names == ("data", "fsdp")
 
 
 def test_what_is_donated_after_saving_is_saved_as_it_was(tmp_path):
@@ -196,17 +204,17 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 
 FOUR_DEVICES = """
     import signal, sys
-    from pathlib import Path
     import jax, numpy as np
     import tiny
     from poyo_jax import open_sessions, train_model
     from poyo_jax.errors import Interrupted
-    from poyo_jax.train import loop
+    from poyo_jax.train import job, loop
+    from poyo_jax.train.checkpoint import Checkpoints
 
     data, workdir = sys.argv[1:]
     assert jax.device_count() == 4
     sessions = open_sessions(data)[:2]
-    push, make, stop, made = loop.Run.push, loop.make_train_step, 3, []
+    push, make, stop, made = loop.Run.push, job.make_train_step, 3, []
 
     def stopping(self, step, metrics):
         if step == stop:
@@ -217,17 +225,19 @@ FOUR_DEVICES = """
         made.append(made[0] if made else make(*args, **kwargs))
         return made[0]
 
-    loop.Run.push, loop.make_train_step = stopping, once
+    loop.Run.push, job.make_train_step = stopping, once
     for stop in (3, 7):  # from the first step on, then from a restored state
         try:
             train_model(tiny.config(log_every=1), sessions, workdir, progress=False)
         except Interrupted:
             pass
-    with loop.Run(tiny.config(), sessions, Path(workdir), {}, False) as run:
-        state, _ = run.restore_or_init()
-        assert all(len(x.sharding.device_set) == 4 for x in jax.tree.leaves(state))
-        leaves = {jax.tree_util.keystr(path): x for path, x in jax.tree_util.tree_leaves_with_path(state.params)}
-        np.savez(f"{workdir}/params.npz", **leaves)
+    here = job.Job(tiny.config(), sessions, {})
+    checkpoints = Checkpoints(workdir, 1000)
+    state = checkpoints.restore(8, jax.eval_shape(here.fresh_state), here.mesh)
+    checkpoints.close()
+    assert all(len(x.sharding.device_set) == 4 for x in jax.tree.leaves(state))
+    leaves = {jax.tree_util.keystr(path): x for path, x in jax.tree_util.tree_leaves_with_path(state.params)}
+    np.savez(f"{workdir}/params.npz", **leaves)
 """
 
 

@@ -1,5 +1,6 @@
 """Training as a whole: it resumes exactly, keeps what it should, writes what it did, and refuses what cannot work."""
 
+import contextlib
 import json
 import logging
 import shutil
@@ -16,10 +17,10 @@ import tiny
 
 from poyo_jax import PoyoError, Readout, Session, load, train_model
 from poyo_jax.config import OptimConfig
-from poyo_jax.data.pipeline import MAX_SHAPES
+from poyo_jax.data.arrange import MAX_SHAPES
 from poyo_jax.errors import CheckpointError, ConfigError, DataError, Diverged, Interrupted, SessionError
-from poyo_jax.train import loop
-from poyo_jax.train.checkpoint import saved_steps
+from poyo_jax.train import job, loop
+from poyo_jax.train.checkpoint import Checkpoints, saved_steps
 from poyo_jax.train.metrics import read_metrics
 from poyo_jax.train.state import TrainState
 
@@ -30,9 +31,9 @@ def train(config, sessions, workdir, **kwargs):
 
 def final_state(config, sessions, workdir) -> TrainState:
     """The newest state in a work directory."""
-    with loop.Run(config, sessions, workdir, {}, False) as run:
-        checkpoints = run._checkpoints
-        return checkpoints.restore(checkpoints.latest(), jax.eval_shape(run._fresh_state), run.mesh)
+    made, checkpoints = job.Job(config, sessions, {}), Checkpoints(workdir, 1000)
+    with contextlib.closing(checkpoints):
+        return checkpoints.restore(checkpoints.latest(), jax.eval_shape(made.fresh_state), made.mesh)
 
 
 def assert_same_bits(a, b) -> None:
@@ -67,13 +68,13 @@ def interrupt(monkeypatch, at_step: int) -> None:
 
 def share_step(monkeypatch) -> None:
     """Compile the training step once for all runs of a test; a state that lies otherwise would compile it again."""
-    made, make = [], loop.make_train_step
+    made, make = [], job.make_train_step
 
     def once(*args, **kwargs):
         made.append(made[0] if made else make(*args, **kwargs))
         return made[0]
 
-    monkeypatch.setattr(loop, "make_train_step", once)
+    monkeypatch.setattr(job, "make_train_step", once)
 
 
 class Observed:
@@ -85,6 +86,22 @@ class Observed:
     def __array__(self, dtype=None, copy=None):
         self.note()
         return np.asarray(self.value, dtype)
+
+
+class FakeProgram:
+    """What looks like a jitted function, lowered or compiled."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def lower(self, *_):
+        return self
+
+    def compile(self):
+        return self
+
+    def __call__(self, *args):
+        return self.step(*args)
 
 
 def fake_step(monkeypatch, loss=lambda step: 1.0, gradient_norm=lambda step: 1.0, note=lambda: None) -> None:
@@ -101,10 +118,9 @@ def fake_step(monkeypatch, loss=lambda step: 1.0, gradient_norm=lambda step: 1.0
                 "gradient_norm": Observed(gradient_norm(at), note),
             }
 
-        step._cache_size = lambda: 1
-        return step
+        return FakeProgram(step)
 
-    monkeypatch.setattr(loop, "make_train_step", make)
+    monkeypatch.setattr(job, "make_train_step", make)
 
 
 def six_steps(**run):
@@ -148,8 +164,8 @@ def test_adamw_resumes_exactly_silently_and_without_compiling_twice(tiny_run, ti
     shapes = set()
     stream = loop.Run.stream
 
-    def watched(self, first):
-        for step, batch in stream(self, first):
+    def watched(self, *args):
+        for step, batch in stream(self, *args):
             shapes.add(batch.token_kinds.shape)
             yield step, batch
 
@@ -179,7 +195,7 @@ def test_metrics_of_a_run(tiny_run):
     assert [line["step"] for line in logged] == list(range(10, tiny.NUM_STEPS + 1, 10))
     for line in logged:
         numbers = {"step", "loss", "gradient_norm", "learning_rate", "beta1", "windows_per_second", "padding"}
-        assert set(line) == numbers | {"waiting_for_data", "compiled_shapes"}
+        assert set(line) == numbers | {"waiting_for_data", "compiled_shapes", "tokens_per_second"}
         assert np.isfinite(list(line.values())).all()
         assert 0 < line["padding"] < 1
         assert 0 <= line["waiting_for_data"] <= 1
@@ -194,7 +210,13 @@ def test_metrics_of_a_run(tiny_run):
 
 
 def test_files_of_a_run(tiny_run):
-    assert {path.name for path in tiny_run.iterdir()} == {"config.json", "metrics.jsonl", "tb", "checkpoints"}
+    assert {path.name for path in tiny_run.iterdir()} == {
+        "config.json",
+        "metrics.jsonl",
+        "goodput.jsonl",
+        "tb",
+        "checkpoints",
+    }
     (events,) = (tiny_run / "tb").iterdir()
     content = events.read_bytes()
     for tag in (b"loss", b"learning_rate", b"valid_r2", b"valid_r2_by_session/simulated/session_0"):
@@ -262,8 +284,8 @@ def test_a_loss_that_is_not_finite_is_explained_and_not_saved(tiny_run, tiny_ses
     workdir = copy_until(tiny_run, tmp_path / "run", 100)
     stream = loop.Run.stream
 
-    def spoiled(self, first):
-        for step, batch in stream(self, first):
+    def spoiled(self, *args):
+        for step, batch in stream(self, *args):
             yield step, batch._replace(targets=batch.targets * np.float32("inf")) if step == 123 else batch
 
     monkeypatch.setattr(loop.Run, "stream", spoiled)
@@ -275,6 +297,10 @@ def test_a_loss_that_is_not_finite_is_explained_and_not_saved(tiny_run, tiny_ses
     assert "the last checkpoint is step 100. Lower the learning rate or set clip_norm" in text
     assert saved_steps(workdir) == [50, 100]
     assert read_metrics(workdir)[-1]["step"] == 120
+    report = json.loads((workdir / "nan_report.json").read_text())
+    assert report["steps"] == [120, 129] and report["bad_steps"][0] == 123
+    assert report["sessions"] == ["simulated/session_0", "simulated/session_1"]
+    assert report["parameter_norms"]["['unit_embedding']"] is None  # not a number
     assert load(workdir, step=100).step == 100
 
 

@@ -1,0 +1,294 @@
+"""Every back end of attention against the plain one, alone and in the model, and which of them is chosen.
+
+cuDNN and TPUs are not at hand: JAX's plain implementation of the same function stands in for the one, the interpreter
+of Pallas for the other. What they are compiled to is checked as text.
+"""
+
+import dataclasses
+from functools import partial
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import test_properties
+from golden_model import packed
+from test_properties import BATCH, CONFIG, PACKED, SEED, SESSIONS, UNITS, assert_close, gradient_of, loss_of, predictor
+
+from poyo_jax.config import ModelConfig, RunConfig
+from poyo_jax.errors import ConfigError
+from poyo_jax.model import attention, flash, token_rows
+from poyo_jax.model.attention import attend, choose
+from poyo_jax.model.flash import RETURNS_LOG_SUM, attend_with_log_sum
+from poyo_jax.train.mesh import make_mesh
+from poyo_jax.train.optim import sparse_lamb
+from poyo_jax.train.state import build_model, init_params
+from poyo_jax.train.steps import make_predict_step, make_train_step
+from poyo_jax.train.tables import dense
+from poyo_jax.types import PADDING
+
+params = test_properties.params  # a fixture
+STAND_INS = {
+    "cudnn": partial(flash.cudnn, implementation="xla"),
+    "splash": partial(flash.splash, interpret=True),
+}
+SEEDS = jnp.array([3, 8], jnp.uint32)
+KEYS, LENGTHS = 300, jnp.array([1, 300], jnp.int32)
+needs_log_sum = pytest.mark.skipif(not RETURNS_LOG_SUM, reason="this version of JAX returns no log-sum-exp")
+
+
+def skip_unless_cudnn_has_a_stand_in():
+    try:
+        jax.jit(STAND_INS["cudnn"])(*arrays(jnp.bfloat16))[0].block_until_ready()
+    except jax.errors.JaxRuntimeError:
+        pytest.skip("jax.nn.dot_product_attention has no bfloat16 on CPUs in this version of JAX")
+
+
+@pytest.fixture
+def stand_ins(monkeypatch):
+    """Flash attention that runs anywhere, in float32 too."""
+    monkeypatch.setattr(attention, "_obstacle", lambda *_: None)
+    for name, stand_in in STAND_INS.items():
+        monkeypatch.setitem(flash.FLASH, name, stand_in)
+
+
+def arrays(dtype=jnp.float32, keys=KEYS, head_dim=16):
+    rng = np.random.default_rng(0)
+    return [jnp.asarray(rng.standard_normal((2, 3, n, head_dim)), dtype) for n in (70, keys, keys)]
+
+
+def with_gradient(function):
+    """(arrays) -> (result, gradient of a sum in which every element has a weight of its own)."""
+
+    def weighted(*inputs):
+        out = function(*inputs)
+        return sum(
+            (x * jnp.cos(jnp.arange(x.size, dtype=jnp.float32).reshape(x.shape))).sum() for x in jax.tree.leaves(out)
+        )
+
+    return jax.jit(lambda *inputs: (function(*inputs), jax.grad(weighted, tuple(range(len(inputs))))(*inputs)))
+
+
+def assert_all_close(actual, expected):
+    for ours, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("back_end", ["chunked", "cudnn", "splash"])
+def test_a_back_end_gives_what_the_plain_one_gives(stand_ins, back_end):
+    actual, expected = (with_gradient(partial(attend, back_end=name))(*arrays()) for name in (back_end, "xla"))
+    assert_all_close(actual, expected)
+
+
+def test_chunks_drop_the_same_weights():
+    drop = partial(attend, attention_dropout=0.3, seeds=SEEDS)
+    actual, expected = (with_gradient(partial(drop, back_end=name))(*arrays()) for name in ("chunked", "xla"))
+    assert_all_close(actual, expected)
+    assert np.abs(expected[0] - attend(*arrays())).max() > 0.1
+
+
+def literal(query, key, value, lengths):
+    """Attention to the first keys and the log-sum-exp of their scores, as their formulas say."""
+    scores = jnp.einsum("bhqk,bhmk->bhqm", query, key) / np.sqrt(query.shape[-1])
+    scores = jnp.where(np.arange(key.shape[2]) < lengths[:, None, None, None], scores, -jnp.inf)
+    return jax.nn.softmax(scores) @ value, jax.nn.logsumexp(scores, axis=-1)
+
+
+@pytest.mark.parametrize("name", [pytest.param("cudnn", marks=needs_log_sum), "splash"])
+def test_the_log_sum_has_its_gradient(name):
+    actual = with_gradient(lambda *x: attend_with_log_sum(STAND_INS[name], *x, LENGTHS))(*arrays())
+    assert_all_close(actual, with_gradient(lambda *x: literal(*x, LENGTHS))(*arrays()))
+
+
+@pytest.mark.parametrize("back_end", ["xla", "chunked", "cudnn", "splash"])
+def test_sums_over_keys_are_float32(stand_ins, back_end):
+    """Of 4,000 values around 1 a sum in bfloat16 would stop growing at 256."""
+    if back_end == "cudnn":
+        skip_unless_cudnn_has_a_stand_in()
+    query, key, value = arrays(jnp.bfloat16, keys=4000)
+    key, value = 0.1 * key, 1 + 0.01 * value
+    out = jax.jit(partial(attend, back_end=back_end))(query, key, value)
+    assert out.dtype == jnp.bfloat16
+    expected = attend(*(x.astype(jnp.float32) for x in (query, key, value)), back_end="xla")
+    np.testing.assert_allclose(out.astype(jnp.float32), expected, rtol=2**-7)
+
+
+# ------------------------------------------------------------------------------------------------------ in the model
+
+
+def model_with(back_end, config=CONFIG, **run):
+    return build_model(config, RunConfig(attention=back_end, **run), UNITS, SESSIONS)
+
+
+ONE_EMPTY = BATCH._replace(token_kinds=np.where(np.arange(4)[:, None] == 2, np.int8(PADDING), BATCH.token_kinds))
+BATCHES = {"padded": ONE_EMPTY, "packed": packed(ONE_EMPTY, 8, multiple=8)}
+
+
+@pytest.mark.parametrize("batch", BATCHES.values(), ids=BATCHES)
+@pytest.mark.parametrize("back_end", ["chunked", "cudnn", "splash"])
+def test_the_model_is_the_same_with_every_back_end(stand_ins, params, back_end, batch):
+    still = dataclasses.replace(CONFIG, attention_dropout=0.0)  # of weights; the other dropouts remain
+    ours, plain = model_with(back_end, still), model_with("xla", still)
+    assert_close(predictor(ours)(params, batch), predictor(plain)(params, batch))
+    actual, expected = (jax.tree.leaves(gradient_of(model)(params, batch, SEED)) for model in (ours, plain))
+    for x, y in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(x, y, rtol=0, atol=3e-5 * np.abs(y).max())
+
+
+@pytest.mark.parametrize("batch", [BATCH, PACKED], ids=["padded", "packed"])
+@pytest.mark.parametrize("back_end", ["xla", "chunked"])
+def test_dropout_of_attention_is_the_same_in_chunks(monkeypatch, params, back_end, batch):
+    monkeypatch.setattr(token_rows, "CHUNK_TOKENS", 16)  # so that padded rows become several chunks
+    model = model_with(back_end, rows_per_group=2)
+    assert_close(loss_of(model)(params, batch, SEED), loss_of()(params, BATCH, SEED))
+
+
+@pytest.mark.parametrize("batch", [BATCH, PACKED], ids=["padded", "packed"])
+@pytest.mark.parametrize("back_end", ["xla", "chunked", "cudnn", "splash"])
+def test_bfloat16_stays_near_float32(stand_ins, params, back_end, batch):
+    if back_end == "cudnn":
+        skip_unless_cudnn_has_a_stand_in()
+    model = model_with(back_end, dataclasses.replace(CONFIG, attention_dropout=0.0), compute_dtype="bfloat16")
+    predictions, expected = predictor(model)(params, batch), predictor()(params, batch)
+    assert predictions.dtype == np.float32
+    error = np.sqrt(np.mean(np.square(predictions - expected))) / np.std(expected)
+    assert 1e-4 < error < 0.06  # bfloat16 rounds by up to 0.4 %, again and again
+    made = jax.eval_shape(gradient_of(model), params, batch, SEED), jax.eval_shape(loss_of(model), params, batch, SEED)
+    assert {leaf.dtype for leaf in jax.tree.leaves(made)} == {np.dtype(np.float32)}
+
+
+# ------------------------------------------------------------------------------------------------ which one is chosen
+
+BF16, F32 = jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float32)
+FITTING = {"dtype": BF16, "head_dim": 64, "attention_dropout": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("where", "asked", "chosen"),
+    [
+        ("cpu", {}, ("xla", "chunked")),
+        ("cuda", {}, ("cudnn", "cudnn" if RETURNS_LOG_SUM else "chunked")),
+        ("cuda", {"dtype": F32}, ("xla", "chunked")),
+        ("cuda", {"head_dim": 256}, ("xla", "chunked")),
+        ("cuda", {"attention_dropout": 0.2}, ("xla", "chunked")),
+        ("tpu", {}, ("splash", "splash")),
+        ("tpu", {"dtype": F32}, ("splash", "splash")),
+        ("tpu", {"attention_dropout": 0.2}, ("xla", "chunked")),
+        ("rocm", {}, ("xla", "chunked")),
+    ],
+)
+def test_auto_takes_what_the_platform_has(monkeypatch, where, asked, chosen):
+    monkeypatch.setattr(attention, "platform", lambda: where)
+    asked = FITTING | asked
+    assert (choose("auto", **asked), choose("auto", **asked, packed=True)) == chosen
+    assert (choose("xla", **asked), choose("xla", **asked, packed=True)) == ("xla", "xla")
+    assert (choose("chunked", **asked), choose("chunked", **asked, packed=True)) == ("chunked", "chunked")
+
+
+REFUSED = [
+    ("cudnn", "cpu", {}, "needs an NVIDIA GPU of compute capability 8.0 or higher; this process runs on cpu. Run it"),
+    ("splash", "cuda", {}, "'splash' needs a TPU; this process runs on cuda. Run it there, or set RunConfig.attention"),
+    (
+        "cudnn",
+        "cuda",
+        {"dtype": F32},
+        "computes in bfloat16, not float32. Set RunConfig.compute_dtype to 'bfloat16', or",
+    ),
+    (
+        "cudnn",
+        "cuda",
+        {"head_dim": 136},
+        "head_dim to be a multiple of 8 and at most 128; it is 136. Change it, or set",
+    ),
+    ("cudnn", "cuda", {"head_dim": 12}, "head_dim to be a multiple of 8 and at most 128; it is 12"),
+    (
+        "cudnn",
+        "cuda",
+        {"attention_dropout": 0.2},
+        "cannot drop attention weights, and ModelConfig.attention_dropout is ",
+    ),
+    (
+        "splash",
+        "tpu",
+        {"attention_dropout": 0.2},
+        "attention_dropout is 0.2. Train with 0, or set RunConfig.attention to",
+    ),
+]
+
+
+@pytest.mark.parametrize(("back_end", "where", "asked", "text"), REFUSED)
+def test_what_cannot_be_done_is_refused(monkeypatch, back_end, where, asked, text):
+    monkeypatch.setattr(attention, "platform", lambda: where)
+    with pytest.raises(ConfigError, match=text):
+        choose(back_end, **FITTING | asked)
+
+
+def test_gpus_without_flash_attention_are_not_asked_for_it(monkeypatch):
+    def has(capability):
+        device = SimpleNamespace(compute_capability=capability)
+        backend = SimpleNamespace(
+            platform="gpu", platform_version="PJRT C API\ncuda 12", local_devices=lambda: [device]
+        )
+        monkeypatch.setattr(attention, "get_backend", lambda: backend)
+
+    has("9.0")
+    assert choose("auto", **FITTING) == "cudnn"
+    has("7.5")
+    assert choose("auto", **FITTING) == "xla"
+    with pytest.raises(ConfigError, match=r"this process runs on a GPU of compute capability 7\.5"):
+        choose("cudnn", **FITTING)
+
+
+def test_steps_refuse_before_anything_is_computed(monkeypatch):
+    assert attention.platform() == "cpu"
+    with pytest.raises(
+        ConfigError, match=r"needs an NVIDIA GPU of .*; this process runs on cpu. Run it there, or set RunConfig"
+    ):
+        make_predict_step(model_with("cudnn"), make_mesh(), microbatch_windows=None)
+    monkeypatch.setattr(attention, "platform", lambda: "cuda")
+    model = model_with("cudnn", compute_dtype="bfloat16")
+    make_predict_step(model, make_mesh(), microbatch_windows=None)  # there is no dropout without training
+    with pytest.raises(ConfigError, match="cannot drop attention weights"):
+        make_train_step(model, dense(sparse_lamb(0.1)), make_mesh(), seed=0, microbatch_windows=None)
+
+
+# -------------------------------------------------------------------------------------------- what they compile to
+
+LARGE = ModelConfig(dim=16, depth=1, self_heads=2, num_latents=16, attention_dropout=0.0)  # heads of 64, as the presets
+
+
+@pytest.fixture
+def as_on_cuda(monkeypatch):
+    from jax._src.cudnn import fused_attention_stablehlo as checks
+
+    monkeypatch.setattr(attention, "platform", lambda: "cuda")
+    monkeypatch.setattr(checks, "check_cudnn_version", lambda: 91000)
+    monkeypatch.setattr(checks, "check_compute_capability", lambda _: True)
+
+
+@pytest.fixture
+def as_on_tpu(monkeypatch):
+    monkeypatch.setattr(attention, "platform", lambda: "tpu")
+
+
+def lowered(batch, where):
+    """The gradient of a model with automatic attention in bfloat16, as it would be handed to the compiler."""
+    model = model_with("auto", LARGE, compute_dtype="bfloat16")
+    shapes = jax.eval_shape(partial(init_params, model, 0))
+    gradient = gradient_of.__wrapped__(model)  # traced anew, since what is traced depends on the platform
+    return gradient.trace(shapes, batch, SEED).lower(lowering_platforms=(where,)).as_text()
+
+
+@pytest.mark.parametrize("batch", [BATCH, PACKED], ids=["padded", "packed"])
+def test_cuda_gets_cudnn(as_on_cuda, batch):
+    """Encoder, processor and decoder; the encoder twice where the log-sum-exp of its rows has a gradient."""
+    text = lowered(batch, "cuda")
+    assert text.count("@__cudnn$fmhaSoftmaxBackward(") == (3 if batch is BATCH else 4 if RETURNS_LOG_SUM else 2)
+    assert "fmhaScaleBias" not in text  # a bias would be stored, and has given NaN
+
+
+@pytest.mark.parametrize("batch", [BATCH, PACKED], ids=["padded", "packed"])
+def test_tpus_get_splash(as_on_tpu, batch):
+    text = lowered(batch, "tpu")
+    assert text.count("splash_mha_dkv") >= 3 and "splash_mha_dq" in text

@@ -1,0 +1,107 @@
+"""How a run begins: from a checkpoint, from other weights, afresh, or not at all; and what a dry run says."""
+
+import shutil
+import signal
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from poyo_jax import load, train_model
+from poyo_jax.errors import ConfigError, Interrupted
+from poyo_jax.train import loop
+from poyo_jax.train.checkpoint import saved_steps
+from poyo_jax.train.job import Job
+from poyo_jax.train.metrics import read_metrics
+from poyo_jax.train.rehearsal import rehearse
+
+
+def train(config, sessions, workdir, **kwargs):
+    return train_model(config, sessions, workdir, progress=False, **kwargs)
+
+
+def test_a_run_that_must_be_continued_has_to_be_there(tiny_sessions, tmp_path):
+    with pytest.raises(ConfigError, match=r"holds no checkpoint to continue from. Check --workdir, or give --resume"):
+        train(tiny.config(), tiny_sessions[:2], tmp_path, resume="must")
+
+
+def test_a_run_that_must_not_be_continued_is_left_alone(tiny_run, tiny_sessions):
+    before = saved_steps(tiny_run)
+    with pytest.raises(
+        ConfigError, match=r"holds a run up to step 150. Choose another --workdir, or give --resume auto"
+    ):
+        train(tiny.config(), tiny_sessions[:2], tiny_run, resume="never")
+    assert saved_steps(tiny_run) == before
+
+
+def test_weights_to_start_from(tiny_run, tiny_sessions):
+    """The backbone and the rows of known units are those of the other model; new units are drawn as ever."""
+    pretrained = load(tiny_run)
+    job = Job(tiny.config(), tiny_sessions[1:], {})
+    state, fresh = job.state_from(pretrained), job.fresh_state()
+    assert int(state.step) == 0
+    jax.tree.map(np.testing.assert_array_equal, state.params["backbone"], pretrained.params["backbone"])
+    known = [name for name in job.metadata.units.names if name in pretrained.units]
+    assert 0 < len(known) < len(job.metadata.units)
+    table, rows = np.asarray(state.params["unit_embedding"]), job.metadata.units.rows(known)
+    np.testing.assert_array_equal(table[rows], pretrained.params["unit_embedding"][pretrained.units.rows(known)])
+    others = np.setdiff1d(np.arange(len(table)), rows)
+    np.testing.assert_array_equal(table[others], np.asarray(fresh.params["unit_embedding"])[others])
+    assert jax.tree.structure(state) == jax.tree.structure(fresh)
+
+
+def test_a_run_with_other_weights_and_then_its_own(tiny_run, tiny_sessions, tmp_path, caplog):
+    config = tiny.config(num_steps=2)
+    with caplog.at_level("INFO", "poyo_jax"):
+        train(config, tiny_sessions[1:], tmp_path, init_from=tiny_run)
+        assert f"a new run, with the weights of {tiny_run}" in caplog.text
+        train(config, tiny_sessions[1:], tmp_path, init_from=tiny_run)
+        assert f"it goes before the weights of {tiny_run}" in caplog.text
+
+
+def test_weights_of_another_size_are_refused(tiny_run, tiny_sessions, tmp_path):
+    config = replace(tiny.config(), model=replace(tiny.config().model, depth=2))
+    with pytest.raises(ConfigError, match=r"other sizes:\n  model.depth: 1 in the run, 2 given"):
+        train(config, tiny_sessions[:2], tmp_path, init_from=tiny_run)
+
+
+def test_a_checkpoint_after_some_minutes(tiny_sessions, tmp_path):
+    train(tiny.config(num_steps=3, save_minutes=1e-9, keep_checkpoints=9), tiny_sessions[:2], tmp_path)
+    assert saved_steps(tmp_path) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("step", [2, 4])  # in the middle, and at the end
+def test_an_evaluation_that_was_stopped_is_made_up_for(step, tiny_sessions, tmp_path, monkeypatch):
+    config = tiny.config(num_steps=4, eval_every=2, save_every=9, log_every=1)
+    train(config, tiny_sessions[:2], tmp_path / "whole")
+    evaluate = loop.Run.evaluate
+
+    def pressed(self, state):
+        if int(state.step) == step:
+            signal.raise_signal(signal.SIGTERM)
+        return evaluate(self, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Run, "evaluate", pressed)
+        with pytest.raises(Interrupted, match=f"stopped at step {step} of 4, which is saved in"):
+            train(config, tiny_sessions[:2], tmp_path / "cut")
+    shutil.copytree(tmp_path / "cut", tmp_path / "as_it_was_left")
+    assert load(tmp_path / "as_it_was_left", step=step).metrics == {}
+    train(config, tiny_sessions[:2], tmp_path / "cut")
+    for done in (2, 4):
+        whole, cut = (load(tmp_path / name, step=done) for name in ("whole", "cut"))
+        assert whole.metrics == cut.metrics and "valid_r2" in cut.metrics
+        jax.tree.map(np.testing.assert_array_equal, whole.params, cut.params)
+    scored = [line["step"] for line in read_metrics(tmp_path / "cut") if "valid_r2" in line]
+    assert scored == [2, 4]
+
+
+def test_a_dry_run_says_what_a_step_costs_and_writes_nothing(tiny_sessions, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = rehearse(tiny.config(), tiny_sessions[:2])
+    names = ["devices", "parameters", "batch", "compiling", "memory", "operations", "step", "input pipeline", "losses"]
+    assert [line[:17].strip() for line in text.splitlines()] == names
+    assert "mesh data 1 x fsdp 1" in text and "GB with optimiser state" in text and "16 windows; " in text
+    assert list(tmp_path.iterdir()) == []
