@@ -19,9 +19,6 @@ from poyo_jax.model.poyo import NUM_KINDS, POYO, Backbone, half_split
 from poyo_jax.model.rotary import Rotation, grid_rotation, rotate, token_rotation
 from poyo_jax.types import SPIKE, START, STOP
 
-# The products of one window are so small that a second thread gains nothing, and costs much when it comes late.
-ONE_THREAD = {"xla_cpu_multi_thread_eigen": False}
-
 
 class Part(NamedTuple):
     """What the latents gather from some tokens, before it is divided by the sum of the weights."""
@@ -61,7 +58,7 @@ def make_window_function(
         inputs = (gathered[None], session_vectors, query_times[None], None)
         return cast(Array, module.apply(variables, *inputs, method="decode"))[0]
 
-    return jax.jit(predict, compiler_options=ONE_THREAD if jax.default_backend() == "cpu" else None)
+    return jax.jit(predict)
 
 
 def _tables(backbone: Backbone, unit_vectors: Float[Array, "units dim"]) -> Tables:
