@@ -41,12 +41,12 @@ class Clock:
         finally:
             self.switch(before)
 
-    def write(self, workdir: epath.Path, first_step: int, step: int) -> None:
+    def write(self, workdir: epath.PathLike, first_step: int, step: int) -> None:
         """Append what was counted up to `step`, since the run started or continued at `first_step`."""
         self.switch(self._part)
         line = {"started": self.started, "written": time.time(), "first_step": first_step, "step": step}
         line |= {"seconds": {name: round(value, 3) for name, value in self.seconds.items()}}
-        append_text(workdir / FILE, json.dumps(line) + "\n")
+        append_text(epath.Path(workdir) / FILE, json.dumps(line) + "\n")
 
 
 def read_goodput(workdir: epath.PathLike) -> dict[str, float]:

@@ -43,7 +43,7 @@ class TrainStep:
     def compile(self, state: TrainState, batch: Batch) -> None:
         self.programs[batch.token_kinds.shape] = self._step.lower(state, batch, {}).compile()
 
-    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
         """One step of a batch whose shape was compiled. The given state is donated."""
         return self.programs[batch.token_kinds.shape](state, batch, {})
 

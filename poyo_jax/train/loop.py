@@ -1,41 +1,32 @@
 """Pretraining: `train_model` is the whole run, from sessions to a trained model in a work directory."""
 
 import contextlib
-import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import jax
 import numpy as np
 from etils import epath
 
-from poyo_jax.config import Config, from_dict
-from poyo_jax.data.arrange import grow, padding_fraction, rung_of
-from poyo_jax.data.pipeline import prefetch
+from poyo_jax.config import Config
 from poyo_jax.data.readout import Readout
 from poyo_jax.data.session import Session
 from poyo_jax.errors import ConfigError, Diverged, Interrupted
-from poyo_jax.files import write_text
 from poyo_jax.pretrained import Pretrained, load
-from poyo_jax.train.checkpoint import (
-    Checkpoints,
-    latest_metadata,
-    name_differences,
-    setting_differences,
-    without_padding,
-)
+from poyo_jax.train.checkpoint import Checkpoints, without_padding
 from poyo_jax.train.distributed import Votes, check_agreement, gather
 from poyo_jax.train.evaluate import mean_score, predict_sessions, score_sessions
+from poyo_jax.train.feed import Feed
 from poyo_jax.train.goodput import Clock, describe_goodput
 from poyo_jax.train.job import Job, parameter_norms
-from poyo_jax.train.mesh import put_batch
 from poyo_jax.train.metrics import MetricsWriter, Progress
 from poyo_jax.train.state import TrainState
 from poyo_jax.train.stop import Stop
 from poyo_jax.train.watchdog import PATIENCE, Watchdog
+from poyo_jax.train.workdir import claim_workdir, write_json
 from poyo_jax.types import Batch
 
 logger = logging.getLogger(__name__)
@@ -117,13 +108,13 @@ class Run:
         self.job = Job(config, sessions, readouts)
         check_agreement(self.job.facts() | {"work directory": str(self.workdir)})
         self._main = jax.process_index() == 0
-        self._stop, self._votes, self.stopped = stop, Votes(self.job.mesh), False
+        self._stop, self._votes, self._cut_short = stop, Votes(self.job.mesh), False
+        self._feed = Feed(self.job, self._votes, self._clock, self._asks)
         self._show = progress and self._main
         self._pending: list[tuple[int, Mapping[str, Any]]] = []
-        self._saved_at, self._save_asked = time.monotonic(), False
-        self._first = self._done = self._saved_step = 0
+        self._saved_at, self._first, self._done, self._saved_step = time.monotonic(), 0, 0, 0
         self._open = contextlib.ExitStack()
-        self._claim_workdir()
+        claim_workdir(self.workdir, self.job.metadata, write=self._main)
         self._checkpoints = Checkpoints(self.workdir, config.run.keep_checkpoints, config.run.keep_every)
 
     def __enter__(self) -> "Run":
@@ -143,26 +134,6 @@ class Run:
             self._clock.write(self.workdir, self._first, self._done)
 
     # ------------------------------------------------------------------------------------------------- beginning
-
-    def _claim_workdir(self) -> None:
-        """Refuse a work directory that holds a run with other settings; otherwise write the settings into it."""
-        path, own = self.workdir / "config.json", self.job.metadata
-        lines, saved = [], latest_metadata(self.workdir)
-        if saved is not None:
-            lines = own.differences(saved)
-        elif path.exists():
-            config, sessions = _read_config(path)
-            lines = setting_differences(config, self.config)
-            lines += name_differences("sessions", sessions, own.sessions.names)
-        if lines:
-            raise ConfigError(
-                f"the work directory {self.workdir} holds another run, which differs in\n  "
-                + "\n  ".join(lines)
-                + "\nContinue that run with its own settings, or choose another --workdir."
-            )
-        if self._main:
-            content = {"sessions": list(own.sessions.names), **asdict(self.config)}
-            write_text(path, json.dumps(content, indent=2) + "\n")
 
     def begin(self, resume: Resume, init_from: epath.PathLike | None) -> tuple[TrainState, Mapping[str, float]]:
         """The state to go on from and its scores: the newest checkpoint, or else other weights, or else a fresh one."""
@@ -208,59 +179,29 @@ class Run:
     # ----------------------------------------------------------------------------------------------- step by step
 
     def stream(self, first: int, profile: tuple[int, int] | None = None) -> Iterator[tuple[int, Batch]]:
-        """(step, batch on the devices) from step `first` on, until the last or until a process was asked to stop.
-
-        While a batch is used the next one is made, voted on and transferred.
-        """
-        batches = prefetch(self.job.batches, first, self.config.run.num_workers)
-        self._open.callback(batches.close)
-        self._reset_interval()
+        """(step, batch on the devices) from step `first` on, until the last or until a process was asked to stop."""
         self._clock.switch("step")
-        shards, shapes = self.job.batches.num_shards, self.job.batches.shapes
-        ahead = None
-        for step in range(first, self.config.run.num_steps):
-            with self._clock.part("data"):
-                began = time.monotonic()
-                batch = next(batches)
-                self._waited += time.monotonic() - began
-            vote = self._votes.cast(self._vote(rung_of(batch, shards, shapes)))
-            if ahead is not None:
-                yield self._passed_on(*ahead, first, profile)
-            rung, stop, self._save_asked = vote()
-            if stop:
-                self.stopped = True
-                return
-            padding, places = padding_fraction(batch), batch.token_kinds.size
-            batch = put_batch(grow(batch, shards, shapes[rung]), self.job.mesh)
-            ahead = step, batch, (1 - padding) * places
-        if ahead is not None:
-            yield self._passed_on(*ahead, first, profile)
-
-    def _vote(self, rung: int) -> Callable[[], tuple[int, int, int]]:
-        """What this process has to say before a batch: the shape it needs, and whether to stop or save after it."""
-
-        def vote() -> tuple[int, int, int]:
-            now, limit = time.monotonic(), self.config.run.save_minutes
-            save = self._main and limit is not None and now >= self._saved_at + 60 * limit
-            self._saved_at = now if save else self._saved_at
-            return rung, int(self._stop.requested), int(save)
-
-        return vote
-
-    def _passed_on(
-        self, step: int, batch: Batch, tokens: float, first: int, profile: tuple[int, int] | None
-    ) -> tuple[int, Batch]:
-        self._watchdog.beat()
-        self._tokens += tokens
-        self._places += batch.token_kinds.size / jax.process_count()
-        if profile and self._main:
-            if step - first == profile[0]:
+        profiling = self._open.enter_context(contextlib.ExitStack())
+        for step, batch in self._open.enter_context(contextlib.closing(self._feed.batches(first))):
+            self._watchdog.beat()
+            if profile and self._main and step - first == profile[0]:
                 jax.profiler.start_trace(str(self.workdir / "profile"))
-                self._profiling = self._open.enter_context(contextlib.ExitStack())
-                self._profiling.callback(jax.profiler.stop_trace)
-            elif step - first == profile[1]:
-                self._profiling.close()
-        return step, batch
+                profiling.callback(jax.profiler.stop_trace)
+            if profile and step - first == profile[1]:
+                profiling.close()
+            yield step, batch
+
+    def _asks(self) -> tuple[bool, bool]:
+        """Whether this process wants to stop, and to save, which process 0 decides by its clock."""
+        now, limit = time.monotonic(), self.config.run.save_minutes
+        save = self._main and limit is not None and now >= self._saved_at + 60 * limit
+        self._saved_at = now if save else self._saved_at
+        return self._stop.requested, save
+
+    @property
+    def stopped(self) -> bool:
+        """Whether all processes agreed to stop."""
+        return self._feed.stopped or self._cut_short
 
     def train(self, state: TrainState, batch: Batch, step: int) -> tuple[TrainState, Mapping[str, Any]]:
         """One training step; the state is donated."""
@@ -271,7 +212,7 @@ class Run:
             began = time.monotonic()
             with self._clock.part("compile"):
                 train_step.compile(state, batch)
-            self._began += time.monotonic() - began  # speeds that are logged are those of steps
+            self._feed.leave_out(time.monotonic() - began)
             self._watchdog.beat()
         with jax.transfer_guard("disallow"), jax.profiler.StepTraceAnnotation("train", step_num=step):
             return train_step(state, batch)
@@ -288,10 +229,7 @@ class Run:
     def saves(self, done: int) -> bool:
         run = self.config.run
         permanent = run.keep_every is not None and done % run.keep_every == 0
-        return bool(self._save_asked) or permanent or done % run.save_every == 0
-
-    def _reset_interval(self) -> None:
-        self._began, self._waited, self._tokens, self._places = time.monotonic(), 0.0, 0.0, 0.0
+        return self._feed.saves or permanent or done % run.save_every == 0
 
     # ------------------------------------------------------------------------------------------------- now and then
 
@@ -303,24 +241,13 @@ class Run:
         bad = [step for step, metrics in zip(steps, fetched, strict=True) if not np.isfinite([*metrics.values()]).all()]
         if bad:
             self._report_divergence(steps, bad, state)
-        seconds = time.monotonic() - self._began
-        self._watchdog.expect(seconds / len(steps))
         values = {name: float(np.mean([metrics[name] for metrics in fetched])) for name in fetched[0]}
         schedule = self.job.schedule((done - 1) // self.config.optim.accumulate_steps)
         values |= {name: float(np.asarray(value)) for name, value in schedule.items()}
-        waited, tokens, places = gather(np.array([self._waited, self._tokens, self._places])).T
-        values |= {
-            "windows_per_second": len(steps) * self.config.data.batch_size / seconds,
-            "tokens_per_second": float(tokens.sum()) / seconds,
-            "waiting_for_data": float(waited.max()) / seconds,
-            "padding": 1 - float(tokens.sum() / places.sum()),
-            "compiled_shapes": len(self.job.train_step.programs),
-        }
-        if len(waited) > 1:
-            values["slowest_process"] = int(waited.argmax())
+        values |= self._feed.speeds(len(steps)) | {"compiled_shapes": len(self.job.train_step.programs)}
+        self._watchdog.expect(values["seconds_per_step"])
         self._write(done, values)
         self._progress.note(f"loss {values['loss']:.3f}")
-        self._reset_interval()
 
     def _write(self, step: int, values: Mapping[str, Any]) -> None:
         if self._main:
@@ -332,7 +259,7 @@ class Run:
         norms = parameter_norms(state.params)
         if self._main:
             report = {"steps": [steps[0], steps[-1]], "bad_steps": bad, "sessions": sessions, "parameter_norms": norms}
-            write_text(self.workdir / "nan_report.json", json.dumps(report, indent=2) + "\n")
+            write_json(self.workdir / "nan_report.json", report)
         raise Diverged(
             f"the loss or its gradient was not finite at {len(bad)} of the steps {steps[0]} to {steps[-1]}, first at "
             f"step {bad[0]}, whose windows come from {len(sessions)} sessions: {', '.join(sessions[:8])}"
@@ -359,21 +286,21 @@ class Run:
             mean = mean_score(scores.values())
             self._write(int(state.step), {"valid_r2": mean, "valid_r2_by_session": scores})
             self._progress.note(f"valid R2 {mean:.3f}")
-            self._reset_interval()
+            self._feed.restart()
             return {"valid_r2": mean} if np.isfinite(mean) else {}
         return {}
 
     def _after_batch(self) -> None:
         self._watchdog.beat()
-        (self.stopped,) = map(bool, self._votes.largest(int(self._stop.requested)))
-        if self.stopped:
+        self._cut_short = bool(self._votes.largest(int(self._stop.requested))[0])
+        if self._cut_short:
             raise _StopAsked
 
     def save(self, state: TrainState, scores: Mapping[str, float]) -> None:
         self._watchdog.beat(PATIENCE)
         with self._clock.part("save"):
             self._checkpoints.save(state, replace(self.job.metadata, metrics=scores))
-        self._saved_at, self._save_asked, self._saved_step = time.monotonic(), False, int(state.step)
+        self._saved_at, self._saved_step = time.monotonic(), int(state.step)
 
     # ------------------------------------------------------------------------------------------------------- ending
 
@@ -399,16 +326,3 @@ class Run:
 
 class _StopAsked(Exception):
     """A process was asked to stop during an evaluation."""
-
-
-def _read_config(path: epath.Path) -> tuple[Config, list[str]]:
-    """Configuration and session ids of the run whose `config.json` is at `path`."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        sessions = list(values.pop("sessions"))
-        return from_dict(Config, values), sessions
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(
-            f"{path} cannot be read ({error}), so the run in its folder is unknown. Restore it, or choose another "
-            "--workdir."
-        ) from error

@@ -19,7 +19,7 @@ from poyo_jax import PoyoError, Readout, Session, load, train_model
 from poyo_jax.config import OptimConfig
 from poyo_jax.data.arrange import MAX_SHAPES
 from poyo_jax.errors import CheckpointError, ConfigError, DataError, Diverged, Interrupted, SessionError
-from poyo_jax.train import job, loop
+from poyo_jax.train import feed, job, loop
 from poyo_jax.train.checkpoint import Checkpoints, saved_steps
 from poyo_jax.train.metrics import read_metrics
 from poyo_jax.train.state import TrainState
@@ -195,7 +195,7 @@ def test_metrics_of_a_run(tiny_run):
     assert [line["step"] for line in logged] == list(range(10, tiny.NUM_STEPS + 1, 10))
     for line in logged:
         numbers = {"step", "loss", "gradient_norm", "learning_rate", "beta1", "windows_per_second", "padding"}
-        assert set(line) == numbers | {"waiting_for_data", "compiled_shapes", "tokens_per_second"}
+        assert set(line) == numbers | {"waiting_for_data", "compiled_shapes", "tokens_per_second", "seconds_per_step"}
         assert np.isfinite(list(line.values())).all()
         assert 0 < line["padding"] < 1
         assert 0 <= line["waiting_for_data"] <= 1
@@ -245,7 +245,7 @@ def test_metrics_are_fetched_at_log_steps_only(tiny_sessions, tmp_path, monkeypa
 
 def test_nothing_is_transferred_during_a_step(tiny_sessions, tmp_path, monkeypatch):
     fake_step(monkeypatch)
-    monkeypatch.setattr(loop, "put_batch", lambda batch, mesh: batch)
+    monkeypatch.setattr(feed, "put_batch", lambda batch, mesh: batch)
     with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
         train(tiny.config(), tiny_sessions[:2], tmp_path)
 
