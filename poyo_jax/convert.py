@@ -149,7 +149,9 @@ def _state(checkpoint: Any) -> dict[str, Any]:
     whole = next((name for name in state if str(name).endswith(known)), None)
     if whole is None:
         names = ", ".join(map(str, list(state)[:3])) or "nothing"
-        raise CheckpointError(f"this is no POYO: it has no {known}, but {names}. Give a checkpoint of torch_brain's POYO.")
+        raise CheckpointError(
+            f"this is no POYO: it has no {known}, but {names}. Give a checkpoint of torch_brain's POYO."
+        )
     prefix = whole.removesuffix(known)
     return {name.removeprefix(prefix): _array(value) for name, value in state.items() if name.startswith(prefix)}
 
@@ -202,8 +204,8 @@ def _params(state: Mapping[str, Any], config: ModelConfig, units: Vocab, session
         used |= set(names)
     if left := sorted(set(state) - used):
         raise CheckpointError(
-            f"the checkpoint has {left[0]} and {len(left) - 1} other tensors that a POYO of depth {config.depth} lacks. "
-            "Give a checkpoint of torch_brain's POYO, or the config that it was trained with."
+            f"the checkpoint has {left[0]} and {len(left) - 1} other tensors that a POYO of depth {config.depth} lacks."
+            " Give a checkpoint of torch_brain's POYO, or the config that it was trained with."
         )
     return unflatten_dict(params)
 
@@ -229,7 +231,9 @@ def _tensor(state: Mapping[str, Any], name: str) -> np.ndarray:
     if not isinstance(array, np.ndarray):
         raise CheckpointError(f"this is no whole POYO: it lacks {name}. Give a checkpoint of torch_brain's POYO.")
     if array.dtype != np.float32:
-        raise CheckpointError(f"{name} is of type {array.dtype}; parameters must be float32. Save the model as float32.")
+        raise CheckpointError(
+            f"{name} is of type {array.dtype}; parameters must be float32. Save the model as float32."
+        )
     return array
 
 
@@ -270,26 +274,27 @@ def _check_omega(state: Mapping[str, Any], config: ModelConfig) -> None:
 
 def _readouts(sessions: Vocab, given: Mapping[str, Readout], num_channels: int) -> dict[str, Readout]:
     """The readout of every session: its own, that of its data set, or the one POYO has for the data set."""
-    sets = {name: name.rpartition("/")[0] for name in sessions.names}
+    brainsets = {name: name.rpartition("/")[0] for name in sessions.names}
     for name in given:
-        if name not in sets and name not in sets.values():
+        if name not in brainsets and name not in brainsets.values():
             raise DataError(
                 f"there is a readout for {name!r}, which is no session or data set of the checkpoint."
-                f"{suggest(name, [*sets, *sets.values()])} Readouts are given by session id or by data set."
+                f"{suggest(name, [*brainsets, *brainsets.values()])} Readouts are given by session id or by data set."
             )
     found = {
         name: given.get(name) or given.get(brainset) or known_readout(brainset, name.removeprefix(f"{brainset}/"))
-        for name, brainset in sets.items()
+        for name, brainset in brainsets.items()
     }
     for name, readout in found.items():
         if readout is None:
             raise DataError(
                 f"the checkpoint does not tell how the behaviour of session {name!r} was normalised, and its data set "
-                f"is none of POYO's. Pass readouts={{{sets[name] or name!r}: Readout(value_key=..., mean=..., std=...)}}."
+                f"is none of POYO's. Pass readouts={{{brainsets[name] or name!r}: Readout(value_key=..., mean=..., "
+                "std=...)}."
             )
         if len(readout.mean) != num_channels:
             raise DataError(
-                f"the readout of session {name!r} has {len(readout.mean)} channels, but the model decodes {num_channels}."
-                " Give one mean and std for every channel."
+                f"the readout of session {name!r} has {len(readout.mean)} channels, but the model decodes "
+                f"{num_channels}. Give one mean and std for every channel."
             )
     return {name: readout for name, readout in found.items() if readout is not None}

@@ -1,7 +1,7 @@
 """Files of torch.save, read and written without torch, and read without running what they ask for.
 
-Such a file is a zip archive: `data.pkl` is a pickle of the saved object, and `data/<key>` are the bytes of its tensors. A
-pickle names functions to call while it is read; here it gets stand-ins for the few that rebuild tensors and numpy's
+Such a file is a zip archive: `data.pkl` is a pickle of the saved object, and `data/<key>` are the bytes of its tensors.
+A pickle names functions to call while it is read; here it gets stand-ins for the few that rebuild tensors and numpy's
 scalars, idle objects for what else training tools are known to save, and a refusal for everything else. No module that
 a file names is imported.
 """
@@ -52,7 +52,9 @@ def read_torch_file(path: str | Path) -> Any:
     except FileNotFoundError:
         raise CheckpointError(f"there is no file {path}. Give a file that torch.save wrote.") from None
     except Exception as error:  # a damaged pickle leads to any
-        raise CheckpointError(f"{path} is damaged ({type(error).__name__}: {str(error)[:200]}). Copy it again.") from None
+        raise CheckpointError(
+            f"{path} is damaged ({type(error).__name__}: {str(error)[:200]}). Copy it again."
+        ) from None
 
 
 def write_torch_file(path: str | Path, tree: Mapping[str, Any]) -> None:
@@ -82,7 +84,7 @@ def _other_format(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(4)
     if start == b"PK\x03\x04":
-        return "is truncated. Copy it again."
+        return "is truncated or damaged. Copy it again."
     if start[:1] == b"\x80" or tarfile.is_tarfile(path):
         return "was written by torch before 1.6. Open it with torch where you trust it, and torch.save it again."
     return "is no file of torch.save. Give a .ckpt or .pt file."
@@ -112,8 +114,8 @@ class _Reader(pickle.Unpickler):
         if package in _IDLE or (package in ("builtins", "__builtin__") and global_name in _PLAIN):
             return type(global_name, (_Idle,), {})
         raise CheckpointError(
-            f"{self._path} asks to run {module_name}.{global_name}, which no model needs; nothing of it was run. If you "
-            "trust the file, open it with torch and save the state_dict of the model alone."
+            f"{self._path} asks to run {module_name}.{global_name}, which no model needs; nothing of it was run. If "
+            "you trust the file, open it with torch and save the state_dict of the model alone."
         )
 
     def persistent_load(self, pid: Any, /) -> tuple[str, bytes]:
@@ -172,12 +174,12 @@ def _scalar(dtype: _Dtype, data: bytes) -> Any:
 
 def _tensor(storage: tuple[str, bytes], offset: int, shape: tuple, strides: tuple, *_: Any) -> np.ndarray:
     dtype, data = storage
-    whole = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
-    if any(size > 1 and stride != dense for size, stride, dense in zip(shape, strides, whole, strict=True)):
-        raise ValueError(f"tensor of shape {shape} with strides {strides}: save contiguous tensors")
     count = math.prod(shape)
     if not count:
         return np.zeros(shape, dtype)
+    whole = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    if any(size > 1 and stride != dense for size, stride, dense in zip(shape, strides, whole, strict=True)):
+        raise ValueError(f"tensor of shape {shape} with strides {strides}: save contiguous tensors")
     return np.frombuffer(data, dtype, count, offset * np.dtype(dtype).itemsize).reshape(shape)
 
 
@@ -206,7 +208,7 @@ def _pickled(value: Any, storages: list[np.ndarray]) -> bytes:
         return b"G" + struct.pack(">d", value)
     if isinstance(value, tuple):
         return b"(" + b"".join(_pickled(item, storages) for item in value) + b"t"
-    return _pickled_tensor(np.ascontiguousarray(value), storages)
+    return _pickled_tensor(np.asarray(value, order="C"), storages)
 
 
 def _pickled_tensor(array: np.ndarray, storages: list[np.ndarray]) -> bytes:
