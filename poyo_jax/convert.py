@@ -8,7 +8,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -22,47 +22,11 @@ from poyo_jax.errors import CheckpointError, DataError, suggest
 from poyo_jax.model.rotary import omega
 from poyo_jax.pretrained import Pretrained
 from poyo_jax.torch_file import read_torch_file, write_torch_file
+from poyo_jax.torch_names import DROPOUTS, OMEGA, SECONDS, SESSION_VOCAB, SIZES, UNIT_VOCAB, torch_name
 from poyo_jax.train.state import build_model, empty_batch
 
 _log = logging.getLogger(__name__)
 
-_NAMES = {
-    "unit_embedding": "unit_emb.weight",
-    "session_embedding": "session_emb.weight",
-    "backbone/token_kind_embedding": "token_type_emb.weight",
-    "backbone/latent_embedding": "latent_emb.weight",
-    "backbone/readout": "readout",
-    "backbone/layers/attention/norm": "proc_layers.{}.0.norm",
-    "backbone/layers/attention/query_key_value": "proc_layers.{}.0.to_qkv",
-    "backbone/layers/attention/output": "proc_layers.{}.0.to_out",
-}
-for _ours, _theirs in (("encoder", "enc"), ("decoder", "dec")):
-    _NAMES |= {
-        f"backbone/{_ours}_norm": f"{_theirs}_atn.norm",
-        f"backbone/{_ours}_context_norm": f"{_theirs}_atn.norm_context",
-        f"backbone/{_ours}_query": f"{_theirs}_atn.to_q",
-        f"backbone/{_ours}_key_value": f"{_theirs}_atn.to_kv",
-        f"backbone/{_ours}_output": f"{_theirs}_atn.to_out",
-    }
-for _ours, _theirs in (
-    ("encoder_feedforward", "enc_ffn"), ("decoder_feedforward", "dec_ffn"),
-    ("layers/feedforward", "proc_layers.{}.1"),
-):  # fmt: skip
-    _NAMES |= {
-        f"backbone/{_ours}/norm": f"{_theirs}.0",
-        f"backbone/{_ours}/expand": f"{_theirs}.1.net.0",
-        f"backbone/{_ours}/contract": f"{_theirs}.1.net.3",
-    }
-_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
-_OMEGA, _VOCABS = "rotary_emb.omega", ("unit_emb.vocab", "session_emb.vocab")
-_SIZES = {
-    "dim": "dim", "depth": "depth", "dim_head": "head_dim", "cross_heads": "cross_heads", "self_heads": "self_heads",
-    "num_latents_per_step": "num_latents",
-}  # fmt: skip
-_SECONDS = {"sequence_length": "window_length", "latent_step": "latent_step"}
-_DROPOUTS = {
-    "ffn_dropout": "feedforward_dropout", "lin_dropout": "residual_dropout", "atn_dropout": "attention_dropout",
-}  # fmt: skip
 _MOST_RADIANS = 0.05  # by which the fastest angle may differ at the end of a window
 
 
@@ -90,7 +54,7 @@ def from_torch(
     state = _state(checkpoint)
     settings = _mapping(checkpoint.get("hyper_parameters"))
     config = config or _model_config(_mapping(settings.get("model")), state)
-    units, sessions = (_vocab(state, name) for name in _VOCABS)
+    units, sessions = (_vocab(state, name) for name in (UNIT_VOCAB, SESSION_VOCAB))
     stored = {name: Readout.from_json(text) for name, text in _mapping(settings.get("readouts")).items()}
     _check_omega(state, config)
     return Pretrained(
@@ -100,7 +64,7 @@ def from_torch(
         sessions=sessions,
         readouts=_readouts(sessions, {**stored, **(readouts or {})}, config.num_channels),
         metrics={},
-        step=int(checkpoint.get("global_step", 0)),
+        step=step if isinstance(step := checkpoint.get("global_step"), int) else 0,
     )
 
 
@@ -111,14 +75,14 @@ def to_torch(pretrained: Pretrained) -> dict[str, Any]:
     """
     state: dict[str, Any] = {}
     for path, leaf in flatten_dict(pretrained.params).items():
-        array, name = np.asarray(leaf), _torch_name(path)
+        array, name = np.asarray(leaf), torch_name(path)
         array = np.ascontiguousarray(np.swapaxes(array, -1, -2)) if path[-1] == "kernel" else array
         if "{}" in name:
             state |= {name.format(layer): part for layer, part in enumerate(array)}
         else:
             state[name] = array
-    state[_OMEGA] = _padded_omega(pretrained.config.model.head_dim)
-    for name, vocab in zip(_VOCABS, (pretrained.units, pretrained.sessions), strict=True):
+    state[OMEGA] = _padded_omega(pretrained.config.model.head_dim)
+    for name, vocab in zip((UNIT_VOCAB, SESSION_VOCAB), (pretrained.units, pretrained.sessions), strict=True):
         state[name] = OrderedDict((word, row) for row, word in enumerate(("NA", *vocab.names)))
     return state
 
@@ -129,8 +93,8 @@ def save_torch(pretrained: Pretrained, path: str | Path) -> None:
     `from_torch` gets all of it back, with the readouts. Raises PoyoError when the file cannot be written.
     """
     config = pretrained.config.model
-    model: dict[str, Any] = {theirs: getattr(config, ours) for theirs, ours in _SIZES.items()}
-    model |= {theirs: float(getattr(config, ours)) for theirs, ours in (_SECONDS | _DROPOUTS).items()}
+    model: dict[str, Any] = {theirs: getattr(config, ours) for theirs, ours in SIZES.items()}
+    model |= {theirs: float(getattr(config, ours)) for theirs, ours in (SECONDS | DROPOUTS).items()}
     checkpoint = {
         "state_dict": {f"model.{name}": value for name, value in to_torch(pretrained).items()},
         "hyper_parameters": {
@@ -167,24 +131,34 @@ def _array(value: Any) -> Any:
 
 def _model_config(settings: Mapping[str, Any], state: Mapping[str, Any]) -> ModelConfig:
     """The settings of a checkpoint; what it does not tell, from the shapes of its tensors or the defaults."""
-    head_dim = 2 * len(state[_OMEGA]) if _OMEGA in state else int(settings.get("dim_head", ModelConfig.head_dim))
-    num_latents, dim = _tensor(state, "latent_emb.weight").shape
-    values: dict[str, Any] = {
-        "dim": dim,
-        "depth": sum(name.endswith(".0.to_qkv.weight") for name in state),
-        "head_dim": head_dim,
-        "cross_heads": len(_tensor(state, "enc_atn.to_q.weight")) // head_dim,
-        "self_heads": len(_tensor(state, "proc_layers.0.0.to_qkv.weight")) // (3 * head_dim),
-        "num_latents": num_latents,
-        "num_channels": len(_tensor(state, "readout.weight")),
-    }
-    values |= {ours: int(settings[theirs]) for theirs, ours in _SIZES.items() if theirs in settings}
-    values |= {ours: float(settings[theirs]) for theirs, ours in (_SECONDS | _DROPOUTS).items() if theirs in settings}
-    config = ModelConfig(**values)
-    if unknown := [ours for theirs, ours in _SECONDS.items() if theirs not in settings]:
+    values: dict[str, Any] = _sizes(state)
+    try:
+        values |= {ours: int(settings[theirs]) for theirs, ours in SIZES.items() if theirs in settings}
+        seconds = (SECONDS | DROPOUTS).items()
+        config = ModelConfig(
+            **values, **{ours: float(settings[theirs]) for theirs, ours in seconds if theirs in settings}
+        )
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"the settings in the checkpoint cannot be used ({error}). Give the config.") from error
+    if unknown := [ours for theirs, ours in SECONDS.items() if theirs not in settings]:
         told = ", ".join(f"{name} = {getattr(config, name)} s" for name in unknown)
         _log.warning("the checkpoint does not tell its time grid; taken as %s", told)
     return config
+
+
+def _sizes(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The sizes of the model that the shapes of tensors tell."""
+    head_dim = 2 * len(_tensor(state, OMEGA, 1)) if OMEGA in state else ModelConfig.head_dim
+    num_latents, dim = _tensor(state, "latent_emb.weight", 2).shape
+    return {
+        "dim": dim,
+        "depth": sum(name.endswith(".0.to_qkv.weight") for name in state),
+        "head_dim": head_dim,
+        "cross_heads": len(_tensor(state, "enc_atn.to_q.weight", 2)) // max(head_dim, 1),
+        "self_heads": len(_tensor(state, "proc_layers.0.0.to_qkv.weight", 2)) // max(3 * head_dim, 1),
+        "num_latents": num_latents,
+        "num_channels": len(_tensor(state, "readout.bias", 1)),
+    }
 
 
 def _params(state: Mapping[str, Any], config: ModelConfig, units: Vocab, sessions: Vocab) -> dict:
@@ -192,10 +166,10 @@ def _params(state: Mapping[str, Any], config: ModelConfig, units: Vocab, session
     model = build_model(config, RunConfig(), units.num_rows, sessions.num_rows)
     batch = jax.tree.map(jnp.asarray, empty_batch(config))
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), batch)["params"])
-    used = {_OMEGA, *_VOCABS}
+    used = {OMEGA, UNIT_VOCAB, SESSION_VOCAB}
     params = {}
-    for path, leaf in flatten_dict(shapes).items():
-        name, transposed = _torch_name(path), path[-1] == "kernel"
+    for path, leaf in cast(dict[tuple[str, ...], Any], flatten_dict(shapes)).items():
+        name, transposed = torch_name(path), path[-1] == "kernel"
         names = [name.format(layer) for layer in range(config.depth)] if "{}" in name else [name]
         shape = leaf.shape[1:] if "{}" in name else leaf.shape
         arrays = [_shaped(state, name, shape[::-1] if transposed else shape) for name in names]
@@ -210,14 +184,8 @@ def _params(state: Mapping[str, Any], config: ModelConfig, units: Vocab, session
     return unflatten_dict(params)
 
 
-def _torch_name(path: tuple[str, ...]) -> str:
-    """torch_brain's name of a parameter, with {} for the layer."""
-    whole = "/".join(path)
-    return _NAMES.get(whole) or f"{_NAMES['/'.join(path[:-1])]}.{_LEAVES[path[-1]]}"
-
-
 def _shaped(state: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> np.ndarray:
-    array = _tensor(state, name)
+    array = _tensor(state, name, len(shape))
     if array.shape != shape:
         raise CheckpointError(
             f"{name} has shape {array.shape}, but the configuration needs {shape}. Give the ModelConfig that the "
@@ -226,10 +194,11 @@ def _shaped(state: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> np.n
     return array
 
 
-def _tensor(state: Mapping[str, Any], name: str) -> np.ndarray:
+def _tensor(state: Mapping[str, Any], name: str, num_axes: int) -> np.ndarray:
     array = state.get(name)
-    if not isinstance(array, np.ndarray):
-        raise CheckpointError(f"this is no whole POYO: it lacks {name}. Give a checkpoint of torch_brain's POYO.")
+    if not isinstance(array, np.ndarray) or array.ndim != num_axes:
+        seen = f"of shape {array.shape}" if isinstance(array, np.ndarray) else "missing"
+        raise CheckpointError(f"this is no whole POYO: {name} is {seen}. Give a checkpoint of torch_brain's POYO.")
     if array.dtype != np.float32:
         raise CheckpointError(
             f"{name} is of type {array.dtype}; parameters must be float32. Save the model as float32."
@@ -244,10 +213,10 @@ def _vocab(state: Mapping[str, Any], name: str) -> Vocab:
             f"the checkpoint has no {name}, so the rows of its table have no names. Add a mapping of names to rows "
             "under that key, with NA as row 0."
         )
-    ordered = sorted(words, key=lambda word: words[word])
-    if [words[word] for word in ordered] != list(range(len(words))) or ordered[:1] != ["NA"]:
+    by_row = {row: str(word) for word, row in words.items()}
+    if by_row.get(0) != "NA" or set(by_row) != set(range(len(words))):
         raise CheckpointError(f"{name} of the checkpoint does not number its {len(words)} names from NA = 0 on.")
-    return Vocab(map(str, ordered[1:]))
+    return Vocab(by_row[row] for row in range(1, len(words)))
 
 
 def _padded_omega(head_dim: int) -> np.ndarray:
@@ -258,15 +227,15 @@ def _padded_omega(head_dim: int) -> np.ndarray:
 
 def _check_omega(state: Mapping[str, Any], config: ModelConfig) -> None:
     """Frequencies are fixed here; those of a checkpoint may differ from them by the rounding of another machine."""
-    if _OMEGA not in state:
+    if OMEGA not in state:
         return
-    theirs, ours = _tensor(state, _OMEGA), _padded_omega(config.head_dim)
+    theirs, ours = _tensor(state, OMEGA, 1), _padded_omega(config.head_dim)
     radians = np.abs(theirs - ours).max() * config.window_length if theirs.shape == ours.shape else np.inf
     if not radians <= _MOST_RADIANS:
         raise CheckpointError(
-            f"the checkpoint rotates by other frequencies ({_OMEGA}: {len(theirs)} numbers from {theirs[0]:.6g} rad/s) "
-            f"than poyo_jax ({len(ours)} from {ours[0]:.6g} rad/s: periods of 1e-4 s to 2.0627 s). Such a model cannot "
-            "be converted."
+            f"the checkpoint rotates by other frequencies ({OMEGA}: {len(theirs)} numbers, {theirs[:2]} ... rad/s) "
+            f"than poyo_jax ({len(ours)} numbers, {ours[:2]} ... rad/s: periods of 1e-4 s to 2.0627 s). Such a model "
+            "cannot be converted."
         )
     if radians:
         _log.warning("frequencies of the checkpoint differ from ours by up to %.2g rad in a window", radians)

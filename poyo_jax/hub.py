@@ -25,7 +25,7 @@ def local_folder(path: epath.PathLike, *, local_files_only: bool = False) -> epa
         )
     repository, revision = match.groups()
     try:
-        from huggingface_hub import snapshot_download
+        from huggingface_hub import snapshot_download  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise MissingDependencyError(
             f"{path} needs huggingface_hub, which cannot be imported ({error}); run: pip install poyo_jax[hub]"

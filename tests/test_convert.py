@@ -21,6 +21,7 @@ from poyo_jax.errors import CheckpointError, DataError, PoyoError
 from poyo_jax.finetune import FitConfig
 from poyo_jax.metrics import r2_score
 from poyo_jax.model.forward import predict
+from poyo_jax.torch_file import write_torch_file
 
 READOUTS = {"sessA": READOUT, "sessB": READOUT}
 SETTINGS = {
@@ -183,14 +184,17 @@ def without(state: dict, name: str) -> dict:
     [
         (lambda s: {"fc.weight": np.zeros((2, 2))}, "this is no POYO: it has no latent_emb.weight, but fc.weight"),
         (lambda s: {}, "this is no POYO: it has no latent_emb.weight, but nothing"),
-        (lambda s: without(s, "readout.bias"), "no whole POYO: it lacks readout.bias"),
-        (lambda s: without(s, "enc_atn.to_q.weight"), "no whole POYO: it lacks enc_atn.to_q.weight"),
+        (lambda s: without(s, "readout.bias"), "no whole POYO: readout.bias is missing"),
+        (lambda s: without(s, "enc_atn.to_q.weight"), "no whole POYO: enc_atn.to_q.weight is missing"),
         (lambda s: s | {"head.weight": np.zeros(2, np.float32)}, "has head.weight and 0 other tensors"),
-        (lambda s: s | {"readout.bias": np.zeros(3, np.float32)}, r"readout.bias has shape \(3,\), but the .* \(2,\)"),
+        (lambda s: s | {"readout.bias": np.zeros(3, np.float32)}, "readout.weight has shape"),
         (lambda s: s | {"readout.bias": np.zeros(2)}, "readout.bias is of type float64; parameters must be float32"),
         (lambda s: without(s, "unit_emb.vocab"), "has no unit_emb.vocab, so the rows of its table have no names"),
         (lambda s: s | {"unit_emb.vocab": {"NA": 0, "u": 2}}, "does not number its 2 names from NA = 0 on"),
         (lambda s: s | {"unit_emb.vocab": {"NA": 0, "u": 1}}, r"unit_emb.weight has shape \(11, 32\), but"),
+        (lambda s: s | {"latent_emb.weight": np.zeros(2, np.float32)}, r"latent_emb.weight is of shape \(2,\)"),
+        (lambda s: s | {"rotary_emb.omega": np.zeros(0, np.float32)}, "head_dim is 0; it must be at least 1"),
+        (lambda s: s | {"unit_emb.vocab": {"NA": "x"}}, "does not number its 1 names"),
         (lambda s: s | {"rotary_emb.omega": 1.01 * s["rotary_emb.omega"]}, r"other frequencies.*periods of 1e-4"),
         (lambda s: s | {"rotary_emb.omega": np.zeros(8, np.float32) * np.nan}, "rotates by other frequencies"),
     ],
@@ -200,6 +204,19 @@ def test_models_that_cannot_be_converted(change, sentence, state):
         from_torch({"state_dict": change(state)}, readouts=READOUTS)
 
 
+@pytest.mark.parametrize("settings", [{"depth": None}, {"latent_step": "fast"}, {"sequence_length": 1.1}, {"dim": 0}])
+def test_settings_that_cannot_be_used(settings, state):
+    checkpoint = {"state_dict": state, "hyper_parameters": {"model": {**SETTINGS, **settings}}}
+    with pytest.raises(CheckpointError, match=r"settings in the checkpoint cannot be used .*Give the config"):
+        from_torch(checkpoint, readouts=READOUTS)
+
+
+def test_a_file_of_something_else(tmp_path):
+    write_torch_file(tmp_path / "a.pt", {"x": np.zeros(2, np.float32)})
+    with pytest.raises(CheckpointError, match=r"this is no POYO: it has no latent_emb\.weight, but x"):
+        from_torch(tmp_path / "a.pt")
+
+
 def test_other_sizes_than_the_configuration(state):
     with pytest.raises(
         CheckpointError, match=r"latent_emb.weight has shape \(4, 32\), but .* \(8, 32\)\. Give the Model"
@@ -207,7 +224,7 @@ def test_other_sizes_than_the_configuration(state):
         from_torch(state, config=replace(TINY, num_latents=8), readouts=READOUTS)
     with pytest.raises(CheckpointError, match=r"has proc_layers.1.*depth 1 lacks"):
         from_torch(state, config=replace(TINY, depth=1), readouts=READOUTS)
-    with pytest.raises(CheckpointError, match=r"other frequencies .*8 numbers .* than poyo_jax \(16 from"):
+    with pytest.raises(CheckpointError, match=r"other frequencies .*8 numbers, .* than poyo_jax \(16 numbers"):
         from_torch(state, config=replace(TINY, head_dim=32, cross_heads=1, self_heads=1), readouts=READOUTS)
 
 
