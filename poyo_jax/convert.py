@@ -7,6 +7,7 @@ one. Vocabularies of units and sessions travel with the parameters; how behaviou
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,12 +23,10 @@ from poyo_jax.errors import CheckpointError, DataError, suggest
 from poyo_jax.model.rotary import omega
 from poyo_jax.pretrained import Pretrained
 from poyo_jax.torch_file import read_torch_file, write_torch_file
-from poyo_jax.torch_names import DROPOUTS, OMEGA, SECONDS, SESSION_VOCAB, SIZES, UNIT_VOCAB, torch_name
+from poyo_jax.torch_names import DROPOUTS, OLD_OMEGA, OMEGA, SECONDS, SESSION_VOCAB, SIZES, UNIT_VOCAB, torch_name
 from poyo_jax.train.state import build_model, empty_batch
 
 _log = logging.getLogger(__name__)
-
-_MOST_RADIANS = 0.05  # by which the fastest angle may differ at the end of a window
 
 
 def from_torch(
@@ -54,9 +53,9 @@ def from_torch(
     state = _state(checkpoint)
     settings = _mapping(checkpoint.get("hyper_parameters"))
     config = config or _model_config(_mapping(settings.get("model")), state)
+    config = replace(config, frequencies=_frequencies(state, config.head_dim))
     units, sessions = (_vocab(state, name) for name in (UNIT_VOCAB, SESSION_VOCAB))
     stored = {name: Readout.from_json(text) for name, text in _mapping(settings.get("readouts")).items()}
-    _check_omega(state, config)
     return Pretrained(
         config=Config(model=config),
         params=_params(state, config, units, sessions),
@@ -81,7 +80,7 @@ def to_torch(pretrained: Pretrained) -> dict[str, Any]:
             state |= {name.format(layer): part for layer, part in enumerate(array)}
         else:
             state[name] = array
-    state[OMEGA] = _padded_omega(pretrained.config.model.head_dim)
+    state[OMEGA] = _padded_omega(pretrained.config.model)
     for name, vocab in zip((UNIT_VOCAB, SESSION_VOCAB), (pretrained.units, pretrained.sessions), strict=True):
         state[name] = OrderedDict((word, row) for row, word in enumerate(("NA", *vocab.names)))
     return state
@@ -117,7 +116,8 @@ def _state(checkpoint: Any) -> dict[str, Any]:
             f"this is no POYO: it has no {known}, but {names}. Give a checkpoint of torch_brain's POYO."
         )
     prefix = whole.removesuffix(known)
-    return {name.removeprefix(prefix): _array(value) for name, value in state.items() if name.startswith(prefix)}
+    state = {name.removeprefix(prefix): _array(value) for name, value in state.items() if name.startswith(prefix)}
+    return {OMEGA if name == OLD_OMEGA else name: value for name, value in state.items()}
 
 
 def _mapping(value: Any) -> Mapping:
@@ -131,7 +131,7 @@ def _array(value: Any) -> Any:
 
 def _model_config(settings: Mapping[str, Any], state: Mapping[str, Any]) -> ModelConfig:
     """The settings of a checkpoint; what it does not tell, from the shapes of its tensors or the defaults."""
-    values: dict[str, Any] = _sizes(state)
+    values = _sizes(state)
     try:
         values |= {ours: int(settings[theirs]) for theirs, ours in SIZES.items() if theirs in settings}
         seconds = (SECONDS | DROPOUTS).items()
@@ -219,26 +219,28 @@ def _vocab(state: Mapping[str, Any], name: str) -> Vocab:
     return Vocab(by_row[row] for row in range(1, len(words)))
 
 
-def _padded_omega(head_dim: int) -> np.ndarray:
+def _padded_omega(config: ModelConfig) -> np.ndarray:
     """Frequencies as torch_brain keeps them, with zeros for the half of a head that does not rotate."""
-    frequencies = omega(head_dim)
-    return np.pad(frequencies, (0, head_dim // 2 - len(frequencies)))
+    frequencies = omega(config.head_dim, config.frequencies)
+    return np.pad(frequencies, (0, config.head_dim // 2 - len(frequencies)))
 
 
-def _check_omega(state: Mapping[str, Any], config: ModelConfig) -> None:
-    """Frequencies are fixed here; those of a checkpoint may differ from them by the rounding of another machine."""
+def _frequencies(state: Mapping[str, Any], head_dim: int) -> tuple[float, ...] | None:
+    """Frequencies of a checkpoint where they are not ours: of another formula, or rounded on another machine.
+
+    A last bit of the fastest is 4e-3 rad at the end of a window, so the model gets just these.
+    """
     if OMEGA not in state:
-        return
-    theirs, ours = _tensor(state, OMEGA, 1), _padded_omega(config.head_dim)
-    radians = np.abs(theirs - ours).max() * config.window_length if theirs.shape == ours.shape else np.inf
-    if not radians <= _MOST_RADIANS:
+        return None
+    theirs, count = _tensor(state, OMEGA, 1), head_dim // 4
+    rotating, still = theirs[:count], theirs[count:]
+    if len(theirs) != head_dim // 2 or not (np.isfinite(rotating) & (rotating > 0)).all() or still.any():
         raise CheckpointError(
-            f"the checkpoint rotates by other frequencies ({OMEGA}: {len(theirs)} numbers, {theirs[:2]} ... rad/s) "
-            f"than poyo_jax ({len(ours)} numbers, {ours[:2]} ... rad/s: periods of 1e-4 s to 2.0627 s). Such a model "
-            "cannot be converted."
+            f"{OMEGA} of the checkpoint has {len(theirs)} numbers, {len(theirs[theirs > 0])} of them positive; heads of "
+            f"{head_dim} channels of which one half rotates need {head_dim // 2}, the first {count} of them positive. "
+            "Such a model cannot be converted."
         )
-    if radians:
-        _log.warning("frequencies of the checkpoint differ from ours by up to %.2g rad in a window", radians)
+    return None if np.array_equal(rotating, omega(head_dim)) else tuple(rotating.tolist())
 
 
 def _readouts(sessions: Vocab, given: Mapping[str, Readout], num_channels: int) -> dict[str, Readout]:

@@ -1,6 +1,7 @@
 """What torch_brain calls the parameters and settings of POYO."""
 
-OMEGA, UNIT_VOCAB, SESSION_VOCAB = "rotary_emb.omega", "unit_emb.vocab", "session_emb.vocab"
+OMEGA, OLD_OMEGA = "rotary_emb.omega", "rotary_emb.inv_freq"  # frequencies of the rotary embedding
+UNIT_VOCAB, SESSION_VOCAB = "unit_emb.vocab", "session_emb.vocab"
 SIZES = {
     "dim": "dim", "depth": "depth", "dim_head": "head_dim", "cross_heads": "cross_heads", "self_heads": "self_heads",
     "num_latents_per_step": "num_latents",
