@@ -1,70 +1,106 @@
-"""Our side of the benchmark: answers each line on standard input with the seconds and peak memory of one call.
-
-Started by benchmark.py with the settings as JSON on the command line.
-"""
+"""Our side of the benchmark. Started by benchmark.py with the settings as JSON on the command line."""
 
 import json
-import resource
 import sys
 import time
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from benchmark_server import seconds, serve, timed
 from benchmark_windows import NUM_QUERIES, SimulatedWindow, draw_windows, session_units
+from jax.sharding import Mesh
 
 from poyo_jax.config import ModelConfig, OptimConfig, RunConfig
 from poyo_jax.data.arrange import arrange, deal, padding_fraction, round_up, rows_of
 from poyo_jax.data.tokens import BatchShape, Window
-from poyo_jax.train.mesh import make_mesh, put_batch
+from poyo_jax.model.flops import TRAINING, forward_flops
+from poyo_jax.train.mesh import make_mesh, put_batch, split_over_windows
 from poyo_jax.train.state import build_model, init_state
 from poyo_jax.train.steps import make_predict_step, make_train_step
 from poyo_jax.train.tables import choose_optimizer
-from poyo_jax.types import SPIKE, START, STOP, Batch
+from poyo_jax.types import PADDING, SPIKE, START, STOP, Batch
 
 CHUNK_TOKENS = 256
+MATMUL_SIZE = 1536
 
 
 def main() -> None:
     settings = json.loads(sys.argv[1])
-    began = time.perf_counter()
-    call, start = make_call(settings)
-    call(0)
-    print(json.dumps({"first_call": time.perf_counter() - began, **start}), flush=True)
-    for number, _ in enumerate(sys.stdin):
-        began = time.perf_counter()
-        call(number)
-        seconds = time.perf_counter() - began
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        print(json.dumps({"seconds": seconds, "peak_gb": peak}), flush=True)
+    if settings["what"] == "pipeline":
+        from benchmark_loader import make_loader
+
+        return serve(*make_loader(settings))
+    if settings["what"] == "window":
+        from benchmark_window import make_decoder
+
+        return serve(*make_decoder(settings))
+    jax.config.update("jax_num_cpu_devices", settings["cpu_devices"])
+    serve(*make_call(settings))
 
 
 def make_call(settings: dict):
-    """(call(number) -> None, facts to report)."""
-    jax.config.update("jax_num_cpu_devices", settings["cpu_devices"])
-    mesh, micro = make_mesh(), settings["microbatch_windows"]
+    """(a training step or predictions, and the machine's rate of products at that time; facts)."""
+    mesh = make_mesh()
+    host = make_batches(settings)
+    batches, facts = [put_batch(batch, mesh) for batch in host], batch_facts(settings, host)
+    step, state = make_step(settings, mesh)
+    lowered, facts["trace_s"] = _taking(lambda: step.lower(state, batches[0]))
+    compiled, facts["compile_s"] = _taking(lowered.compile)
+
+    def call(number: int) -> None:
+        nonlocal state
+        out = jax.block_until_ready(compiled(state, batches[number % len(batches)]))
+        state = out[0] if settings["what"] == "train" else state
+
+    facts["first_run_s"] = seconds(call, 0)
+    matmul_gflops = make_matmul(mesh)
+    return lambda number: timed(call)(number) | {"matmul_gflops": matmul_gflops()}, facts
+
+
+def make_step(settings: dict, mesh: Mesh):
+    """(jitted function of a state and a batch, the state)."""
+    micro = settings["microbatch_windows"]
     run = RunConfig(microbatch_windows=micro, rows_per_group=settings["rows_per_group"])
     units = max(settings["vocabulary"] or 0, 1 + int(session_units().sum()))
     model = build_model(ModelConfig(**settings["model"]), run, units, 1 + len(session_units()))
     optimizer, _ = choose_optimizer(OptimConfig(), 1000, settings["batch_size"], mesh)
-    host = make_batches(settings)
-    batches = [put_batch(batch, mesh) for batch in host]
-    facts = {
-        "padding": float(np.mean([padding_fraction(batch) for batch in host])),
-        "shapes": len({batch.token_kinds.shape for batch in host}),
-    }
     state = init_state(model, optimizer, 0, mesh)
     if settings["what"] == "inference":
-        predict = make_predict_step(model, mesh, microbatch_windows=micro)
-        return lambda number: np.asarray(predict(state.params, batches[number % len(batches)])), facts
+        return make_predict_step(model, mesh, microbatch_windows=micro), state.params
     step = make_train_step(model, optimizer, mesh, seed=0, microbatch_windows=micro)
+    return jax.jit(lambda state, batch: step(state, batch, {}), donate_argnums=0), state
 
-    def train(number: int) -> None:
-        nonlocal state
-        state, metrics = step(state, batches[number % len(batches)], {})
-        jax.block_until_ready(metrics)
 
-    return train, facts
+def make_matmul(mesh: Mesh):
+    """A function that measures the rate, in GFLOP/s, of float32 matrix products on all devices at once."""
+    shape = (mesh.size, MATMUL_SIZE, MATMUL_SIZE)
+    factors = jax.device_put(np.random.default_rng(0).random(shape, np.float32), split_over_windows(mesh))
+    product = jax.jit(lambda x: jnp.matmul(x, x), out_shardings=split_over_windows(mesh))
+    jax.block_until_ready(product(factors))
+    gflop = 2 * mesh.size * MATMUL_SIZE**3 / 1e9
+    return lambda: max(gflop / seconds(lambda: jax.block_until_ready(product(factors))) for _ in range(3))
+
+
+def batch_facts(settings: dict, host: list[Batch]) -> dict:
+    """What an average batch holds and how many operations a call on it takes."""
+    spikes, tokens = (np.mean([test(batch.token_kinds).sum() for batch in host]) for test in (_is_spike, _is_token))
+    flops = forward_flops(
+        ModelConfig(**settings["model"]),
+        windows=settings["batch_size"],
+        tokens=int(tokens),
+        units=int(np.mean([len(np.unique(batch.unit_rows)) for batch in host])),
+        queries=NUM_QUERIES,
+    ).total
+    return {
+        "windows": settings["batch_size"],
+        "tokens": float(tokens),
+        "spikes": float(spikes),
+        "padding": float(np.mean([padding_fraction(batch) for batch in host])),
+        "shapes": len({batch.token_kinds.shape for batch in host}),
+        "gflop": flops * (TRAINING if settings["what"] == "train" else 1) / 1e9,
+    }
 
 
 def make_batches(settings: dict) -> list[Batch]:
@@ -113,6 +149,19 @@ def as_window(window: SimulatedWindow, sessions: list) -> Window:
         targets=window.targets,
         target_weights=np.ones(len(window.targets), np.float32),
     )
+
+
+def _is_spike(kinds: np.ndarray) -> np.ndarray:
+    return kinds == SPIKE
+
+
+def _is_token(kinds: np.ndarray) -> np.ndarray:
+    return kinds != PADDING
+
+
+def _taking(function):
+    began = time.perf_counter()
+    return function(), time.perf_counter() - began
 
 
 if __name__ == "__main__":

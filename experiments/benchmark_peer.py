@@ -1,42 +1,67 @@
 """The peer of the benchmark: POYO of torch_brain with its SparseLamb, in an environment of its own.
 
-Started by benchmark.py; reads settings as JSON from the command line, answers each line on standard input with the
-seconds that one call took and its peak memory in GB. How to make the environment: tests/golden/README.md.
+Started by benchmark.py with the settings as JSON on the command line. How to make the environment:
+tests/golden/README.md.
 """
 
 import json
-import resource
 import sys
-import time
 import types
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch_brain.batching import collate, pad8
 from torch_brain.models import POYO
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "tests" / "golden")]
-from benchmark_windows import draw_windows, session_units  # noqa: E402
+from benchmark_server import seconds, serve, timed, timed_windows  # noqa: E402
+from benchmark_windows import SPIKES, UNITS, SimulatedWindow, draw_window, draw_windows, session_units  # noqa: E402
 from make_golden import load_sparse_lamb, weighted_mse  # noqa: E402
+
+TURN = 25  # windows of a call of `--what window`
+OF_LOSS = ("target", "weights")
 
 
 def main() -> None:
     settings = json.loads(sys.argv[1])
-    began = time.perf_counter()
-    model = make_model(settings["model"])
+    if settings["what"] == "pipeline":
+        from benchmark_peer_loader import make_loader
+
+        return serve(*make_loader(settings))
+    if settings["what"] == "window":
+        return serve(*make_decoder(settings))
+    model = make_model(settings["model"], session_units().tolist())
     batches = [make_batch(model, settings, seed) for seed in range(settings["num_batches"])]
     call = make_call(model, settings)
-    call(batches[0])
-    print(json.dumps({"first_call": time.perf_counter() - began}), flush=True)
-    for number, _ in enumerate(sys.stdin):
-        began = time.perf_counter()
-        call(batches[number % len(batches)])
-        seconds = time.perf_counter() - began
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        print(json.dumps({"seconds": seconds, "peak_gb": peak}), flush=True)
+    facts = batch_facts(batches) | {"first_run_s": seconds(call, batches[0])}
+    serve(timed(lambda number: call(batches[number % len(batches)])), facts)
 
 
-def make_model(config: dict) -> POYO:
+def batch_facts(batches: list[dict[str, torch.Tensor]]) -> dict:
+    """What an average batch holds."""
+    masks = [batch["input_mask"] for batch in batches]
+    tokens = sum(float(mask.sum()) for mask in masks) / len(masks)
+    spikes = sum(float((batch["input_mask"] & (batch["input_token_type"] == 0)).sum()) for batch in batches)
+    padding = 1 - sum(float(mask.float().mean()) for mask in masks) / len(masks)
+    return {"windows": len(masks[0]), "tokens": tokens, "spikes": spikes / len(batches), "padding": padding}
+
+
+def make_decoder(settings: dict):
+    """(a call that decodes TURN windows one after the other, numpy in and numpy out; facts)."""
+    model = make_model(settings["model"], [UNITS]).eval()
+    windows = [collate_windows(model, [draw_window(number)]) for number in range(TURN)]
+    windows = [{key: np.asarray(window[key]) for key in window if key not in OF_LOSS} for window in windows]
+
+    @torch.inference_mode()
+    def decode(window: dict[str, np.ndarray]) -> None:
+        model(**{key: torch.from_numpy(value) for key, value in window.items()}).numpy()
+
+    decode(windows[0])
+    return timed_windows(decode, windows), {"windows": 1, "tokens": SPIKES + 2 * UNITS, "spikes": SPIKES}
+
+
+def make_model(config: dict, units: list[int]) -> POYO:
     model = POYO(
         sequence_length=config["window_length"], latent_step=config["latent_step"], dim=config["dim"],
         num_latents_per_step=config["num_latents"], depth=config["depth"], dim_head=config["head_dim"],
@@ -44,14 +69,18 @@ def make_model(config: dict) -> POYO:
         ffn_dropout=config["feedforward_dropout"], lin_dropout=config["residual_dropout"],
         atn_dropout=config["attention_dropout"],
     )  # fmt: skip
-    model.unit_emb.initialize_vocab([f"s{s}/u{u}" for s, count in enumerate(session_units()) for u in range(count)])
-    model.session_emb.initialize_vocab([f"s{s}" for s in range(len(session_units()))])
+    model.unit_emb.initialize_vocab([f"s{s}/u{u}" for s, count in enumerate(units) for u in range(count)])
+    model.session_emb.initialize_vocab([f"s{s}" for s in range(len(units))])
     return model
 
 
 def make_batch(model: POYO, settings: dict, seed: int) -> dict[str, torch.Tensor]:
+    return collate_windows(model, draw_windows(settings["batch_size"], seed, settings["fixed_tokens"]))
+
+
+def collate_windows(model: POYO, windows: list[SimulatedWindow]) -> dict[str, torch.Tensor]:
     samples = []
-    for window in draw_windows(settings["batch_size"], seed, settings["fixed_tokens"]):
+    for window in windows:
         data = types.SimpleNamespace(
             units=types.SimpleNamespace(id=[f"s{window.session}/u{unit}" for unit in range(window.num_units)]),
             spikes=types.SimpleNamespace(unit_index=window.spike_units, timestamps=window.spike_times),
@@ -74,7 +103,7 @@ def make_call(model: POYO, settings: dict):
     optimizer = load_sparse_lamb(Path(settings["sparse_lamb"]))(groups, lr=0.004, weight_decay=1e-4)
 
     def predict(batch):
-        return model(**{key: value for key, value in batch.items() if key not in ("target", "weights")})
+        return model(**{key: value for key, value in batch.items() if key not in OF_LOSS})
 
     def train(batch):
         model.train()

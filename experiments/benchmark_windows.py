@@ -6,6 +6,7 @@ import numpy as np
 
 NUM_SESSIONS = 60
 NUM_QUERIES = 100
+UNITS, SPIKES = 100, 1300  # of a single window: with start and stop tokens 1500 tokens
 
 
 @dataclass(frozen=True)
@@ -47,3 +48,16 @@ def draw_windows(batch_size: int, seed: int, fixed_tokens: int | None = None) ->
             )
         )
     return windows
+
+
+def draw_window(number: int) -> SimulatedWindow:
+    """One window of a session with UNITS units."""
+    rng = np.random.default_rng([2, number])
+    return SimulatedWindow(
+        session=0,
+        num_units=UNITS,
+        spike_units=rng.integers(0, UNITS, SPIKES),
+        spike_times=np.sort(rng.random(SPIKES)),
+        query_times=(np.arange(NUM_QUERIES) / NUM_QUERIES).astype(np.float32),
+        targets=np.zeros((NUM_QUERIES, 2), np.float32),
+    )

@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
         data.mkdir()
         for session in simulate_study(0, 2, num_units=(8, 12), duration=40.0):
             session.save(data / f"{session.session_id}.h5")
-        steps = ["--config.run.num-steps", str(options.kills * options.steps_between)]
+        steps = ["--config.run.num-steps", str(max(options.kills, 1) * options.steps_between)]
         compiled = options.compiled or here / "compiled"
 
         def command(workdir: Path) -> list[str]:

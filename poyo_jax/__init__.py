@@ -15,6 +15,7 @@ _HOMES = {
     "train_model": "train.loop",
     "decode": "decoding",
     "evaluate": "decoding",
+    "WindowDecoder": "window_decoder",
     "fit_units": "finetune",
     "from_torch": "convert",
     "to_torch": "convert",
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from poyo_jax.model.poyo import POYO
     from poyo_jax.pretrained import Pretrained, load
     from poyo_jax.train.loop import train_model
+    from poyo_jax.window_decoder import WindowDecoder
 
 __all__ = [
     "POYO",
@@ -41,6 +43,7 @@ __all__ = [
     "Pretrained",
     "Readout",
     "Session",
+    "WindowDecoder",
     "decode",
     "evaluate",
     "fit_units",

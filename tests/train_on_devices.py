@@ -1,4 +1,4 @@
-"""Run by test_steps.py on four devices made of the CPU: prints losses of a few steps on one, two and four of them."""
+"""Run by test_steps.py on four devices made of the CPU: prints losses of a few steps on several meshes."""
 
 import json
 
@@ -10,14 +10,14 @@ from model_sessions import simulated
 
 from poyo_jax.config import DataConfig, ModelConfig, RunConfig, UnitDropoutConfig
 from poyo_jax.data.pipeline import TrainBatches
-from poyo_jax.train.mesh import AXES, make_mesh, put_batch, replicated
+from poyo_jax.train.mesh import AXES, make_mesh, put_batch, state_shardings
 from poyo_jax.train.optim import adamw_warmup, sparse_lamb
 from poyo_jax.train.state import build_model, init_state
 from poyo_jax.train.steps import make_train_step
 from poyo_jax.train.tables import dense
 
 STEPS = 4
-DEVICES = (1, 2, 4)
+MESHES = ((1, 1), (2, 1), (4, 1), (2, 2), (1, 4))  # data x fsdp
 MODEL = ModelConfig(dim=16, depth=1, head_dim=8, cross_heads=1, self_heads=2, num_latents=2, latent_step=0.25)
 BATCHES = DataConfig(
     batch_size=8, unit_dropout=UnitDropoutConfig(min_units=3, mode_units=6, max_units=12), chunk_tokens=32
@@ -31,19 +31,23 @@ def optimizer_of(path: tuple, _) -> str:
     return "sparse_lamb" if any(entry.key in LAMB_MOVES for entry in path) else "adamw"
 
 
-def train(start, sources, model, optimizer, num_devices: int) -> dict:
-    """(loss, norm of the gradient) of each step, the number of batch shapes, and how often the step was compiled."""
-    mesh = Mesh(np.array(jax.devices()[:num_devices]).reshape(-1, 1), AXES)
+def train(start, sources, model, optimizer, shape: tuple[int, int]) -> dict:
+    """(loss, norm of the gradient) of each step, the number of batch shapes, how often the step was compiled, and the
+    share of the parameters that a device holds at the end."""
+    num_devices = shape[0] * shape[1]
+    mesh = Mesh(np.array(jax.devices()[:num_devices]).reshape(shape), AXES)
     batches = TrainBatches(sources, BATCHES, MODEL.window_length, STEPS, num_shards=num_devices)
     train_step = make_train_step(model, optimizer, mesh, seed=0, microbatch_windows=2)
-    state = jax.device_put(jax.tree.map(np.array, start), replicated(mesh))
+    state = jax.device_put(jax.tree.map(np.array, start), state_shardings(start, mesh))
     metrics, shapes = [], set()
     for step in range(STEPS):
         batch = batches[step]
         shapes.add(batch.token_kinds.shape)
         state, last = train_step(state, put_batch(batch, mesh), {})
         metrics.append([float(last["loss"]), float(last["gradient_norm"])])
-    return {"metrics": metrics, "shapes": len(shapes), "compiled": train_step._cache_size()}
+    leaves = jax.tree.leaves(state.params["backbone"])
+    held = sum(x.addressable_shards[0].data.size for x in leaves) / sum(x.size for x in leaves)
+    return {"metrics": metrics, "shapes": len(shapes), "compiled": train_step._cache_size(), "held": held}
 
 
 def main() -> None:
@@ -54,7 +58,8 @@ def main() -> None:
     mesh = make_mesh()
     assert mesh.devices.size == 4
     start = jax.device_get(init_state(model, optimizer, 0, mesh))
-    print(json.dumps({count: train(start, sources, model, optimizer, count) for count in DEVICES}))
+    runs = {f"{data}x{fsdp}": train(start, sources, model, optimizer, (data, fsdp)) for data, fsdp in MESHES}
+    print(json.dumps(runs))
 
 
 if __name__ == "__main__":

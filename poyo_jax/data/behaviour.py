@@ -53,7 +53,8 @@ class Behaviour:
         """Indices (i0, i1) such that the samples i0 ... i1 - 1 are those with start <= time < stop."""
         if self.timestamps is None:
             return self._grid_index(start), self._grid_index(stop)
-        return int(count_before(self.timestamps, start)), int(count_before(self.timestamps, stop))
+        first, last = count_before(self.timestamps, [start, stop]).tolist()
+        return first, last
 
     def values(self, i0: int, i1: int) -> Float32[np.ndarray, "samples channels"]:
         """The samples i0 ... i1 - 1; NaN where nothing was measured."""
@@ -105,7 +106,7 @@ def count_before(times: np.ndarray | ChunkedArray, marks: ArrayLike) -> np.ndarr
     Arrays mapped from a file may begin at any byte, and numpy copies an unaligned array whole for every search.
     """
     if isinstance(times, np.ndarray) and times.flags.aligned:
-        return np.asarray(np.searchsorted(times, marks, side="left"))
+        return np.asarray(times.searchsorted(marks, side="left"))
     marks = np.asarray(marks)
     return np.array([bisect_left(times, mark) for mark in marks.flat], np.int64).reshape(marks.shape)
 

@@ -79,7 +79,7 @@ class Intervals:
         times = np.asarray(times, np.float64)
         if not len(self):
             return np.zeros(times.shape, bool)
-        row = np.searchsorted(self.starts, times, side="right") - 1
+        row = self.starts.searchsorted(times, side="right") - 1
         return np.asarray((row >= 0) & (times < self.ends[row]))
 
     def union(self, other: "Intervals") -> "Intervals":

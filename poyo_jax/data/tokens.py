@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int, Int8
+from jaxtyping import Float32, Float64, Int, Int8, Int32
+from numpy.typing import ArrayLike
 
 from poyo_jax.config import UnitDropoutConfig
 from poyo_jax.data.intervals import Intervals
@@ -24,6 +27,16 @@ class ModelSession:
     unit_rows: Int[np.ndarray, " units"]
     session_row: int
     intervals: Intervals  # samples outside get weight 0
+
+    @cached_property
+    def mean(self) -> Float64[np.ndarray, " channels"]:
+        """Mean of the readout."""
+        return np.array(self.readout.mean)
+
+    @cached_property
+    def std(self) -> Float64[np.ndarray, " channels"]:
+        """Standard deviation of the readout."""
+        return np.array(self.readout.std)
 
     @classmethod
     def build(cls, session: Session, readout: Readout, units: Vocab, sessions: Vocab, intervals: Intervals):
@@ -61,16 +74,17 @@ def cut_window(source: ModelSession, start: float, window_length: float, kept: n
     """Cut [start, start + window_length) out of a session; `kept` tells which units stay (None: all)."""
     times, units = source.session.spikes_between(start, start + window_length)
     if kept is not None:
-        stays = kept[units]
+        stays = kept[units].nonzero()[0]
         times, units = times[stays], units[stays]
-    alive = np.arange(len(source.unit_rows)) if kept is None else np.flatnonzero(kept)
-    kinds = np.full(2 * len(alive) + len(times), SPIKE, np.int8)
-    kinds[: len(alive)], kinds[len(alive) : 2 * len(alive)] = START, STOP
-    edges = np.repeat([0.0, window_length], len(alive))
-    queries = _cut_queries(source, start, window_length)
-    return Window(
-        source, np.concatenate([alive, alive, units]), kinds, np.concatenate([edges, times - start]), *queries
-    )
+    alive = np.arange(len(source.unit_rows)) if kept is None else kept.nonzero()[0]
+    starts, stops = slice(len(alive)), slice(len(alive), 2 * len(alive))  # of units; the spikes follow
+    token_units = np.concatenate([alive, alive, units])
+    token_kinds = np.full(len(token_units), SPIKE, np.int8)
+    token_kinds[starts], token_kinds[stops] = START, STOP
+    token_times = np.empty(len(token_units))
+    token_times[starts], token_times[stops] = 0.0, window_length
+    np.subtract(times, start, out=token_times[stops.stop :])
+    return Window(source, token_units, token_kinds, token_times, *_cut_queries(source, start, window_length))
 
 
 def _cut_queries(source: ModelSession, start: float, window_length: float):
@@ -79,11 +93,12 @@ def _cut_queries(source: ModelSession, start: float, window_length: float):
     behaviour = source.session.behaviour(readout.value_key)
     first, last = behaviour.range(start, start + window_length)
     times = behaviour.times_at(np.arange(first, last))
-    targets = (behaviour.values(first, last) - np.array(readout.mean)) / np.array(readout.std)
-    valid = np.isfinite(targets).all(axis=-1) & source.intervals.contains(times)
-    weights = np.where(valid, sample_weights(source.session, readout, times), 0)
-    targets = np.where(valid[:, None], targets, 0)
-    return first, (times - start).astype(np.float32), targets.astype(np.float32), weights.astype(np.float32)
+    targets = (behaviour.values(first, last) - source.mean) / source.std
+    weights = sample_weights(source.session, readout, times)
+    missing = ~(source.intervals.contains(times) & np.isfinite(targets).all(axis=-1))
+    if missing.any():
+        weights[missing], targets[missing] = 0, 0
+    return first, (times - start).astype(np.float32), targets.astype(np.float32), weights
 
 
 def draw_kept_units(num_units: int, config: UnitDropoutConfig, rng: np.random.Generator) -> np.ndarray:
@@ -95,14 +110,18 @@ def draw_kept_units(num_units: int, config: UnitDropoutConfig, rng: np.random.Ge
     """
     if num_units < config.min_units:
         return np.ones(num_units, bool)
-    proposal, first, second = rng.random((3, 64))
-    counts = config.min_units + proposal * (config.max_units - config.min_units)
-    rising = 1 + (config.peak - 1) * (counts - config.min_units) / max(config.mode_units - config.min_units, 1e-9)
-    falling = config.peak - (config.peak - 1) * (counts - config.mode_units) / max(
-        config.max_units - config.mode_units, 1e-9
-    )
-    accepted = 10 * first * second <= np.where(counts <= config.mode_units, rising, falling)
-    count = int(counts[np.argmax(accepted)]) if accepted.any() else num_units
+    drawn = zip(*rng.random((3, 64)).tolist(), strict=True)
+    spans = max(config.mode_units - config.min_units, 1e-9), max(config.max_units - config.mode_units, 1e-9)
+    count = num_units
+    for proposal, first, second in drawn:
+        x = config.min_units + proposal * (config.max_units - config.min_units)
+        if x <= config.mode_units:
+            density = 1 + (config.peak - 1) * (x - config.min_units) / spans[0]
+        else:
+            density = config.peak - (config.peak - 1) * (x - config.mode_units) / spans[1]
+        if 10 * first * second <= density:
+            count = int(x)
+            break
     kept = np.zeros(num_units, bool)
     kept[rng.permutation(num_units)[:count]] = True
     return kept
@@ -111,39 +130,53 @@ def draw_kept_units(num_units: int, config: UnitDropoutConfig, rng: np.random.Ge
 def assemble(windows: Sequence[Window], window_ids: Sequence[int], shape: BatchShape) -> Batch:
     """Arrange windows in the arrays of a batch on one device. There may be fewer windows than the shape holds."""
     unit_rows, bases = _unit_rows(windows, shape)
-    rows, tokens = shape.rows, shape.tokens
-    token_units = np.zeros((rows, tokens), np.int32)
-    token_kinds = np.full((rows, tokens), PADDING, np.int8)
-    token_times, token_times_low = np.zeros((2, rows, tokens), np.float32)
-    token_windows = np.full(rows, shape.windows - 1, np.int32)
-    token_offsets = np.zeros(rows, np.int32)
-    query_times, target_weights = np.zeros((2, shape.windows, shape.queries), np.float32)
-    targets = np.zeros((shape.windows, shape.queries, shape.channels), np.float32)
-    session_rows, ids = np.zeros(shape.windows, np.int32), np.zeros(shape.windows, np.uint32)
-    row = 0
-    for place, (window, window_id) in enumerate(zip(windows, window_ids, strict=True)):
-        count = len(window.token_kinds)
-        used = max(1, -(-count // tokens)) if shape.packed else 1
-        _check_fit(row + used <= rows and count <= used * tokens, "tokens", count, shape)
-        here = slice(row * tokens, row * tokens + count)
-        rounded = window.token_times.astype(np.float32)
-        token_units.reshape(-1)[here] = bases[place] + window.token_units
-        token_kinds.reshape(-1)[here] = window.token_kinds
-        token_times.reshape(-1)[here] = rounded
-        token_times_low.reshape(-1)[here] = window.token_times - rounded
-        token_windows[row : row + used] = place
-        token_offsets[row : row + used] = np.arange(used) * tokens
-        row += used
-        queries = len(window.query_times)
-        _check_fit(queries <= shape.queries, "samples", queries, shape)
-        query_times[place, :queries] = window.query_times
-        targets[place, :queries] = window.targets
-        target_weights[place, :queries] = window.target_weights
-        session_rows[place], ids[place] = window.session.session_row, window_id
+    counts = np.array([len(window.token_kinds) for window in windows], int)
+    used = np.maximum(1, -(-counts // shape.tokens)) if shape.packed else np.ones_like(counts)  # rows of every window
+    _check_fit(counts, (np.cumsum(used) <= shape.rows) & (counts <= used * shape.tokens), "tokens", shape)
+    owners = _padded(np.repeat(np.arange(len(windows)), used), shape.rows, shape.windows - 1)
+    places = np.arange(used.sum()) - np.repeat(np.cumsum(used) - used, used)  # of rows in their windows
+    rows, lengths = (shape.rows, shape.tokens), (used * shape.tokens).tolist()
+    units = [base + window.token_units for base, window in zip(bases, windows, strict=True)]
+    times = _lay_out([window.token_times for window in windows], lengths, np.zeros(rows))
+    rounded = times.astype(np.float32)
     return Batch(
-        unit_rows, token_units, token_kinds, token_times, token_times_low, token_windows if shape.packed else None,
-        token_offsets, session_rows, query_times, targets, target_weights, ids,
-    )  # fmt: skip
+        unit_rows=unit_rows,
+        token_units=_lay_out(units, lengths, np.zeros(rows, np.int32)),
+        token_kinds=_lay_out([window.token_kinds for window in windows], lengths, np.full(rows, PADDING, np.int8)),
+        token_times=rounded,
+        token_times_low=(times - rounded).astype(np.float32),
+        token_windows=owners if shape.packed else None,
+        token_offsets=_padded(places * shape.tokens, shape.rows, 0),
+        session_rows=_padded([window.session.session_row for window in windows], shape.windows, 0),
+        **_queries(windows, shape),
+        window_ids=_padded(window_ids, shape.windows, 0).astype(np.uint32),
+    )
+
+
+def _queries(windows: Sequence[Window], shape: BatchShape) -> dict[str, np.ndarray]:
+    """The arrays of a batch about queries."""
+    counts = np.array([len(window.query_times) for window in windows], int)
+    _check_fit(counts, counts <= shape.queries, "samples", shape)
+    lengths, blank = [shape.queries] * len(windows), np.zeros((shape.windows, shape.queries), np.float32)
+    targets = np.zeros((*blank.shape, shape.channels), np.float32)
+    return {
+        "query_times": _lay_out([window.query_times for window in windows], lengths, blank),
+        "targets": _lay_out([window.targets for window in windows], lengths, targets),
+        "target_weights": _lay_out([window.target_weights for window in windows], lengths, blank),
+    }
+
+
+def _lay_out(pieces: Sequence[np.ndarray], lengths: Sequence[int], blank: np.ndarray) -> np.ndarray:
+    """Pieces one after the other, each filled up to its length and all together to the shape of `blank`, from it."""
+    fill = blank.reshape(-1, *blank.shape[2:])
+    gaps = [fill[len(piece) : length] for piece, length in zip(pieces, lengths, strict=True)]
+    parts = [*chain.from_iterable(zip(pieces, gaps, strict=True)), fill[sum(lengths) :]]
+    return np.concatenate(parts, dtype=blank.dtype, casting="same_kind").reshape(blank.shape)
+
+
+def _padded(values: ArrayLike, length: int, fill: int) -> Int32[np.ndarray, " length"]:
+    values = np.asarray(values, np.int32)
+    return np.concatenate([values, np.full(length - len(values), fill, np.int32)])
 
 
 def _unit_rows(windows: Sequence[Window], shape: BatchShape):
@@ -156,12 +189,14 @@ def _unit_rows(windows: Sequence[Window], shape: BatchShape):
             rows.append(window.session.unit_rows)
             end += len(window.session.unit_rows)
         bases.append(begins[key])
-    _check_fit(end <= shape.units, "units", end, shape)
+    _check_fit(np.array([end]), np.array([end <= shape.units]), "units", shape)
     return np.concatenate([*rows, np.zeros(shape.units - end, np.int32)]).astype(np.int32), bases
 
 
-def _check_fit(fits: bool, what: str, count: int, shape: BatchShape) -> None:
-    if not fits:
+def _check_fit(counts: np.ndarray, fits: np.ndarray, what: str, shape: BatchShape) -> None:
+    """Raise DataError with the first count that does not fit."""
+    if not fits.all():
         raise DataError(
-            f"{count} {what} do not fit {shape}; the shape must be made from the same sessions as the windows."
+            f"{counts[np.argmin(fits)]} {what} do not fit {shape}; the shape must be made from the same sessions as "
+            "the windows."
         )

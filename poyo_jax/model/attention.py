@@ -30,6 +30,7 @@ from poyo_jax.config import BackEnd
 from poyo_jax.errors import ConfigError
 from poyo_jax.model.dropout import dropout
 from poyo_jax.model.flash import FLASH, RETURNS_LOG_SUM
+from poyo_jax.model.plain_attention import attend_plainly
 
 MASKED = -1e30  # score of a token that must not be attended to; finite, so that a fully masked row stays finite
 CHUNK_KEYS = 128  # keys of a chunk
@@ -99,17 +100,12 @@ def attend(
     chosen = choose(back_end, dtype=query.dtype, head_dim=query.shape[-1], attention_dropout=rate)
     if chosen in FLASH:
         return FLASH[chosen](query, key, value)[0]
-    part = _attend_chunked if chosen == "chunked" else _attend_plainly
+    part = _attend_chunked if chosen == "chunked" else attend_plainly
     return part(query, key, value, rate, seeds)
 
 
 def scaled(query: Array) -> Array:
     return query * query.shape[-1] ** -0.5
-
-
-def _attend_plainly(query: Array, key: Array, value: Array, rate: float, seeds: Array | None) -> Array:
-    scores = jnp.matmul(scaled(query), key.mT, preferred_element_type=jnp.float32)  # [B, H, Q, M]
-    return dropout(jax.nn.softmax(scores, axis=-1), rate, seeds).astype(value.dtype) @ value
 
 
 def _attend_chunked(query: Array, key: Array, value: Array, rate: float, seeds: Array | None) -> Array:

@@ -33,13 +33,14 @@ def _backward(dtype, saved, gradient):
     gradient = gradient.astype(x.dtype)
     of_x = gradient @ y.mT
     if x.shape[-1] <= y.shape[-1]:
-        return of_x, _transpose(x) @ gradient
-    return of_x, _transpose(_transpose(gradient) @ x)
+        return of_x, transpose(x) @ gradient
+    return of_x, transpose(transpose(gradient) @ x)
 
 
 _product.defvjp(_forward, _backward)
 
 
-def _transpose(x: Array) -> Array:
+def transpose(x: Float[Array, "*batch m n"]) -> Float[Array, "*batch n m"]:
+    """x.mT as an array of its own on CPUs, so that a product with it is a plain one."""
     barrier = jax.lax.optimization_barrier  # or XLA merges the transposition with what makes x or uses it
     return jax.lax.platform_dependent(x, cpu=lambda x: barrier(barrier(x).mT), default=lambda x: x.mT)

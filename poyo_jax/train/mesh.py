@@ -73,6 +73,8 @@ def state_shardings(state: Any, mesh: Mesh) -> Any:
 
     def of(path: tuple, x: Any) -> NamedSharding:
         parts = [_fitting(axis, size, mesh) for axis, size in zip(_logical_axes(path, x.ndim), x.shape, strict=True)]
+        while parts and parts[-1] is None:  # as jax writes the same thing; it compares what is written
+            parts.pop()
         return NamedSharding(mesh, PartitionSpec(*parts))
 
     return jax.tree_util.tree_map_with_path(of, state)

@@ -41,9 +41,9 @@ def rehearse(config: Config, sessions: Sequence[Session]) -> str:
         [
             f"devices          {jax.device_count()} ({jax.devices()[0].device_kind}), processes {jax.process_count()}, "
             f"mesh {' x '.join(f'{name} {size}' for name, size in job.mesh.shape.items())}",
-            f"parameters       {_count(state.params):,} values, {_bytes(state) / 1e9:.3f} GB with optimiser state",
+            f"parameters       {_count(state.params):,} values, {_size(_bytes(state))} with optimiser state",
             f"batch            {config.data.batch_size} windows; {len(shapes)} shapes, of {shapes[0].rows} to "
-            f"{shapes[-1].rows} rows of {shapes[-1].tokens} tokens on a device; these three need shapes {rungs}",
+            f"{shapes[-1].rows} rows of {shapes[-1].tokens} tokens on a device; the first {STEPS} batches fit {_names(rungs, len(shapes))}",
             f"compiling        {compiling:.1f} s, for the largest shape",
             f"memory           {_memory(program)}",
             f"operations       {_operations(program)}",
@@ -55,12 +55,20 @@ def rehearse(config: Config, sessions: Sequence[Session]) -> str:
     )
 
 
+def _names(rungs: Sequence[int], count: int) -> str:
+    return ", ".join(f"shape {rung + 1} of {count}" for rung in rungs)
+
+
 def _count(tree) -> int:
     return sum(x.size for x in jax.tree.leaves(tree))
 
 
 def _bytes(tree) -> int:
     return sum(x.size * np.dtype(x.dtype).itemsize for x in jax.tree.leaves(tree))
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"
 
 
 def _memory(program: jax.stages.Compiled) -> str:
@@ -73,8 +81,8 @@ def _memory(program: jax.stages.Compiled) -> str:
         "temporary": memory.temp_size_in_bytes,
         "results": memory.output_size_in_bytes - memory.alias_size_in_bytes,
     }
-    listed = ", ".join(f"{name} {size / 1e9:.3f} GB" for name, size in parts.items())
-    return f"{sum(parts.values()) / 1e9:.3f} GB on a device: {listed}"
+    listed = ", ".join(f"{name} {_size(size)}" for name, size in parts.items())
+    return f"{_size(sum(parts.values()))} on a device: {listed}"
 
 
 def _operations(program: jax.stages.Compiled) -> str:

@@ -2,6 +2,9 @@
 
 A table is a parameter [rows, dim]. Its gradient comes as `Rows`: the rows that the batch looked up and the gradient of
 each. Large tables are split over the mesh by rows; every device then looks up and moves the rows it holds.
+
+What travels between devices is the smaller of two things: the rows that all devices look up, or the whole table. So
+with few devices the size of the vocabulary does not count, and with many the number of devices does not.
 """
 
 from collections.abc import Callable
@@ -16,7 +19,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int32
 
 from poyo_jax.config import OptimConfig
-from poyo_jax.train.mesh import AXES, is_split, replicated
+from poyo_jax.train.mesh import AXES, is_split, replicated, sum_over_devices
 from poyo_jax.train.optim import (
     TABLES,
     Schedule,
@@ -30,9 +33,12 @@ EVERYWHERE, SPLIT = PartitionSpec(), PartitionSpec(AXES)
 
 
 class Rows(NamedTuple):
-    """Gradient of a table in some of its rows. A row index equal to the number of rows marks a slot without a row."""
+    """Gradient of a table in some of its rows, or in all of them in order if `rows` is None.
 
-    rows: Int32[Array, " rows"]
+    A row index equal to the number of rows marks a slot without a row.
+    """
+
+    rows: Int32[Array, " rows"] | None
     values: Float[Array, "rows dim"]
 
 
@@ -47,10 +53,7 @@ def dense(optimizer: optax.GradientTransformation) -> Optimizer:
     """An optax optimiser, for which the gradients of tables are spread out; its cost grows with the vocabulary."""
 
     def update(gradient: dict, state: Any, params: dict) -> tuple[dict, Any]:
-        spread = {
-            name: jnp.zeros_like(params[name]).at[part.rows].add(part.values, mode="drop") if name in TABLES else part
-            for name, part in gradient.items()
-        }
+        spread = {name: _spread(part, len(params[name])) if name in TABLES else part for name, part in gradient.items()}
         updates, state = optimizer.update(spread, state, params)
         return cast(dict, optax.apply_updates(params, updates)), state
 
@@ -69,11 +72,31 @@ def choose_optimizer(
     return own, schedule
 
 
+def _spread(part: Rows, num_rows: int) -> Array:
+    if part.rows is None:
+        return part.values
+    return jnp.zeros((num_rows, part.values.shape[1])).at[part.rows].add(part.values, mode="drop")
+
+
 def combine(part: Rows, num_rows: int, mesh: Mesh) -> Rows:
-    """Every row once, with the sum of its gradients, in ascending order."""
+    """Every row once, with the sum of its gradients, in ascending order; all rows if no more than were looked up."""
+    if num_rows <= len(part.values):
+        return Rows(None, _sum_of_all_rows(part, num_rows, mesh))
     rows, values = (jax.lax.with_sharding_constraint(x, replicated(mesh)) for x in part)
     unique, slots = jnp.unique(rows, size=len(rows), fill_value=num_rows, return_inverse=True)
     return Rows(unique, jax.ops.segment_sum(values, slots, num_segments=len(rows)))
+
+
+def _sum_of_all_rows(part: Rows, num_rows: int, mesh: Mesh) -> Float[Array, "rows dim"]:
+    """The gradient of a whole table, which lies as the table does."""
+    split = is_split(num_rows, mesh)
+
+    @partial(jax.shard_map, mesh=mesh, in_specs=SPLIT, out_specs=SPLIT if split else EVERYWHERE, check_vma=False)
+    def total(rows, values):
+        own = jnp.zeros((num_rows, values.shape[1]), values.dtype).at[rows].add(values, mode="drop")
+        return jax.lax.psum_scatter(own, AXES, tiled=True) if split else sum_over_devices(own, mesh)
+
+    return total(part.rows, part.values)
 
 
 def look_up(table: Float[Array, "rows dim"], rows: Int32[Array, " used"], mesh: Mesh) -> Float[Array, "used dim"]:
@@ -83,6 +106,8 @@ def look_up(table: Float[Array, "rows dim"], rows: Int32[Array, " used"], mesh: 
 
     @partial(jax.shard_map, mesh=mesh, in_specs=(SPLIT, SPLIT), out_specs=SPLIT)
     def gather(own, rows):
+        if len(table) <= len(rows) * mesh.size:
+            return jax.lax.all_gather(own, AXES, tiled=True)[rows]
         found = _held(own, jax.lax.all_gather(rows, AXES, tiled=True))
         return jax.lax.psum_scatter(found, AXES, tiled=True)
 
@@ -179,15 +204,26 @@ def _update_table(
     split = is_split(len(table), mesh)
     whole: Any = EVERYWHERE
     lies: Any = SPLIT if split else EVERYWHERE
-    specs: Any = (lies, TableState(lies, lies, lies, (whole, whole)), whole, whole)
+    state_specs: Any = TableState(lies, lies, lies, (whole, whole))
+    gradient_specs: Any = Rows(None, lies) if gradient.rows is None else Rows(whole, whole)
+    specs: Any = (lies, state_specs, gradient_specs, whole)
 
     @partial(jax.shard_map, mesh=mesh, in_specs=specs, out_specs=specs[:2], check_vma=False)
     def update(table, state, gradient, count):
+        parts = split and gradient.rows is None  # each device moves rows of its own, of which sums are made
+
+        def across(x):
+            return jax.lax.psum(x, AXES) if parts else x
+
         def held(own):
+            if gradient.rows is None:
+                return own
             found = _held(own, gradient.rows) if split else own.at[gradient.rows].get(mode="fill", fill_value=0)
             return jax.lax.psum(found, AXES) if split else found
 
         def written(own, values, used):
+            if gradient.rows is None:
+                return jnp.where(used.reshape(-1, *[1] * (own.ndim - 1)), values, own).astype(own.dtype)
             first = jax.lax.axis_index(AXES) * len(own) if split else 0
             place = gradient.rows - first
             place = jnp.where(used & (place >= 0) & (place < len(own)), place, len(own))
@@ -195,7 +231,7 @@ def _update_table(
 
         weights, fresh = held(table), held(state.moved) == count - 1
         moments = held(state.mu), held(state.nu)
-        weights, mu, nu, used, change = move(weights, *moments, fresh, gradient.values, state.square)
+        weights, mu, nu, used, change = move(weights, *moments, fresh, gradient.values, state.square, across)
         moments = written(state.mu, mu, used), written(state.nu, nu, used)
         moved = written(state.moved, jnp.full(used.shape, count), used)
         square = _two_sum(state.square[0], state.square[1], change)
@@ -214,20 +250,23 @@ def _held(own: Array, rows: Array) -> Array:
 
 def _move(
     weights: Array, mu: Array, nu: Array, fresh: Array, gradient: Array, square: tuple[Array, Array],
-    *, rate: Array, b1: Array, b2: float, eps: float, decay: float, clamp: float,
+    across: Callable[[Array], Array], *, rate: Array, b1: Array, b2: float, eps: float, decay: float, clamp: float,
 ) -> tuple[Array, Array, Array, Array, Array]:  # fmt: skip
-    """Rows, moments, which rows moved, and by how much the squared norm of the table changed."""
+    """Rows, moments, which rows moved, and by how much the squared norm of the table changed.
+
+    `across` adds what devices find, where each has rows of its own.
+    """
     used = jnp.any(gradient != 0, axis=-1)
     kept = jnp.where(fresh[:, None], 1.0, 0.0)
     mu = b1 * mu * kept + (1 - b1) * gradient
     nu = b2 * nu * kept + (1 - b2) * gradient**2
     step = mu / (jnp.sqrt(nu) + eps) + decay * weights
-    of_rows, steps = (jnp.sum(jnp.where(used[:, None], x, 0) ** 2) for x in (weights, step))
+    of_rows, steps = (across(jnp.sum(jnp.where(used[:, None], x, 0) ** 2)) for x in (weights, step))
     total = square[0] + square[1]
     step_norm = jnp.sqrt(steps + decay**2 * jnp.maximum(total - of_rows, 0))
     ratio = trust_ratio_of_norms(jnp.sqrt(jnp.maximum(total, 0)), step_norm, clamp)
     moved = weights - rate * ratio * step
-    change = jnp.sum(jnp.where(used[:, None], (moved - weights) * (moved + weights), 0))
+    change = across(jnp.sum(jnp.where(used[:, None], (moved - weights) * (moved + weights), 0)))
     return moved, mu, nu, used, change
 
 

@@ -5,19 +5,50 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parents[2]
+SMALL = ["--preset", "demo", "--batch-size", "2", "--rounds", "2", "--fixed-tokens", "700"]
 
 
-def test_benchmark_without_a_peer_reports_its_figures(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run the benchmark; figures by contender, and what it printed."""
     monkeypatch.syspath_prepend(str(REPOSITORY / "experiments"))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
     sys.modules.pop("benchmark", None)
     from benchmark import main
 
-    figures = tmp_path / "figures.json"
-    options = ["--preset", "demo", "--batch-size", "2", "--rounds", "2", "--fixed-tokens", "700"]
-    main(["--what", "train", *options, "--json", str(figures)])
-    ours = json.loads(figures.read_text())["contenders"]["poyo_jax"]
-    assert len(ours["seconds"]) == 2 and min(ours["seconds"]) > 0
-    assert ours["shapes"] == 1 and 0 <= ours["padding"] < 1 and ours["peak_gb"] > 0
-    assert "train, demo, batch 2" in capsys.readouterr().out
+    def run(*arguments):
+        main([*SMALL, *arguments, "--json", str(tmp_path / "figures.json")])
+        return json.loads((tmp_path / "figures.json").read_text())["contenders"], capsys.readouterr().out
+
+    return run
+
+
+def test_training_without_a_peer(run):
+    contenders, out = run("--what", "train", "--depth", "1", "2")
+    assert list(contenders) == ["poyo_jax, 1 layers", "poyo_jax, 2 layers"]
+    for ours in contenders.values():
+        assert len(ours["seconds"]) == 2 and 0 < ours["fastest s"] <= ours["median s"]
+        assert ours["windows/s"] == 2 / ours["fastest s"] and ours["tokens/s"] == 1400 / ours["fastest s"]
+        assert 0 < ours["spikes/s"] < ours["tokens/s"] and 0 <= ours["padding"] < 1 and ours["peak GB"] > 0
+        assert ours["compile s"] > 0 and ours["facts"]["shapes"] == 1
+        assert 0 < ours["of matmul rate"] == ours["GFLOP/s"] / ours["matmul GFLOP/s"]
+    few, many = (row["facts"]["gflop"] for row in contenders.values())
+    assert few < many < 2 * few
+    assert "train, demo, batch 2" in out and "| poyo_jax, 2 layers |" in out
+    assert "time per window of poyo_jax, 2 layers / poyo_jax, 1 layers: fastest" in out
+
+
+def test_the_input_pipeline_from_session_files(run):
+    contenders, _ = run("--what", "pipeline")
+    ours = contenders["poyo_jax"]
+    assert ours["windows/s"] == 200 / ours["fastest s"] and ours["spikes/s"] > 0
+
+
+def test_windows_decoded_one_by_one(run):
+    contenders, out = run("--what", "window", "--rounds", "4")
+    ours = contenders["poyo_jax"]
+    assert len(ours["seconds"]) == 100 and ours["median s"] <= ours["p99 s"]
+    assert "window, demo, batch 1" in out

@@ -87,8 +87,8 @@ def test_progress_elsewhere_is_a_line_every_30_seconds(monkeypatch, caplog):
         for done, now in ((21, 1010.0), (40, 1040.0), (41, 1041.0), (80, 1090.0)):  # noqa: B007
             progress.advance(done)
     assert [record.getMessage() for record in caplog.records] == [
-        "training: step 40 of 100, 2 s per step, 120 s left, loss 0.500",
-        "training: step 80 of 100, 1.5 s per step, 30 s left, loss 0.500",
+        "training: step 40 of 100, 1.58 s per step, 95 s left, loss 0.500",
+        "training: step 80 of 100, 1.36 s per step, 27 s left, loss 0.500",
     ]
 
 

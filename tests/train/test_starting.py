@@ -103,5 +103,5 @@ def test_a_dry_run_says_what_a_step_costs_and_writes_nothing(tiny_sessions, tmp_
     text = rehearse(tiny.config(), tiny_sessions[:2])
     names = ["devices", "parameters", "batch", "compiling", "memory", "operations", "step", "input pipeline", "losses"]
     assert [line[:17].strip() for line in text.splitlines()] == names
-    assert "mesh data 1 x fsdp 1" in text and "GB with optimiser state" in text and "16 windows; " in text
+    assert "mesh data 1 x fsdp 1" in text and "MB with optimiser state" in text and "16 windows; " in text
     assert list(tmp_path.iterdir()) == []

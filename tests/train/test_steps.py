@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 from model_sessions import simulated
-from train_on_devices import BATCHES, DEVICES, MODEL, STEPS
+from train_on_devices import BATCHES, MESHES, MODEL, STEPS
 
 from poyo_jax.config import RunConfig
 from poyo_jax.data.pipeline import TrainBatches
@@ -41,15 +41,21 @@ def runs():
     return json.loads(result.stdout)
 
 
-@pytest.mark.parametrize("devices", DEVICES[1:])
-def test_training_does_not_depend_on_the_number_of_devices(runs, devices):
-    alone = runs["1"]["metrics"]
+@pytest.mark.parametrize("mesh", MESHES[1:])
+def test_training_does_not_depend_on_the_devices_or_their_arrangement(runs, mesh):
+    alone = runs["1x1"]["metrics"]
     assert len({loss for loss, _ in alone}) == len(alone) == STEPS
-    np.testing.assert_allclose(runs[str(devices)]["metrics"], alone, rtol=1e-5)
+    np.testing.assert_allclose(runs["{}x{}".format(*mesh)]["metrics"], alone, rtol=1e-5)
+
+
+def test_parameters_are_divided_along_fsdp(runs):
+    assert runs["1x1"]["held"] == runs["4x1"]["held"] == 1
+    assert 0.5 < runs["2x2"]["held"] < 0.6  # all but norms and embeddings
+    assert 0.25 < runs["1x4"]["held"] < 0.4
 
 
 def test_a_step_is_compiled_once_for_every_shape(runs):
-    assert len(runs) == len(DEVICES)
+    assert len(runs) == len(MESHES)
     for run in runs.values():
         assert 1 <= run["compiled"] <= run["shapes"]
 

@@ -14,7 +14,7 @@ import pytest
 import tiny
 
 from poyo_jax import load, train_model
-from poyo_jax.config import OptimConfig
+from poyo_jax.config import MeshConfig, OptimConfig
 from poyo_jax.train import mesh as meshes
 from poyo_jax.train.mesh import make_mesh, padded_rows, state_shardings
 from poyo_jax.train.optim import make_optimizer
@@ -31,14 +31,14 @@ def start(scale: float = 0.3) -> dict:
     return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
 
 
-def gradients(mesh) -> list[dict]:
-    """Of rows that repeat, come and go; some have no gradient."""
+def gradients(mesh, count: int = 24) -> list[dict]:
+    """Of `count` rows that repeat, come and go; some have no gradient."""
     rng, steps = np.random.default_rng(1), []
     for step in range(STEPS):
         gradient: dict = {"backbone": {"kernel": rng.normal(size=(DIM, 4)), "bias": rng.normal(size=4)}}
         for name, rows in zip(TABLES, (UNITS, SESSIONS), strict=True):
-            used = rng.integers(0, rows // (1 + step % 3), 24)
-            values = rng.normal(size=(24, DIM)) * (used % 5 > 0)[:, None]
+            used = rng.integers(0, rows // (1 + step % 3), count)
+            values = rng.normal(size=(count, DIM)) * (used % 5 > 0)[:, None]
             gradient[name] = combine(Rows(jnp.asarray(used), jnp.asarray(values, jnp.float32)), rows, mesh)
         steps.append(jax.tree.map(lambda x: jnp.asarray(x, jnp.float32) if x.dtype == np.float64 else x, gradient))
     return steps
@@ -52,15 +52,25 @@ def run(optimizer, params, steps) -> list[dict]:
     return seen
 
 
-@pytest.mark.parametrize("clip_norm", [None, 3.0])
-@pytest.mark.parametrize("scale", [0.3, 3.0])  # a table's norm below and above the clamp
-@pytest.mark.parametrize("decay", [0.0, 1e-2])
-def test_every_step_equals_that_of_whole_tables(clip_norm, scale, decay):
+@pytest.mark.parametrize(
+    ("clip_norm", "scale", "decay", "count"),
+    [  # a table's norm below and above the clamp; fewer rows than both tables have, than one, and than none
+        (None, 0.3, 0.0, 12),
+        (None, 3.0, 1e-2, 12),
+        (3.0, 0.3, 1e-2, 24),
+        (None, 3.0, 0.0, 24),
+        (3.0, 3.0, 1e-2, 80),
+        (None, 0.3, 1e-2, 80),
+    ],
+)
+def test_every_step_equals_that_of_whole_tables(clip_norm, scale, decay, count):
     config, mesh = OptimConfig(base_learning_rate=0.01, weight_decay=decay, clip_norm=clip_norm), make_mesh()
     whole, _ = make_optimizer(config, STEPS, 1)
     rows, _ = choose_optimizer(config, STEPS, 1, mesh)
-    expected = run(dense(whole), start(scale), gradients(mesh))
-    for a, b in zip(expected, run(rows, start(scale), gradients(mesh)), strict=True):
+    steps = gradients(mesh, count)
+    assert [steps[0][name].rows is None for name in TABLES] == [count >= UNITS, count >= SESSIONS]
+    expected = run(dense(whole), start(scale), steps)
+    for a, b in zip(expected, run(rows, start(scale), steps), strict=True):
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), a, b)
     assert not np.allclose(expected[-1]["unit_embedding"], start(scale)["unit_embedding"], atol=1e-2)
 
@@ -82,6 +92,9 @@ def test_combined_rows_are_unique_and_keep_the_sum():
     assert part.rows.tolist() == [0, 2, 5, 9, 9, 9]
     np.testing.assert_allclose(part.values[:3], [[6, 7], [20, 23], [4, 6]])
     assert not part.values[3:].any()
+    part = combine(Rows(rows, values), 6, make_mesh())
+    assert part.rows is None
+    np.testing.assert_allclose(part.values, [[6, 7], [0, 0], [20, 23], [0, 0], [0, 0], [4, 6]])
 
 
 def test_accumulation_and_adamw_keep_whole_tables():
@@ -121,26 +134,29 @@ def test_split_tables_equal_whole_ones():
     environment = os.environ | {"PYTHONPATH": paths, "JAX_PLATFORMS": "cpu"}
     result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert result.returncode == 0, result.stderr
-    assert json.loads(result.stdout) == {"split": True, "same": True, "found": True}
+    assert json.loads(result.stdout) == {"24": [True] * 3, "80": [True] * 3}
 
 
 def split_tables_on_four_devices() -> dict:
     jax.config.update("jax_num_cpu_devices", 4)
     meshes.SPLIT_ROWS = UNITS
-    mesh = make_mesh()
-    alone = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("data",))
+    mesh = make_mesh(MeshConfig(fsdp=2))
+    alone = jax.sharding.Mesh(np.array(jax.devices()[:1]).reshape(1, 1), meshes.AXES)
     config = OptimConfig(base_learning_rate=0.01, weight_decay=1e-2)
-    expected = run(choose_optimizer(config, STEPS, 1, alone)[0], start(), gradients(alone))
-    params = jax.device_put(start(), state_shardings(start(), mesh))
-    seen = run(choose_optimizer(config, STEPS, 1, mesh)[0], params, gradients(mesh))
-    pairs = zip(jax.tree.leaves(expected[-1]), jax.tree.leaves(seen[-1]), strict=True)
-    rows = jnp.asarray(np.random.default_rng(2).integers(0, UNITS, 40))
-    table = seen[-1]["unit_embedding"]
-    return {
-        "split": table.addressable_shards[0].data.shape == (UNITS // 4, DIM),
-        "same": all(np.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in pairs),
-        "found": np.array_equal(look_up(table, rows, mesh), np.asarray(table)[np.asarray(rows)]),
-    }
+    result = {}
+    for count in (24, 80):  # rows of a batch, and all rows
+        expected = run(choose_optimizer(config, STEPS, 1, alone)[0], start(), gradients(alone, count))
+        params = jax.device_put(start(), state_shardings(start(), mesh))
+        seen = run(choose_optimizer(config, STEPS, 1, mesh)[0], params, gradients(mesh, count))
+        pairs = zip(jax.tree.leaves(expected[-1]), jax.tree.leaves(seen[-1]), strict=True)
+        rows = jnp.asarray(np.random.default_rng(2).integers(0, UNITS, count))
+        table = seen[-1]["unit_embedding"]
+        result[count] = [
+            table.addressable_shards[0].data.shape == (UNITS // 4, DIM),
+            all(np.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in pairs),
+            np.array_equal(look_up(table, rows, mesh), np.asarray(table)[np.asarray(rows)]),
+        ]
+    return result
 
 
 if __name__ == "__main__":

@@ -1,0 +1,42 @@
+"""Floating-point operations of the model, counted from its configuration: 2 per multiply-add of every matrix product.
+
+What is counted is what the arithmetic needs, however it is carried out: no padding, nothing computed twice, keys and
+values once per unit and kind of token, queries of the encoder once for all windows. Softmax, norms, rotations, dropout
+and the optimiser are not counted; beside the products they are a few per cent.
+"""
+
+from typing import NamedTuple
+
+from poyo_jax.config import ModelConfig
+from poyo_jax.model.poyo import NUM_KINDS
+
+TRAINING = 3  # a product of the forward pass has two of its size in the backward pass
+
+
+class Flops(NamedTuple):
+    """Operations of the parts of a forward pass over a batch; a training step takes `TRAINING` times as many."""
+
+    encoder: int
+    processor: int
+    decoder: int
+
+    @property
+    def total(self) -> int:
+        return sum(self)
+
+
+def forward_flops(config: ModelConfig, *, windows: int, tokens: int, units: int, queries: int) -> Flops:
+    """Operations of predictions for `windows` windows with `tokens` tokens of `units` units in all.
+
+    `queries` counts those of one window.
+    """
+    dim, latents = config.dim, config.num_latent_steps * config.num_latents
+    cross, own = config.cross_heads * config.head_dim, config.self_heads * config.head_dim
+    feedforward = 2 * 12 * dim * dim  # of one token: to 8 times the width, half of which returns
+    projections = 2 * dim * cross * latents + 2 * dim * 2 * cross * units * NUM_KINDS
+    encoder = projections + 4 * cross * latents * tokens + windows * latents * (2 * cross * dim + feedforward)
+    layer = latents * (2 * dim * 3 * own + 4 * own * latents + 2 * own * dim + feedforward)
+    of_latents = latents * 2 * dim * 2 * cross
+    of_queries = queries * (4 * cross * latents + 2 * cross * dim + feedforward + 2 * dim * config.num_channels)
+    decoder = windows * (2 * dim * cross + of_latents + of_queries)
+    return Flops(encoder, windows * config.depth * layer, decoder)
