@@ -236,9 +236,9 @@ def _frequencies(state: Mapping[str, Any], head_dim: int) -> tuple[float, ...] |
     rotating, still = theirs[:count], theirs[count:]
     if len(theirs) != head_dim // 2 or not (np.isfinite(rotating) & (rotating > 0)).all() or still.any():
         raise CheckpointError(
-            f"{OMEGA} of the checkpoint has {len(theirs)} numbers, {len(theirs[theirs > 0])} of them positive; heads of "
-            f"{head_dim} channels of which one half rotates need {head_dim // 2}, the first {count} of them positive. "
-            "Such a model cannot be converted."
+            f"{OMEGA} of the checkpoint has {len(theirs)} numbers, {len(theirs[theirs > 0])} of them positive; heads "
+            f"of {head_dim} channels of which one half rotates need {head_dim // 2}, the first {count} of them positive."
+            " Such a model cannot be converted."
         )
     return None if np.array_equal(rotating, omega(head_dim)) else tuple(rotating.tolist())
 

@@ -117,10 +117,12 @@ def compare(pretrained: poyo_jax.Pretrained, session: Session, out) -> None:
     assert abs(ours.r2 - r2) < 1e-4
 
 
-@pytest.mark.parametrize("name", ["simulated", "real/nus_joystick_2016/set1_expt10.h5"])
+@pytest.mark.parametrize("name", ["simulated", "older", "real/nus_joystick_2016/set1_expt10.h5"])
 def test_their_checkpoint_predicts_the_same_here(name, tmp_path, request):
-    path = tmp_path / "session.h5"
-    if name == "simulated":
+    path, settings = tmp_path / "session.h5", SETTINGS
+    if name == "older":  # the longest period of the formula before June 2025
+        settings = SETTINGS | {"t_max": 2.0626770754424917}
+    if name in ("simulated", "older"):
         tiny.simulate(0).save(path)
     else:
         path = request.getfixturevalue("shared") / name
@@ -128,11 +130,12 @@ def test_their_checkpoint_predicts_the_same_here(name, tmp_path, request):
             pytest.skip("there are no real recordings here")
     session, checkpoint, out = Session.open(path), tmp_path / "model.ckpt", tmp_path / "out.npz"
     readout = default_readout(session)
-    run_peer("make", path, session.id, checkpoint, json.dumps(SETTINGS))
+    run_peer("make", path, session.id, checkpoint, json.dumps(settings))
     run_peer("predict", path, session.id, checkpoint, out, readout.value_key)
     assert not np.load(out)["opens_without_trust"]  # as the published checkpoint, for the type of the names
     pretrained = from_torch(checkpoint, readouts={session.id: readout})
     assert (pretrained.step, pretrained.config.model.residual_dropout) == (17, 0.3)
+    assert (pretrained.config.model.frequencies is not None) == (name == "older")
     compare(pretrained, session, out)
 
 
@@ -195,8 +198,9 @@ def without(state: dict, name: str) -> dict:
         (lambda s: s | {"latent_emb.weight": np.zeros(2, np.float32)}, r"latent_emb.weight is of shape \(2,\)"),
         (lambda s: s | {"rotary_emb.omega": np.zeros(0, np.float32)}, "head_dim is 0; it must be at least 1"),
         (lambda s: s | {"unit_emb.vocab": {"NA": "x"}}, "does not number its 1 names"),
-        (lambda s: s | {"rotary_emb.omega": 1.01 * s["rotary_emb.omega"]}, r"other frequencies.*periods of 1e-4"),
-        (lambda s: s | {"rotary_emb.omega": np.zeros(8, np.float32) * np.nan}, "rotates by other frequencies"),
+        (lambda s: s | {"rotary_emb.omega": np.zeros(8, np.float32)}, "8 numbers, 0 of them positive; heads"),
+        (lambda s: s | {"rotary_emb.omega": np.ones(8, np.float32)}, "8 of them positive; .* the first 4 of"),
+        (lambda s: s | {"rotary_emb.omega": np.zeros(8, np.float32) * np.nan}, "8 numbers, 0 of them positive"),
     ],
 )  # fmt: skip
 def test_models_that_cannot_be_converted(change, sentence, state):
@@ -224,14 +228,19 @@ def test_other_sizes_than_the_configuration(state):
         from_torch(state, config=replace(TINY, num_latents=8), readouts=READOUTS)
     with pytest.raises(CheckpointError, match=r"has proc_layers.1.*depth 1 lacks"):
         from_torch(state, config=replace(TINY, depth=1), readouts=READOUTS)
-    with pytest.raises(CheckpointError, match=r"other frequencies .*8 numbers, .* than poyo_jax \(16 numbers"):
+    with pytest.raises(CheckpointError, match=r"8 numbers, 4 of them positive; heads of 32 channels .* need 16"):
         from_torch(state, config=replace(TINY, head_dim=32, cross_heads=1, self_heads=1), readouts=READOUTS)
 
 
-def test_frequencies_rounded_by_another_machine(state, caplog):
-    state["rotary_emb.omega"] = np.nextafter(state["rotary_emb.omega"], np.float32(0))
-    from_torch(state, config=TINY, readouts=READOUTS)
-    assert "frequencies of the checkpoint differ from ours by up to 0.0039 rad in a window" in caplog.text
+@pytest.mark.parametrize("name", ["omega", "inv_freq"])
+def test_frequencies_of_older_checkpoints(name, state):
+    """They are the checkpoint's own, to the last bit, and go back with it."""
+    assert from_torch(state, readouts=READOUTS).config.model.frequencies is None
+    older = np.nextafter(state.pop("rotary_emb.omega"), np.float32(1e6))
+    older[4:] = 0
+    pretrained = from_torch(state | {f"rotary_emb.{name}": older}, readouts=READOUTS)
+    assert pretrained.config.model.frequencies == tuple(older[:4].tolist())
+    assert to_torch(pretrained)["rotary_emb.omega"].tobytes() == older.tobytes()
 
 
 def test_a_file_that_cannot_be_written(state, tmp_path):
