@@ -133,11 +133,10 @@ def _model_config(settings: Mapping[str, Any], state: Mapping[str, Any]) -> Mode
     """The settings of a checkpoint; what it does not tell, from the shapes of its tensors or the defaults."""
     values = _sizes(state)
     try:
-        values |= {ours: int(settings[theirs]) for theirs, ours in SIZES.items() if theirs in settings}
-        seconds = (SECONDS | DROPOUTS).items()
-        config = ModelConfig(
-            **values, **{ours: float(settings[theirs]) for theirs, ours in seconds if theirs in settings}
-        )
+        others = (SECONDS | DROPOUTS).items()
+        values.update({ours: int(settings[theirs]) for theirs, ours in SIZES.items() if theirs in settings})
+        values.update({ours: float(settings[theirs]) for theirs, ours in others if theirs in settings})
+        config = ModelConfig(**values)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"the settings in the checkpoint cannot be used ({error}). Give the config.") from error
     if unknown := [ours for theirs, ours in SECONDS.items() if theirs not in settings]:
@@ -237,8 +236,8 @@ def _frequencies(state: Mapping[str, Any], head_dim: int) -> tuple[float, ...] |
     if len(theirs) != head_dim // 2 or not (np.isfinite(rotating) & (rotating > 0)).all() or still.any():
         raise CheckpointError(
             f"{OMEGA} of the checkpoint has {len(theirs)} numbers, {len(theirs[theirs > 0])} of them positive; heads "
-            f"of {head_dim} channels of which one half rotates need {head_dim // 2}, the first {count} of them positive."
-            " Such a model cannot be converted."
+            f"of {head_dim} channels, of which one half rotates, need {head_dim // 2}, the first {count} of them "
+            "positive. Such a model cannot be converted."
         )
     return None if np.array_equal(rotating, omega(head_dim)) else tuple(rotating.tolist())
 
