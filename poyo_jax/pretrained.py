@@ -30,7 +30,7 @@ from poyo_jax.train.checkpoint import (
     saved_steps,
 )  # fmt: skip
 from poyo_jax.train.formats import digest
-from poyo_jax.train.state import build_model
+from poyo_jax.train.state import build_model, with_padding
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,7 @@ class Pretrained:
             self.config, self.units, self.sessions, self.readouts, self.metrics, digest=digest(self.params)
         )
         items = ocp.args.Composite(
-            params=ocp.args.StandardSave(self.params), meta=ocp.args.JsonSave(metadata.to_dict())
+            params=ocp.args.StandardSave(with_padding(self.params)), meta=ocp.args.JsonSave(metadata.to_dict())
         )
         with explained(folder), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
             checkpointer.save(folder / str(self.step), items)

@@ -17,6 +17,7 @@ from poyo_jax import Session, decode, load
 from poyo_jax.card import model_card
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.errors import CheckpointError, MissingDependencyError
+from poyo_jax.train import mesh
 from poyo_jax.train.checkpoint import find_step, read_metadata
 from poyo_jax.train.formats import FORMAT_VERSION, digest, migrated
 
@@ -49,6 +50,18 @@ def test_an_old_model_is_saved_in_the_present_format(tmp_path, session):
     assert saved_version(tmp_path) == FORMAT_VERSION
     assert read_metadata(find_step(tmp_path, None)).digest == digest(old.params)
     jax.tree.map(np.testing.assert_array_equal, load(tmp_path).params, old.params)
+
+
+def test_large_tables_are_saved_and_read(tmp_path, monkeypatch):
+    """In checkpoints they have more rows than there are names."""
+    small = load(GOLDEN / "v2")
+    monkeypatch.setattr(mesh, "SPLIT_ROWS", 40)
+    table = np.random.default_rng(0).normal(size=(41, 8)).astype(np.float32)
+    units = Vocab([f"golden/{number}" for number in range(40)])
+    replace(small, units=units, params={**small.params, "unit_embedding": table}).save(tmp_path)
+    found = load(tmp_path)
+    assert found.units == units
+    np.testing.assert_array_equal(found.params["unit_embedding"], table)
 
 
 def test_versions_that_never_were():
