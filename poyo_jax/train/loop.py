@@ -178,6 +178,7 @@ class Run:
             logger.info("a new run, with the weights of %s", init_from)
             state = self.job.state_from(load(init_from))
         else:
+            logger.info("a new run, since %s holds no checkpoint", self.workdir)
             state = self.job.fresh_state()
         first, total = int(state.step), self.config.run.num_steps
         self._first = self._done = self._saved_step = first

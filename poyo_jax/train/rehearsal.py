@@ -9,9 +9,11 @@ import numpy as np
 from poyo_jax.config import Config
 from poyo_jax.data.arrange import grow, rung_of
 from poyo_jax.data.session import Session
-from poyo_jax.train.distributed import check_agreement
+from poyo_jax.model.flops import TRAINING, forward_flops
+from poyo_jax.train.distributed import check_agreement, gather
 from poyo_jax.train.job import Job
 from poyo_jax.train.mesh import put_batch
+from poyo_jax.types import PADDING, Batch
 
 STEPS = 3
 
@@ -20,51 +22,55 @@ def rehearse(config: Config, sessions: Sequence[Session]) -> str:
     """Compile the step for the largest shape of batch, make three steps, and tell what it took. Nothing is written."""
     job = Job(config, sessions, {})
     check_agreement(job.facts())
-    state = job.fresh_state()
-    shapes, shards = job.batches.shapes, job.batches.num_shards
+    state, shapes, shards = job.fresh_state(), job.batches.shapes, job.batches.num_shards
     began = time.monotonic()
     host = [job.batches[step] for step in range(STEPS)]
-    windows_per_second = STEPS * config.data.batch_size / jax.process_count() / (time.monotonic() - began)
-    rungs = [rung_of(batch, shards, shapes) for batch in host]
-    batches = [put_batch(grow(batch, shards, shapes[-1]), job.mesh) for batch in host]
+    made = (time.monotonic() - began) / STEPS
+    largest, fitting = shapes[-1], [rung_of(batch, shards, shapes) + 1 for batch in host]
+    batches = [put_batch(grow(batch, shards, largest), job.mesh) for batch in host]
     began = time.monotonic()
     job.train_step.compile(state, batches[0])
     compiling = time.monotonic() - began
     (program,) = job.train_step.programs.values()
+    memory, size = _memory(program), _size(sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state)))
+    seconds, losses = _run(job, state, batches)
+    flops = _flops(config, host)
+    windows, parameters = config.data.batch_size, sum(x.size for x in jax.tree.leaves(state.params))
+    mesh = " x ".join(f"{name} {size}" for name, size in job.mesh.shape.items())
+    lines = {
+        "devices": f"{jax.device_count()} ({jax.devices()[0].device_kind}) of {jax.process_count()} processes; {mesh}",
+        "parameters": f"{parameters:,} values, {size} with optimiser state",
+        "batch": f"{windows} windows; {len(shapes)} shapes, of {shapes[0].rows} to {largest.rows} rows of "
+        f"{largest.tokens} tokens on a device; the first {STEPS} batches fit shapes {fitting}",
+        "compiling": f"{compiling:.1f} s, for the largest shape",
+        "memory": memory,
+        "operations": f"{flops / 1e9:.2f} GFLOP; {flops / seconds / jax.device_count() / 1e9:.2f} GFLOP/s on a device",
+        "step": f"{seconds:.3f} s at best, {windows / seconds:.1f} windows/s in the largest shape",
+        "input pipeline": f"{windows / jax.process_count() / made:.0f} windows/s per process, without reading ahead",
+        "losses": ", ".join(f"{loss:.4f}" for loss in losses),
+    }
+    return "\n".join(f"{name:17}{text}" for name, text in lines.items())
+
+
+def _run(job: Job, state, batches: Sequence[Batch]) -> tuple[float, list[float]]:
+    """Seconds of the fastest step, and all losses."""
     seconds, losses = [], []
     for batch in batches:
         began = time.monotonic()
         state, metrics = job.train_step(state, batch)
         losses.append(float(metrics["loss"]))
         seconds.append(time.monotonic() - began)
-    return "\n".join(
-        [
-            f"devices          {jax.device_count()} ({jax.devices()[0].device_kind}), processes {jax.process_count()}, "
-            f"mesh {' x '.join(f'{name} {size}' for name, size in job.mesh.shape.items())}",
-            f"parameters       {_count(state.params):,} values, {_size(_bytes(state))} with optimiser state",
-            f"batch            {config.data.batch_size} windows; {len(shapes)} shapes, of {shapes[0].rows} to "
-            f"{shapes[-1].rows} rows of {shapes[-1].tokens} tokens on a device; the first {STEPS} batches fit {_names(rungs, len(shapes))}",
-            f"compiling        {compiling:.1f} s, for the largest shape",
-            f"memory           {_memory(program)}",
-            f"operations       {_operations(program)}",
-            f"step             {min(seconds):.3f} s at best, {config.data.batch_size / min(seconds):.1f} windows/s "
-            "in the largest shape",
-            f"input pipeline   {windows_per_second:.0f} windows/s per process, without reading ahead",
-            f"losses           {', '.join(f'{loss:.4f}' for loss in losses)}",
-        ]
-    )
+    return min(seconds), losses
 
 
-def _names(rungs: Sequence[int], count: int) -> str:
-    return ", ".join(f"shape {rung + 1} of {count}" for rung in rungs)
-
-
-def _count(tree) -> int:
-    return sum(x.size for x in jax.tree.leaves(tree))
-
-
-def _bytes(tree) -> int:
-    return sum(x.size * np.dtype(x.dtype).itemsize for x in jax.tree.leaves(tree))
+def _flops(config: Config, batches: Sequence[Batch]) -> float:
+    """Operations that a step needs in the mean, over all devices."""
+    counts = [((batch.token_kinds != PADDING).sum(), (batch.unit_rows > 0).sum()) for batch in batches]
+    tokens, units = gather(np.mean(counts, axis=0)).sum(axis=0)
+    queries = batches[0].query_times.shape[1]
+    windows = config.data.batch_size
+    cost = forward_flops(config.model, windows=windows, tokens=int(tokens), units=int(units), queries=queries)
+    return TRAINING * cost.total
 
 
 def _size(count: float) -> str:
@@ -83,10 +89,3 @@ def _memory(program: jax.stages.Compiled) -> str:
     }
     listed = ", ".join(f"{name} {_size(size)}" for name, size in parts.items())
     return f"{_size(sum(parts.values()))} on a device: {listed}"
-
-
-def _operations(program: jax.stages.Compiled) -> str:
-    """What XLA counts of a step on a device; it takes a loop for one turn, so this is a lower bound."""
-    cost = program.cost_analysis() or {}
-    flops = cost.get("flops")
-    return "not known for this device" if flops is None else f"at least {flops / 1e9:.2f} GFLOP on a device, loops once"

@@ -98,10 +98,15 @@ def test_an_evaluation_that_was_stopped_is_made_up_for(step, tiny_sessions, tmp_
     assert scored == [2, 4]
 
 
+def test_a_profile_of_some_steps(tiny_sessions, tmp_path):
+    train(tiny.config(num_steps=4), tiny_sessions[:2], tmp_path, profile=(1, 3))
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+
+
 def test_a_dry_run_says_what_a_step_costs_and_writes_nothing(tiny_sessions, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = rehearse(tiny.config(), tiny_sessions[:2])
     names = ["devices", "parameters", "batch", "compiling", "memory", "operations", "step", "input pipeline", "losses"]
     assert [line[:17].strip() for line in text.splitlines()] == names
-    assert "mesh data 1 x fsdp 1" in text and "MB with optimiser state" in text and "16 windows; " in text
+    assert "data 1 x fsdp 1" in text and "MB with optimiser state" in text and "16 windows; " in text
     assert list(tmp_path.iterdir()) == []
