@@ -228,7 +228,7 @@ def test_other_sizes_than_the_configuration(state):
         from_torch(state, config=replace(TINY, num_latents=8), readouts=READOUTS)
     with pytest.raises(CheckpointError, match=r"has proc_layers.1.*depth 1 lacks"):
         from_torch(state, config=replace(TINY, depth=1), readouts=READOUTS)
-    with pytest.raises(CheckpointError, match=r"8 numbers, 4 of them positive; heads of 32 channels .* need 16"):
+    with pytest.raises(CheckpointError, match=r"8 numbers, 4 of them positive; heads of 32 channels, .* need 16"):
         from_torch(state, config=replace(TINY, head_dim=32, cross_heads=1, self_heads=1), readouts=READOUTS)
 
 
