@@ -54,12 +54,10 @@ class TrainBatches:
 
     def __getitem__(self, step: int) -> Batch:
         numbers = int(step) * self.config.batch_size + np.arange(self.config.batch_size)
-        places, starts = self._plan.at(numbers)
-        dealt = deal(self._expected_tokens[places], self.num_shards * self.num_processes)
+        dealt = deal(self._expected_tokens[self._plan.at(numbers)[0]], self.num_shards * self.num_processes)
         shards = self.process * self.num_shards + np.arange(self.num_shards)
         ids = [np.flatnonzero(dealt == shard) for shard in shards]
-        parts = [[self._window(numbers[i], places[i], starts[i]) for i in part] for part in ids]
-        return arrange(parts, ids, self.shapes)
+        return arrange([self._windows(numbers[part]) for part in ids], ids, self.shapes)
 
     def sessions_of(self, step: int) -> list[str]:
         """Ids of the sessions that have windows in a step."""
@@ -78,10 +76,7 @@ class TrainBatches:
         """At most MAX_SHAPES shapes, of growing size; every batch fits the last one."""
         devices = self.num_shards * self.num_processes
         shape = base_shape(self.sessions, self.window_length, self.config.batch_size // devices, self.config)
-        probe = np.arange(PROBED_WINDOWS)
-        counts = [
-            len(self._window(*window).token_kinds) for window in zip(probe.tolist(), *self._plan.at(probe), strict=True)
-        ]
+        counts = [len(window.token_kinds) for window in self._windows(np.arange(PROBED_WINDOWS))]
         largest = max(2 * len(s.unit_rows) + s.session.max_spikes(self.window_length) for s in self.sessions)
         return growing_shapes(shape, np.array(counts), largest, devices, self.config.layout)
 
@@ -106,12 +101,19 @@ class TrainBatches:
             expected.append((2 * units + spikes) * min(1, limit / max(units, 1)))
         return np.array(expected)
 
-    def _window(self, number: int, place: int, start: float) -> Window:
-        source, kept = self.sessions[int(place)], None
+    def _windows(self, numbers: np.ndarray) -> list[Window]:
+        places, starts = self._plan.at(numbers)
+        return [
+            self._window(number, self.sessions[place], start)
+            for number, place, start in zip(numbers.tolist(), places.tolist(), starts.tolist(), strict=True)
+        ]
+
+    def _window(self, number: int, source: ModelSession, start: float) -> Window:
+        kept = None
         if self.config.unit_dropout is not None:
-            rng = np.random.default_rng([self.config.seed, 1, int(number)])
+            rng = np.random.default_rng([self.config.seed, 1, number])
             kept = draw_kept_units(len(source.unit_rows), self.config.unit_dropout, rng)
-        return cut_window(source, float(start), self.window_length, kept)
+        return cut_window(source, start, self.window_length, kept)
 
     def __getstate__(self):
         return {name: getattr(self, name) for name in self.__dataclass_fields__}

@@ -41,6 +41,21 @@ def test_training_without_a_peer(run):
     assert "time per window of poyo_jax, 2 layers / poyo_jax, 1 layers: fastest" in out
 
 
+def test_inference_on_two_devices(run):
+    contenders, out = run("--what", "inference", "--cpu-devices", "2")
+    assert contenders["poyo_jax, 2 devices"]["facts"]["windows"] == 2 and "inference, demo" in out
+
+
+def test_the_files_of_another_revision_are_there_while_needed(run):
+    from benchmark_race import source_tree
+
+    if not (REPOSITORY / ".git").exists():
+        pytest.skip("these sources are not a git repository")
+    with source_tree("HEAD") as tree:
+        assert (tree / "experiments" / "benchmark_ours.py").is_file()
+    assert not tree.parent.exists()
+
+
 def test_the_input_pipeline_from_session_files(run):
     contenders, _ = run("--what", "pipeline")
     ours = contenders["poyo_jax"]
