@@ -17,11 +17,15 @@ _HOMES = {
     "evaluate": "decoding",
     "WindowDecoder": "window_decoder",
     "fit_units": "finetune",
+    "from_torch": "convert",
+    "to_torch": "convert",
+    "save_torch": "convert",
     "POYO": "model.poyo",
     "PoyoError": "errors",
 }
 
 if TYPE_CHECKING:
+    from poyo_jax.convert import from_torch, save_torch, to_torch
     from poyo_jax.data.folder import open_sessions
     from poyo_jax.data.readout import Readout
     from poyo_jax.data.session import Session
@@ -43,8 +47,11 @@ __all__ = [
     "decode",
     "evaluate",
     "fit_units",
+    "from_torch",
     "load",
     "open_sessions",
+    "save_torch",
+    "to_torch",
     "train_model",
 ]
 

@@ -36,6 +36,9 @@ class ModelConfig:
     """Length of a window, s; a multiple of latent_step."""
     num_channels: int = 2
     """Components of the decoded behaviour."""
+    frequencies: tuple[float, ...] | None = None
+    """Angular frequencies of the rotary time embedding, rad/s, one for every 4 channels of a head; None takes those of
+    periods from 1e-4 to 2.0627 s. Models of torch_brain from before June 2025 bring slightly others."""
     feedforward_dropout: float = 0.2
     """Dropout inside feed-forward blocks."""
     residual_dropout: float = 0.4
@@ -47,6 +50,11 @@ class ModelConfig:
         for name in ("dim", "depth", "head_dim", "cross_heads", "self_heads", "num_latents", "num_channels"):
             require(self, name, getattr(self, name) >= 1, "at least 1")
         require(self, "head_dim", self.head_dim % 4 == 0, "a multiple of 4, so that half of a head forms pairs")
+        frequencies = self.frequencies or ()
+        sound = len(frequencies) == self.head_dim // 4 and all(0 < value < math.inf for value in frequencies)
+        require(
+            self, "frequencies", self.frequencies is None or sound, f"None or {self.head_dim // 4} positive numbers"
+        )
         for name in ("feedforward_dropout", "residual_dropout", "attention_dropout"):
             require(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
         steps = self.window_length / self.latent_step if self.latent_step > 0 else 0
@@ -227,6 +235,7 @@ def from_dict(kind: type, values: Mapping[str, Any]):
                 f"{kind.__name__} has no field {name!r}.{suggest(name, names)} The configuration may have been "
                 "written by a newer version of poyo_jax; update the package."
             )
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     return kind(**{n: from_dict(_NESTED[n], v) if isinstance(v, Mapping) else v for n, v in values.items()})
 
 

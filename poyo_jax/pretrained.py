@@ -8,6 +8,7 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
+from poyo_jax.card import model_card
 from poyo_jax.config import Config
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.readout import Readout, default_readout
@@ -15,6 +16,8 @@ from poyo_jax.data.session import Session
 from poyo_jax.data.tokens import ModelSession
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.errors import CheckpointError, DataError, VocabError, suggest
+from poyo_jax.files import write_text
+from poyo_jax.hub import local_folder
 from poyo_jax.model.poyo import POYO
 from poyo_jax.train.checkpoint import (
     FOLDER,
@@ -26,7 +29,8 @@ from poyo_jax.train.checkpoint import (
     read_params,
     saved_steps,
 )  # fmt: skip
-from poyo_jax.train.state import build_model
+from poyo_jax.train.formats import digest
+from poyo_jax.train.state import build_model, with_padding
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,19 +75,28 @@ class Pretrained:
         check_readout(session, self.readouts[session.id], self.config.model.num_channels)
         return ModelSession.build(session, self.readouts[session.id], self.units, self.sessions, intervals)
 
-    def save(self, path: epath.PathLike) -> None:
-        """Write a folder that `load` reads. Raises CheckpointError when `path` holds checkpoints already."""
+    def save(self, path: epath.PathLike, *, r2: Mapping[str, float] | None = None, licence: str = "unknown") -> None:
+        """Write a folder that `load` reads, with a model card (README.md, unless there is one already).
+
+        `r2` is the test R2 by session id for the card, such as `evaluate(...).r2`; `licence` is that of the parameters.
+        Raises CheckpointError when `path` holds checkpoints already.
+        """
         folder = absolute(path) / FOLDER
         if saved_steps(path):
             raise CheckpointError(
                 f"{path} holds checkpoints already; save to another folder, or delete that one first."
             )
-        metadata = Metadata(self.config, self.units, self.sessions, self.readouts, self.metrics)
+        metadata = Metadata(
+            self.config, self.units, self.sessions, self.readouts, self.metrics, digest=digest(self.params)
+        )
         items = ocp.args.Composite(
-            params=ocp.args.StandardSave(self.params), meta=ocp.args.JsonSave(metadata.to_dict())
+            params=ocp.args.StandardSave(with_padding(self.params)), meta=ocp.args.JsonSave(metadata.to_dict())
         )
         with explained(folder), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
             checkpointer.save(folder / str(self.step), items)
+        card = absolute(path) / "README.md"
+        if not card.exists():
+            write_text(card, model_card(self, r2, licence))
 
     def __repr__(self) -> str:
         model = self.config.model
@@ -130,13 +143,15 @@ def check_readout(session: Session, readout: Readout, num_channels: int) -> None
         )
 
 
-def load(path: epath.PathLike, step: int | None = None) -> Pretrained:
+def load(path: epath.PathLike, step: int | None = None, *, local_files_only: bool = False) -> Pretrained:
     """Load a run or a saved model, parameters only, on any number of devices.
 
-    `path` is the work directory of a run or a folder that `Pretrained.save` wrote. Without `step` the checkpoint with
-    the best validation R2 is taken. Raises CheckpointError when there is none or it is damaged.
+    `path` is the work directory of a run or a folder that `Pretrained.save` wrote: here, in a bucket (gs://...), or on
+    the Hugging Face hub (hf://organisation/name@revision), from which nothing is downloaded with `local_files_only`.
+    Without `step` the checkpoint with the best validation R2 is taken. Raises CheckpointError when there is none, or
+    when it is damaged or not what was saved.
     """
-    folder = find_step(path, step)
+    folder = find_step(local_folder(path, local_files_only=local_files_only), step)
     metadata = read_metadata(folder)
     # This process may run on another platform than the training.
     run = replace(metadata.config.run, attention="auto")

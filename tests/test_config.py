@@ -21,6 +21,8 @@ from poyo_jax.presets import PRESETS
 REFUSED = [
     (ModelConfig, {"dim": 0}, "ModelConfig.dim is 0; it must be at least 1. Change it and start again."),
     (ModelConfig, {"head_dim": 6}, "ModelConfig.head_dim is 6; it must be a multiple of 4"),
+    (ModelConfig, {"frequencies": (1.0, 2.0)}, r"frequencies is \(1.0, 2.0\); it must be None or 16 positive numbers"),
+    (ModelConfig, {"frequencies": (0.0,) * 16}, "it must be None or 16 positive numbers"),
     (ModelConfig, {"residual_dropout": 1.0}, r"residual_dropout is 1.0; it must be in \[0, 1\)"),
     (
         ModelConfig,
@@ -64,6 +66,8 @@ def test_json_and_back(name):
     assert from_dict(Config, json.loads(json.dumps(asdict(config)))) == config
     without = replace(config, data=replace(config.data, unit_dropout=None))
     assert from_dict(Config, json.loads(json.dumps(asdict(without)))) == without
+    other = replace(config, model=replace(config.model, frequencies=(1.0,) * (config.model.head_dim // 4)))
+    assert from_dict(Config, json.loads(json.dumps(asdict(other)))) == other
 
 
 def test_fields_that_are_missing_get_their_defaults():

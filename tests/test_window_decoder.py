@@ -27,7 +27,10 @@ def window_of(session: Session, start: float) -> tuple:
     return times - start, units, np.arange(50) / 50
 
 
-def test_windows_are_decoded_as_in_a_batch(pretrained, tiny_sessions):
+@pytest.mark.parametrize("frequencies", [None, (60_000.0, 2_000.0, 80.0, 3.0)])
+def test_windows_are_decoded_as_in_a_batch(frequencies, pretrained, tiny_sessions):
+    model = replace(pretrained.config.model, frequencies=frequencies)
+    pretrained = replace(pretrained, config=replace(pretrained.config, model=model))
     session, starts = tiny_sessions[0], np.arange(5) * 7.0
     source = pretrained.source(session, session.domain)
     batches = EvalBatches([source], [starts], pretrained.config.data, 1.0)

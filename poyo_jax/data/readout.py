@@ -121,19 +121,23 @@ KNOWN_READOUTS = {
 }
 
 
+def known_readout(brainset_id: str | None, session_id: str) -> Readout | None:
+    """The readout that POYO has for a session of one of its data sets; None for other data sets."""
+    if brainset_id == "perich_miller_population_2018":
+        return RANDOM_TARGET if "random_target" in session_id else CENTER_OUT
+    if brainset_id == "pei_pandarinath_nlb_2021" and "RTT" in session_id:
+        return FINGER
+    return KNOWN_READOUTS.get(brainset_id or "")
+
+
 def default_readout(session: Session) -> Readout:
     """The readout of POYO for its data sets; for others cursor.vel, hand.vel or the only behaviour there is.
 
     The latter is scaled by mean and standard deviation of the finite samples of the train split. Raises SessionError
     when it is unclear what to decode or the session lacks what the readout names, DataError when there is no sample.
     """
-    if session.brainset_id == "perich_miller_population_2018":
-        readout = RANDOM_TARGET if "random_target" in session.session_id else CENTER_OUT
-    elif session.brainset_id == "pei_pandarinath_nlb_2021" and "RTT" in session.session_id:
-        readout = FINGER
-    elif session.brainset_id in KNOWN_READOUTS:
-        readout = KNOWN_READOUTS[session.brainset_id]
-    else:
+    readout = known_readout(session.brainset_id, session.session_id)
+    if readout is None:
         return _measured_readout(session)
     session.behaviour(readout.value_key)
     for name in (*dict(readout.interval_weights), *filter(None, [readout.eval_interval])):

@@ -51,7 +51,7 @@ def make_window_function(
     session_vectors = params["session_embedding"][np.array([session_row])]
 
     def predict(spike_units: Array, times: Array, times_low: Array, is_spike: Array, query_times: Array) -> Array:
-        rotation = token_rotation(times, times_low, config.head_dim)
+        rotation = token_rotation(times, times_low, config.head_dim, config.frequencies)
         tokens = rotate(tables.spikes[:, spike_units], rotation)
         _, total, out = _merge(tables.edges, _attend(tables.query, tokens, is_spike))
         gathered = join_heads(rotate(out / total, _latent_rotation(config).inverse()))  # [H, L, K] -> [L, HK]
@@ -71,12 +71,12 @@ def _tables(backbone: Backbone, unit_vectors: Float[Array, "units dim"]) -> Tabl
     table = split_heads(table, config.head_dim)  # [kinds, U, 2HK] -> [kinds, 2H, U, K]
     edges = jnp.concatenate([table[START], table[STOP]], axis=1)
     times = jnp.repeat(jnp.array([0.0, config.window_length], jnp.float32), count)
-    edges = rotate(edges, token_rotation(times, jnp.zeros_like(times), config.head_dim))
+    edges = rotate(edges, token_rotation(times, jnp.zeros_like(times), config.head_dim, config.frequencies))
     return Tables(query, table[SPIKE], _attend(query, edges, jnp.ones(2 * count, bool)))
 
 
 def _latent_rotation(config: ModelConfig) -> Rotation:
-    return grid_rotation(config.latent_times, config.head_dim)
+    return grid_rotation(config.latent_times, config.head_dim, config.frequencies)
 
 
 def _attend(

@@ -139,7 +139,7 @@ class Backbone(nn.Module):
         windows = batch.token_windows
         rows = TokenRows(
             entries=batch.token_units * NUM_KINDS + jnp.where(mask, batch.token_kinds, 0),
-            rotation=token_rotation(batch.token_times, batch.token_times_low, config.head_dim),
+            rotation=token_rotation(batch.token_times, batch.token_times_low, config.head_dim, config.frequencies),
             mask=mask,
             offsets=batch.token_offsets,
             seeds=None if seeds is None else fold(seeds if windows is None else seeds[windows], _ENCODER_SITES),
@@ -169,7 +169,7 @@ class Backbone(nn.Module):
         site = [None if seeds is None else fold(seeds, _DECODER_SITES + place) for place in range(2)]
         query = split_heads(self.decoder_query(self.decoder_norm(session_vectors))[:, None], config.head_dim)
         query = jnp.repeat(query, query_times.shape[1], axis=2)  # [W, H, 1, K] -> [W, H, Q, K]
-        query = rotate(query, _expand(query_rotation(query_times, config.head_dim)))
+        query = rotate(query, _expand(query_rotation(query_times, config.head_dim, config.frequencies)))
         key_value = split_heads(self.decoder_key_value(self.decoder_context_norm(latents)), config.head_dim)
         key, value = jnp.split(key_value, 2, axis=1)  # [W, 2H, L, K] -> 2 x [W, H, L, K]
         key = rotate(key, self._latent_rotation())
@@ -195,7 +195,7 @@ class Backbone(nn.Module):
         return jnp.tile(self.latent_embedding, (self.config.num_latent_steps, 1)).astype(self.dtype)
 
     def _latent_rotation(self):
-        return grid_rotation(self.config.latent_times, self.config.head_dim)
+        return grid_rotation(self.config.latent_times, self.config.head_dim, self.config.frequencies)
 
 
 def _expand(rotation: Rotation) -> Rotation:

@@ -46,8 +46,13 @@ class Rotation(NamedTuple):
         return Rotation(self.cos, -self.sin)
 
 
-def omega(head_dim: int) -> Float[np.ndarray, " frequencies"]:
+Frequencies = tuple[float, ...] | None  # angular, rad/s; None for those of `omega`
+
+
+def omega(head_dim: int, frequencies: Frequencies = None) -> Float[np.ndarray, " frequencies"]:
     """Angular frequencies (rad/s, float32) of the `head_dim` / 4 pairs that rotate, which are half of a head."""
+    if frequencies is not None:
+        return np.array(frequencies, np.float32)
     count = head_dim // 4
     if count in _OMEGAS:
         return np.array(_OMEGAS[count].split(), np.float32)
@@ -62,21 +67,23 @@ def half_split_order(head_dim: int, heads: int) -> np.ndarray:
     return (np.arange(heads)[:, None] * head_dim + head).reshape(-1)
 
 
-def grid_rotation(times: Float[np.ndarray, " times"], head_dim: int) -> Rotation:
+def grid_rotation(times: Float[np.ndarray, " times"], head_dim: int, frequencies: Frequencies = None) -> Rotation:
     """Rotation for times known when the model is built (the latent grid): float64 on the host."""
-    angles = np.asarray(times, np.float64)[:, None] * omega(head_dim).astype(np.float64)  # [L, F]
+    angles = np.asarray(times, np.float64)[:, None] * omega(head_dim, frequencies).astype(np.float64)  # [L, F]
     return Rotation(jnp.asarray(np.cos(angles), jnp.float32), jnp.asarray(np.sin(angles), jnp.float32))
 
 
-def token_rotation(times: Float[Array, "..."], times_low: Float[Array, "..."], head_dim: int) -> Rotation:
+def token_rotation(
+    times: Float[Array, "..."], times_low: Float[Array, "..."], head_dim: int, frequencies: Frequencies = None
+) -> Rotation:
     """Rotation for times given as float32 pairs whose sum is the time in s; the angle is good to about 1e-6 rad."""
-    turns = _turns(times, times_low, omega(head_dim))
+    turns = _turns(times, times_low, omega(head_dim, frequencies))
     return Rotation(jnp.cos(2 * np.pi * turns), jnp.sin(2 * np.pi * turns))
 
 
-def query_rotation(times: Float[Array, "..."], head_dim: int) -> Rotation:
+def query_rotation(times: Float[Array, "..."], head_dim: int, frequencies: Frequencies = None) -> Rotation:
     """Rotation for query times. Angles are rounded to float32, as in the reference, to agree with its checkpoints."""
-    angles = times[..., None] * jnp.asarray(omega(head_dim))
+    angles = times[..., None] * jnp.asarray(omega(head_dim, frequencies))
     return Rotation(jnp.cos(angles), jnp.sin(angles))
 
 

@@ -22,10 +22,10 @@ from poyo_jax.data.readout import Readout
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.errors import CheckpointError
 from poyo_jax.files import in_bucket
+from poyo_jax.train.formats import FORMAT_VERSION, digest, migrated
 from poyo_jax.train.mesh import state_shardings
 from poyo_jax.train.state import TrainState, build_model, init_params
 
-FORMAT_VERSION = 1
 FOLDER = "checkpoints"
 TRASH = "deleted"  # where a step is moved, at once, before its files are removed one by one
 
@@ -39,6 +39,7 @@ class Metadata:
     sessions: Vocab
     readouts: Mapping[str, Readout]  # by session id
     metrics: Mapping[str, float]  # of the step: valid_r2, if it was measured
+    digest: str | None = None  # of the parameters of a saved model; hashing those of a run would hold it up
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -48,23 +49,23 @@ class Metadata:
             "sessions": list(self.sessions.names),
             "readouts": {name: asdict(readout) for name, readout in self.readouts.items()},
             "metrics": dict(self.metrics),
+            "digest": self.digest,
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Metadata":
-        """What `to_dict` wrote. Raises CheckpointError for a newer format, KeyError or TypeError for another one."""
-        version = values["format_version"]
-        if version > FORMAT_VERSION:
-            raise CheckpointError(
-                f"the checkpoint has format version {version}, but this poyo_jax reads up to {FORMAT_VERSION}. Update "
-                "the package."
-            )
+        """What `to_dict` wrote, now or in an older version.
+
+        Raises CheckpointError for a newer format, KeyError, TypeError or ValueError for another one.
+        """
+        values = migrated(values)
         return cls(
             config=from_dict(Config, values["config"]),
             units=Vocab(values["units"]),
             sessions=Vocab(values["sessions"]),
             readouts={name: Readout.from_json(json.dumps(value)) for name, value in values["readouts"].items()},
             metrics=values["metrics"],
+            digest=values["digest"],
         )
 
     def differences(self, saved: "Metadata") -> list[str]:
@@ -228,13 +229,22 @@ def _scores(folder: epath.Path, steps: Sequence[int]) -> dict[int, float]:
 
 
 def read_params(folder: epath.Path, metadata: Metadata) -> dict:
-    """Parameters of the checkpoint in `folder`, on the default device, whatever devices it was saved from."""
+    """Parameters of the checkpoint in `folder`, on the default device, whatever devices it was saved from.
+
+    Raises CheckpointError when it is damaged, or when they are not those that its digest was made from.
+    """
     config = metadata.config
     model = build_model(config.model, config.run, metadata.units.num_rows, metadata.sessions.num_rows)
     like = jax.eval_shape(lambda: init_params(model, 0))
     target = _on(jax.tree.map(lambda _: SingleDeviceSharding(jax.local_devices()[0]), like), like)
     with readable(folder), ocp.StandardCheckpointer() as checkpointer:
-        return without_padding(checkpointer.restore(folder / "params", target), metadata)
+        params = without_padding(checkpointer.restore(folder / "params", target), metadata)
+    if metadata.digest not in (None, digest(params)):
+        raise CheckpointError(
+            f"the parameters in {folder} are not those that were saved there: their SHA-256 differs from the one in "
+            "the metadata. Copy the folder again from where you got it."
+        )
+    return params
 
 
 def without_padding(params: dict, metadata: Metadata) -> dict:

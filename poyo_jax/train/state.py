@@ -32,11 +32,13 @@ def build_model(config: ModelConfig, run: RunConfig, num_units: int, num_session
 def init_params(model: POYO, seed: int) -> dict:
     """Initial parameters, with rows of zeros behind those of large tables (`padded_rows`); traceable."""
     batch = jax.tree.map(jnp.asarray, empty_batch(model.config))
-    params = cast(dict, model.init(jax.random.key(seed), batch)["params"])
-    for name in TABLES:
-        rows = len(params[name])
-        params[name] = jnp.pad(params[name], ((0, padded_rows(rows) - rows), (0, 0)))
-    return params
+    return with_padding(cast(dict, model.init(jax.random.key(seed), batch)["params"]))
+
+
+def with_padding(params: dict) -> dict:
+    """Parameters with rows of zeros behind those of large tables (`padded_rows`), as checkpoints have them."""
+    missing = {name: padded_rows(len(params[name])) - len(params[name]) for name in TABLES}
+    return params | {name: jnp.pad(params[name], ((0, rows), (0, 0))) for name, rows in missing.items()}
 
 
 def init_state(model: POYO, optimizer: Optimizer, seed: int, mesh: Mesh) -> TrainState:

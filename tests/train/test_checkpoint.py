@@ -155,8 +155,8 @@ def test_a_damaged_checkpoint(name, damage, tiny_run, tmp_path):
 def test_a_newer_format(tiny_run, tmp_path):
     shutil.copytree(tiny_run / "checkpoints" / "150", tmp_path / "checkpoints" / "150")
     path = tmp_path / "checkpoints" / "150" / "meta" / "metadata"
-    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 9'))
-    with pytest.raises(CheckpointError, match=r"format version 9, but this poyo_jax reads up to 1\. Update"):
+    path.write_text(path.read_text().replace('"format_version": 2', '"format_version": 9'))
+    with pytest.raises(CheckpointError, match=r"format version 9, but this poyo_jax reads up to 2\. Update"):
         load(tmp_path)
 
 

@@ -1,0 +1,121 @@
+"""The model card: what someone who finds a saved model needs to know, as the README.md of its folder."""
+
+import json
+from bisect import bisect_left
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import jax
+
+if TYPE_CHECKING:
+    from poyo_jax.pretrained import Pretrained
+
+_CARD = """\
+---
+library_name: poyo_jax
+license: {licence_yaml}
+tags:
+- neuroscience
+- neural-decoding
+- brain-computer-interface
+- jax
+---
+
+# POYO, {num_backbone:.3g} M parameters, {num_sessions} sessions
+
+Decodes behaviour from spikes: a [POYO](https://arxiv.org/abs/2310.16046) for poyo_jax, step {step}.
+
+| dim | depth | latents | window | parameters of the backbone | of the tables of units and sessions |
+|---|---|---|---|---|---|
+| {model.dim} | {model.depth} | {model.num_latents} per {model.latent_step} s | {model.window_length} s \
+| {num_backbone:.3g} M | {num_tables:.3g} M |
+
+## Use
+
+```python
+import poyo_jax
+
+pretrained = poyo_jax.load("PATH")                       # this folder, or hf://organisation/name@revision
+session = poyo_jax.Session.open("session.h5")
+result = poyo_jax.fit_units(pretrained, [session])       # for units that the model does not know
+prediction = poyo_jax.decode(result.pretrained, session, split="test")
+```
+
+## Trained on
+
+| data set | sessions | units | decodes |
+|---|---|---|---|
+{data_sets}
+
+## What it reaches
+
+{scores}
+
+## Intended use and limits
+
+For research: decoding of recordings like those above, and adapting to new recordings by fitting their units. What it
+decodes of a recording from another area, species or task is unknown until it is measured. The model sees a whole window
+at once, also what comes after the decoded sample. It is no medical device.
+
+## Licence
+
+Of the parameters: {licence}. Data sets have licences of their own. poyo_jax itself: Apache-2.0.
+
+## Citation
+
+```bibtex
+@inproceedings{{azabou2023unified,
+  title = {{A Unified, Scalable Framework for Neural Population Decoding}},
+  author = {{Azabou, Mehdi and Arora, Vinam and Ganesh, Venkataramana and Mao, Ximeng and Nachimuthu, Santosh and
+            Mendelson, Michael J. and Richards, Blake and Perich, Matthew G. and Lajoie, Guillaume and Dyer, Eva L.}},
+  booktitle = {{Advances in Neural Information Processing Systems}},
+  volume = {{36}},
+  year = {{2023}}
+}}
+```
+"""
+
+
+def model_card(pretrained: "Pretrained", r2: Mapping[str, float] | None = None, licence: str = "unknown") -> str:
+    """Markdown with the front matter of the Hugging Face hub; `r2` is the test R2 by session id, where it is known."""
+    params = pretrained.params
+    tables = params["unit_embedding"].size + params["session_embedding"].size
+    return _CARD.format(
+        model=pretrained.config.model,
+        num_backbone=sum(x.size for x in jax.tree.leaves(params["backbone"])) / 1e6,
+        num_tables=tables / 1e6,
+        num_sessions=len(pretrained.sessions),
+        step=pretrained.step,
+        data_sets="\n".join(_data_sets(pretrained)),
+        scores="\n".join(_scores(pretrained, r2 or {})),
+        licence=licence,
+        licence_yaml=json.dumps(licence),
+    )
+
+
+def _data_sets(pretrained: "Pretrained") -> list[str]:
+    """A row for every data set, the part of a session id before its last /."""
+    members: dict[str, list[str]] = {}
+    for session in pretrained.sessions.names:
+        members.setdefault(session.rpartition("/")[0], []).append(session)
+    units = sorted(pretrained.units.names)
+    rows = []
+    for name, sessions in sorted(members.items()):
+        # The names of a session's units begin with its id and /; 0 is the character after /.
+        count = sum(bisect_left(units, f"{session}0") - bisect_left(units, f"{session}/") for session in sessions)
+        decoded = sorted({_decoded(pretrained, session) for session in sessions})
+        rows.append(f"| {name or '–'} | {len(sessions)} | {count} | {', '.join(decoded)} |")
+    return rows
+
+
+def _decoded(pretrained: "Pretrained", session: str) -> str:
+    readout = pretrained.readouts[session]
+    return f"{readout.value_key} ({len(readout.mean)} channels)"
+
+
+def _scores(pretrained: "Pretrained", r2: Mapping[str, float]) -> list[str]:
+    lines = [f"{name}: {value:.4f} (mean over sessions)" for name, value in pretrained.metrics.items()]
+    if r2:
+        lines += ["", "| session | test R² |", "|---|---|"]
+        lines += [f"| {session} | {value:.4f} |" for session, value in sorted(r2.items())]
+    return lines or ["Not measured."]
