@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import jax
 import numpy as np
@@ -28,7 +28,7 @@ class Feed:
         self.stopped, self.saves = False, False
         self.restart()
 
-    def batches(self, first: int) -> Iterator[tuple[int, Batch]]:
+    def batches(self, first: int) -> Generator[tuple[int, Batch]]:
         """(step, batch on the devices) from step `first` on, until the last or until a process asked to stop."""
         run, shapes, shards = self._job.config.run, self._job.batches.shapes, self._job.batches.num_shards
         self.restart()
@@ -49,7 +49,12 @@ class Feed:
 
     def _vote(self, rung: int) -> Callable[[], tuple[int, int, int]]:
         """What this process has to say before a batch: the shape it needs, and whether to stop or save after it."""
-        return lambda: (rung, *map(int, self._asks()))
+
+        def vote() -> tuple[int, int, int]:
+            stop, save = self._asks()
+            return rung, int(stop), int(save)
+
+        return vote
 
     def _next(self, source: Iterator[Batch]) -> Batch:
         began = time.monotonic()
