@@ -9,6 +9,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from multiprocessing import resource_tracker
 from typing import Any, cast
 
 import grain
@@ -217,6 +218,7 @@ def prefetch(source: TrainBatches | EvalBatches, first: int = 0, num_workers: in
     dataset = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4))
     if num_workers:
         _mark_flags_parsed()
+        _start_tracker()
         options = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=2)
         dataset = dataset.mp_prefetch(options, worker_init_fn=_ignore_signals)
     return iter(dataset)
@@ -226,6 +228,15 @@ def _ignore_signals(worker: int, num_workers: int) -> None:
     """Terminals and schedulers signal every process of a group; the trainer alone decides what that means."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
+
+
+def _start_tracker() -> None:
+    """Python's helper process for workers ignores the other signals itself; what is blocked here is blocked there."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
 
 
 def _mark_flags_parsed() -> None:
