@@ -22,6 +22,7 @@ from poyo_jax.train.tables import TABLES, Rows, choose_optimizer, combine, dense
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 STEPS, DIM, UNITS, SESSIONS = 30, 8, 64, 16
+combined = jax.jit(combine, static_argnums=(1, 2))
 
 
 def start(scale: float = 0.3) -> dict:
@@ -39,7 +40,7 @@ def gradients(mesh, count: int = 24) -> list[dict]:
         for name, rows in zip(TABLES, (UNITS, SESSIONS), strict=True):
             used = rng.integers(0, rows // (1 + step % 3), count)
             values = rng.normal(size=(count, DIM)) * (used % 5 > 0)[:, None]
-            gradient[name] = combine(Rows(jnp.asarray(used), jnp.asarray(values, jnp.float32)), rows, mesh)
+            gradient[name] = combined(Rows(jnp.asarray(used), jnp.asarray(values, jnp.float32)), rows, mesh)
         steps.append(jax.tree.map(lambda x: jnp.asarray(x, jnp.float32) if x.dtype == np.float64 else x, gradient))
     return steps
 
