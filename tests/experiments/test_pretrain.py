@@ -115,9 +115,10 @@ def test_help(main, capsys):
 
 
 def test_an_unknown_preset(main, capsys):
-    text = "there is no preset 'dmo'. Did you mean 'demo'? Choose poyo_single, poyo_mp, poyo_1, demo."
+    names = "poyo_single, poyo_mp, poyo_1, poyo_mp_fast, poyo_1_fast, demo"
+    text = f"there is no preset 'dmo'. Did you mean 'demo'? Choose {names}."
     assert refused(main, capsys, ["dmo", "--data", "x"]) == text
-    assert "Expected one of {poyo_single, poyo_mp, poyo_1, demo}" in refused(main, capsys, [], status=2)
+    assert f"Expected one of {{{names}}}" in refused(main, capsys, [], status=2)
 
 
 def test_a_misspelt_option(main, capsys):
