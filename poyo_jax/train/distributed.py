@@ -86,10 +86,14 @@ def _launched() -> tuple[str | None, int | None]:
 # ------------------------------------------------------------------------------------------- before the first step
 
 
-def check_agreement(facts: Mapping[str, str]) -> None:
-    """Raise ConfigError on every process unless all were started with the same facts: name -> text of any length."""
+def check_agreement(collect: Callable[[], Mapping[str, str]]) -> None:
+    """Raise ConfigError on every process unless all were started with the same facts: name -> text of any length.
+
+    Alone, a process does not collect them.
+    """
     if jax.process_count() == 1:
         return
+    facts = collect()
     digests = [hashlib.sha256(text.encode()).digest() for text in facts.values()]
     gathered = gather(np.frombuffer(b"".join(digests), np.uint8).reshape(len(facts), -1))
     differs = (gathered != gathered[:1]).any(axis=2)  # [processes, facts]

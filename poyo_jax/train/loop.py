@@ -106,7 +106,7 @@ class Run:
         self._watchdog.beat(PATIENCE)
         self.config, self.workdir = config, epath.Path(workdir)
         self.job = Job(config, sessions, readouts)
-        check_agreement(self.job.facts() | {"work directory": str(self.workdir)})
+        check_agreement(lambda: self.job.facts() | {"work directory": str(self.workdir)})
         self._main = jax.process_index() == 0
         self._stop, self._votes, self._cut_short = stop, Votes(self.job.mesh), False
         self._feed = Feed(self.job, self._votes, self._clock, self._asks)

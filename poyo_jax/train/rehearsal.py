@@ -21,7 +21,7 @@ STEPS = 3
 def rehearse(config: Config, sessions: Sequence[Session]) -> str:
     """Compile the step for the largest shape of batch, make three steps, and tell what it took. Nothing is written."""
     job = Job(config, sessions, {})
-    check_agreement(job.facts())
+    check_agreement(job.facts)
     state, shapes, shards = job.fresh_state(), job.batches.shapes, job.batches.num_shards
     began = time.monotonic()
     host = [job.batches[step] for step in range(STEPS)]

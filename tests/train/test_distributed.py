@@ -84,7 +84,7 @@ def test_fewer_processes_than_were_launched(joined, monkeypatch):
 
 
 def test_alone_everybody_agrees():
-    check_agreement({"configuration": "a"})
+    check_agreement(lambda: {"configuration": "a"})
     numbers = np.array([[0.1, 1e300]])
     np.testing.assert_array_equal(gather(numbers), numbers[None])
     asked = []
