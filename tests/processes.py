@@ -1,6 +1,7 @@
 """Start the pretraining script as several processes of one job on this computer, each with some devices of the CPU."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from poyo_jax.train.metrics import read_metrics
 REPOSITORY = Path(__file__).resolve().parent.parent
 PRETRAIN = REPOSITORY / "experiments" / "pretrain.py"
 LIMIT = 240  # seconds
+# Gloo writes "[Gloo] Rank 0 is connected to 3 peer ranks. …" to the output from many threads, which cut into each other.
+GLOO = re.compile(r"\[Gloo\] Rank|is connected to|peer ranks\.|Expected number of connected peer ranks is :|[\d\s]")
 
 
 class Job:
@@ -72,6 +75,6 @@ class Job:
     def finish(self) -> tuple[list[int], list[str], list[str]]:
         """(exit status, output, messages) of every process."""
         texts = [process.communicate(timeout=LIMIT) for process in self.processes]
-        outputs = [[line for line in out.splitlines() if not line.startswith("[Gloo]")] for out, _ in texts]
+        outputs = [[line for line in out.splitlines() if GLOO.sub("", line)] for out, _ in texts]
         codes = [process.returncode for process in self.processes]
         return codes, ["\n".join(lines) for lines in outputs], [text for _, text in texts]
