@@ -16,6 +16,7 @@ _HOMES = {
     "decode": "decoding",
     "evaluate": "decoding",
     "fit_units": "finetune",
+    "Decoder": "estimator",
     "POYO": "model.poyo",
     "PoyoError": "errors",
 }
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from poyo_jax.data.session import Session
     from poyo_jax.decoding import decode, evaluate
     from poyo_jax.errors import PoyoError
+    from poyo_jax.estimator import Decoder
     from poyo_jax.finetune import fit_units
     from poyo_jax.model.poyo import POYO
     from poyo_jax.pretrained import Pretrained, load
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "POYO",
+    "Decoder",
     "PoyoError",
     "Pretrained",
     "Readout",

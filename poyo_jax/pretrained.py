@@ -27,6 +27,7 @@ from poyo_jax.train.checkpoint import (
     saved_steps,
 )  # fmt: skip
 from poyo_jax.train.state import build_model
+from poyo_jax.tuning import TuningMap, load_map, save_map
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +41,7 @@ class Pretrained:
     readouts: Mapping[str, Readout]  # by session id
     metrics: Mapping[str, float]  # e.g. valid_r2
     step: int
+    tuning: TuningMap | None = None  # where new units start (poyo_jax.finetune.learn_tuning)
 
     @property
     def model(self) -> POYO:
@@ -84,6 +86,8 @@ class Pretrained:
         )
         with explained(folder), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
             checkpointer.save(folder / str(self.step), items)
+        if self.tuning is not None:
+            save_map(path, self.step, self.tuning)
 
     def __repr__(self) -> str:
         model = self.config.model
@@ -149,4 +153,5 @@ def load(path: epath.PathLike, step: int | None = None) -> Pretrained:
         readouts=metadata.readouts,
         metrics=metadata.metrics,
         step=int(folder.name),
+        tuning=load_map(absolute(path), int(folder.name)),
     )

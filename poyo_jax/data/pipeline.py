@@ -58,7 +58,7 @@ class TrainBatches:
         dealt = deal(self._expected_tokens[places], self.num_shards * self.num_processes)
         shards = self.process * self.num_shards + np.arange(self.num_shards)
         ids = [np.flatnonzero(dealt == shard) for shard in shards]
-        parts = [[self._window(numbers[i], places[i], starts[i]) for i in part] for part in ids]
+        parts = [[self._window(int(numbers[i]), int(places[i]), float(starts[i])) for i in part] for part in ids]
         return arrange(parts, ids, self.shapes)
 
     def sessions_of(self, step: int) -> list[str]:
@@ -78,10 +78,9 @@ class TrainBatches:
         """At most MAX_SHAPES shapes, of growing size; every batch fits the last one."""
         devices = self.num_shards * self.num_processes
         shape = base_shape(self.sessions, self.window_length, self.config.batch_size // devices, self.config)
-        probe = np.arange(PROBED_WINDOWS)
-        counts = [
-            len(self._window(*window).token_kinds) for window in zip(probe.tolist(), *self._plan.at(probe), strict=True)
-        ]
+        places, starts = self._plan.at(np.arange(PROBED_WINDOWS))
+        probe = enumerate(zip(places.tolist(), starts.tolist(), strict=True))
+        counts = [len(self._window(number, *window).token_kinds) for number, window in probe]
         largest = max(2 * len(s.unit_rows) + s.session.max_spikes(self.window_length) for s in self.sessions)
         return growing_shapes(shape, np.array(counts), largest, devices, self.config.layout)
 
@@ -107,11 +106,11 @@ class TrainBatches:
         return np.array(expected)
 
     def _window(self, number: int, place: int, start: float) -> Window:
-        source, kept = self.sessions[int(place)], None
+        source, kept = self.sessions[place], None
         if self.config.unit_dropout is not None:
-            rng = np.random.default_rng([self.config.seed, 1, int(number)])
+            rng = np.random.default_rng([self.config.seed, 1, number])
             kept = draw_kept_units(len(source.unit_rows), self.config.unit_dropout, rng)
-        return cut_window(source, float(start), self.window_length, kept)
+        return cut_window(source, start, self.window_length, kept)
 
     def __getstate__(self):
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
