@@ -1,13 +1,16 @@
 """Where the rows of new units and sessions start, and in which coordinates they move.
 
-Rows start where units of like tuning lie, if the model has a map from tuning to embeddings (poyo_jax/tuning.py), and
-at the mean of the trained rows otherwise. They move in coordinates in which the trained rows scatter equally in all
-directions: so they move far where trained rows differ, and hardly where these are all alike.
+Units start where units of like tuning lie, if the model has a map from tuning to embeddings (poyo_jax/tuning.py), and
+at the mean of the trained rows otherwise; sessions at the trained row that decodes them best. Rows move in coordinates
+in which the trained rows scatter equally in all directions: far where trained rows differ, and hardly where they are
+all alike.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Float32
 
@@ -16,8 +19,11 @@ from poyo_jax.data.tokens import ModelSession
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.errors import DataError, VocabError, suggest
 from poyo_jax.pretrained import Pretrained
+from poyo_jax.train.mesh import own_part
 from poyo_jax.tuning import TuningMap, tuning_features
+from poyo_jax.types import Batch
 
+MAX_CANDIDATES = 16  # trained session rows that are tried
 SCATTER = 0.02  # of rows that nothing is known about: that of fresh tables
 
 StartFrom = Mapping[str, str] | str
@@ -84,6 +90,41 @@ def starting_rows(
             pretrained, "session_embedding", [source.session.id for source in sources], of_sessions, points, rng
         ),
     }
+
+
+def with_session_rows(
+    predict: Callable[[dict, Batch], jax.Array],
+    params: dict,
+    batch: Batch,
+    trained: Float[np.ndarray, "rows dim"],
+    chosen: Sequence[int],
+    seed: int,
+) -> dict:
+    """Parameters in which the `chosen` rows of the session table are those trained ones that decode a batch best.
+
+    Of many trained rows some are tried, drawn by `seed`. What stands in the table already is tried first.
+    """
+    rows = np.random.default_rng([seed, 4]).permutation(np.arange(1, len(trained)))[:MAX_CANDIDATES]
+    table = np.asarray(params["session_embedding"])
+    tables = [table, *(_filled(table, chosen, trained[row]) for row in rows)]
+    tried = [{**params, "session_embedding": jnp.asarray(table)} for table in tables]
+    best = np.argmin([_session_errors(predict, some, batch) for some in tried], axis=0)  # [tables, rows] -> [rows]
+    return {**params, "session_embedding": jnp.asarray(np.stack([tables[b][row] for row, b in enumerate(best)]))}
+
+
+def _filled(table: np.ndarray, chosen: Sequence[int], row: np.ndarray) -> np.ndarray:
+    filled = table.copy()
+    filled[list(chosen)] = row
+    return filled
+
+
+def _session_errors(predict: Callable, params: dict, batch: Batch) -> np.ndarray:
+    """Sum of the weighted squared errors of the windows of each session, by its row."""
+    values, targets, weights, sessions = (
+        own_part(x) for x in (predict(params, batch), batch.targets, batch.target_weights, batch.session_rows)
+    )
+    errors = (weights * np.square(values - targets).mean(axis=-1)).sum(axis=-1)
+    return np.bincount(sessions, errors, minlength=len(params["session_embedding"]))
 
 
 def _unit_rows(pretrained: Pretrained, source: ModelSession) -> np.ndarray:

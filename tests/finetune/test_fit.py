@@ -10,7 +10,8 @@ import pytest
 from poyo_jax import Readout, Session, evaluate, fit_units, load
 from poyo_jax.errors import ConfigError, DataError, Diverged, SessionError, VocabError
 from poyo_jax.finetune import FitConfig
-from poyo_jax.finetune.fit import _Fit, _Part
+from poyo_jax.finetune.job import FitJob
+from poyo_jax.finetune.stage import Part
 
 CONFIG = FitConfig(num_steps=60, batch_size=16, eval_every=20)
 NEW = "simulated/session_2"
@@ -68,8 +69,8 @@ def test_old_sessions_are_decoded_as_before(pretrained, fit, tiny_sessions):
 
 
 def test_only_new_rows_have_gradients_and_optimiser_state(pretrained, tiny_sessions):
-    fit = _Fit(pretrained, tiny_sessions[2:], CONFIG, {}, {}, "refuse")
-    state = _Part(fit, CONFIG.stages[0], fit.start()).start()
+    job = FitJob(pretrained, tiny_sessions[2:], CONFIG, {}, {}, "refuse")
+    state = Part(job, CONFIG.stages[0], job.start()).start()
     assert {name: table.shape for name, table in state.params.items()} == {
         "unit_embedding": (1 + 12, 16),
         "session_embedding": (1 + 1, 16),
@@ -122,7 +123,7 @@ def test_the_seed_decides_everything(pretrained, fit, tiny_sessions):
 def scripted(monkeypatch, scores) -> None:
     """Validation scores that come from a list."""
     scores = iter(scores)
-    monkeypatch.setattr(_Fit, "valid_r2", lambda self, params: next(scores))
+    monkeypatch.setattr(FitJob, "valid_r2", lambda self, params: next(scores))
 
 
 def test_the_best_rows_are_kept_and_fitting_stops_when_they_get_worse(pretrained, tiny_sessions, monkeypatch):

@@ -10,7 +10,7 @@ from poyo_jax.data.pipeline import TrainBatches
 from poyo_jax.data.simulate import simulate_session
 from poyo_jax.errors import DataError, SessionError
 from poyo_jax.finetune import FitConfig, few_shot_curve, finetune, labelled_intervals
-from poyo_jax.finetune.fit import _Fit
+from poyo_jax.finetune.job import FitJob
 
 
 @pytest.mark.parametrize("seconds", [1.0, 4.5, 10.0, 30.0])
@@ -53,9 +53,9 @@ def test_labels_that_cannot_be_had(tiny_sessions):
 
 def test_other_labels_have_no_weight(pretrained, tiny_sessions):
     config = FitConfig(num_labelled_seconds=4.0, num_steps=20, batch_size=8, seed=2)
-    fit = _Fit(pretrained, tiny_sessions[2:], config, {}, {}, "refuse")
+    job = FitJob(pretrained, tiny_sessions[2:], config, {}, {}, "refuse")
     labels = labelled_intervals(tiny_sessions[2], 1.0, num_seconds=4.0, seed=2)
-    seen, batches = set(), fit.batches
+    seen, batches = set(), job.batches
     assert isinstance(batches, TrainBatches)
     for step in range(20):
         numbers = step * 8 + np.arange(8)
@@ -68,7 +68,7 @@ def test_other_labels_have_no_weight(pretrained, tiny_sessions):
     assert len(seen) == 4 * 50  # all that is labelled, at 50 Hz
     behaviour = tiny_sessions[2].behaviour("cursor.vel")
     inside = behaviour.values(0, behaviour.count)[labels.contains(behaviour.times_at(np.arange(behaviour.count)))]
-    np.testing.assert_allclose(fit._readouts[tiny_sessions[2].id].mean, inside.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(job.readouts[tiny_sessions[2].id].mean, inside.mean(axis=0), rtol=1e-5)
 
 
 def test_decoding_by_labelled_data(pretrained, tiny_sessions):

@@ -2,17 +2,19 @@
 
 from dataclasses import replace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from poyo_jax import fit_units, load
 from poyo_jax.errors import DataError, VocabError
 from poyo_jax.finetune import FitConfig, learn_tuning
-from poyo_jax.finetune.start import coordinates, starting_points
+from poyo_jax.finetune.start import coordinates, starting_points, with_session_rows
+from poyo_jax.types import Batch
 
 NEW = "simulated/session_2"
 OLD = "simulated/session_0"
-CONFIG = FitConfig(num_steps=60, batch_size=16, eval_every=5, patience=100)
+CONFIG = FitConfig(num_steps=60, batch_size=16, eval_every=5, patience=100, learning_rate=0.3)
 
 
 def steps_to(history, score):
@@ -71,3 +73,21 @@ def test_starting_points_that_nobody_has(pretrained, tiny_sessions):
     refused(r"'simulated/session_9' is not in the vocabulary of 2 names. Did you mean", "simulated/session_9")
     refused(r"start_from names 'session_2/unit_03', which no given", {"session_2/unit_03": f"{OLD}/unit_05"})
     refused(r"'unit_05' is not in the vocabulary of 24 names", {f"{NEW}/unit_03": "unit_05"})
+
+
+def test_a_session_starts_from_the_trained_row_that_decodes_it_best():
+    """Row r predicts its number; the windows of session 1 want 3, those of session 2 want what stands there."""
+    trained = np.arange(5.0, dtype=np.float32)[:, None]
+    empty = Batch(**dict.fromkeys(Batch._fields, jnp.zeros(1)))
+    batch = empty._replace(
+        targets=jnp.array([[[3.0]], [[9.0]], [[3.0]]]),
+        target_weights=jnp.array([[1.0], [1.0], [0.0]]),
+        session_rows=jnp.array([1, 2, 2]),
+    )
+
+    def predict(params, batch):
+        return params["session_embedding"][batch.session_rows][:, None]
+
+    params = {"session_embedding": jnp.array([[0.0], [1.0], [9.0]]), "backbone": None}
+    found = with_session_rows(predict, params, batch, trained, [1, 2], seed=0)["session_embedding"]
+    np.testing.assert_array_equal(found, [[0.0], [3.0], [9.0]])

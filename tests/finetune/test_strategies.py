@@ -11,7 +11,8 @@ from flax.traverse_util import flatten_dict
 from poyo_jax import evaluate
 from poyo_jax.errors import ConfigError
 from poyo_jax.finetune import STRATEGIES, FitConfig, finetune
-from poyo_jax.finetune.fit import _Fit, _Part
+from poyo_jax.finetune.job import FitJob
+from poyo_jax.finetune.stage import Part
 from poyo_jax.train.parts import join
 
 SHORT = {"num_steps": 12, "batch_size": 8, "eval_every": 6}
@@ -76,8 +77,8 @@ def test_frozen_parameters_have_no_optimiser_state(pretrained, tiny_sessions):
     sizes = {"unit_identification": rows, "lora": None, "full": None}
     backbone = sum(x.size for x in jax.tree.leaves(pretrained.params["backbone"]))
     for name in sizes:
-        fit = _Fit(pretrained, tiny_sessions[2:], short(name), {}, {}, "refuse")
-        state = _Part(fit, short(name).stages[-1], fit.start()).start()
+        job = FitJob(pretrained, tiny_sessions[2:], short(name), {}, {}, "refuse")
+        state = Part(job, short(name).stages[-1], job.start()).start()
         sizes[name] = sum(x.size for x in jax.tree.leaves(state.opt_state) if x.ndim) // 2
     assert sizes["unit_identification"] == rows and sizes["full"] == rows + backbone
     assert rows < sizes["lora"] < rows + backbone
@@ -143,8 +144,8 @@ def test_settings_that_cannot_work(changes, text):
 
 def test_low_rank_updates_are_those_of_a_low_rank_forward_pass(pretrained, tiny_sessions):
     """x (W + down up) = x W + (x down) up, in every matrix."""
-    fit = _Fit(pretrained, tiny_sessions[2:], short("lora"), {}, {}, "refuse")
-    part = _Part(fit, short("lora").stages[-1], fit.start())
+    job = FitJob(pretrained, tiny_sessions[2:], short("lora"), {}, {}, "refuse")
+    part = Part(job, short("lora").stages[-1], job.start())
     factors = jax.tree.map(lambda x: x + 0.1, part.start().params["low_rank"])
     merged = flatten_dict(join({"low_rank": factors}, part.frozen)[0])
     flat, own = flatten_dict(factors), flatten_dict(part.frozen["backbone"])
