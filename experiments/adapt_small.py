@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,7 +50,7 @@ class AdaptSmall:
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of labels, windows and dropout."""
     factors: tuple[float, ...] = (0.3, 1.0, 3.0)
-    """What the rates of rows and of the backbone are multiplied by, each with each."""
+    """What the rates of rows, or else those of the backbone, are multiplied by; with the first seed alone."""
     num_steps: int | None = None
     """Most steps of every fit; None takes the strategy's."""
 
@@ -64,7 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def adapt_small(options: AdaptSmall) -> None:
     from poyo_jax import load, open_sessions
     from poyo_jax.finetune import learn_tuning
+    from poyo_jax.finetune.config import choose
 
+    for strategy in options.strategies:
+        choose(strategy)  # a name that does not exist fails before anything is fitted
     pretrained = load(options.model, step=options.step)
     sessions = open_sessions(options.data)
     held_out = {session.session_id: session for session in open_sessions(options.data, options.held_out)}
@@ -91,27 +95,21 @@ def read(path: Path) -> list[Job]:
 
 
 def jobs(options: AdaptSmall, held_out: dict) -> Iterator[Job]:
-    """Everything to compute; what many tables need comes first."""
-    common = {"num_steps": options.num_steps}
-    for name, session in held_out.items():
-        duration = session.split("train").duration
-        amounts = [amount for amount in options.amounts if amount <= duration]
-        for seed in options.seeds:
-            if "speed" in options.what:
-                for start in ("tuning", "mean"):
-                    of = {"session": name, "strategy": "unit_identification", "seed": seed}
-                    yield common | of | {"what": "speed", "start": start}
-            if "table" in options.what:
-                for amount in amounts:
-                    for strategy in (WIENER, *options.strategies):
-                        of = {"session": name, "strategy": strategy, "seed": seed}
-                        yield common | of | {"what": "table", "seconds": amount}
-            if "rates" in options.what:
-                for strategy in options.strategies:
-                    for rows in options.factors:
-                        for backbone in options.factors if strategy != "unit_identification" else (1.0,):
-                            of = {"session": name, "strategy": strategy, "seed": seed}
-                            yield common | of | {"what": "rates", "rows": rows, "backbone": backbone}
+    """Everything to compute, session by session."""
+    rates = [(factor, 1.0) for factor in options.factors] + [(1.0, factor) for factor in options.factors if factor != 1]
+    for (name, session), seed in product(held_out.items(), options.seeds):
+        common = {"session": name, "seed": seed, "num_steps": options.num_steps}
+        if "speed" in options.what:
+            for start in ("tuning", "mean"):
+                yield common | {"what": "speed", "strategy": "unit_identification", "start": start}
+        if "table" in options.what:
+            amounts = [amount for amount in options.amounts if amount <= session.split("train").duration]
+            for amount, strategy in product(amounts, (WIENER, *options.strategies)):
+                yield common | {"what": "table", "strategy": strategy, "seconds": amount}
+        if "rates" in options.what and seed == options.seeds[0]:
+            for strategy, (rows, backbone) in product(options.strategies, rates):
+                if strategy != "unit_identification" or backbone == 1:
+                    yield common | {"what": "rates", "strategy": strategy, "rows": rows, "backbone": backbone}
 
 
 def fit(job: Job, pretrained, session) -> Job:

@@ -24,7 +24,7 @@ class FitConfig:
     """Most gradient steps."""
     batch_size: int = 32
     """Windows of one step."""
-    learning_rate: float = 0.1
+    learning_rate: float = 0.05
     """Peak rate of the rows, in standard deviations of the trained rows. All rates warm up shortly and fall to 0."""
     backbone_rates: Mapping[str, float] = field(default_factory=dict)
     """Peak rates of parts of the backbone, by the beginning of their paths: "" is all of it, others are "readout" or
@@ -81,11 +81,11 @@ STRATEGIES: dict[str, FitConfig] = {
     # The backbone stays as it is (Azabou et al. 2023, section 2.4).
     "unit_identification": FitConfig(),
     # Unit identification, then everything ("gradual unfreezing" of the same section).
-    "gradual": FitConfig(num_steps=600, unit_steps=200, learning_rate=0.05, backbone_rates={"": 3e-4}),
-    "full": FitConfig(num_steps=600, learning_rate=0.05, backbone_rates={"": 3e-4}),
-    "lora": FitConfig(num_steps=600, unit_steps=200, learning_rate=0.05, backbone_rates={"": 1e-3}, rank=8),
+    "gradual": FitConfig(num_steps=600, unit_steps=200, backbone_rates={"": 3e-4}),
+    "full": FitConfig(num_steps=600, backbone_rates={"": 3e-4}),
+    "lora": FitConfig(num_steps=600, unit_steps=200, backbone_rates={"": 1e-3}, rank=8),
     "from_scratch": FitConfig(
-        num_steps=1500, fresh=True, backbone_rates={"": 3e-3}, weight_decay=0.05, patience=20
+        num_steps=1500, learning_rate=0.15, fresh=True, backbone_rates={"": 3e-3}, weight_decay=0.05, patience=20
     ),
 }  # fmt: skip
 

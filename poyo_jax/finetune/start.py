@@ -123,7 +123,8 @@ def _session_errors(predict: Callable, params: dict, batch: Batch) -> np.ndarray
     values, targets, weights, sessions = (
         own_part(x) for x in (predict(params, batch), batch.targets, batch.target_weights, batch.session_rows)
     )
-    errors = (weights * np.square(values - targets).mean(axis=-1)).sum(axis=-1)
+    with np.errstate(over="ignore", invalid="ignore"):  # the first step tells of targets that are too large
+        errors = (weights * np.square(values - targets).mean(axis=-1)).sum(axis=-1)
     return np.bincount(sessions, errors, minlength=len(params["session_embedding"]))
 
 
