@@ -40,14 +40,14 @@ def main(arguments: list[str] | None = None) -> None:
 def demo(options: Demo) -> None:
     from poyo_jax import evaluate, load, train_model
     from poyo_jax.baselines import wiener_filter
-    from poyo_jax.finetune import FitConfig, fit_units
+    from poyo_jax.finetune import FitConfig, fit_units, learn_tuning
 
     began = time.monotonic()
     sessions = simulated_sessions(options)
     *known, new = sessions
     print(f"pretraining on {len(known)} sessions, {sum(len(s.unit_ids) for s in known)} units", flush=True)
     train_model(config(options), known, options.workdir / "pretrain")
-    pretrained = load(options.workdir / "pretrain")
+    pretrained = learn_tuning(load(options.workdir / "pretrain"), known)
     print(f"fitting the {len(new.unit_ids)} units of {new.session_id}, which the model has never seen", flush=True)
     fit = fit_units(pretrained, [new], FitConfig(num_steps=options.fit_steps), keep_snapshots=True)
     save_once(fit, options.workdir / "adapted")

@@ -114,10 +114,16 @@ def pretrain(options: Pretrain, preset: str) -> None:
 
 
 def report(options: Pretrain, sessions: list[Session], say: Callable) -> None:
-    """Test R2 of the best checkpoint, session by session."""
+    """Test R2 of the best checkpoint, session by session; and where the units of other sessions can start from it."""
+    import jax
+
     from poyo_jax import evaluate, load
+    from poyo_jax.finetune import tuning_map
+    from poyo_jax.tuning import save_map
 
     best = load(options.workdir)
+    if jax.process_index() == 0:
+        save_map(options.workdir, best.step, tuning_map(best, sessions))
     say(f"best checkpoint: {best!r}")
     testable = [session for session in sessions if session.has_split("test")]
     if testable:

@@ -112,12 +112,13 @@ def single_session(session: Session, options: RealSmall) -> float:
 def from_pretrained(sessions: dict[str, Session], options: RealSmall) -> dict[str, dict[str, float]]:
     """Test R2 of the pretrained model on its own sessions, and after `fit_units` on the held-out ones."""
     from poyo_jax import evaluate, fit_units, load, train_model
+    from poyo_jax.finetune import learn_tuning
 
     workdir = options.workdir / "pretrain"
     own = {name: session for name, session in sessions.items() if name not in options.held_out}
     # The last checkpoint: the mean validation R2 hangs on two sessions whose joystick drifts in the valid block.
     train_model(config(options.pretrain_steps, 0.2, UNIT_DROPOUT), list(own.values()), workdir)
-    pretrained = load(workdir, step=options.pretrain_steps)
+    pretrained = learn_tuning(load(workdir, step=options.pretrain_steps), list(own.values()))
     scores = evaluate(pretrained, list(own.values())).r2
     table = {name: {"pretrained": scores[session.id]} for name, session in own.items()}
     for name in options.held_out:

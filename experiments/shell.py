@@ -1,10 +1,11 @@
-"""What the scripts share: logging, and errors that end in a sentence instead of a traceback."""
+"""What the scripts share: logging, errors that end in a sentence instead of a traceback, and tables of R2."""
 
 import logging
 import os
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 from poyo_jax.errors import CheckpointError, DistributedError, Diverged, Interrupted, PoyoError
 
@@ -49,3 +50,21 @@ def lost_peer() -> bool:
 def _say(text: PoyoError | str, status: int) -> int:
     print(f"\n{text}", file=sys.stderr)
     return status
+
+
+def sessions_at(path: Path) -> list:
+    """The session in a file, or those in a folder."""
+    from poyo_jax import Session, open_sessions
+
+    return [Session.open(path)] if path.is_file() else open_sessions(path)
+
+
+def print_scores(pretrained, sessions: list, split: str) -> None:
+    """R2 of a split, session by session."""
+    from poyo_jax import evaluate
+
+    if sessions:
+        evaluation = evaluate(pretrained, sessions, split)
+        width = max(len(name) for name in evaluation.r2)
+        print("\n".join(f"{name:{width}}  {split} R2 {r2:6.3f}" for name, r2 in evaluation.r2.items()))
+        print(f"{'mean ± SD':{width}}  {split} R2 {evaluation.mean:6.3f} ± {evaluation.std:.3f}")

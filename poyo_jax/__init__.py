@@ -17,6 +17,7 @@ _HOMES = {
     "evaluate": "decoding",
     "WindowDecoder": "window_decoder",
     "fit_units": "finetune",
+    "Decoder": "estimator",
     "from_torch": "convert",
     "to_torch": "convert",
     "save_torch": "convert",
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from poyo_jax.data.session import Session
     from poyo_jax.decoding import decode, evaluate
     from poyo_jax.errors import PoyoError
+    from poyo_jax.estimator import Decoder
     from poyo_jax.finetune import fit_units
     from poyo_jax.model.poyo import POYO
     from poyo_jax.pretrained import Pretrained, load
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "POYO",
+    "Decoder",
     "PoyoError",
     "Pretrained",
     "Readout",

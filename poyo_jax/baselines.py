@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
+from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.readout import Readout, sample_weights
 from poyo_jax.data.session import Session
 from poyo_jax.errors import DataError
@@ -37,9 +38,11 @@ def wiener_filter(
     past: int = 10,
     future: int = 2,
     ridges: Sequence[float] = RIDGES,
+    labels: Intervals | None = None,
 ) -> WienerResult:
     """Fit on the train split, choose the ridge that has the best R2 on valid, and decode the test split.
 
+    With `labels`, only the part of the train split inside them counts.
     The features of a sample at time t are the counts of every unit in the `past` bins before t and the `future` bins
     after it, `bin_size` seconds each. Train samples are weighted as `readout` says; valid and test samples are those of
     the split inside the readout's evaluation interval. A ridge is relative to the mean variance of the features.
@@ -56,6 +59,8 @@ def wiener_filter(
     behaviour = session.behaviour(readout.value_key)
     times, targets = behaviour.times_at(np.arange(behaviour.count)), behaviour.values(0, behaviour.count)
     chosen = {split: _in_split(session, readout, split, times, targets) for split in ("train", "valid", "test")}
+    if labels is not None:
+        chosen["train"] &= labels.contains(times)
     offsets = np.arange(-past, future + 1) * bin_size  # edges of the bins
 
     weights = sample_weights(session, readout, times[chosen["train"]])
@@ -89,8 +94,8 @@ def _in_split(
     return mask
 
 
-def _features(session: Session, times: Times, offsets: Float64[np.ndarray, " edges"]) -> Counts:
-    """Counts of every unit in every bin around each time, units outermost."""
+def spike_counts(session: Session, times: Times, offsets: Float64[np.ndarray, " edges"]) -> Counts:
+    """Counts of every unit in every bin around each time, units outermost; bins lie between `offsets`, in seconds."""
     num_units, num_bins = len(session.unit_ids), len(offsets) - 1
     spike_times, spike_units = session.spikes_between(times.min() + offsets[0], times.max() + offsets[-1])
     order = np.argsort(spike_units, kind="stable")
@@ -106,7 +111,7 @@ def _features(session: Session, times: Times, offsets: Float64[np.ndarray, " edg
 def _chunks(session: Session, times: Times, offsets: np.ndarray) -> Iterator[tuple[slice, Counts]]:
     for start in range(0, len(times), CHUNK):
         part = slice(start, start + CHUNK)
-        yield part, _features(session, times[part], offsets)
+        yield part, spike_counts(session, times[part], offsets)
 
 
 def _moments(

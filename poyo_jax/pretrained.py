@@ -31,6 +31,7 @@ from poyo_jax.train.checkpoint import (
 )  # fmt: skip
 from poyo_jax.train.formats import digest
 from poyo_jax.train.state import build_model, with_padding
+from poyo_jax.tuning import TuningMap, load_map, save_map
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +45,7 @@ class Pretrained:
     readouts: Mapping[str, Readout]  # by session id
     metrics: Mapping[str, float]  # e.g. valid_r2
     step: int
+    tuning: TuningMap | None = None  # where new units start (poyo_jax.finetune.learn_tuning)
 
     @property
     def model(self) -> POYO:
@@ -94,6 +96,8 @@ class Pretrained:
         )
         with explained(folder), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
             checkpointer.save(folder / str(self.step), items)
+        if self.tuning is not None:
+            save_map(path, self.step, self.tuning)
         card = absolute(path) / "README.md"
         if not card.exists():
             write_text(card, model_card(self, r2, licence))
@@ -164,4 +168,5 @@ def load(path: epath.PathLike, step: int | None = None, *, local_files_only: boo
         readouts=metadata.readouts,
         metrics=metadata.metrics,
         step=int(folder.name),
+        tuning=load_map(absolute(path), int(folder.name)),
     )

@@ -16,7 +16,7 @@ from poyo_jax.train.metrics import read_metrics
 REPOSITORY = Path(__file__).resolve().parent.parent
 PRETRAIN = REPOSITORY / "experiments" / "pretrain.py"
 LIMIT = 240  # seconds
-# Gloo writes "[Gloo] Rank 0 is connected to 3 peer ranks. …" to the output from many threads, which cut into each other.
+# Gloo writes "[Gloo] Rank 0 is connected to 3 peer ranks. …" from many threads, which cut into each other.
 GLOO = re.compile(r"\[Gloo\] Rank|is connected to|peer ranks\.|Expected number of connected peer ranks is :|[\d\s]")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float32
 from numpy.typing import ArrayLike
 
+from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.session import Session
 from poyo_jax.errors import ConfigError, DataError, SessionError, suggest
 
@@ -130,22 +131,23 @@ def known_readout(brainset_id: str | None, session_id: str) -> Readout | None:
     return KNOWN_READOUTS.get(brainset_id or "")
 
 
-def default_readout(session: Session) -> Readout:
+def default_readout(session: Session, intervals: Intervals | None = None) -> Readout:
     """The readout of POYO for its data sets; for others cursor.vel, hand.vel or the only behaviour there is.
 
-    The latter is scaled by mean and standard deviation of the finite samples of the train split. Raises SessionError
-    when it is unclear what to decode or the session lacks what the readout names, DataError when there is no sample.
+    The latter is scaled by mean and standard deviation of the finite samples inside `intervals`, by default the train
+    split. Raises SessionError when it is unclear what to decode or the session lacks what the readout names, DataError
+    when there is no sample.
     """
     readout = known_readout(session.brainset_id, session.session_id)
     if readout is None:
-        return _measured_readout(session)
+        return _measured_readout(session, session.split("train") if intervals is None else intervals)
     session.behaviour(readout.value_key)
     for name in (*dict(readout.interval_weights), *filter(None, [readout.eval_interval])):
         session.intervals(name)
     return readout
 
 
-def _measured_readout(session: Session) -> Readout:
+def _measured_readout(session: Session, intervals: Intervals) -> Readout:
     keys = session.behaviour_keys
     value_key = next((key for key in FALLBACK_KEYS if key in keys), keys[0] if len(keys) == 1 else None)
     if value_key is None:
@@ -154,7 +156,7 @@ def _measured_readout(session: Session) -> Readout:
             "pass a Readout that names what to decode."
         )
     behaviour = session.behaviour(value_key)
-    pieces = [behaviour.values(*behaviour.range(start, stop)) for start, stop in session.split("train")]
+    pieces = [behaviour.values(*behaviour.range(start, stop)) for start, stop in intervals]
     samples = np.concatenate(pieces).astype(np.float64)  # [samples, channels]
     samples = samples[np.isfinite(samples).all(axis=1)]
     if not len(samples):

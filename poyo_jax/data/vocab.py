@@ -1,11 +1,15 @@
 """Names of units and sessions, and the rows of the embedding tables that belong to them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import numpy as np
 from jaxtyping import Int32
 
 from poyo_jax.errors import VocabError, suggest
+
+MAX_LINES = 20  # of a vocabulary that is printed
 
 
 class Vocab:
@@ -54,3 +58,64 @@ class Vocab:
     def extend(self, names: Iterable[str]) -> "Vocab":
         """A vocabulary with `names` behind the present ones, whose rows do not change."""
         return Vocab((*self.names, *names))
+
+    def subset(self, names: Iterable[str]) -> "Vocab":
+        """These names alone, in the order of their rows here. Raises VocabError for a name that is not here."""
+        chosen = set(names)
+        self.rows(sorted(chosen))
+        return Vocab(name for name in self.names if name in chosen)
+
+    def rename(self, changes: Mapping[str, str]) -> "Vocab":
+        """A vocabulary in which names, by present name, are others and rows are the same.
+
+        Raises VocabError for a name that is not here, or when two would have one name.
+        """
+        self.rows(list(changes))
+        return Vocab(changes.get(name, name) for name in self.names)
+
+    def merge(self, other: "Vocab") -> "Vocab":
+        """The names of both: those of `other` that are not here behind the present ones."""
+        return self.extend(name for name in other.names if name not in self)
+
+    def matching(self, pattern: str) -> tuple[str, ...]:
+        """Names that fit a pattern with * and ?, such as "chewie_*/unit_0?"."""
+        return tuple(name for name in self.names if fnmatchcase(name, pattern))
+
+    def __str__(self) -> str:
+        """A table of the names, in groups of equal beginnings up to the last /."""
+        groups: dict[str, list[str]] = {}
+        for name in self.names:
+            groups.setdefault(name.rpartition("/")[0], []).append(name)
+        lines = [f"{'rows':>13}  names"]
+        for group, names in list(groups.items())[:MAX_LINES]:
+            rows = self.rows([names[0], names[-1]]).tolist()
+            ends = names[:1] if len(names) == 1 else [names[0], names[-1].removeprefix(f"{group}/")]
+            lines.append(f"{rows[0]:6}-{rows[1]:<6}  {len(names)}: {' ... '.join(ends)}")
+        left = len(groups) - MAX_LINES
+        return "\n".join(lines + ([f"and {left} more groups"] if left > 0 else []))
+
+
+@dataclass(frozen=True)
+class VocabReport:
+    """What became of the names of a vocabulary."""
+
+    kept: tuple[str, ...]
+    new: tuple[str, ...]
+    dropped: tuple[str, ...]
+
+    @classmethod
+    def compare(cls, before: Vocab, after: Vocab) -> "VocabReport":
+        """The names of both, those of `after` alone, and those of `before` alone."""
+        return cls(
+            kept=tuple(name for name in before.names if name in after),
+            new=tuple(name for name in after.names if name not in before),
+            dropped=tuple(name for name in before.names if name not in after),
+        )
+
+    def __str__(self) -> str:
+        """One line, with an example of what is new and of what was dropped."""
+        examples = {"kept": (), "new": self.new[:1], "dropped": self.dropped[:1]}
+        return ", ".join(
+            f"{len(getattr(self, what))} {what}" + "".join(f" (first {name})" for name in some)
+            for what, some in examples.items()
+        )

@@ -5,9 +5,11 @@ activations stay in cache on CPUs and peak memory does not grow with the batch.
 """
 
 from collections.abc import Callable
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, UInt32
 
 from poyo_jax.model.dropout import fold
@@ -15,6 +17,12 @@ from poyo_jax.model.poyo import POYO, half_split
 from poyo_jax.types import Batch
 
 Params = dict
+Learns = Callable[[tuple[str, ...]], bool]  # whether the parameter of the backbone at a path has a gradient
+
+
+def everything(path: tuple[str, ...]) -> bool:
+    """All parameters of the backbone learn."""
+    return True
 
 
 def loss_sum(
@@ -24,16 +32,16 @@ def loss_sum(
     seed: UInt32[Array, ""] | None,
     microbatch_windows: int | None,
     *,
-    backbone_learns: bool = True,
+    learns: Learns = everything,
 ) -> Float[Array, ""]:
     """Sum over all queries of weight * squared error (mean over channels), differentiable in `params`.
 
-    Divide it by the sum of `batch.target_weights` over all devices to get the loss. With `backbone_learns=False` the
-    gradient of the backbone is neither computed nor defined. `seed` decides dropout; None switches it off.
+    Divide it by the sum of `batch.target_weights` over all devices to get the loss. `learns` tells which
+    parameters of the backbone have a gradient; that of the others is neither computed nor defined. `seed` decides
+    dropout; None switches it off.
     """
     vectors = {name: params[name][rows] for name, rows in used_rows(batch).items()}
-    part = loss_sum_of_rows
-    return part(model, params["backbone"], vectors, batch, seed, microbatch_windows, backbone_learns=backbone_learns)
+    return loss_sum_of_rows(model, params["backbone"], vectors, batch, seed, microbatch_windows, learns=learns)
 
 
 def used_rows(batch: Batch) -> dict[str, Array]:
@@ -49,27 +57,28 @@ def loss_sum_of_rows(
     seed: UInt32[Array, ""] | None,
     microbatch_windows: int | None,
     *,
-    backbone_learns: bool = True,
+    learns: Learns = everything,
 ) -> Float[Array, ""]:
     """`loss_sum` from the rows of the tables that the batch uses, in which it is differentiable."""
     seeds = None if seed is None else fold(seed, batch.window_ids)
     module = model.backbone(parent=None)
-    backbone = half_split(backbone if backbone_learns else jax.lax.stop_gradient(backbone), model.config)
+    flat = cast(dict[tuple[str, ...], Any], flatten_dict(half_split(backbone, model.config)))
+    learning = {path: x for path, x in flat.items() if learns(path)}
+    frozen = {path: jax.lax.stop_gradient(x) for path, x in flat.items() if not learns(path)}
+    variables = {"params": unflatten_dict(learning | frozen)}
     unit_vectors, session_vectors = vectors["unit_embedding"], vectors["session_embedding"]
-    gathered = module.apply({"params": backbone}, unit_vectors, batch, seeds, method="encode")
+    gathered = module.apply(variables, unit_vectors, batch, seeds, method="encode")
 
     def part(learning, fixed):
-        params = learning.get("backbone", fixed.get("backbone"))
+        variables = {"params": unflatten_dict(learning["backbone"] | fixed["backbone"])}
         times, targets, weights, seeds = fixed["windows"]
-        predictions = module.apply({"params": params}, *learning["windows"], times, seeds, method="decode")
+        predictions = module.apply(variables, *learning["windows"], times, seeds, method="decode")
         return (weights * jnp.square(predictions - targets).mean(axis=-1)).sum()
 
     windows = (batch.query_times, batch.targets, batch.target_weights, seeds)
     size = _microbatch(batch, microbatch_windows)
-    shared = {"backbone": backbone}
-    learns = shared if backbone_learns else {}
-    fixed = {} if backbone_learns else shared
-    return _sum_with_gradient(part)(learns, _cut((gathered, session_vectors), size), (fixed, _cut(windows, size)))
+    shared, fixed = {"backbone": learning}, {"backbone": frozen}
+    return _sum_with_gradient(part)(shared, _cut((gathered, session_vectors), size), (fixed, _cut(windows, size)))
 
 
 def predict(

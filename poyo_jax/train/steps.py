@@ -13,6 +13,7 @@ from poyo_jax.model.dropout import fold
 from poyo_jax.model.forward import loss_sum_of_rows, predict_of_rows, used_rows
 from poyo_jax.model.poyo import POYO
 from poyo_jax.train.mesh import AXES, state_shardings, sum_over_devices
+from poyo_jax.train.parts import join
 from poyo_jax.train.state import TrainState
 from poyo_jax.train.tables import Optimizer, Rows, combine, gradient_values, look_up
 from poyo_jax.types import Batch
@@ -30,7 +31,8 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch, dict], tuple[TrainState, dict[str, jax.Array]]]:
     """(state, batch, frozen) -> (next state, {"loss", "gradient_norm"}). The given state is donated.
 
-    The model's parameters are `state.params | frozen`; what is frozen costs neither gradient nor optimiser state.
+    The parameters are those of the state and of `frozen` together (`join`). What is frozen costs neither gradient nor
+    optimiser state.
 
     The loss is the weighted mean over all queries of the squared error, itself a mean over channels. Dropout is decided
     by `seed`, the step, and each window's number in the global batch. Raises ConfigError when the model's attention
@@ -45,10 +47,8 @@ def make_train_step(
         dropout_seed = fold(jnp.uint32(seed & 0xFFFFFFFF), step)
 
         def loss(learning, vectors):
-            backbone, learns = (learning | frozen)["backbone"], "backbone" in learning
-            total = loss_sum_of_rows(
-                model, backbone, vectors, batch, dropout_seed, microbatch_windows, backbone_learns=learns
-            )
+            backbone, learns = join(learning, frozen)
+            total = loss_sum_of_rows(model, backbone, vectors, batch, dropout_seed, microbatch_windows, learns=learns)
             return total / jnp.maximum(weights, 1e-12)
 
         value, (of_backbone, of_vectors) = jax.value_and_grad(loss, argnums=(0, 1))(learning, vectors)

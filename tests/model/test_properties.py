@@ -9,7 +9,7 @@ import pytest
 from golden_model import packed
 
 from poyo_jax.config import ModelConfig, RunConfig
-from poyo_jax.model.forward import loss_sum, predict
+from poyo_jax.model.forward import everything, loss_sum, predict
 from poyo_jax.train.state import build_model, init_params
 from poyo_jax.types import PADDING, SPIKE, START, STOP, Batch
 
@@ -83,11 +83,9 @@ def loss_of(model=MODEL, microbatch=2):
 
 
 @lru_cache
-def gradient_of(model=MODEL, learns=True):
+def gradient_of(model=MODEL, learns=everything):
     """(parameters, batch, seed) -> gradient of the sum of the loss."""
-    return jax.jit(
-        jax.grad(lambda params, batch, seed: loss_sum(model, params, batch, seed, 2, backbone_learns=learns))
-    )
+    return jax.jit(jax.grad(lambda params, batch, seed: loss_sum(model, params, batch, seed, 2, learns=learns)))
 
 
 def assert_close(actual, expected):
@@ -232,7 +230,7 @@ def test_what_is_recomputed(params):
 
 
 def test_tables_get_the_same_gradient_when_the_backbone_does_not_learn(params, gradient):
-    frozen = gradient_of(learns=False)(params, PACKED, SEED)
+    frozen = gradient_of(learns=lambda path: False)(params, PACKED, SEED)
     for table in ("unit_embedding", "session_embedding"):
         expected = gradient[table]
         assert_close(frozen[table], expected)

@@ -9,9 +9,11 @@ import pytest
 
 from poyo_jax import Readout, Session, evaluate, fit_units, load
 from poyo_jax.errors import ConfigError, DataError, Diverged, SessionError, VocabError
-from poyo_jax.finetune import FitConfig, _Fit
+from poyo_jax.finetune import FitConfig
+from poyo_jax.finetune.job import FitJob
+from poyo_jax.finetune.stage import Part
 
-CONFIG = FitConfig(num_steps=60, batch_size=16, eval_every=20, learning_rate=3e-2)
+CONFIG = FitConfig(num_steps=60, batch_size=16, eval_every=20)
 NEW = "simulated/session_2"
 
 
@@ -67,7 +69,8 @@ def test_old_sessions_are_decoded_as_before(pretrained, fit, tiny_sessions):
 
 
 def test_only_new_rows_have_gradients_and_optimiser_state(pretrained, tiny_sessions):
-    state = _Fit(pretrained, tiny_sessions[2:], CONFIG, {}).start()
+    job = FitJob(pretrained, tiny_sessions[2:], CONFIG, {}, {}, "refuse")
+    state = Part(job, CONFIG.stages[0], job.start()).start()
     assert {name: table.shape for name, table in state.params.items()} == {
         "unit_embedding": (1 + 12, 16),
         "session_embedding": (1 + 1, 16),
@@ -120,7 +123,7 @@ def test_the_seed_decides_everything(pretrained, fit, tiny_sessions):
 def scripted(monkeypatch, scores) -> None:
     """Validation scores that come from a list."""
     scores = iter(scores)
-    monkeypatch.setattr(_Fit, "valid_r2", lambda self, tables: next(scores))
+    monkeypatch.setattr(FitJob, "valid_r2", lambda self, params: next(scores))
 
 
 def test_the_best_rows_are_kept_and_fitting_stops_when_they_get_worse(pretrained, tiny_sessions, monkeypatch):
@@ -177,7 +180,7 @@ def test_several_sessions_at_once(pretrained, tiny_sessions):
 def test_sessions_that_cannot_be_fitted(pretrained, tiny_sessions):
     with pytest.raises(DataError, match=r"there are no sessions to fit. Give at least one"):
         fit_units(pretrained, [])
-    with pytest.raises(VocabError, match=r"the model knows session 'simulated/session_0' already. Decode it directly"):
+    with pytest.raises(VocabError, match=r"knows session 'simulated/session_0' already. Decode it directly, fit its"):
         fit_units(pretrained, tiny_sessions)
     with pytest.raises(VocabError, match="'simulated/session_2/unit_00' occurs twice"):
         fit_units(pretrained, [tiny_sessions[2]] * 2)
@@ -215,6 +218,6 @@ def test_settings_that_cannot_work(name, value):
 def test_a_loss_that_is_not_finite(pretrained, tiny_sessions):
     session = tiny_sessions[2]
     extreme = Readout(value_key="cursor.vel", mean=(0, 0), std=(1e-25, 1e-25))
-    text = "not finite at one of the steps 0 to 19 of fitting units. Lower FitConfig.learning_rate"
+    text = "not finite at one of the steps 0 to 19 of the fit. Lower the rates of FitConfig"
     with pytest.raises(Diverged, match=text):
         fit_units(pretrained, [session], CONFIG, readouts={session.id: extreme}, progress=False)

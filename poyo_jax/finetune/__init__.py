@@ -1,0 +1,20 @@
+"""Adapt a pretrained model to new sessions: by their unit embeddings alone, or by more of the model."""
+
+from poyo_jax.finetune.config import STRATEGIES, FitConfig
+from poyo_jax.finetune.few_shot import FewShot, few_shot_curve
+from poyo_jax.finetune.fit import FitResult, finetune, fit_units
+from poyo_jax.finetune.labels import labelled_intervals
+from poyo_jax.finetune.start import learn_tuning, tuning_map
+
+__all__ = [
+    "STRATEGIES",
+    "FewShot",
+    "FitConfig",
+    "FitResult",
+    "few_shot_curve",
+    "finetune",
+    "fit_units",
+    "labelled_intervals",
+    "learn_tuning",
+    "tuning_map",
+]

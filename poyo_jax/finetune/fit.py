@@ -1,0 +1,195 @@
+"""`finetune` and `fit_units`: gradient descent on what a strategy lets learn, with looks at the valid splits.
+
+Only what learns has gradients and optimiser state. Everything else is bit for bit as it was.
+"""
+
+import contextlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from poyo_jax.data.pipeline import prefetch
+from poyo_jax.data.readout import Readout
+from poyo_jax.data.session import Session
+from poyo_jax.data.vocab import Vocab, VocabReport
+from poyo_jax.errors import Diverged
+from poyo_jax.finetune.config import STRATEGIES, FitConfig, choose
+from poyo_jax.finetune.job import FitJob, Known
+from poyo_jax.finetune.stage import Part
+from poyo_jax.finetune.start import StartFrom
+from poyo_jax.pretrained import Pretrained
+from poyo_jax.train.evaluate import mean_score
+from poyo_jax.train.mesh import put_batch
+from poyo_jax.train.metrics import Progress
+
+
+@dataclass(frozen=True, eq=False)
+class FitResult:
+    """What a fit found."""
+
+    pretrained: Pretrained  # knows the old and the new sessions; best parameters of the fit
+    history: list[dict[str, float]]  # step, loss (mean since the last look; NaN at step 0), valid_r2 (NaN without any)
+    units: VocabReport  # which units were known before, and which are new
+    sessions: VocabReport
+    snapshots: dict[int, Float[np.ndarray, "units dim"]] = field(repr=False)  # fitted unit rows by step, if asked for
+
+    @property
+    def valid_r2(self) -> float:
+        """Best validation R2, the one of the parameters that were kept; NaN without a valid split."""
+        return self.pretrained.metrics.get("valid_r2", math.nan)
+
+    def save(self, path: str | Path) -> None:
+        """Write the adapted model to a folder that `poyo_jax.load` reads."""
+        self.pretrained.save(path)
+
+
+def fit_units(
+    pretrained: Pretrained,
+    sessions: Sequence[Session],
+    config: FitConfig | None = None,
+    *,
+    readouts: Mapping[str, Readout] | None = None,
+    start_from: StartFrom | None = None,
+    known: Known = "refuse",
+    keep_snapshots: bool = False,
+    progress: bool = True,
+) -> FitResult:
+    """`finetune` with unit identification: learn the rows of new units and sessions, and nothing else."""
+    return finetune(
+        pretrained, sessions, config or STRATEGIES["unit_identification"], readouts=readouts, start_from=start_from,
+        known=known, keep_snapshots=keep_snapshots, progress=progress,
+    )  # fmt: skip
+
+
+def finetune(
+    pretrained: Pretrained,
+    sessions: Sequence[Session],
+    strategy: str | FitConfig = "gradual",
+    *,
+    readouts: Mapping[str, Readout] | None = None,
+    start_from: StartFrom | None = None,
+    known: Known = "refuse",
+    keep_snapshots: bool = False,
+    progress: bool = True,
+) -> FitResult:
+    """Adapt a model to sessions by gradient descent on their train splits. The given model is not changed.
+
+    Whatever the strategy, rows of other units and sessions stay bit for bit as they are, and so does what does not
+    learn of the backbone. After every `eval_every` steps the valid splits are decoded; the parameters with the best
+    mean R2 are returned, and a stage of the fit ends early when it no longer improves. Sessions without a valid split
+    do not count in that mean; if none has one, the last parameters are returned. A unit that never spikes is allowed:
+    nothing is learned of it but that it is there.
+
+    Args:
+        pretrained: the model to adapt.
+        sessions: what to adapt it to; they are learned together.
+        strategy: "unit_identification" learns the rows of units and sessions; "gradual" these first and then all
+            parameters; "full" all at once; "lora" the rows first and then low-rank updates of all matrices, which are
+            part of the weights in the end; "from_scratch" a new model of the same size; or settings of your own.
+        readouts: by session id, replace the sessions' default readouts.
+        start_from: trained units (or sessions) from which new ones start, by new name, such as the same electrode on
+            another day; or the id of a known session, for its units of the same unit id. Others start from the model's
+            tuning map (`learn_tuning`), if it has one.
+        known: what to do with a session that the model knows: "refuse" it, or "refit" its rows from where they are.
+        keep_snapshots: record the unit rows at every look.
+        progress: show it.
+
+    Raises:
+        ConfigError: an unknown strategy, or a part of the backbone that does not exist.
+        VocabError: a session that the model knows already, or a name in `start_from` that nobody has.
+        DataError: no sessions, an empty train split, too few labels, or a behaviour that does not fit the model.
+        Diverged: a loss was not finite.
+    """
+    config = choose(strategy)
+    job = FitJob(pretrained, sessions, config, readouts or {}, start_from or {}, known)
+    looks = _Looks(job, keep_snapshots)
+    with Progress("fitting", 0, config.num_steps, show=progress) as bar:
+        params = job.start()
+        looks.look(0, params)
+        for stage in config.stages:
+            params = looks.best if looks.best is not None else params
+            params = _run(Part(job, stage, params), looks, bar)
+    new = _adapted(job, params if looks.best is None else looks.best, looks.valid_r2)
+    units = VocabReport.compare(job.pretrained.units, new.units)
+    sessions_report = VocabReport.compare(job.pretrained.sessions, new.sessions)
+    return FitResult(new, looks.history, units, sessions_report, looks.snapshots)
+
+
+def _run(part: Part, looks: "_Looks", bar: Progress) -> dict:
+    """The steps of a stage; returns the parameters after the last one that was made."""
+    state, looks.since_best = part.start(), 0
+    every = part.job.config.eval_every
+    with contextlib.closing(prefetch(part.job.batches, part.stage.first)) as batches:
+        for done in range(part.stage.first + 1, part.stage.last + 1):
+            state, metrics = part.step(state, put_batch(next(batches), part.job.mesh), part.frozen)
+            looks.pending.append(metrics)
+            bar.advance(done)
+            if done % every == 0 or done == part.stage.last:
+                looks.look(done, part.whole(state.params))
+                bar.note(f"loss {looks.history[-1]['loss']:.3f}, valid R2 {looks.history[-1]['valid_r2']:.3f}")
+            if looks.since_best >= part.job.config.patience:
+                break
+    return part.whole(state.params)
+
+
+class _Looks:
+    """What was seen at the looks at the valid splits: the history, and the best parameters."""
+
+    def __init__(self, job: FitJob, keep_snapshots: bool):
+        self._job, self._keep_snapshots = job, keep_snapshots
+        self.pending: list[dict[str, jax.Array]] = []  # metrics of the steps since the last look
+        self.history: list[dict[str, float]] = []
+        self.snapshots: dict[int, np.ndarray] = {}
+        self.best: dict | None = None
+        self.valid_r2, self.since_best = -math.inf, 0
+
+    def look(self, step: int, params: dict) -> None:
+        """Score the parameters after `step` steps. Raises Diverged when a step since the last look was not finite."""
+        metrics, self.pending = jax.device_get(self.pending), []
+        if not np.isfinite([[*values.values()] for values in metrics]).all():
+            raise Diverged(
+                f"the loss or its gradient was not finite at one of the steps {self.history[-1]['step']} to {step - 1} "
+                "of the fit. Lower the rates of FitConfig, or look for extreme targets in the sessions."
+            )
+        valid_r2 = self._job.valid_r2(params)
+        loss = mean_score(values["loss"] for values in metrics)
+        self.history.append({"step": step, "loss": loss, "valid_r2": valid_r2})
+        if self._keep_snapshots:
+            self.snapshots[step] = np.array(params["unit_embedding"])[1:]
+        if valid_r2 > self.valid_r2:
+            self.best, self.valid_r2, self.since_best = params, valid_r2, 0
+        elif self.best is not None:
+            self.since_best += 1
+
+
+def _adapted(job: FitJob, params: dict, valid_r2: float) -> Pretrained:
+    """The model with the fitted rows in the place of old ones, or behind them."""
+    old = job.pretrained
+    units, sessions = old.units.merge(job.units), old.sessions.merge(job.sessions)
+    fitted = (("unit_embedding", units, job.units), ("session_embedding", sessions, job.sessions))
+    tables = {name: _placed(old.params[name], vocab, own, params[name]) for name, vocab, own in fitted}
+    learned = bool(job.config.backbone_rates)
+    backbone = jax.tree.map(jnp.asarray, jax.device_get(params["backbone"])) if learned else old.params["backbone"]
+    return replace(
+        old,
+        params={**tables, "backbone": backbone},
+        units=units,
+        sessions=sessions,
+        readouts={**old.readouts, **job.readouts},
+        metrics={"valid_r2": valid_r2} if math.isfinite(valid_r2) else {},
+    )
+
+
+def _placed(table: Any, vocab: Vocab, fitted: Vocab, rows: Any) -> jax.Array:
+    """A table with the rows of the fitted names where the vocabulary has them; all others are those of `table`."""
+    table, rows = np.asarray(table), np.asarray(rows)
+    grown = np.concatenate([table, np.zeros((vocab.num_rows - len(table), table.shape[1]), table.dtype)])
+    grown[vocab.rows(fitted.names)] = rows[1:]
+    return jnp.asarray(grown)

@@ -1,0 +1,176 @@
+"""Where the rows of new units and sessions start, and in which coordinates they move.
+
+Units start where units of like tuning lie, if the model has a map from tuning to embeddings (poyo_jax/tuning.py), and
+at the mean of the trained rows otherwise; sessions at the trained row that decodes them best. Rows move in coordinates
+in which the trained rows scatter equally in all directions: far where trained rows differ, and hardly where they are
+all alike.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Float32
+
+from poyo_jax.data.session import Session
+from poyo_jax.data.tokens import ModelSession
+from poyo_jax.data.vocab import Vocab
+from poyo_jax.errors import DataError, VocabError, suggest
+from poyo_jax.pretrained import Pretrained
+from poyo_jax.train.mesh import own_part
+from poyo_jax.tuning import TuningMap, tuning_features
+from poyo_jax.types import Batch
+
+MAX_CANDIDATES = 16  # trained session rows that are tried
+SCATTER = 0.02  # of rows that nothing is known about: that of fresh tables
+
+StartFrom = Mapping[str, str] | str
+
+
+def learn_tuning(pretrained: Pretrained, sessions: Sequence[Session]) -> Pretrained:
+    """The model with `tuning_map`: `fit_units` then starts from it, and `save` keeps it."""
+    return replace(pretrained, tuning=tuning_map(pretrained, sessions))
+
+
+def tuning_map(pretrained: Pretrained, sessions: Sequence[Session]) -> TuningMap:
+    """The map from the tuning of units to their embeddings, learned on the train splits of sessions the model knows.
+
+    Raises VocabError for a session that the model does not know, and DataError when there are none.
+    """
+    if not sessions:
+        raise DataError("there are no sessions to learn the tuning of units from. Give those of pretraining.")
+    sources = [pretrained.source(session, session.split("train")) for session in sessions]
+    features = [tuning_features(source.session, source.readout, source.intervals) for source in sources]
+    table = np.asarray(pretrained.params["unit_embedding"])
+    return TuningMap.fit(features, [table[source.unit_rows] for source in sources])
+
+
+def starting_points(pretrained: Pretrained, sessions: Sequence[Session], start_from: StartFrom) -> dict[str, str]:
+    """The name of the trained row from which each of these units or sessions starts, as far as it starts from one.
+
+    `start_from` has such names, or is the id of a known session: units then start from its units of the same unit id,
+    and sessions from it. What the model knows already starts from its own row. Raises VocabError for names that are
+    neither new nor known.
+    """
+    units = [name for session in sessions for name in session.unit_names]
+    own = {name: name for name in units if name in pretrained.units}
+    own |= {session.id: session.id for session in sessions if session.id in pretrained.sessions}
+    if isinstance(start_from, str):
+        pretrained.sessions.rows([start_from])
+        pairs = [
+            (new, f"{start_from}/{unit_id}")
+            for session in sessions
+            for unit_id, new in zip(session.unit_ids, session.unit_names, strict=True)
+        ]
+        given = {new: known for new, known in pairs if known in pretrained.units}
+        return own | given | {session.id: start_from for session in sessions}
+    names = [*units, *(session.id for session in sessions)]
+    for new, known in start_from.items():
+        if new not in names:
+            raise VocabError(f"start_from names {new!r}, which no given session has.{suggest(new, names)}")
+        (pretrained.sessions if known in pretrained.sessions else pretrained.units).rows([known])
+    return own | dict(start_from)
+
+
+def starting_rows(
+    pretrained: Pretrained, sources: Sequence[ModelSession], start_from: StartFrom, seed: int
+) -> dict[str, Float32[np.ndarray, "_rows dim"]]:
+    """Tables of the sessions' own units and of the sessions. Row 0 is padding; the others start as told above."""
+    rng = np.random.default_rng([seed, 2])
+    points = starting_points(pretrained, [source.session for source in sources], start_from)
+    of_units = [_unit_rows(pretrained, source) for source in sources]
+    mean = mean_row(np.asarray(pretrained.params["session_embedding"]))
+    of_sessions = np.repeat(mean[None], len(sources), axis=0)
+    names = [name for source in sources for name in source.session.unit_names]
+    return {
+        "unit_embedding": _table(pretrained, "unit_embedding", names, np.concatenate(of_units), points, rng),
+        "session_embedding": _table(
+            pretrained, "session_embedding", [source.session.id for source in sources], of_sessions, points, rng
+        ),
+    }
+
+
+def with_session_rows(
+    predict: Callable[[dict, Batch], jax.Array],
+    params: dict,
+    batch: Batch,
+    trained: Float[np.ndarray, "rows dim"],
+    chosen: Sequence[int],
+    seed: int,
+) -> dict:
+    """Parameters in which the `chosen` rows of the session table are those trained ones that decode a batch best.
+
+    Of many trained rows some are tried, drawn by `seed`. What stands in the table already is tried first.
+    """
+    rows = np.random.default_rng([seed, 4]).permutation(np.arange(1, len(trained)))[:MAX_CANDIDATES]
+    table = np.asarray(params["session_embedding"])
+    tables = [table, *(_filled(table, chosen, trained[row]) for row in rows)]
+    tried = [{**params, "session_embedding": jnp.asarray(table)} for table in tables]
+    best = np.argmin([_session_errors(predict, some, batch) for some in tried], axis=0)  # [tables, rows] -> [rows]
+    return {**params, "session_embedding": jnp.asarray(np.stack([tables[b][row] for row, b in enumerate(best)]))}
+
+
+def _filled(table: np.ndarray, chosen: Sequence[int], row: np.ndarray) -> np.ndarray:
+    filled = table.copy()
+    filled[list(chosen)] = row
+    return filled
+
+
+def _session_errors(predict: Callable, params: dict, batch: Batch) -> np.ndarray:
+    """Sum of the weighted squared errors of the windows of each session, by its row."""
+    values, targets, weights, sessions = (
+        own_part(x) for x in (predict(params, batch), batch.targets, batch.target_weights, batch.session_rows)
+    )
+    with np.errstate(over="ignore", invalid="ignore"):  # the first step tells of targets that are too large
+        errors = (weights * np.square(values - targets).mean(axis=-1)).sum(axis=-1)
+    return np.bincount(sessions, errors, minlength=len(params["session_embedding"]))
+
+
+def _unit_rows(pretrained: Pretrained, source: ModelSession) -> np.ndarray:
+    """What is guessed of the session's units."""
+    if pretrained.tuning is not None:
+        return pretrained.tuning.rows(tuning_features(source.session, source.readout, source.intervals))
+    mean = mean_row(np.asarray(pretrained.params["unit_embedding"]))
+    return np.repeat(mean[None], len(source.unit_rows), axis=0)
+
+
+def _table(
+    pretrained: Pretrained,
+    table: str,
+    names: Sequence[str],
+    guesses: np.ndarray,
+    points: Mapping[str, str],
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Guesses with some scatter, but trained rows where these are the starting points."""
+    trained, known = np.asarray(pretrained.params[table]), _vocab(pretrained, table)
+    rows = guesses + SCATTER * rng.standard_normal(guesses.shape)
+    for place, name in enumerate(names):
+        if (point := points.get(name, "")) in known:
+            rows[place] = trained[known.rows([point])[0]]
+    return np.concatenate([np.zeros_like(rows[:1]), rows]).astype(np.float32)
+
+
+def _vocab(pretrained: Pretrained, table: str) -> Vocab:
+    return pretrained.units if table == "unit_embedding" else pretrained.sessions
+
+
+def mean_row(table: Float[np.ndarray, "rows dim"]) -> Float[np.ndarray, " dim"]:
+    """Mean of all rows but the padding; zero if there are none."""
+    return table[1:].sum(axis=0) / max(len(table) - 1, 1)
+
+
+def coordinates(table: Float[np.ndarray, "rows dim"]) -> Float32[np.ndarray, "dim dim"]:
+    """Steps in a row along each coordinate, as rows of a matrix: one standard deviation of the trained rows.
+
+    The fewer rows there are, the more their covariance is drawn to that of an equal scatter in all directions.
+    """
+    centred = table[1:].astype(np.float64) - mean_row(table)
+    count, dim = centred.shape
+    covariance = centred.T @ centred / max(count - 1, 1)
+    share = count / (count + dim)
+    equal = np.trace(covariance) / dim
+    values, vectors = np.linalg.eigh(share * covariance + ((1 - share) * equal + SCATTER**2) * np.eye(dim))
+    return (vectors * np.sqrt(values)).T.astype(np.float32)

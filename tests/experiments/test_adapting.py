@@ -1,0 +1,95 @@
+"""The scripts that adapt and evaluate, as their users run them."""
+
+import importlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from poyo_jax import decode, load
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+NEW = "simulated/session_2"
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """The main function of a script, by its name."""
+    monkeypatch.syspath_prepend(REPOSITORY / "experiments")
+
+    def run(name: str, *arguments) -> None:
+        importlib.import_module(name).main([str(argument) for argument in arguments])
+
+    return run
+
+
+def refused(script, capsys, *arguments) -> str:
+    """What a script says on standard error when it exits with status 1 or 2."""
+    with pytest.raises(SystemExit) as exit:
+        script(*arguments)
+    assert exit.value.code in (1, 2)
+    out, err = capsys.readouterr()
+    assert "Traceback" not in out + err
+    return " ".join(err.split())
+
+
+def test_adapted_and_evaluated(script, tiny_run, tiny_data, tmp_path, capsys):
+    new = tiny_data / "session_2.h5"
+    script("finetune", tiny_run, new, "--out", tmp_path / "new", "--num-steps", 4, "--strategy", "full")
+    out = capsys.readouterr().out
+    assert "1 sessions, 12 units" in out and f"units: 24 kept, 12 new (first {NEW}/unit_00), 0 dropped" in out
+    adapted = load(tmp_path / "new")
+    assert NEW in adapted.sessions
+
+    script("evaluate", tmp_path / "new", tiny_data, "--predictions", tmp_path / "predictions")
+    out = capsys.readouterr().out
+    assert [line.split()[0] for line in out.splitlines()[1:4]] == [f"simulated/session_{i}" for i in range(3)]
+    from poyo_jax import Session
+
+    expected = decode(adapted, Session.open(new))
+    with np.load(tmp_path / "predictions" / "simulated_session_2.npz") as found:
+        for name in ("times", "values", "targets", "scored"):
+            np.testing.assert_array_equal(found[name], getattr(expected, name))
+
+
+def test_misuse_changes_nothing_on_disk(script, tiny_run, tiny_data, tmp_path, capsys):
+    new, out = tiny_data / "session_2.h5", tmp_path / "out"
+    text = refused(script, capsys, "finetune", tiny_run, new, "--out", out, "--strategy", "lorra")
+    assert text.startswith("there is no strategy 'lorra'. Did you mean 'lora'?")
+    text = refused(script, capsys, "finetune", tiny_run, tiny_data, "--out", out)
+    assert "the model knows session 'simulated/session_0' already. Decode it directly, fit its rows again" in text
+    text = refused(script, capsys, "finetune", tiny_run, new, "--out", out, "--num-labelled-seconds", 0.5)
+    assert "0.5 s of labels are fewer than a window of 1 s. Label at least that much of session" in text
+    assert not out.exists()
+    text = refused(script, capsys, "finetune", tiny_run, new, "--out", tiny_run)
+    assert "holds a model already; give another --out, or delete that one first." in text
+    assert "does not know session 'simulated/session_2'" in refused(script, capsys, "evaluate", tiny_run, new)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "session_2.h5").symlink_to(new)
+    text = refused(script, capsys, "evaluate", tiny_run, other)
+    assert "the model knows none of the 1 sessions in" in text
+
+
+def test_the_comparison_goes_on_where_it_stopped(script, tiny_run, tiny_data, tmp_path, capsys):
+    arguments = [
+        "adapt_small", tiny_data, "--model", tiny_run, "--workdir", tmp_path, "--held-out", "session_2",
+        "--strategies", "unit_identification", "--amounts", 5, 0, "--seeds", 0, "--factors", 1, "--num-steps", 2,
+    ]  # fmt: skip
+    script(*arguments, "--what", "table")
+    first = (tmp_path / "results.jsonl").read_text()
+    assert len(first.splitlines()) == 4
+    script(*arguments)
+    results = (tmp_path / "results.jsonl").read_text()
+    assert results.startswith(first)
+    lines = [json.loads(line) for line in results.splitlines()]
+    assert [line["what"] for line in lines] == ["table"] * 4 + ["speed"] * 2 + ["rates"]
+    assert {line["strategy"] for line in lines} == {"wiener_filter", "unit_identification"}
+    assert all(np.isfinite([line["valid_r2"], line["test_r2"]]).all() for line in lines)
+    capsys.readouterr()
+    script(*arguments)
+    out = capsys.readouterr().out
+    assert (tmp_path / "results.jsonl").read_text() == results
+    assert "| session | strategy | 5 s | all |" in out and "| unit_identification | 1.0 |" in out
+    assert out.count("| session_2 | 0 | ") == 2

@@ -1,0 +1,97 @@
+"""Few labels: how many are taken, by seed, and that the others have no weight."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from poyo_jax import Session
+from poyo_jax.data.pipeline import TrainBatches
+from poyo_jax.data.simulate import simulate_session
+from poyo_jax.errors import DataError, SessionError
+from poyo_jax.finetune import FitConfig, few_shot_curve, finetune, labelled_intervals
+from poyo_jax.finetune.job import FitJob
+
+
+@pytest.mark.parametrize("seconds", [1.0, 4.5, 10.0, 30.0])
+def test_as_many_seconds_as_asked_for_inside_the_train_split(seconds, tiny_sessions):
+    session, train = tiny_sessions[0], tiny_sessions[0].split("train")
+    labels = labelled_intervals(session, 1.0, num_seconds=seconds, seed=3)
+    assert labels.duration == pytest.approx(seconds)
+    assert labels.intersect(train).duration == pytest.approx(seconds)
+    assert labels == labelled_intervals(session, 1.0, num_seconds=seconds, seed=3)
+    assert labels != labelled_intervals(session, 1.0, num_seconds=seconds, seed=4)
+    more = labelled_intervals(session, 1.0, num_seconds=seconds + 10, seed=3)
+    assert labels.intersect(more).duration == pytest.approx(seconds)  # more labels contain the fewer ones
+
+
+def test_all_of_the_train_split(tiny_sessions):
+    train = tiny_sessions[0].split("train")
+    assert labelled_intervals(tiny_sessions[0], 1.0) == train
+    assert labelled_intervals(tiny_sessions[0], 1.0, num_seconds=train.duration).duration == train.duration
+
+
+def test_trials():
+    session = simulate_session(3, duration=60.0, num_units=3)
+    labels = labelled_intervals(session, 1.0, num_trials=5, seed=1)
+    trials, train = session.intervals("trials"), session.split("train")
+    assert len(labels) == 5 and set(labels) <= set(trials)
+    assert labels.intersect(train).duration == pytest.approx(labels.duration)
+    assert set(labels) < set(labelled_intervals(session, 1.0, num_trials=8, seed=1))
+    with pytest.raises(DataError, match=r"500 trials are asked of .* train split has \d+ whole ones. Ask for"):
+        labelled_intervals(session, 1.0, num_trials=500)
+
+
+def test_labels_that_cannot_be_had(tiny_sessions):
+    with pytest.raises(DataError, match=r"0.5 s of labels are fewer than a window of 1 s. Label at least that much of"):
+        labelled_intervals(tiny_sessions[0], 1.0, num_seconds=0.5)
+    with pytest.raises(DataError, match=r"100 s of labels are asked of .*, but its train split has 42 s. Ask for less"):
+        labelled_intervals(tiny_sessions[0], 1.0, num_seconds=100.0)
+    with pytest.raises(SessionError, match="has no intervals 'trials'"):
+        labelled_intervals(tiny_sessions[0], 1.0, num_trials=3)
+
+
+def test_other_labels_have_no_weight(pretrained, tiny_sessions):
+    config = FitConfig(num_labelled_seconds=4.0, num_steps=20, batch_size=8, seed=2)
+    job = FitJob(pretrained, tiny_sessions[2:], config, {}, {}, "refuse")
+    labels = labelled_intervals(tiny_sessions[2], 1.0, num_seconds=4.0, seed=2)
+    seen, batches = set(), job.batches
+    assert isinstance(batches, TrainBatches)
+    for step in range(20):
+        numbers = step * 8 + np.arange(8)
+        _, starts = batches._plan.at(numbers)
+        for place, start in enumerate(starts):
+            window = batches._window(int(numbers[place]), 0, float(start))
+            times = start + window.query_times[window.target_weights > 0]
+            assert labels.dilate(1e-4).contains(times).all()
+            seen.update(np.round(times, 3).tolist())
+    assert len(seen) == 4 * 50  # all that is labelled, at 50 Hz
+    behaviour = tiny_sessions[2].behaviour("cursor.vel")
+    inside = behaviour.values(0, behaviour.count)[labels.contains(behaviour.times_at(np.arange(behaviour.count)))]
+    np.testing.assert_allclose(job.readouts[tiny_sessions[2].id].mean, inside.mean(axis=0), rtol=1e-5)
+
+
+def test_decoding_by_labelled_data(pretrained, tiny_sessions):
+    config = FitConfig(num_steps=6, batch_size=8, eval_every=3)
+    curve = few_shot_curve(
+        pretrained, tiny_sessions[2], config, amounts=(5.0, 100.0, None), seeds=(0, 1), progress=False
+    )
+    assert [(point.num_seconds, point.seed) for point in curve] == [(5.0, 0), (5.0, 1), (None, 0), (None, 1)]
+    assert all(point.steps == 6 and np.isfinite([point.valid_r2, point.test_r2]).all() for point in curve)
+    assert curve[0].test_r2 != curve[1].test_r2
+    same = finetune(pretrained, tiny_sessions[2:], replace(config, seed=1), progress=False)
+    assert same.valid_r2 == curve[3].valid_r2
+    with pytest.raises(DataError, match=r"train split of .* has 42 s, less than the smallest .* 50, 60 s. Give"):
+        few_shot_curve(pretrained, tiny_sessions[2], config, amounts=(50.0, 60.0))
+
+
+def test_a_unit_that_never_spikes_is_allowed(pretrained, tiny_sessions):
+    session = tiny_sessions[2]
+    behaviour = session.behaviour("cursor.vel")
+    silent = Session.from_arrays(
+        session.spike_times, session.spike_units, [*session.unit_ids, "silent"],
+        behaviour.times_at(np.arange(behaviour.count)), behaviour.values(0, behaviour.count), session_id="silent",
+    )  # fmt: skip
+    config = FitConfig(num_steps=4, batch_size=8, eval_every=4)
+    fit = finetune(pretrained, [silent], config, progress=False)
+    assert fit.pretrained.knows(silent) and np.isfinite(fit.valid_r2)

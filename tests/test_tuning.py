@@ -1,0 +1,82 @@
+"""What units fire to, and the embeddings guessed from it."""
+
+import numpy as np
+import pytest
+
+from poyo_jax import Readout, Session
+from poyo_jax.data.readout import default_readout
+from poyo_jax.data.simulate import simulate_session
+from poyo_jax.errors import DataError
+from poyo_jax.tuning import TuningMap, load_map, save_map, tuning_features
+
+
+@pytest.fixture(scope="module")
+def session():
+    return simulate_session(5, num_units=30, duration=60.0, task="random_target")
+
+
+def features_of(session, intervals=None):
+    return tuning_features(session, default_readout(session), intervals or session.split("train"))
+
+
+def test_features_tell_rate_and_direction(session):
+    features = features_of(session)
+    assert features.shape == (30, 1 + 6 * 3)
+    rates = np.bincount(np.asarray(session.spike_units), minlength=30) / 60
+    assert np.corrcoef(features[:, 0], np.log(rates + 0.1))[0, 1] > 0.95
+    behaviour = session.behaviour("cursor.vel")
+    velocity = behaviour.values(0, behaviour.count)
+    times, units = np.asarray(session.spike_times), np.asarray(session.spike_units)
+    later = velocity[((times + 0.1) * 100).astype(int).clip(0, len(velocity) - 1)]  # 0.1 s after every spike
+    after = np.stack([later[units == unit].mean(axis=0) for unit in range(30)])
+    slopes = features[:, 1:].reshape(30, 6, 3)
+    for channel in range(2):
+        assert np.corrcoef(slopes[:, 2, channel], after[:, channel])[0, 1] > 0.9
+
+
+def test_labels_elsewhere_do_not_matter(session):
+    behaviour, labels = session.behaviour("cursor.vel"), session.split("valid")
+    times, values = behaviour.times_at(np.arange(behaviour.count)), behaviour.values(0, behaviour.count)
+    values[~labels.contains(times)] = np.nan
+    other = Session.from_arrays(
+        session.spike_times, session.spike_units, list(session.unit_ids), times, values, session_id="other"
+    )
+    readout = Readout(value_key="cursor.vel", mean=(0, 0), std=(10, 10))
+    np.testing.assert_array_equal(tuning_features(session, readout, labels), tuning_features(other, readout, labels))
+
+
+def test_too_few_samples(session):
+    behaviour = session.behaviour("cursor.vel")
+    nothing = np.full((behaviour.count, 2), np.nan)
+    times = behaviour.times_at(np.arange(behaviour.count))
+    other = Session.from_arrays([0.5], [0], ["a"], times, nothing, session_id="other")
+    readout = Readout(value_key="cursor.vel", mean=(0, 0), std=(1, 1))
+    with pytest.raises(DataError, match=r"other has 0 measured samples of cursor.vel in the .* s to learn from"):
+        tuning_features(other, readout, other.split("train"))
+
+
+def test_a_linear_relation_is_found_and_noise_is_not():
+    rng = np.random.default_rng(0)
+    features = [rng.standard_normal((40, 5)).astype(np.float32) for _ in range(4)]
+    weights = rng.standard_normal((5, 3)).astype(np.float32)
+    related = TuningMap.fit(features, [some @ weights + 1 for some in features])
+    new = rng.standard_normal((100, 5)).astype(np.float32)
+    errors = np.square(related.rows(new) - new @ weights - 1).mean()
+    assert errors < 0.05 * np.square(weights).sum(axis=0).mean()
+    rows = [rng.standard_normal((40, 3)).astype(np.float32) for _ in range(4)]
+    unrelated = TuningMap.fit(features, rows)
+    np.testing.assert_allclose(unrelated.rows(new), np.tile(np.concatenate(rows).mean(axis=0), (100, 1)), atol=0.1)
+    assert np.isfinite(TuningMap.fit(features[:1], rows[:1]).rows(new)).all()
+    assert np.isfinite(TuningMap.fit([features[0][:1]], [rows[0][:1]]).rows(new)).all()
+    with pytest.raises(DataError, match="takes 5 features of a unit, but there are 4"):
+        related.rows(new[:, :4])
+
+
+def test_saved_maps_come_back(tmp_path):
+    rng = np.random.default_rng(0)
+    found = TuningMap.fit([rng.standard_normal((9, 4)).astype(np.float32)], [rng.standard_normal((9, 2)).astype("f4")])
+    save_map(tmp_path, 7, found)
+    again = load_map(tmp_path, 7)
+    assert again is not None and load_map(tmp_path, 8) is None
+    for name in ("mean", "std", "weights", "origin"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(found, name))
