@@ -116,21 +116,24 @@ def make_batches(settings: dict) -> list[Batch]:
         for seed in range(settings["num_batches"])
     ]
     shards = settings["cpu_devices"]
-    rows = max(sum(rows_of(len(window.token_kinds), CHUNK_TOKENS) for window in group) for group in groups)
+    dealt = [deal([len(window.token_kinds) for window in group], shards) for group in groups]
     shape = BatchShape(
         windows=settings["batch_size"] // shards,
         units=round_up(int(ends[-1]), 8),
-        rows=round_up(rows / shards + (8 if shards > 1 else 0), 8),
+        rows=round_up(max(map(rows_of_fullest_shard, groups, dealt)), settings["rows_per_group"]),
         tokens=CHUNK_TOKENS,
         queries=NUM_QUERIES,
         channels=2,
         packed=True,
     )
-    return [dealt_batch(group, shards, shape) for group in groups]
+    return [dealt_batch(*group_and_shards, shards, shape) for group_and_shards in zip(groups, dealt, strict=True)]
 
 
-def dealt_batch(windows: list[Window], num_shards: int, shape: BatchShape) -> Batch:
-    dealt = deal([len(window.token_kinds) for window in windows], num_shards)
+def rows_of_fullest_shard(windows: list[Window], dealt: np.ndarray) -> int:
+    return int(np.bincount(dealt, [rows_of(len(window.token_kinds), CHUNK_TOKENS) for window in windows]).max())
+
+
+def dealt_batch(windows: list[Window], dealt: np.ndarray, num_shards: int, shape: BatchShape) -> Batch:
     ids = [np.flatnonzero(dealt == shard) for shard in range(num_shards)]
     return arrange([[windows[i] for i in part] for part in ids], ids, [shape])
 

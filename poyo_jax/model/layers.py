@@ -12,7 +12,6 @@ from jaxtyping import Array, Float, UInt32
 from poyo_jax.config import BackEnd, ModelConfig
 from poyo_jax.model.attention import attend
 from poyo_jax.model.dropout import dropout, fold
-from poyo_jax.model.product import product
 from poyo_jax.model.rotary import Rotation, rotate
 
 PRODUCT = "product"  # the name by which rematerialisation knows what to keep; see RunConfig.remat
@@ -29,7 +28,7 @@ class Linear(nn.Module):
     def __call__(self, x: Float[Array, "... inputs"]) -> Float[Array, "... features"]:
         bound = x.shape[-1] ** -0.5
         kernel = self.param("kernel", _uniform, (x.shape[-1], self.features), bound)
-        y = product(x.astype(self.dtype).reshape(-1, x.shape[-1]), kernel.astype(self.dtype), self.dtype)
+        y = x.astype(self.dtype).reshape(-1, x.shape[-1]) @ kernel.astype(self.dtype)
         y = checkpoint_name(y.reshape(*x.shape[:-1], self.features), PRODUCT)
         if self.use_bias:
             y = y + self.param("bias", _uniform, (self.features,), bound).astype(self.dtype)

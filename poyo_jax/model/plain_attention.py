@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt32
 
 from poyo_jax.model.dropout import dropout
-from poyo_jax.model.product import transpose
 
 
 def attend_plainly(
@@ -53,3 +52,9 @@ def _backward(rate, saved, gradient):
 
 
 _attend.defvjp(_forward, _backward)
+
+
+def transpose(x: Float[Array, "*batch m n"]) -> Float[Array, "*batch n m"]:
+    """x.mT as an array of its own on CPUs, so that a product with it is a plain one."""
+    barrier = jax.lax.optimization_barrier  # or XLA merges the transposition with what makes x or uses it
+    return jax.lax.platform_dependent(x, cpu=lambda x: barrier(barrier(x).mT), default=lambda x: x.mT)

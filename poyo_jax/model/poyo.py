@@ -14,7 +14,8 @@ from poyo_jax.model.attention import attend, choose
 from poyo_jax.model.dropout import fold
 from poyo_jax.model.layers import PRODUCT, FeedForward, Linear, ProcessorLayer, join_heads, layer_norm, split_heads
 from poyo_jax.model.rotary import Rotation, grid_rotation, half_split_order, query_rotation, rotate, token_rotation
-from poyo_jax.model.token_rows import TokenRows, attend_tokens
+from poyo_jax.model.token_attention import attend_tokens
+from poyo_jax.model.token_rows import TokenRows
 from poyo_jax.types import PADDING, Batch
 
 NUM_KINDS = 3  # kinds of tokens that are attended to: spike, start, stop
@@ -146,7 +147,7 @@ class Backbone(nn.Module):
         )
         gathered = attend_tokens(
             rotate(query, self._latent_rotation()),  # [H, L, K]
-            split_heads(table.reshape(-1, table.shape[-1]), config.head_dim),  # [U, 3, 2HK] -> [2H, U * 3, K]
+            table.reshape(-1, table.shape[-1]),  # [U, 3, 2HK] -> [U * 3, 2HK]
             rows,
             windows,
             batch.session_rows.shape[0],

@@ -60,8 +60,7 @@ def test_other_labels_have_no_weight(pretrained, tiny_sessions):
     for step in range(20):
         numbers = step * 8 + np.arange(8)
         _, starts = batches._plan.at(numbers)
-        for place, start in enumerate(starts):
-            window = batches._window(int(numbers[place]), 0, float(start))
+        for start, window in zip(starts, batches._windows(numbers), strict=True):
             times = start + window.query_times[window.target_weights > 0]
             assert labels.dilate(1e-4).contains(times).all()
             seen.update(np.round(times, 3).tolist())
