@@ -117,6 +117,8 @@ def variants(options: Benchmark) -> dict[str, dict]:
     """By name, how the settings of each of our contenders differ."""
     from poyo_jax.presets import PRESETS
 
+    if options.what == "pipeline":
+        return {f"poyo_jax, {workers} worker processes": {"workers": workers} for workers in LOADER_WORKERS}
     model = PRESETS[options.preset]().model
     found = {}
     for devices, depth, rows in itertools.product(

@@ -1,4 +1,4 @@
-"""The input pipeline alone: batches from session files, made ahead by a thread."""
+"""The input pipeline alone: batches from session files, made ahead by a thread or by processes."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from poyo_jax.data.vocab import Vocab
 from poyo_jax.types import PADDING, SPIKE
 
 TURN = 100  # batches of a call
-AHEAD = 6  # batches that may have been made between two calls
+AHEAD = 6  # batches that may have been made between two calls, without worker processes; they add 2 each
 
 
 def save_sessions(folder: Path) -> None:
@@ -31,14 +31,14 @@ def make_loader(settings: dict):
     sources = [ModelSession.build(s, default_readout(s), units, names, s.split("train")) for s in sessions]
     dropout = UnitDropoutConfig(**settings["unit_dropout"])
     config = DataConfig(batch_size=settings["batch_size"], unit_dropout=dropout)
-    batches = prefetch(TrainBatches(sources, config, 1.0, num_steps=1 << 30))
+    batches = prefetch(TrainBatches(sources, config, 1.0, num_steps=1 << 30), num_workers=settings["workers"])
 
     def take(count: int) -> None:
         for _ in range(count):
             next(batches)
 
     def call(number: int) -> dict:
-        take(AHEAD)
+        take(AHEAD + 2 * settings["workers"])
         return timed(lambda number: take(TURN))(number)
 
     batch = next(batches)

@@ -85,7 +85,8 @@ def _backward(num_windows, rate, saved, gradient):
         of_key = (of_scores @ query).reshape(key.shape)
         of_value = drop_weights(weights, rows, rate).astype(gradient.dtype) @ by_row(gradient)
         of_tokens = rotate(jnp.concatenate([of_key, of_value]), rows.rotation.inverse())
-        of_query = jnp.matmul(of_scores.mT, key.reshape(len(key), -1, key.shape[-1]), preferred_element_type=jnp.float32)
+        all_keys = key.reshape(len(key), -1, key.shape[-1])
+        of_query = jnp.matmul(of_scores.mT, all_keys, preferred_element_type=jnp.float32)
         of_tokens = jnp.moveaxis(of_tokens, 0, 2).reshape(*rows.entries.shape, -1)  # [2H, R, T, K] -> [R, T, 2HK]
         of_table = sums[1].at[rows.entries].add(of_tokens.astype(jnp.float32))
         return (sums[0] + of_query, of_table), None
