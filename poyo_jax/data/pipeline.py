@@ -140,12 +140,10 @@ class EvalBatches:
         return self.size[0]
 
     def __getitem__(self, number: int) -> Batch:
-        numbers = self._numbers(number)
         sessions, starts = self._table
-        dealt = deal(self._sizes[numbers], self.num_shards)
-        ids = [np.flatnonzero(dealt == shard) for shard in range(self.num_shards)]
+        ids = self._dealt(number)
         parts = [
-            [cut_window(self.sessions[int(sessions[i])], float(starts[i]), self.window_length) for i in numbers[part]]
+            [cut_window(self.sessions[int(sessions[i])], float(starts[i]), self.window_length) for i in part]
             for part in ids
         ]
         _, rows, tokens = self.size
@@ -154,12 +152,10 @@ class EvalBatches:
     def places(self, number: int) -> list[tuple[int, int, float]]:
         """(position in the batch, session position, start) of every window of a batch."""
         sessions, starts = self._table
-        numbers = self._numbers(number)
-        dealt = deal(self._sizes[numbers], self.num_shards)
         return [
             (shard * self._shape.windows + place, int(sessions[i]), float(starts[i]))
-            for shard in range(self.num_shards)
-            for place, i in enumerate(numbers[dealt == shard])
+            for shard, part in enumerate(self._dealt(number))
+            for place, i in enumerate(part)
         ]
 
     @cached_property
@@ -208,8 +204,11 @@ class EvalBatches:
         """Numbers of the windows by size, so that taking every n-th makes batches of like size."""
         return np.argsort(self._sizes, kind="stable")
 
-    def _numbers(self, number: int) -> np.ndarray:
-        return self._order[number :: len(self)]
+    def _dealt(self, number: int) -> list[np.ndarray]:
+        """Numbers of the windows of a batch by device."""
+        numbers = self._order[number :: len(self)]
+        dealt = deal(self._sizes[numbers], self.num_shards)
+        return [numbers[dealt == shard] for shard in range(self.num_shards)]
 
 
 def prefetch(source: TrainBatches | EvalBatches, first: int = 0, num_workers: int = 0) -> grain.DatasetIterator[Batch]:
