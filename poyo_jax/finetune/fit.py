@@ -5,6 +5,7 @@ Only what learns has gradients and optimiser state. Everything else is bit for b
 
 import contextlib
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,7 +36,8 @@ class FitResult:
     """What a fit found."""
 
     pretrained: Pretrained  # knows the old and the new sessions; best parameters of the fit
-    history: list[dict[str, float]]  # step, loss (mean since the last look; NaN at step 0), valid_r2 (NaN without any)
+    history: list[dict[str, float]]  # step, loss (mean since the last look; NaN at step 0), valid_r2 (NaN without any),
+    # and the seconds since the fit began, compilation included
     units: VocabReport  # which units were known before, and which are new
     sessions: VocabReport
     snapshots: dict[int, Float[np.ndarray, "units dim"]] = field(repr=False)  # fitted unit rows by step, if asked for
@@ -149,6 +151,7 @@ class _Looks:
         self.snapshots: dict[int, np.ndarray] = {}
         self.best: dict | None = None
         self.valid_r2, self.since_best = -math.inf, 0
+        self._began = time.monotonic()
 
     def look(self, step: int, params: dict) -> None:
         """Score the parameters after `step` steps. Raises Diverged when a step since the last look was not finite."""
@@ -160,7 +163,8 @@ class _Looks:
             )
         valid_r2 = self._job.valid_r2(params)
         loss = mean_score(values["loss"] for values in metrics)
-        self.history.append({"step": step, "loss": loss, "valid_r2": valid_r2})
+        seconds = time.monotonic() - self._began
+        self.history.append({"step": step, "loss": loss, "valid_r2": valid_r2, "seconds": seconds})
         if self._keep_snapshots:
             self.snapshots[step] = np.array(params["unit_embedding"])[1:]
         if valid_r2 > self.valid_r2:
