@@ -13,6 +13,7 @@ import pytest
 import tiny
 from golden_model import GOLDEN, TINY, golden_batch, load, params_from_torch
 from torch_models import READOUT, run_peer, state_dict
+from whole_model import predict
 
 import poyo_jax
 from poyo_jax import Session, decode, fit_units, from_torch, save_torch, to_torch
@@ -20,7 +21,6 @@ from poyo_jax.data.readout import CENTER_OUT, RANDOM_TARGET, Readout, default_re
 from poyo_jax.errors import CheckpointError, DataError, PoyoError
 from poyo_jax.finetune import FitConfig
 from poyo_jax.metrics import r2_score
-from poyo_jax.model.forward import predict
 from poyo_jax.torch_file import write_torch_file
 
 READOUTS = {"sessA": READOUT, "sessB": READOUT}

@@ -7,6 +7,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
+from whole_model import predict
 
 from poyo_jax import Readout, Session, decode, evaluate, load
 from poyo_jax.data.intervals import Intervals
@@ -16,7 +17,6 @@ from poyo_jax.data.windows import sequential_windows
 from poyo_jax.decoding import Evaluation
 from poyo_jax.errors import DataError, SessionError, VocabError
 from poyo_jax.metrics import r2_score
-from poyo_jax.model.forward import predict
 
 READOUT = Readout(value_key="cursor.vel", mean=(1.0, -2.0), std=(3.0, 4.0))
 ID = "simulated/session_0"

@@ -5,11 +5,11 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
+from whole_model import predict
 
 from poyo_jax import Readout, Session, WindowDecoder, load
 from poyo_jax.data.pipeline import EvalBatches
 from poyo_jax.errors import DataError, VocabError
-from poyo_jax.model.forward import predict
 
 ID = "simulated/session_0"
 

@@ -1,4 +1,4 @@
-"""Loss and predictions of a batch as pure functions of (parameters, batch, seed).
+"""Loss and predictions of a batch as pure functions of (backbone, rows of the tables, batch, seed).
 
 The encoder runs over all tokens at once; processor and decoder run over a few windows at a time, so that their
 activations stay in cache on CPUs and peak memory does not grow with the batch.
@@ -25,31 +25,12 @@ def everything(path: tuple[str, ...]) -> bool:
     return True
 
 
-def loss_sum(
-    model: POYO,
-    params: Params,
-    batch: Batch,
-    seed: UInt32[Array, ""] | None,
-    microbatch_windows: int | None,
-    *,
-    learns: Learns = everything,
-) -> Float[Array, ""]:
-    """Sum over all queries of weight * squared error (mean over channels), differentiable in `params`.
-
-    Divide it by the sum of `batch.target_weights` over all devices to get the loss. `learns` tells which
-    parameters of the backbone have a gradient; that of the others is neither computed nor defined. `seed` decides
-    dropout; None switches it off.
-    """
-    vectors = {name: params[name][rows] for name, rows in used_rows(batch).items()}
-    return loss_sum_of_rows(model, params["backbone"], vectors, batch, seed, microbatch_windows, learns=learns)
-
-
 def used_rows(batch: Batch) -> dict[str, Array]:
     """The rows of each table that a batch uses."""
     return {"unit_embedding": batch.unit_rows, "session_embedding": batch.session_rows}
 
 
-def loss_sum_of_rows(
+def loss_sum(
     model: POYO,
     backbone: Params,
     vectors: Params,
@@ -59,7 +40,12 @@ def loss_sum_of_rows(
     *,
     learns: Learns = everything,
 ) -> Float[Array, ""]:
-    """`loss_sum` from the rows of the tables that the batch uses, in which it is differentiable."""
+    """Sum over all queries of weight * squared error (mean over channels), differentiable in `backbone` and `vectors`.
+
+    `vectors` are the rows of the tables at `used_rows(batch)`, by name of the table. Divide the sum by that of
+    `batch.target_weights` over all devices to get the loss. `learns` tells which parameters of the backbone have a
+    gradient; that of the others is neither computed nor defined. `seed` decides dropout; None switches it off.
+    """
     seeds = None if seed is None else fold(seed, batch.window_ids)
     module = model.backbone(parent=None)
     flat = cast(dict[tuple[str, ...], Any], flatten_dict(half_split(backbone, model.config)))
@@ -82,17 +68,9 @@ def loss_sum_of_rows(
 
 
 def predict(
-    model: POYO, params: Params, batch: Batch, microbatch_windows: int | None
-) -> Float[Array, "windows queries channels"]:
-    """Predictions in normalised units, without dropout."""
-    vectors = {name: params[name][rows] for name, rows in used_rows(batch).items()}
-    return predict_of_rows(model, params["backbone"], vectors, batch, microbatch_windows)
-
-
-def predict_of_rows(
     model: POYO, backbone: Params, vectors: Params, batch: Batch, microbatch_windows: int | None
 ) -> Float[Array, "windows queries channels"]:
-    """`predict` from the rows of the tables that the batch uses."""
+    """Predictions in normalised units, without dropout. `vectors` are the rows of the tables at `used_rows(batch)`."""
     module, variables = model.backbone(parent=None), {"params": half_split(backbone, model.config)}
     unit_vectors, session_vectors = vectors["unit_embedding"], vectors["session_embedding"]
     gathered = module.apply(variables, unit_vectors, batch, None, method="encode")

@@ -10,7 +10,7 @@ import optax
 from jax.sharding import Mesh, PartitionSpec
 
 from poyo_jax.model.dropout import fold
-from poyo_jax.model.forward import loss_sum_of_rows, predict_of_rows, used_rows
+from poyo_jax.model.forward import loss_sum, predict, used_rows
 from poyo_jax.model.poyo import POYO
 from poyo_jax.train.mesh import AXES, state_shardings, sum_over_devices
 from poyo_jax.train.parts import join
@@ -48,7 +48,7 @@ def make_train_step(
 
         def loss(learning, vectors):
             backbone, learns = join(learning, frozen)
-            total = loss_sum_of_rows(model, backbone, vectors, batch, dropout_seed, microbatch_windows, learns=learns)
+            total = loss_sum(model, backbone, vectors, batch, dropout_seed, microbatch_windows, learns=learns)
             return total / jnp.maximum(weights, 1e-12)
 
         value, (of_backbone, of_vectors) = jax.value_and_grad(loss, argnums=(0, 1))(learning, vectors)
@@ -85,12 +85,12 @@ def _predict_step(model: POYO, mesh: Mesh, microbatch_windows: int | None) -> Ca
     specs = (EVERYWHERE, SPLIT, SPLIT)
 
     @partial(jax.shard_map, mesh=mesh, in_specs=specs, out_specs=SPLIT, check_vma=False)
-    def predict(backbone, vectors, batch):
-        return predict_of_rows(model, backbone, vectors, batch, microbatch_windows)
+    def of_devices(backbone, vectors, batch):
+        return predict(model, backbone, vectors, batch, microbatch_windows)
 
     @jax.jit
     def predict_step(params, batch):
         vectors = {name: look_up(params[name], rows, mesh) for name, rows in used_rows(batch).items()}
-        return predict(params["backbone"], vectors, batch)
+        return of_devices(params["backbone"], vectors, batch)
 
     return predict_step

@@ -5,10 +5,10 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
+from whole_model import loss_sum, predict
 
 from poyo_jax.config import ModelConfig, RunConfig
 from poyo_jax.model.flops import TRAINING, forward_flops
-from poyo_jax.model.forward import loss_sum, predict
 from poyo_jax.train.state import build_model, init_params
 from poyo_jax.types import SPIKE, Batch
 

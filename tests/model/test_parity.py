@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden_model import TINY, golden_batch, load, packed, params_from_torch
+from whole_model import loss_sum, predict
 
 from poyo_jax.config import OptimConfig, RunConfig
-from poyo_jax.model.forward import loss_sum, predict
 from poyo_jax.model.poyo import half_split
 from poyo_jax.model.rotary import omega, token_rotation
 from poyo_jax.train.mesh import make_mesh, put_batch, replicated

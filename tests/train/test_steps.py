@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from model_sessions import simulated
 from train_on_devices import BATCHES, MESHES, MODEL, STEPS
+from whole_model import predict
 
 from poyo_jax.config import RunConfig
 from poyo_jax.data.pipeline import TrainBatches
-from poyo_jax.model.forward import predict
 from poyo_jax.train.mesh import make_mesh, put_batch, replicated
 from poyo_jax.train.optim import sparse_lamb
 from poyo_jax.train.state import TrainState, build_model, empty_batch, init_state
