@@ -122,10 +122,14 @@ class KalmanSearch:
         grid = Grid.of(samples)
         targets, weights = grid.place(samples)
         readout, valid, test = samples.readout, samples.masks["valid"], samples.masks["test"]
-        trials, decoded = [], []
+        trials, decoded, unfit = [], [], DataError("a Kalman filter needs at least one point to search.")
         for ticks, delay, order, shrinkage, scale in self._points(grid.interval, causal):
             counts, shift = grid.binned(ticks), delay * ticks
-            kalman = _fit(counts, targets, weights, ticks, shift, order, shrinkage)
+            try:
+                kalman = _fit(counts, targets, weights, ticks, shift, order, shrinkage)
+            except DataError as error:  # bins longer than the trials
+                unfit = error
+                continue
             kalman = kalman._replace(observation_noise=scale * kalman.observation_noise)
             states = _run(kalman, counts, ticks)[grid.rows - shift, : len(readout.mean)]
             values = states * np.array(readout.std) + np.array(readout.mean)
@@ -135,6 +139,8 @@ class KalmanSearch:
             score = r2_score(samples.targets[valid], values[valid])
             trials.append(Trial(settings | {"order": order, "shrinkage": shrinkage, "scale": scale}, score))
             decoded.append(values[test])
+        if not trials:
+            raise unfit
         best = best_of(trials)
         return Found(trials, best, decoded[best])
 
