@@ -13,6 +13,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 from shell import run_shell
@@ -20,7 +21,11 @@ from shell import run_shell
 from poyo_jax import Session
 from poyo_jax.config import Config, DataConfig, ModelConfig, OptimConfig, RunConfig, UnitDropoutConfig
 
+if TYPE_CHECKING:
+    from poyo_jax import Pretrained
+
 HELD_OUT = ("set1_expt19", "set2_expt11", "m_20140303_100ms")
+PRETRAIN_STEPS = 4000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +40,7 @@ class RealSmall:
     """File names (without .h5) of the sessions that pretraining does not see."""
     single: tuple[str, ...] | None = None
     """File names of the sessions to train alone; by default all."""
-    pretrain_steps: int = 4000
+    pretrain_steps: int = PRETRAIN_STEPS
     """Steps of pretraining."""
 
 
@@ -109,16 +114,22 @@ def single_session(session: Session, options: RealSmall) -> float:
     return evaluate(best, [session]).mean
 
 
-def from_pretrained(sessions: dict[str, Session], options: RealSmall) -> dict[str, dict[str, float]]:
-    """Test R2 of the pretrained model on its own sessions, and after `fit_units` on the held-out ones."""
-    from poyo_jax import evaluate, fit_units, load, train_model
+def pretrain(sessions: list[Session], workdir: Path, num_steps: int) -> "Pretrained":
+    """A model of all sessions, with its map from tuning to embeddings."""
+    from poyo_jax import load, train_model
     from poyo_jax.finetune import learn_tuning
 
-    workdir = options.workdir / "pretrain"
-    own = {name: session for name, session in sessions.items() if name not in options.held_out}
     # The last checkpoint: the mean validation R2 hangs on two sessions whose joystick drifts in the valid block.
-    train_model(config(options.pretrain_steps, 0.2, UNIT_DROPOUT), list(own.values()), workdir)
-    pretrained = learn_tuning(load(workdir, step=options.pretrain_steps), list(own.values()))
+    train_model(config(num_steps, 0.2, UNIT_DROPOUT), sessions, workdir)
+    return learn_tuning(load(workdir, step=num_steps), sessions)
+
+
+def from_pretrained(sessions: dict[str, Session], options: RealSmall) -> dict[str, dict[str, float]]:
+    """Test R2 of the pretrained model on its own sessions, and after `fit_units` on the held-out ones."""
+    from poyo_jax import evaluate, fit_units
+
+    own = {name: session for name, session in sessions.items() if name not in options.held_out}
+    pretrained = pretrain(list(own.values()), options.workdir / "pretrain", options.pretrain_steps)
     scores = evaluate(pretrained, list(own.values())).r2
     table = {name: {"pretrained": scores[session.id]} for name, session in own.items()}
     for name in options.held_out:

@@ -44,23 +44,30 @@ class Evaluation:
         return math.sqrt(mean_score((value - self.mean) ** 2 for value in self.r2.values()))
 
 
-def evaluate(pretrained: Pretrained, sessions: Sequence[Session], split: str = "test") -> Evaluation:
+def evaluate(
+    pretrained: Pretrained, sessions: Sequence[Session], split: str = "test", *, causal_step: float | None = None
+) -> Evaluation:
     """Decode a split of every session and score the samples inside the readouts' evaluation intervals.
 
+    Windows overlap by half, and a sample gets the mean of what two of them say. With `causal_step` it is decoded from
+    the spikes before it, and those of at most so many seconds after it: from the end of one window.
     Several processes share the work: all get the R2 of all samples, and each the predictions of its own share. Raises
     what `decode` raises.
     """
-    predictions, sources = _decode(pretrained, sessions, split)
+    predictions, sources = _decode(pretrained, sessions, split, causal_step)
     by_session = {prediction.session_id: prediction for prediction in predictions}
     return Evaluation(score_sessions(predictions, sources), by_session)
 
 
 def _decode(
-    pretrained: Pretrained, sessions: Iterable[Session], split: str
+    pretrained: Pretrained, sessions: Iterable[Session], split: str, causal_step: float | None = None
 ) -> tuple[list[Prediction], list[ModelSession]]:
     mesh, config = make_mesh(), pretrained.config
     step = make_predict_step(pretrained.model, mesh, microbatch_windows=config.run.microbatch_windows)
     sources = [pretrained.source(session, session.split(split)) for session in sessions]
     window_length = config.model.window_length
     params = put_params(pretrained.params, mesh)
-    return predict_sessions(step, params, sources, config.data, window_length, mesh), sources
+    predictions = predict_sessions(
+        step, params, sources, config.data, window_length, mesh, causal_step=causal_step
+    )  # fmt: skip
+    return predictions, sources

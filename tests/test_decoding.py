@@ -29,15 +29,16 @@ def pretrained(tiny_run):
     return replace(pretrained, readouts={**pretrained.readouts, ID: READOUT})
 
 
-def remake(session: Session, shift: float = 0.0, targets=None, splits=None, **kwargs) -> Session:
-    """The session again, as arrays, with other times, targets or splits."""
+def remake(session: Session, shift: float = 0.0, targets=None, splits=None, last_spike=np.inf, **kwargs) -> Session:
+    """The session again, as arrays, with other times, targets or splits, and without the spikes after `last_spike`."""
     behaviour = session.behaviour("cursor.vel")
     times = behaviour.times_at(np.arange(behaviour.count))
     targets = behaviour.values(0, behaviour.count) if targets is None else targets
     splits = splits or {name: session.split(name) for name in ("train", "valid", "test")}
     splits = {name: [(start + shift, end + shift) for start, end in split] for name, split in splits.items()}
+    kept = session.spike_times < last_spike
     return Session.from_arrays(
-        session.spike_times + shift, session.spike_units, list(session.unit_ids), times + shift, targets,
+        session.spike_times[kept] + shift, session.spike_units[kept], list(session.unit_ids), times + shift, targets,
         session_id=session.session_id, brainset_id=session.brainset_id,
         domain=[(start + shift, end + shift) for start, end in session.domain], **splits, **kwargs,
     )  # fmt: skip
@@ -92,6 +93,26 @@ def test_overlapping_windows_are_averaged(kind, pretrained, tiny_sessions):
     np.testing.assert_array_equal(prediction.targets, behaviour.values(0, behaviour.count)[samples])
     np.testing.assert_array_equal(prediction.scored, np.isfinite(prediction.targets).all(axis=1))
     assert (~prediction.scored).sum() == (15 if kind == "regular" else 0)
+
+
+def test_causal_decoding_needs_no_spike_beyond_the_step(pretrained, tiny_sessions):
+    """One interval is not a whole number of steps long, one is shorter than a window."""
+    splits = {"train": [(0, 20)], "test": [(20.0, 22.33), (30.011, 30.4)]}
+    session = remake(tiny_sessions[0], splits=splits)
+    causal = evaluate(pretrained, [session], causal_step=0.1).predictions[session.id]
+    usual = decode(pretrained, session)
+    np.testing.assert_array_equal(causal.times, usual.times)
+    np.testing.assert_array_equal(causal.targets, usual.targets)
+    expected = evaluate(pretrained, [session], causal_step=1.0).predictions[session.id].values
+    inside = (usual.times >= 20.9) & (usual.times < 21.0)  # ends of windows at 21 s, whatever the step
+    np.testing.assert_allclose(causal.values[inside], expected[inside], atol=1e-4)
+
+    cut = remake(session, splits=splits, last_spike=21.5)
+    values = evaluate(pretrained, [cut], causal_step=0.1).predictions[session.id].values
+    before = usual.times < 21.4
+    np.testing.assert_allclose(values[before], causal.values[before], atol=1e-4)
+    assert np.abs(values[~before] - causal.values[~before]).max() > 0.1
+    assert np.abs(decode(pretrained, cut).values[before] - usual.values[before]).max() > 0.1
 
 
 def test_the_whole_session(pretrained, tiny_sessions):

@@ -1,5 +1,6 @@
 """One continuous recording with one set of units: its spikes, behaviour, intervals and splits."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from poyo_jax.data.behaviour import Behaviour, behaviour_from_node, check_times,
 from poyo_jax.data.build import Pairs, tree_from_arrays
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.layout import Node, read_tree
+from poyo_jax.data.nodes import interval_node
 from poyo_jax.data.stored import ChunkedArray, StoredArray
 from poyo_jax.data.writing import write_tree
 from poyo_jax.errors import DataError, SessionError, suggest
@@ -279,6 +281,11 @@ class Session:
     def has_split(self, name: str) -> bool:
         """Whether the session has the split "train", "valid" or "test" and something is in it."""
         return f"{name}_domain" in self._tree.members and len(self._named_split(name)) > 0
+
+    def with_splits(self, **splits: Pairs) -> "Session":
+        """The same session with these (start, end) pairs for its splits "train", "valid" and "test"."""
+        nodes = {f"{name}_domain": interval_node(Intervals.from_pairs(pairs)) for name, pairs in splits.items()}
+        return Session(replace(self._tree, members=self._tree.members | nodes), self.path)
 
     def _named_split(self, name: str) -> Intervals:
         if f"{name}_domain" not in self._tree.members:

@@ -115,6 +115,16 @@ def sequential_windows(intervals: Intervals, window_length: float, step: float) 
     return np.concatenate(starts) if starts else np.zeros(0)
 
 
+def causal_windows(intervals: Intervals, window_length: float, step: float) -> Float64[np.ndarray, " windows"]:
+    """Starts of windows that end every `step` s inside each interval, the last one at its end or up to a step later.
+
+    The last `step` seconds of all windows together cover the intervals once.
+    """
+    counts = [int(np.ceil((end - start) / step - 1e-9)) for start, end in intervals]
+    ends = [start + step * np.arange(1, count + 1) for start, count in zip(intervals.starts, counts, strict=True)]
+    return np.concatenate(ends) - window_length if ends else np.zeros(0)
+
+
 def trial_windows(trials: Intervals, window_length: float) -> Float64[np.ndarray, " trials"]:
     """Starts of one window per trial: from its start, or centred on a trial that is shorter than the window."""
     short = np.minimum(trials.ends - trials.starts - window_length, 0) / 2

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from poyo_jax.config import DataConfig
 from poyo_jax.data.pipeline import EvalBatches, prefetch
 from poyo_jax.data.tokens import ModelSession
-from poyo_jax.data.windows import sequential_windows
+from poyo_jax.data.windows import causal_windows, sequential_windows
 from poyo_jax.metrics import r2_of_sums, r2_sums
 from poyo_jax.train.distributed import gather
 from poyo_jax.train.mesh import own_part, put_batch
@@ -28,22 +28,24 @@ def predict_sessions(
     window_length: float,
     mesh: Mesh,
     *,
+    causal_step: float | None = None,
     after_batch: Callable[[], None] = lambda: None,
 ) -> list[Prediction]:
     """Predictions at every behaviour sample inside the intervals of each session.
 
     Windows follow each other by half their length; a sample seen by several gets the mean of what they say, matched by
-    its index in the series, not by its time. With several processes each gets the predictions of its own share of the
-    samples: together they are what one process would get.
+    its index in the series, not by its time. With `causal_step`, windows follow each other by that, and a sample is
+    decoded by the one in whose last `causal_step` seconds it lies. With several processes each gets the predictions of
+    its own share of the samples: together they are what one process would get.
     """
-    shares = _shares(sources, window_length)
+    shares = _shares(sources, window_length, causal_step)
     own = EvalBatches(
         sources, [share.starts for share in shares], config, window_length, jax.local_device_count(),
         jax.process_count(),
     )  # fmt: skip
     largest = gather(np.array(own.size)).max(axis=0)  # all processes make as many batches, of one shape
     batches = replace(own, common_size=tuple(largest.tolist()))
-    stitchers = [_Stitcher(source, window_length) for source in sources]
+    stitchers = [_Stitcher(source, window_length, causal_step) for source in sources]
     with contextlib.closing(prefetch(batches)) as prepared:
         for number, batch in enumerate(prepared):
             values = own_part(predict_step(params, put_batch(batch, mesh)))
@@ -60,13 +62,14 @@ class _Share(NamedTuple):
     owned: slice  # of the behaviour's samples, of which it decodes all windows
 
 
-def _shares(sources: Sequence[ModelSession], window_length: float) -> list[_Share]:
+def _shares(sources: Sequence[ModelSession], window_length: float, causal_step: float | None) -> list[_Share]:
     """This process's share of every session: about as many windows for each, in one piece.
 
     Where two processes meet inside a session, a sample belongs to the later one from the first sample of its first
     window on; that one then also decodes the windows before which reach over.
     """
-    starts = [sequential_windows(source.intervals, window_length, window_length / 2) for source in sources]
+    place, step = (causal_windows, causal_step) if causal_step else (sequential_windows, window_length / 2)
+    starts = [place(source.intervals, window_length, step) for source in sources]
     ends = np.cumsum([len(some) for some in starts])
     process, count = jax.process_index(), jax.process_count()
     low, high = process * ends[-1] // count, (process + 1) * ends[-1] // count
@@ -88,17 +91,20 @@ def _shares(sources: Sequence[ModelSession], window_length: float) -> list[_Shar
 class _Stitcher:
     """Sums predictions of one session per sample."""
 
-    def __init__(self, source: ModelSession, window_length: float):
+    def __init__(self, source: ModelSession, window_length: float, causal_step: float | None):
         self._source = source
         self._window_length = window_length
+        # Where the samples that a window decodes begin; twice is better than never for one on the edge of two windows.
+        self._skipped = window_length - causal_step - 1e-9 if causal_step else 0.0
         self._behaviour = source.session.behaviour(source.readout.value_key)
         self._sums = np.zeros((self._behaviour.count, len(source.readout.mean)))
         self._counts = np.zeros(self._behaviour.count, np.int64)
 
     def add(self, start: float, values: np.ndarray) -> None:
         first, last = self._behaviour.range(start, start + self._window_length)
-        self._sums[first:last] += values[: last - first]
-        self._counts[first:last] += 1
+        begin = self._behaviour.range(start + self._skipped, start + self._window_length)[0]
+        self._sums[begin:last] += values[begin - first : last - first]
+        self._counts[begin:last] += 1
 
     def finish(self, owned: slice) -> Prediction:
         source, readout = self._source, self._source.readout

@@ -273,3 +273,15 @@ def test_slices_equal_those_of_temporaldata(shared, tmp_path):
 def test_data_layer_loads_no_jax():
     code = "import sys, poyo_jax.data, poyo_jax.data.layout; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-W", "error", "-c", code], check=False).returncode == 0
+
+
+def test_other_splits_leave_the_rest_as_it_is(tmp_path):
+    make_session(brainset_id="lab").save(tmp_path / "s.h5")
+    session = Session.open(tmp_path / "s.h5")
+    old = session.split("train")
+    other = session.with_splits(train=[(0, 4), (5, 6)], test=[(6, 10)])
+    assert list(other.split("train")) == [(0, 4), (5, 6)] and list(other.split("test")) == [(6, 10)]
+    assert other.split("valid") == session.split("valid") and session.split("train") == old
+    assert (other.id, other.unit_names, other.path) == (session.id, session.unit_names, session.path)
+    np.testing.assert_array_equal(other.spike_times, session.spike_times)
+    assert pickle.loads(pickle.dumps(other)).split("test") == other.split("test")

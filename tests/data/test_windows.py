@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.windows import RandomWindows, sequential_windows, trial_windows
+from poyo_jax.data.windows import RandomWindows, causal_windows, sequential_windows, trial_windows
 from poyo_jax.errors import DataError
 
 LENGTHS = st.floats(0.05, 7.0)
@@ -203,6 +203,17 @@ def test_sequential_windows_that_overlap_cover_every_time(intervals, window_leng
     times = np.concatenate([np.linspace(start, end, 50, endpoint=False) for start, end in intervals])
     covered = (starts <= times[:, None] + 1e-9) & (times[:, None] < starts + window_length + 1e-9)
     assert covered.any(axis=1).all()
+
+
+@given(interval_sets(), st.floats(0.3, 1.5), st.floats(0.05, 0.3))
+def test_the_ends_of_causal_windows_cover_every_time_once(intervals, window_length, step):
+    ends = causal_windows(intervals, window_length, step) + window_length
+    times = np.concatenate([np.linspace(start, end, 50, endpoint=False)[1:] for start, end in intervals])
+    times = times[np.abs(times[:, None] - ends).min(axis=1) > 1e-6]  # not on an edge
+    covered = (ends - step <= times[:, None]) & (times[:, None] < ends)
+    assert (covered.sum(axis=1) >= 1).all()
+    inside = np.array([intervals.contains(end - step + 1e-9) for end in ends])
+    assert inside.all() and np.all(np.diff(ends) > 0)
 
 
 def test_sequential_windows_of_a_round_grid_are_exact():

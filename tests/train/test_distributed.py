@@ -102,11 +102,11 @@ def test_every_sample_is_decoded_by_one_process_from_all_its_windows(processes, 
     from model_sessions import bind
 
     sources, *_ = bind(tiny_sessions, "valid")
-    whole = evaluate._shares(sources, 1.0)
+    whole = evaluate._shares(sources, 1.0, None)
     monkeypatch.setattr(evaluate, "jax", SimpleNamespace(process_count=lambda: processes, process_index=lambda: at))
     shares = []
     for at in range(processes):  # noqa: B007 (it is what process_index returns)
-        shares.append(evaluate._shares(sources, 1.0))
+        shares.append(evaluate._shares(sources, 1.0, None))
     for place, source in enumerate(sources):
         behaviour = source.session.behaviour(source.readout.value_key)
         owners = np.zeros(behaviour.count, int)

@@ -4,19 +4,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Float32, Float64
 
+from poyo_jax.baselines.samples import Counts, Samples, Times, spike_counts
+from poyo_jax.baselines.search import Found, Reaches, Trial, best_of, choose_bins
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.readout import Readout, sample_weights
+from poyo_jax.data.readout import Readout
 from poyo_jax.data.session import Session
 from poyo_jax.errors import DataError
 from poyo_jax.metrics import r2_score
 
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 CHUNK = 4096  # samples whose features are in memory at once
-
-Counts = Float32[np.ndarray, "samples features"]
-Times = Float64[np.ndarray, " samples"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,7 @@ class WienerResult:
     targets: Float32[np.ndarray, "samples channels"]
     r2: dict[str, float]  # of "valid" and "test"
     ridge: float  # the penalty chosen
+    valid_r2: dict[float, float]  # of every ridge
 
 
 def wiener_filter(
@@ -56,15 +56,11 @@ def wiener_filter(
             f"past + future is {past + future} and {len(ridges)} ridges are given, but the filter needs at least one "
             "bin and one ridge; give more."
         )
-    behaviour = session.behaviour(readout.value_key)
-    times, targets = behaviour.times_at(np.arange(behaviour.count)), behaviour.values(0, behaviour.count)
-    chosen = {split: _in_split(session, readout, split, times, targets) for split in ("train", "valid", "test")}
-    if labels is not None:
-        chosen["train"] &= labels.contains(times)
+    samples = Samples.read(session, readout, labels)
+    times, targets, chosen = samples.times, samples.targets, samples.masks
     offsets = np.arange(-past, future + 1) * bin_size  # edges of the bins
 
-    weights = sample_weights(session, readout, times[chosen["train"]])
-    moments = _moments(session, times[chosen["train"]], targets[chosen["train"]], weights, offsets)
+    moments = _moments(session, times[chosen["train"]], targets[chosen["train"]], samples.weights(), offsets)
     filters = [_solve(*moments, ridge) for ridge in ridges]
     decoded = _decode(session, times[chosen["valid"]], offsets, filters)
     scores = [r2_score(targets[chosen["valid"]], values) for values in decoded]
@@ -76,36 +72,8 @@ def wiener_filter(
         targets=targets[chosen["test"]],
         r2={"valid": scores[best], "test": r2_score(targets[chosen["test"]], values)},
         ridge=ridges[best],
+        valid_r2=dict(zip(ridges, scores, strict=True)),
     )
-
-
-def _in_split(
-    session: Session, readout: Readout, split: str, times: Times, targets: np.ndarray
-) -> Bool[np.ndarray, " samples"]:
-    """Mask of the samples of a split that have targets and, unless they train the filter, count in the evaluation."""
-    mask = session.split(split).contains(times) & np.isfinite(targets).all(axis=1)
-    if split != "train" and readout.eval_interval is not None:
-        mask &= session.intervals(readout.eval_interval).contains(times)
-    if mask.sum() < 2:
-        raise DataError(
-            f"session {session.id} has {mask.sum()} samples of {readout.value_key} in its {split} split, but the "
-            "Wiener filter needs at least 2; check the split and the evaluation interval of the readout."
-        )
-    return mask
-
-
-def spike_counts(session: Session, times: Times, offsets: Float64[np.ndarray, " edges"]) -> Counts:
-    """Counts of every unit in every bin around each time, units outermost; bins lie between `offsets`, in seconds."""
-    num_units, num_bins = len(session.unit_ids), len(offsets) - 1
-    spike_times, spike_units = session.spikes_between(times.min() + offsets[0], times.max() + offsets[-1])
-    order = np.argsort(spike_units, kind="stable")
-    bounds = np.searchsorted(spike_units[order], np.arange(num_units + 1))
-    edges = times[:, None] + offsets  # [samples, edges]
-    counts = np.empty((len(times), num_units, num_bins), np.float32)
-    for unit in range(num_units):
-        train = spike_times[order[bounds[unit] : bounds[unit + 1]]]
-        counts[:, unit] = np.diff(np.searchsorted(train, edges), axis=1)
-    return counts.reshape(len(times), num_units * num_bins)
 
 
 def _chunks(session: Session, times: Times, offsets: np.ndarray) -> Iterator[tuple[slice, Counts]]:
@@ -119,10 +87,6 @@ def _moments(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Weighted means of features and targets, covariance of the features, and their covariance with the targets."""
     total = weights.sum(dtype=np.float64)
-    if not total > 0:
-        raise DataError(
-            f"all {len(weights)} train samples of session {session.id} have weight 0; check the readout's weights."
-        )
     size = len(session.unit_ids) * (len(offsets) - 1)
     mean_x, mean_y = np.zeros(size), np.zeros(targets.shape[1])
     xx, xy = np.zeros((size, size)), np.zeros((size, targets.shape[1]))
@@ -150,3 +114,24 @@ def _decode(
     """What each filter, given as coefficients and intercepts, makes of the spikes around `times`."""
     parts = [[x @ fit + level for fit, level in filters] for _, x in _chunks(session, times, offsets)]
     return [np.concatenate(values) for values in zip(*parts, strict=True)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WienerSearch:
+    """Bins and ridge of `wiener_filter`."""
+
+    bin_sizes: Sequence[float] = (0.05, 0.1)  # s
+    reaches: Reaches = ((0.5, 0.1), (1.0, 0.2), (1.5, 0.3))
+    ridges: Sequence[float] = RIDGES
+
+    def run(self, samples: Samples, *, causal: bool, seed: int) -> Found:
+        results, trials = [], []
+        for bins in choose_bins(samples.interval, self.bin_sizes, self.reaches, causal=causal):
+            result = wiener_filter(
+                samples.session, samples.readout, bin_size=bins.size, past=bins.past, future=bins.future,
+                ridges=self.ridges,
+            )  # fmt: skip
+            results += [result] * len(self.ridges)
+            trials += [Trial(bins.settings() | {"ridge": ridge}, score) for ridge, score in result.valid_r2.items()]
+        best = best_of(trials)
+        return Found(trials, best, results[best].values)

@@ -5,8 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from poyo_jax import baselines
-from poyo_jax.baselines import wiener_filter
+from poyo_jax.baselines import wiener, wiener_filter
 from poyo_jax.data.readout import Readout, default_readout
 from poyo_jax.data.session import Session
 from poyo_jax.data.simulate import simulate_session
@@ -42,7 +41,7 @@ def ridge_by_augmentation(x, y, weights, ridge):
 
 @pytest.mark.parametrize("weights", [(), (("movement_phases.reach_period", 5.0), ("movement_phases.hold_period", 0.0))])
 def test_it_is_the_ridge_regression_on_binned_counts(session, weights, monkeypatch):
-    monkeypatch.setattr(baselines, "CHUNK", 1000)  # so that several chunks are needed
+    monkeypatch.setattr(wiener, "CHUNK", 1000)  # so that several chunks are needed
     readout = Readout(value_key="cursor.vel", mean=(0.0, 0.0), std=(1.0, 1.0), interval_weights=weights)
     result = wiener_filter(session, readout, bin_size=0.1, past=3, future=1, ridges=[0.1])
     behaviour = session.behaviour("cursor.vel")
@@ -66,6 +65,7 @@ def test_the_ridge_is_the_best_on_the_valid_split(session):
     result = wiener_filter(session, READOUT, ridges=ridges)
     assert result.ridge == ridges[int(np.argmax(scores))]
     assert result.r2["valid"] == pytest.approx(max(scores))
+    assert list(result.valid_r2) == ridges and list(result.valid_r2.values()) == pytest.approx(scores)
 
 
 def test_only_samples_of_the_evaluation_interval_count(session):

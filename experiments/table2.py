@@ -1,0 +1,310 @@
+"""Table 2 of the paper (Azabou et al. 2023): baselines and POYO on sessions that pretraining has not seen.
+
+    python experiments/table2.py sessions/ --poyo-mp runs/poyo_mp --poyo-1 runs/poyo_1 --workdir runs/table2
+    python experiments/table2.py recordings/ --preset small --held-out monday tuesday
+
+The first fills the paper's columns from a folder of prepared sessions and shows the paper's figures beside; a column
+whose sessions are absent says how to get them. The second makes a column of every data set among the held-out sessions,
+and with `--preset small` pretrains on the other sessions of the folder (the settings of experiments/real_small.py).
+
+Every choice is made on the valid split. Each cell and seed is a line of `results.jsonl`, written as it is finished, and
+the same command goes on with what is missing or failed; the table is also written to `table2.md`.
+
+Protocols: "random" takes the splits of the files and averages overlapping windows, as the released code does;
+"contiguous" takes the first 70 % of each session to train, 10 % to tune, and the last 20 % to test, and decodes
+causally: baselines from the spikes before a sample, POYO from a window that ends at most 50 ms after it.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise, product
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import real_small
+import tyro
+from shell import run_shell
+
+from poyo_jax import Session
+from poyo_jax.data.intervals import Intervals
+from poyo_jax.errors import ConfigError, DataError, Interrupted
+
+PERICH = "python -m data_prep prepare perich_miller_population_2018 (download 13 GB, prepared 2.9 GB)"
+# name: prefix of the sessions' ids, part of them, and what makes them
+COLUMNS = {
+    "Monkey C - CO": ("c_", "center_out", PERICH),
+    "Monkey T - CO": ("t_", "center_out", PERICH),
+    "Monkey T - RT": ("t_", "random_target", PERICH),
+    "NLB-Maze": ("jenkins", "maze", "python -m data_prep prepare nlb_mc_maze_full (download and prepared 0.7 GB)"),
+    "NLB-RTT": ("indy", "RTT", "python -m data_prep prepare nlb_mc_rtt (download 0.05 GB, prepared 0.1 GB)"),
+}
+DETERMINISTIC = ("wiener", "kalman")
+# row: title, and mean and SD over sessions in the paper
+ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "wiener": ("Wiener filter", ("0.886 ± 0.015", "0.639 ± 0.028", "0.592 ± 0.090", "0.749", "0.544")),
+    "kalman": ("Kalman filter", ()),
+    "gru": ("GRU", ("0.931 ± 0.026", "0.804 ± 0.023", "0.697 ± 0.101", "0.889", "0.595")),
+    "mlp": ("MLP", ("0.950 ± 0.012", "0.858 ± 0.024", "0.747 ± 0.077", "0.879", "0.695")),
+    "poyo_single": ("POYO, single session", ("0.968 ± 0.011", "0.919 ± 0.019", "0.780 ± 0.070", "0.947", "0.685")),
+    "poyo_mp_unit_identification": (
+        "POYO-MP + unit identification", ("0.968 ± 0.008", "0.901 ± 0.027", "0.776 ± 0.047", "0.896", "0.711")
+    ),
+    "poyo_mp_gradual": (
+        "POYO-MP + full finetuning", ("0.971 ± 0.012", "0.938 ± 0.019", "0.811 ± 0.056", "0.947", "0.732")
+    ),
+    "poyo_1_unit_identification": (
+        "POYO-1 + unit identification", ("0.968 ± 0.010", "0.903 ± 0.025", "0.779 ± 0.055", "0.933", "0.729")
+    ),
+    "poyo_1_gradual": ("POYO-1 + finetuning", ("0.968 ± 0.012", "0.936 ± 0.013", "0.815 ± 0.050", "0.948", "0.738")),
+}  # fmt: skip
+CAUSAL_STEP = 0.05  # s
+PARTS = (0.7, 0.8)  # where the valid and the test split begin under the protocol "contiguous"
+
+Job = dict[str, Any]  # a cell's protocol, row, session and seed, by which its result is found again
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table2:
+    """Table 2 of the paper: baselines and POYO on sessions that pretraining has not seen."""
+
+    data: tyro.conf.Positional[Path]
+    """Folder with session files (*.h5), searched with its sub-folders."""
+    workdir: Path = Path("runs/table2")
+    """Folder for results and runs."""
+    preset: Literal["paper", "small"] = "paper"
+    """Models and recipes of the paper, or of experiments/real_small.py for recordings of minutes."""
+    poyo_mp: Path | None = None
+    """Run or saved model for the rows of POYO-MP; with the preset small one is pretrained if there is none."""
+    poyo_1: Path | None = None
+    """Run or saved model for the rows of POYO-1."""
+    held_out: tuple[str, ...] | None = None
+    """File names (without .h5) of the sessions to decode; by default those of the paper."""
+    protocols: tuple[Literal["random", "contiguous"], ...] = ("random",)
+    """A table for each."""
+    rows: tuple[Literal[tuple(ROWS)], ...] = tuple(ROWS)  # pyright: ignore[reportInvalidTypeForm]
+    """Rows to fill."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds of everything that is drawn."""
+    num_steps: int | None = None
+    """Steps of every training of POYO; None takes the preset's."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    run_shell(table2, tyro.cli(Table2, args=arguments, description=__doc__))
+
+
+def table2(options: Table2) -> None:
+    columns = find_columns(options)
+    path = options.workdir / "results.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    results = read(path)
+    for job in jobs(options, columns):
+        if "r2" in results.get(key(job), {}):
+            continue
+        result = job | attempt(job, columns, options)
+        results[key(job)] = result
+        with path.open("a") as file:
+            file.write(json.dumps(result) + "\n")
+        print(json.dumps({name: value for name, value in result.items() if name != "trials"}), flush=True)
+    text = "\n\n".join(render(options, protocol, columns, results) for protocol in options.protocols)
+    (options.workdir / "table2.md").write_text(text + "\n")
+    print(f"\n{text}")
+
+
+def find_columns(options: Table2) -> dict[str, dict[str, Session]]:
+    """The sessions of every column, by file name; none where they are absent."""
+    from poyo_jax import open_sessions
+    from poyo_jax.data.session_lists import find_sessions, held_out_sessions
+
+    if options.held_out is not None:
+        columns: dict[str, dict[str, Session]] = {}
+        for name, session in zip(options.held_out, open_sessions(options.data, options.held_out), strict=True):
+            columns.setdefault(session.brainset_id or "sessions", {})[name] = session
+        return columns
+    found, _ = find_sessions(options.data, held_out_sessions())
+    if not found:
+        raise DataError(
+            f"none of the sessions of Table 2 is in {options.data}. Prepare them with {PERICH}, or name the sessions "
+            "to decode with --held-out."
+        )
+    sessions = dict(zip(found, open_sessions(options.data, found), strict=True))
+    return {
+        column: {name: some for name, some in sessions.items() if name.startswith(prefix) and part in name}
+        for column, (prefix, part, _) in COLUMNS.items()
+    }
+
+
+def jobs(options: Table2, columns: dict[str, dict[str, Session]]) -> Iterator[Job]:
+    """All cells and seeds, the quick rows first."""
+    sessions = [name for some in columns.values() for name in some]
+    for protocol, row, name in product(options.protocols, options.rows, sessions):
+        for seed in options.seeds[:1] if row in DETERMINISTIC else options.seeds:
+            yield {"protocol": protocol, "row": row, "session": name, "seed": seed}
+
+
+def key(job: Job) -> tuple:
+    return tuple(job[name] for name in ("protocol", "row", "session", "seed"))
+
+
+def read(path: Path) -> dict[tuple, Job]:
+    """The last result of every cell and seed. A line that a kill has cut is left out."""
+    results = {}
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            result = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        results[key(result)] = result
+    return results
+
+
+# --- cells -----------------------------------------------------------------------------------------------------------
+
+
+def attempt(job: Job, columns: dict[str, dict[str, Session]], options: Table2) -> Job:
+    """Scores and time of a cell, or why it failed: the others shall be filled nevertheless."""
+    session = next(some[job["session"]] for some in columns.values() if job["session"] in some)
+    began = time.monotonic()
+    try:
+        result = fill(job, contiguous(session) if job["protocol"] == "contiguous" else session, options)
+    except Interrupted:
+        raise
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    if not np.isfinite(result["r2"]):
+        return {"error": "the scored samples of the test split do not vary"}
+    return result | {"wall_s": round(time.monotonic() - began, 1)}
+
+
+def contiguous(session: Session) -> Session:
+    """The session with its domain cut in three: train, then valid, then test."""
+    start, end = session.domain.starts[0], session.domain.ends[-1]
+    edges = start + np.array([0.0, *PARTS, 1.0]) * (end - start)
+    parts = zip(("train", "valid", "test"), pairwise(edges.tolist()), strict=True)
+    return session.with_splits(**{name: session.domain.intersect(Intervals.from_pairs([part])) for name, part in parts})
+
+
+def fill(job: Job, session: Session, options: Table2) -> Job:
+    from poyo_jax import evaluate
+    from poyo_jax.baselines import BASELINES, fit_baseline
+
+    causal = job["protocol"] == "contiguous"
+    if job["row"] in BASELINES:
+        found = fit_baseline(job["row"], session, causal=causal, seed=job["seed"])
+        trials = [trial.settings | {"valid_r2": trial.valid_r2} for trial in found.trials]
+        return {"r2": found.r2["test"], "chosen": found.describe(), "trials": trials}
+    model = single(job, session, options) if job["row"] == "poyo_single" else adapted(job, session, options)
+    return {"r2": evaluate(model, [session], causal_step=CAUSAL_STEP if causal else None).mean}
+
+
+def single(job: Job, session: Session, options: Table2) -> Any:
+    """The model of this session alone that is best on the valid split, of those that the preset trains."""
+    from poyo_jax import evaluate, load, train_model
+    from poyo_jax.presets import poyo_single
+
+    recipes = (
+        {name: real_small.config(**recipe) for name, recipe in real_small.SINGLE.items()}
+        if options.preset == "small"
+        else {"paper": poyo_single()}
+    )
+    models = []
+    for name, config in recipes.items():
+        workdir = options.workdir / "single" / "-".join(map(str, key(job)[::2])) / f"seed_{job['seed']}" / name
+        train_model(shortened(config, job["seed"], options.num_steps), [session], workdir)
+        models.append(load(workdir))
+    return max(models, key=lambda model: evaluate(model, [session], split="valid").mean)
+
+
+def shortened(config: Any, seed: int, num_steps: int | None) -> Any:
+    """The configuration with a seed and, if given, another number of steps."""
+    steps = config.run.num_steps if num_steps is None else num_steps
+    every = {name: min(getattr(config.run, name), steps) for name in ("eval_every", "save_every")}
+    return replace(
+        config,
+        data=replace(config.data, seed=seed),
+        optim=replace(config.optim, warmup_steps=min(config.optim.warmup_steps, steps // 2)),
+        run=replace(config.run, num_steps=steps, **every),
+    )
+
+
+def adapted(job: Job, session: Session, options: Table2) -> Any:
+    from poyo_jax.finetune import STRATEGIES, finetune
+
+    _, which, strategy = job["row"].split("_", 2)
+    config, steps = replace(STRATEGIES[strategy], seed=job["seed"]), options.num_steps
+    if steps is not None:
+        config = replace(config, num_steps=steps, unit_steps=min(config.unit_steps, steps // 2))
+    return finetune(pretrained(which, options), [session], config).pretrained
+
+
+def pretrained(which: str, options: Table2) -> Any:
+    """The model that a row starts from: "mp" or "1"."""
+    from poyo_jax import load, open_sessions
+
+    given = {"mp": options.poyo_mp, "1": options.poyo_1}[which]
+    if given is not None:
+        return load(given)
+    if options.preset == "paper" or which == "1" or options.held_out is None:
+        raise ConfigError(
+            f"no model is given for this row: pretrain one (python experiments/pretrain.py poyo_{which} --data "
+            f"{options.data} --workdir RUN), and pass --poyo-{which} RUN."
+        )
+    sessions = [some for some in open_sessions(options.data) if some.path and some.path.stem not in options.held_out]
+    steps = options.num_steps or real_small.PRETRAIN_STEPS
+    return real_small.pretrain(sessions, options.workdir / "pretrain", steps)
+
+
+# --- table -----------------------------------------------------------------------------------------------------------
+
+
+def render(options: Table2, protocol: str, columns: dict[str, dict[str, Session]], results: dict[tuple, Job]) -> str:
+    """Markdown: a table, and what is absent or failed below it."""
+    titles = [f"{name} ({len(some)})" for name, some in columns.items()]
+    lines = [f"Test R2, protocol {protocol}: mean ± SD over sessions [SD over seeds] (paper)", ""]
+    lines += [f"| method | {' | '.join(titles)} |", "|---" * (len(titles) + 1) + "|"]
+    for row in options.rows:
+        title, paper = ROWS[row]
+        cells = []
+        for place, sessions in enumerate(columns.values()):
+            known = options.held_out is None and len(paper) > place
+            ours = cell([job for job in results.values() if job_in(job, protocol, row, sessions, options)], sessions)
+            cells.append(f"{ours} ({paper[place]})" if known else ours)
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    absent = [f"- {name}: absent. {COLUMNS[name][2]}." for name, some in columns.items() if not some]
+    failed = [
+        f"- {ROWS[job['row']][0]}, {job['session']}, seed {job['seed']}: {job['error']}"
+        for job in results.values()
+        if "error" in job
+        and any(job_in(job, protocol, row, some, options) for row in options.rows for some in columns.values())
+    ]
+    return "\n".join(lines + [""] * bool(absent or failed) + absent + failed)
+
+
+def job_in(job: Job, protocol: str, row: str, sessions: dict[str, Session], options: Table2) -> bool:
+    return (
+        (job["protocol"], job["row"]) == (protocol, row) and job["session"] in sessions and job["seed"] in options.seeds
+    )
+
+
+def cell(found: list[Job], sessions: dict[str, Session]) -> str:
+    """Mean and spread of the sessions' means over seeds, and the mean spread over seeds."""
+    if not sessions:
+        return "absent"
+    scores = [[job["r2"] for job in found if job["session"] == name and "r2" in job] for name in sessions]
+    scores = [some for some in scores if some]
+    failures = sum("error" in job for job in found)
+    note = f"{failures} failed" if failures else ""
+    if not scores:
+        return note or "missing"
+    means = [np.mean(some) for some in scores]
+    spread = f" ± {np.std(means):.3f}" if len(means) > 1 else ""
+    seeds = f" [{np.mean([np.std(some) for some in scores]):.3f}]" if max(map(len, scores)) > 1 else ""
+    return f"{np.mean(means):.3f}{spread}{seeds}" + (f", {note}" if note else "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

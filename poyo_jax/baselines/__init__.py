@@ -1,0 +1,22 @@
+"""Decoders to compare with: over binned counts, tuned on the valid split, and scored as the model is."""
+
+from poyo_jax.baselines.fit import BASELINES, fit_baseline
+from poyo_jax.baselines.kalman import KalmanSearch
+from poyo_jax.baselines.network_search import NetworkSearch
+from poyo_jax.baselines.result import BaselineResult
+from poyo_jax.baselines.samples import spike_counts
+from poyo_jax.baselines.search import Trial
+from poyo_jax.baselines.wiener import WienerResult, WienerSearch, wiener_filter
+
+__all__ = [
+    "BASELINES",
+    "BaselineResult",
+    "KalmanSearch",
+    "NetworkSearch",
+    "Trial",
+    "WienerResult",
+    "WienerSearch",
+    "fit_baseline",
+    "spike_counts",
+    "wiener_filter",
+]

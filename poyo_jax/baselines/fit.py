@@ -1,0 +1,51 @@
+"""`fit_baseline`: tune a decoder on the valid split of a session, and decode the test split with it."""
+
+from poyo_jax.baselines.kalman import KalmanSearch
+from poyo_jax.baselines.network_search import NetworkSearch
+from poyo_jax.baselines.result import BaselineResult
+from poyo_jax.baselines.samples import Samples
+from poyo_jax.baselines.wiener import WienerSearch
+from poyo_jax.data.readout import Readout, default_readout
+from poyo_jax.data.session import Session
+from poyo_jax.errors import ConfigError, suggest
+
+Search = WienerSearch | KalmanSearch | NetworkSearch
+BASELINES: dict[str, Search] = {
+    "wiener": WienerSearch(),
+    "kalman": KalmanSearch(),
+    "mlp": NetworkSearch(network="mlp", hidden=(64, 128)),
+    "gru": NetworkSearch(network="gru", hidden=(64, 128)),
+}
+
+
+def fit_baseline(
+    name: str,
+    session: Session,
+    readout: Readout | None = None,
+    *,
+    search: Search | None = None,
+    causal: bool = False,
+    seed: int = 0,
+) -> BaselineResult:
+    """Search the settings of a baseline on the valid split, and decode the test split with the best ones.
+
+    Args:
+        name: "wiener", "kalman", "mlp" or "gru".
+        session: a session with train, valid and test splits.
+        readout: what is decoded; the default one of the session if None.
+        search: what to try, in place of the usual space.
+        causal: try only what decodes a sample from the spikes before it.
+        seed: decides rates, initial parameters, batches and dropout of the networks.
+
+    Raises:
+        ConfigError: no baseline has that name.
+        DataError: a split without two samples that have targets, or without weight in the train split.
+        SessionError: the session lacks the behaviour or an interval that the readout names.
+    """
+    if name not in BASELINES:
+        raise ConfigError(f"there is no baseline {name!r}.{suggest(name, BASELINES)} Choose {', '.join(BASELINES)}.")
+    samples = Samples.read(session, readout or default_readout(session))
+    found = (search or BASELINES[name]).run(samples, causal=causal, seed=seed)
+    chosen = found.trials[found.best]
+    prediction = samples.prediction("test", found.values)
+    return BaselineResult(name, chosen.settings, found.trials, chosen.valid_r2, prediction)

@@ -1,0 +1,56 @@
+"""Spike counts at every tick of an even grid on which the samples of a behaviour lie.
+
+A bin that ends at a tick spans a whole number of tick intervals, so that the bins of a sample end exactly at its time
+at any sampling rate, and the bins before it are rows of the same array.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Int, UInt16
+
+from poyo_jax.baselines.samples import Samples
+
+MARGIN = 2.5  # s before the first and after the last sample in which spikes are counted, too
+
+Rows = Int[np.ndarray, " rows"]
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Ticks `interval` seconds apart. Samples between ticks, as irregular stamps give, belong to the tick before."""
+
+    interval: float  # s
+    counts: UInt16[np.ndarray, "ticks units"]  # spikes in the interval that ends at the tick
+    rows: Rows  # tick of every sample [samples]
+
+    @classmethod
+    def of(cls, samples: Samples) -> "Grid":
+        """The grid of the behaviour's median sampling interval."""
+        times, interval = samples.times, samples.interval
+        margin = int(np.ceil(MARGIN / interval))
+        rows = margin + np.floor((times - times[0]) / interval + 1e-3).astype(np.int64)
+        size = int(rows[-1]) + margin + 1
+        start = times[0] - (margin + 1) * interval  # where the interval of the first tick starts
+        spike_times, spike_units = samples.session.spikes_between(start, start + size * interval)
+        ticks = np.floor((spike_times - start) / interval + 1e-9).astype(np.int64)
+        counts = np.zeros((size, len(samples.session.unit_ids)), np.uint16)
+        np.add.at(counts, (np.minimum(ticks, size - 1), spike_units), 1)
+        return cls(interval, counts, rows)
+
+    def place(self, samples: Samples) -> tuple[Float32[np.ndarray, "ticks channels"], Float32[np.ndarray, " ticks"]]:
+        """Normalised targets of the train split, NaN elsewhere, and their weights, 0 elsewhere."""
+        train, readout = samples.masks["train"], samples.readout
+        targets = np.full((len(self.counts), len(readout.mean)), np.nan, np.float32)
+        weights = np.zeros(len(self.counts), np.float32)
+        rows = self.rows[train]
+        targets[rows] = (samples.targets[train] - np.array(readout.mean)) / np.array(readout.std)
+        weights[rows] = samples.weights()
+        return targets, weights
+
+    def binned(self, ticks: int) -> UInt16[np.ndarray, "ticks units"]:
+        """Counts in the bin of so many ticks that ends at each tick; bins at the start are cut."""
+        total = self.counts.copy()
+        for shift in range(1, ticks):
+            total[shift:] += self.counts[:-shift]
+        return total

@@ -1,0 +1,102 @@
+"""Training of the MLP and the GRU with several shapes and rates, each stopped where it is best on the valid split."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from poyo_jax.baselines.grid import Grid
+from poyo_jax.baselines.networks import SMALLEST_STD, Arrays, Rates, Shape, predict, start, train
+from poyo_jax.baselines.samples import Samples
+from poyo_jax.baselines.search import Bins, Found, Reaches, Trial, best_of, choose_bins
+from poyo_jax.metrics import r2_score
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSearch:
+    """All shapes (bins, reach, width), each with rates drawn at random."""
+
+    network: str  # "mlp" or "gru"
+    hidden: Sequence[int]
+    bin_sizes: Sequence[float] = (0.02, 0.05)  # s
+    reaches: Reaches = ((0.5, 0.1), (1.0, 0.2))
+    num_draws: int = 4
+    log_learning_rates: tuple[float, float] = (-3.3, -2.3)  # bounds, to base 10, as the next
+    log_weight_decays: tuple[float, float] = (-3.0, 0.0)
+    dropouts: tuple[float, float] = (0.0, 0.6)
+    unit_dropouts: tuple[float, float] = (0.0, 0.4)
+    num_steps: int = 1200
+    look_every: int = 50
+    patience: int = 5  # looks without a better valid R2 of any trial
+
+    def run(self, samples: Samples, *, causal: bool, seed: int) -> Found:
+        grid, rates = Grid.of(samples), self._draw(seed)
+        trials, decoded = [], []
+        shapes = product(choose_bins(grid.interval, self.bin_sizes, self.reaches, causal=causal), self.hidden)
+        for bins, hidden in shapes:
+            scores, values = self._fit(samples, grid, bins, hidden, rates, seed)
+            drawn = np.stack(rates, axis=1).tolist()
+            settings = [bins.settings() | {"hidden": hidden} | Rates(*some)._asdict() for some in drawn]
+            trials += [Trial(some, score) for some, score in zip(settings, scores, strict=True)]
+            decoded += values
+        best = best_of(trials)
+        return Found(trials, best, decoded[best])
+
+    def _draw(self, seed: int) -> Rates:
+        """Rates [trials], the same for all shapes."""
+        rng = np.random.default_rng([seed, 7])
+
+        def draw(low: float, high: float) -> np.ndarray:
+            return rng.uniform(low, high, self.num_draws)
+
+        return Rates(
+            10 ** draw(*self.log_learning_rates), 10 ** draw(*self.log_weight_decays), draw(*self.dropouts),
+            draw(*self.unit_dropouts),
+        )  # fmt: skip
+
+    def _fit(
+        self, samples: Samples, grid: Grid, bins: Bins, hidden: int, rates: Rates, seed: int
+    ) -> tuple[list[float], list[np.ndarray]]:
+        """The best valid R2 of every trial, and what its parameters of that moment make of the test split."""
+        readout, arrays = samples.readout, _arrays(samples, grid, bins.ticks)
+        shape = Shape(
+            self.network, hidden, bins.ticks, bins.past, bins.future, len(readout.mean), self.num_steps
+        )  # fmt: skip
+        init_key, key = jax.random.split(jax.random.key(seed))
+        state = start(shape, arrays.counts.shape[1], jax.random.split(init_key, self.num_draws))
+
+        def decode(params: dict, split: str) -> np.ndarray:
+            normalised = predict(shape, arrays, params, grid.rows[samples.masks[split]])
+            return normalised * np.array(readout.std) + np.array(readout.mean)
+
+        targets = samples.targets[samples.masks["valid"]]
+        scores, best, since_best = np.full(self.num_draws, -np.inf), state[0], 0
+        rates = Rates(*(jnp.asarray(some, jnp.float32) for some in rates))
+        for done in range(0, self.num_steps, self.look_every):
+            state = train(
+                shape, arrays, rates, state, key, jnp.asarray(done), min(self.look_every, self.num_steps - done)
+            )
+            new = np.array([r2_score(targets, values) for values in decode(state[0], "valid")])
+            better = new > scores
+            best = jax.tree.map(lambda new, old, better=better: _where(better, new, old), state[0], best)
+            scores, since_best = np.where(better, new, scores), 0 if better.any() else since_best + 1
+            if since_best >= self.patience:
+                break
+        return np.where(np.isfinite(scores), scores, np.nan).tolist(), list(decode(best, "test"))
+
+
+def _arrays(samples: Samples, grid: Grid, ticks: int) -> Arrays:
+    """The recording on the device; units are standardised by the train split."""
+    targets, weights = grid.place(samples)
+    counts, train_rows = grid.binned(ticks), np.flatnonzero(weights > 0)
+    roots = np.sqrt(counts[train_rows], dtype=np.float32)
+    std = np.maximum(roots.std(axis=0), SMALLEST_STD)
+    arrays = (counts, roots.mean(axis=0), std, np.nan_to_num(targets), weights, train_rows)
+    return Arrays(*map(jnp.asarray, arrays))
+
+
+def _where(better: np.ndarray, new: jax.Array, old: jax.Array) -> jax.Array:
+    return jnp.where(better.reshape(-1, *(1,) * (new.ndim - 1)), new, old)

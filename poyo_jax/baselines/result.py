@@ -1,0 +1,41 @@
+"""What every baseline gives back: the choice, the search that led to it, and what it decodes."""
+
+import math
+from dataclasses import dataclass, field
+
+from poyo_jax.baselines.search import Trial
+from poyo_jax.types import Prediction
+
+
+@dataclass(frozen=True, eq=False)
+class BaselineResult:
+    """The best trial on the valid split, and what it decodes.
+
+    Settings of every baseline: `bin_size`, and `past` and `future`, which tell how far from a sample's time the spikes
+    lie that count for it, all in seconds. `past` is infinite for a Kalman filter; a GRU sees at least that much.
+    """
+
+    name: str
+    settings: dict[str, float]  # of the trial that was chosen
+    trials: list[Trial]  # all of the search, in order
+    valid_r2: float  # of the trial that was chosen
+    prediction: Prediction = field(repr=False)  # of the samples of the test split that are scored
+
+    @property
+    def r2(self) -> dict[str, float]:
+        """R2 of the splits "valid" and "test", over the samples that `poyo_jax.evaluate` scores."""
+        return {"valid": self.valid_r2, "test": self.prediction.r2}
+
+    @property
+    def causal(self) -> bool:
+        """Whether a sample is decoded from the spikes before it alone."""
+        return self.settings["future"] == 0
+
+    def describe(self) -> str:
+        """A sentence that tells bins, reach and causality."""
+        past, future = self.settings["past"], self.settings["future"]
+        reach = "all spikes" if math.isinf(past) else f"spikes from {past:g} s"
+        side = "causal" if self.causal else f"{future:g} s of look-ahead"
+        rest = {name: value for name, value in self.settings.items() if name not in ("bin_size", "past", "future")}
+        chosen = ", ".join(f"{name} {value:.3g}" for name, value in rest.items())
+        return f"{self.name}: bins of {self.settings['bin_size']:g} s, {reach} before a sample, {side}; {chosen}"
