@@ -58,7 +58,8 @@ def test_the_files_of_another_revision_are_there_while_needed(run):
 
 def test_the_input_pipeline_from_session_files(run):
     contenders, _ = run("--what", "pipeline")
-    ours = contenders["poyo_jax"]
+    assert set(contenders) == {f"poyo_jax, {workers} worker processes" for workers in (0, 1, 2)}
+    ours = contenders["poyo_jax, 2 worker processes"]
     assert ours["windows/s"] == 200 / ours["fastest s"] and ours["spikes/s"] > 0
 
 
