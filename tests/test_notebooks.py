@@ -33,6 +33,12 @@ def printed(notebook: nbformat.NotebookNode) -> str:
     return "".join(output.text for output in outputs(notebook) if output.get("name") == "stdout")
 
 
+def complaints(notebook: nbformat.NotebookNode) -> list[str]:
+    """Lines on stderr, but for what Grain says about every jaxlib as old as Colab's."""
+    lines = "".join(output.text for output in outputs(notebook) if output.get("name") == "stderr").splitlines()
+    return [line for line in lines if "Grain multiprocess worker profiling requires jaxlib" not in line]
+
+
 def test_there_are_three():
     assert {source.stem for source in build.SOURCES} == set(NUM_FIGURES)
 
@@ -50,7 +56,7 @@ def test_a_saved_notebook_is_what_the_builder_makes(source):
 def test_a_saved_notebook_shows_its_figures_and_is_small(source):
     notebook = saved(source)
     assert len(figures(notebook)) == NUM_FIGURES[source.stem]
-    assert [output for output in outputs(notebook) if output.get("name") == "stderr"] == []
+    assert complaints(notebook) == []
     assert source.with_suffix(".ipynb").stat().st_size < 300_000
 
 
@@ -66,7 +72,7 @@ def test_a_saved_notebook_runs(source, tmp_path, monkeypatch):
     assert len(figures(notebook)) == NUM_FIGURES[source.stem]
     scores = [float(score) for score in re.findall(r"test R² (\S+?)[,\n]", printed(notebook))]
     assert scores and min(scores) > 0.4, printed(notebook)
-    assert [output.text for output in outputs(notebook) if output.get("name") == "stderr"] == []
+    assert complaints(notebook) == []
     assert list(tmp_path.iterdir()) == []
 
 
