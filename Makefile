@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 CHECKED := --jaxtyping-packages=poyo_jax,typecheck.checked
 SOURCES := $(wildcard poyo_jax experiments data_prep notebooks tests)
 # What a hosted notebook does: the model, loading, decoding, fitting units, and the notebooks themselves.
-HOSTED := tests/model tests/test_pretrained.py tests/test_decoding.py tests/test_window_decoder.py tests/finetune \
+HOSTED := tests/model/test_parity.py tests/test_pretrained.py tests/test_decoding.py tests/finetune/test_fit.py \
 	tests/test_notebooks.py
 
 .DEFAULT_GOAL := help
