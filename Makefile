@@ -50,18 +50,19 @@ clean:  ## remove the environments, caches and the demo
 
 $(VENV)/.installed: pyproject.toml | check-python
 	$(call install,$(VENV),-e '.[dev]')
+	@touch $@
 
 $(COLAB)/.installed: pyproject.toml constraints-colab.txt | check-python
 	$(call install,$(COLAB),-r constraints-colab.txt)
 	$(call install,$(COLAB),-e '.[test]')
+	@touch $@
 
-# install(environment, pip arguments): create the environment if needed, install into it, leave a stamp.
+# install(environment, pip arguments): create the environment if needed, install into it.
 define install
 	@echo "installing into $(1) (a few minutes the first time) ..."
 	@test -x $(1)/bin/pip || $(PYTHON) -m venv $(1) || { rm -rf $(1); \
 		echo "$(PYTHON) cannot create a virtual environment; install its venv module (Debian, Ubuntu: apt install python3-venv)." >&2; exit 1; }
 	@$(1)/bin/pip install -qq --disable-pip-version-check $(2)
-	@touch $@
 endef
 
 check-python:
