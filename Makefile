@@ -7,10 +7,13 @@ COLAB := .venv-colab
 BIN := $(VENV)/bin
 # Check annotations of types and shapes at run time.
 CHECKED := --jaxtyping-packages=poyo_jax,typecheck.checked
-SOURCES := $(wildcard poyo_jax experiments data_prep tests)
+SOURCES := $(wildcard poyo_jax experiments data_prep notebooks tests)
+# What a hosted notebook does: the model, loading, decoding, fitting units, and the notebooks themselves.
+HOSTED := tests/model/test_parity.py tests/test_pretrained.py tests/test_decoding.py tests/finetune/test_fit.py \
+	tests/test_notebooks.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format test-colab clean check-python
+.PHONY: help demo test lint format notebooks test-colab clean check-python
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,8 +35,14 @@ format: $(VENV)/.installed  ## put every file in the project's style
 	@$(BIN)/ruff check --quiet --fix $(SOURCES)
 	@$(BIN)/ruff format --quiet $(SOURCES)
 
-test-colab: $(COLAB)/.installed  ## run the tests with the package versions of a hosted notebook
-	@$(COLAB)/bin/pytest -q $(CHECKED)
+notebooks: $(VENV)/.installed  ## run the notebooks and save them with what comes out
+	@$(BIN)/python notebooks/build.py
+
+test-colab: $(COLAB)/.installed  ## test model, loading, fitting and notebooks with the versions of a hosted notebook
+	@$(COLAB)/bin/pip freeze --disable-pip-version-check > $(COLAB)/versions.txt
+	@! grep == constraints-colab.txt | grep -vxFf $(COLAB)/versions.txt || { \
+		echo "Installing poyo_jax has moved what is listed above; lower its bounds in pyproject.toml." >&2; exit 1; }
+	@$(COLAB)/bin/pytest -q $(CHECKED) $(HOSTED)
 
 clean:  ## remove the environments, caches and the demo
 	rm -rf $(VENV) $(COLAB) build dist demo .pytest_cache .ruff_cache .hypothesis *.egg-info
@@ -41,17 +50,19 @@ clean:  ## remove the environments, caches and the demo
 
 $(VENV)/.installed: pyproject.toml | check-python
 	$(call install,$(VENV),-e '.[dev]')
+	@touch $@
 
 $(COLAB)/.installed: pyproject.toml constraints-colab.txt | check-python
-	$(call install,$(COLAB),-e '.[test]' -c constraints-colab.txt)
+	$(call install,$(COLAB),-r constraints-colab.txt)
+	$(call install,$(COLAB),-e '.[test]')
+	@touch $@
 
-# install(environment, pip arguments): create the environment if needed, install into it, leave a stamp.
+# install(environment, pip arguments): create the environment if needed, install into it.
 define install
 	@echo "installing into $(1) (a few minutes the first time) ..."
 	@test -x $(1)/bin/pip || $(PYTHON) -m venv $(1) || { rm -rf $(1); \
 		echo "$(PYTHON) cannot create a virtual environment; install its venv module (Debian, Ubuntu: apt install python3-venv)." >&2; exit 1; }
 	@$(1)/bin/pip install -qq --disable-pip-version-check $(2)
-	@touch $@
 endef
 
 check-python:

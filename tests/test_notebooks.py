@@ -1,0 +1,91 @@
+"""The notebooks run as they are, show what they promise, and are what their .py files say."""
+
+import ast
+import importlib.metadata
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from notebooks import build
+
+SOURCES = pytest.mark.parametrize("source", build.SOURCES, ids=lambda source: source.stem)
+REPOSITORY = build.FOLDER.parent
+NUM_FIGURES = {"restore_and_decode": 3, "fit_your_recording": 5, "train_from_scratch": 5}
+
+
+def saved(source: Path) -> nbformat.NotebookNode:
+    return nbformat.read(source.with_suffix(".ipynb"), as_version=4)
+
+
+def outputs(notebook: nbformat.NotebookNode) -> list:
+    return [output for cell in notebook.cells for output in cell.get("outputs", [])]
+
+
+def figures(notebook: nbformat.NotebookNode) -> list:
+    return [output for output in outputs(notebook) if "image/png" in output.get("data", {})]
+
+
+def printed(notebook: nbformat.NotebookNode) -> str:
+    return "".join(output.text for output in outputs(notebook) if output.get("name") == "stdout")
+
+
+def complaints(notebook: nbformat.NotebookNode) -> list[str]:
+    """Lines on stderr, but for what Grain says about every jaxlib as old as Colab's."""
+    lines = "".join(output.text for output in outputs(notebook) if output.get("name") == "stderr").splitlines()
+    return [line for line in lines if "Grain multiprocess worker profiling requires jaxlib" not in line]
+
+
+def test_there_are_three():
+    assert {source.stem for source in build.SOURCES} == set(NUM_FIGURES)
+
+
+@SOURCES
+def test_a_saved_notebook_is_what_the_builder_makes(source):
+    cleared = saved(source)
+    for cell in cleared.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    assert cleared == build.notebook(source), f"{source.stem}.ipynb is not {source.name}: run 'make notebooks'"
+
+
+@SOURCES
+def test_a_saved_notebook_shows_its_figures_and_is_small(source):
+    notebook = saved(source)
+    assert len(figures(notebook)) == NUM_FIGURES[source.stem]
+    assert complaints(notebook) == []
+    assert source.with_suffix(".ipynb").stat().st_size < 300_000
+
+
+@SOURCES
+def test_a_saved_notebook_runs(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.fspath(REPOSITORY))
+    monkeypatch.setenv("PYTHONWARNINGS", "default")
+    notebook = saved(source)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = []
+    build.execute(notebook, tmp_path)
+    assert len(figures(notebook)) == NUM_FIGURES[source.stem]
+    scores = [float(score) for score in re.findall(r"test R² (\S+?)[,\n]", printed(notebook))]
+    assert scores and min(scores) > 0.4, printed(notebook)
+    assert complaints(notebook) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@SOURCES
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_first_cell_installs_only_what_is_missing_and_keeps_jax(source, installed, monkeypatch):
+    calls = []
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: installed or name != "poyo_jax" or None)
+    monkeypatch.setattr(subprocess, "run", lambda command, check: calls.append(command))
+    first = next(cell for cell in saved(source).cells if cell.cell_type == "code")
+    exec(compile(ast.parse(first.source), source.name, "exec"), {})
+    assert len(calls) == (0 if installed else 1)
+    for command in calls:
+        assert command[1:4] == ["-m", "pip", "install"]
+        assert any(word.startswith("poyo_jax[plots") for word in command)
+        assert {f"{name}=={importlib.metadata.version(name)}" for name in ("jax", "jaxlib")} < set(command)
