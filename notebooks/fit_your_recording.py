@@ -50,7 +50,7 @@ folder = Path(tempfile.mkdtemp())
 # Five arrays describe a recording. Replace this cell by what reads your own; times are in seconds.
 
 # %%
-recording = simulate_session(9, num_units=32, duration=90.0, sampling_rate=50.0, task="random_target")
+recording = simulate_session(29, num_units=32, duration=90.0, sampling_rate=50.0, task="random_target")
 
 spike_times = np.array(recording.spike_times)  # sorted, [spikes]
 spike_units = np.array(recording.spike_units)  # position in unit_ids of every spike's unit, [spikes]
@@ -123,7 +123,7 @@ ax = plots.raster(tuesday, 30.0, 36.0)
 # %%
 days = [
     simulate_session(
-        day, session_id=f"day_{day}", num_units=30, duration=90.0, sampling_rate=50.0, task="random_target"
+        20 + day, session_id=f"day_{day}", num_units=30, duration=90.0, sampling_rate=50.0, task="random_target"
     )
     for day in (1, 2, 3)
 ]

@@ -42,7 +42,7 @@ runs = Path(tempfile.mkdtemp())
 # %%
 sessions = [
     simulate_session(
-        day, session_id=f"day_{day}", num_units=30, duration=90.0, sampling_rate=50.0, task="random_target"
+        20 + day, session_id=f"day_{day}", num_units=30, duration=90.0, sampling_rate=50.0, task="random_target"
     )
     for day in (1, 2)
 ]
@@ -129,7 +129,7 @@ print(f"{1000 * np.median(took):.1f} ms per window (median), {1000 * np.max(took
 # [fit_your_recording](fit_your_recording.ipynb) shows how.
 
 # %%
-other_day = simulate_session(3, session_id="day_3", num_units=25, duration=60.0)
+other_day = simulate_session(23, session_id="day_3", num_units=25, duration=60.0)
 try:
     poyo_jax.decode(model, other_day)
 except poyo_jax.PoyoError as error:

@@ -39,7 +39,7 @@ runs = Path(tempfile.mkdtemp())
 # %%
 sessions = [
     simulate_session(
-        (7, number),
+        (27, number),
         session_id=f"{subject}_{task}",
         subject_id=subject,
         num_units=num_units,
