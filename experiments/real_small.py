@@ -61,10 +61,12 @@ def config(num_steps: int, dropout: float, unit_dropout: UnitDropoutConfig | Non
         ),
         data=DataConfig(batch_size=batch_size, chunk_tokens=128, unit_dropout=unit_dropout),
         optim=OptimConfig(
-            name="adamw", base_learning_rate=3e-3 / batch_size, weight_decay=0.05, warmup_steps=50, clip_norm=1.0
+            name="adamw", base_learning_rate=3e-3 / batch_size, weight_decay=0.05,
+            warmup_steps=min(50, num_steps // 2), clip_norm=1.0,
         ),
         run=RunConfig(
-            num_steps=num_steps, eval_every=num_steps // 10, save_every=num_steps // 10, microbatch_windows=8
+            num_steps=num_steps, eval_every=max(1, num_steps // 10), save_every=max(1, num_steps // 10),
+            microbatch_windows=8,
         ),
     )  # fmt: skip
 

@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, Literal
@@ -241,6 +242,7 @@ def adapted(job: Job, session: Session, options: Table2) -> Any:
     return finetune(pretrained(which, options), [session], config).pretrained
 
 
+@cache
 def pretrained(which: str, options: Table2) -> Any:
     """The model that a row starts from: "mp" or "1"."""
     from poyo_jax import load, open_sessions
