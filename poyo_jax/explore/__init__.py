@@ -1,0 +1,4 @@
+"""A page on this machine that shows a model at work on recordings: `python -m poyo_jax.explore MODEL --data FOLDER`.
+
+`explorer` knows what the page asks for, `questions` reads what it sends, `server` speaks HTTP, `page.html` is the page.
+"""

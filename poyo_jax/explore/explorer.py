@@ -1,0 +1,192 @@
+"""What the page asks for: which sessions there are, what a window holds, and what the model says of it."""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from poyo_jax.data.readout import Readout
+from poyo_jax.data.session import SPLITS, Session
+from poyo_jax.errors import DataError, PoyoError, suggest
+from poyo_jax.explore.questions import MAX_QUERIES, Question
+from poyo_jax.explore.ready import ReadyDecoder
+from poyo_jax.pretrained import Pretrained
+
+MAX_DECODERS = 4  # sessions whose compiled decoders stay in memory
+FALLBACK_RATE = 100.0  # Hz of the queries where no behaviour was measured
+
+Answer = dict[str, Any]  # of numbers, text, lists and dictionaries: what JSON can hold
+
+
+class Explorer:
+    """One model and its recordings. Sessions are known by their ids alone; nothing that is asked becomes a path.
+
+    Several threads may ask at once. Raises DataError when there is no session, or when two have the same id.
+    """
+
+    def __init__(self, pretrained: Pretrained, sessions: Sequence[Session]):
+        self._pretrained = pretrained
+        self._sessions = {session.id: session for session in sessions}
+        self._decoders: dict[str, ReadyDecoder] = {}  # oldest first
+        self._lock = Lock()  # of the decoders
+        self._executor = ThreadPoolExecutor(1, "compile")
+        self.window_length: float = pretrained.config.model.window_length
+        if not sessions:
+            raise DataError("there is no session to explore; give a session file or a folder that holds some.")
+        if len(self._sessions) < len(sessions):
+            ids = [session.id for session in sessions]
+            twice = next(name for name in ids if ids.count(name) > 1)
+            raise DataError(f"several files hold a session {twice!r}; explore a folder that has each session once.")
+
+    def overview(self) -> Answer:
+        """The model and all sessions, with the session times at which their windows may start."""
+        sessions = [
+            {
+                "id": session.id,
+                "known": self._pretrained.knows(session),
+                "num_units": len(session.unit_ids),
+                "starts": self._starts(session),
+                "first": self._first(session),
+            }
+            for session in self._sessions.values()
+        ]
+        lengths = {"window_length": self.window_length, "max_queries": MAX_QUERIES}
+        return {
+            "model": repr(self._pretrained).removeprefix("Pretrained(").removesuffix(")"),
+            "sessions": sessions,
+        } | lengths
+
+    def window(self, session_id: str, start: float) -> Answer:
+        """Spikes, behaviour and default query times of [start, start + window_length), `start` in session time.
+
+        Times of the answer are seconds from the start of the window; what was not measured is None. `problem` says in
+        a sentence why the model cannot decode this session. Raises DataError when there is no such session or window.
+        """
+        session = self._session(session_id)
+        first, last = self._starts(session)
+        if not first <= start <= last:
+            raise DataError(f"start is {start:g} s, but windows of {session_id} start at {first:g} to {last:g} s.")
+        stop = start + self.window_length
+        times, units = session.spikes_between(start, stop)
+        readout = self._pretrained.readouts.get(session_id)
+        problem = self._problem(session)
+        answer = {
+            "start": start,
+            "unit_ids": list(session.unit_ids),
+            "spike_times": (times - start).tolist(),
+            "spike_units": units.tolist(),
+            "splits": [name for name in SPLITS if session.has_split(name) and _overlaps(session, name, start, stop)],
+            "problem": problem,
+        }
+        return answer | self._behaviour(session, None if problem else readout, start)
+
+    def predict(self, question: Question) -> Answer:
+        """What the model says of a window, at the query times, in the units of the session file.
+
+        Raises DataError for a session or unit that does not exist, or too many spikes; VocabError or SessionError when
+        the model cannot decode the session.
+        """
+        session = self._session(question.session_id)
+        decoder = self._decoder(session)
+        num_spikes, num_units = len(question.spike_times), len(session.unit_ids)
+        if num_spikes > decoder.max_spikes:
+            raise DataError(f"the window has {num_spikes} spikes; send {decoder.max_spikes} at most for this session.")
+        began = time.perf_counter()
+        values = decoder(question)
+        return {
+            "values": _listed(values),
+            "tokens": {"spike": num_spikes, "start": num_units, "stop": num_units},
+            "milliseconds": 1000 * (time.perf_counter() - began),
+        }
+
+    def progress(self, session_id: str) -> Answer:
+        """How many sizes of windows are compiled for a session, of how many; 0 of 0 before its decoder exists."""
+        decoder = self._decoders.get(self._session(session_id).id)
+        ready, sizes = decoder.progress if decoder else (0, 0)
+        return {"ready": ready, "sizes": sizes}
+
+    def warm_up(self) -> None:
+        """Begin to compile for the session that the page shows first."""
+        for session in self._sessions.values():
+            if self._pretrained.knows(session) and self._problem(session) is None:
+                self._executor.submit(self._decoder, session)
+                return
+
+    def close(self) -> None:
+        """Compile nothing more; waits for what is being compiled."""
+        self._executor.shutdown(cancel_futures=True)
+
+    def _session(self, session_id: str) -> Session:
+        if session_id not in self._sessions:
+            raise DataError(
+                f"there is no session {session_id[:60]!r} here.{suggest(session_id, self._sessions)} Choose one of the "
+                f"{len(self._sessions)} that are listed."
+            )
+        return self._sessions[session_id]
+
+    def _decoder(self, session: Session) -> ReadyDecoder:
+        with self._lock:
+            if session.id not in self._decoders:
+                decoder = ReadyDecoder(self._pretrained, session, self._executor)
+                if len(self._decoders) == MAX_DECODERS:
+                    self._decoders.pop(next(iter(self._decoders))).cancel()
+                self._decoders[session.id] = decoder
+            return self._decoders[session.id]
+
+    def _problem(self, session: Session) -> str | None:
+        try:
+            self._pretrained.source(session, session.domain)
+        except PoyoError as error:
+            return str(error)
+        return None
+
+    def _starts(self, session: Session) -> tuple[float, float]:
+        """First and last start of a window."""
+        first = float(session.domain.starts[0])
+        return first, max(first, float(session.domain.ends[-1]) - self.window_length)
+
+    def _first(self, session: Session) -> float:
+        """Where to look first: at the test split, of which the model has not learned."""
+        first, last = self._starts(session)
+        wanted = float(session.split("test").starts[0]) if session.has_split("test") else first
+        return min(max(wanted, first), last)
+
+    def _behaviour(self, session: Session, readout: Readout | None, start: float) -> Answer:
+        """Decoded behaviour as it was measured, position of the same series if there is one, times to query."""
+        nothing = {"times": [], "values": []}
+        if readout is None:
+            return {"targets": nothing, "position": None, "query_times": [], "quantity": None}
+        targets, times = self._samples(session, readout.value_key, start)
+        position_key = f"{readout.value_key.rsplit('.', 1)[0]}.pos"
+        has_position = position_key in session.behaviour_keys and readout.value_key != position_key
+        queries = times[:: -(-len(times) // MAX_QUERIES) or 1]
+        if not len(queries):
+            queries = np.arange(0, self.window_length, max(1 / FALLBACK_RATE, self.window_length / MAX_QUERIES))
+        return {
+            "quantity": readout.value_key,
+            "targets": targets,
+            "position": self._samples(session, position_key, start)[0] if has_position else None,
+            "query_times": queries[:MAX_QUERIES].tolist(),
+        }
+
+    def _samples(self, session: Session, key: str, start: float) -> tuple[Answer, np.ndarray]:
+        """Samples of a behaviour in the window, and their times from its start."""
+        behaviour = session.behaviour(key)
+        first, last = behaviour.range(start, start + self.window_length)
+        times = behaviour.times_at(np.arange(first, last)) - start
+        return {"times": times.tolist(), "values": _listed(behaviour.values(first, last))}, times
+
+
+def _overlaps(session: Session, split: str, start: float, stop: float) -> bool:
+    intervals = session.split(split)
+    return bool(np.any((intervals.starts < stop) & (intervals.ends > start)))
+
+
+def _listed(values: np.ndarray) -> list:
+    """As nested lists, with None for what is not finite."""
+    listed = values.astype(object)
+    listed[~np.isfinite(values)] = None
+    return listed.tolist()

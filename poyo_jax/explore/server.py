@@ -1,0 +1,186 @@
+"""The page and its answers over HTTP, for this machine alone.
+
+The standard library is enough: a handful of addresses, one reader, nothing to install. What any web page or program on
+this machine might try is refused: the server listens on loopback, answers only requests that name it as such (so that
+no foreign name can be pointed at it) and that come from no other page, and serves no files.
+"""
+
+import json
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from importlib.resources import files
+from socketserver import ThreadingTCPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from poyo_jax.errors import ConfigError, DataError, PoyoError
+from poyo_jax.explore.explorer import Answer, Explorer
+from poyo_jax.explore.questions import read_question, read_time
+
+LOOPBACK = "127.0.0.1"
+NAMES = (LOOPBACK, "localhost")
+MAX_BODY = 1 << 20  # bytes; a window of 10,000 spikes takes a quarter of it
+MAX_DISCARDED = 1 << 28  # bytes of a larger body that are read, so that its sender hears why it was refused
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+logger = logging.getLogger(__name__)
+
+
+class Refused(PoyoError):
+    """A request that is not answered, and with which status."""
+
+    def __init__(self, status: HTTPStatus, text: str):
+        super().__init__(text)
+        self.status = status
+
+
+class ExplorerServer(ThreadingTCPServer):
+    """Serves an explorer's page on loopback; `port` 0 takes a free one. Raises ConfigError when it cannot be had."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, explorer: Explorer, port: int = 0):
+        self.explorer = explorer
+        self.page = files("poyo_jax.explore").joinpath("page.html").read_bytes()
+        try:
+            super().__init__((LOOPBACK, port), _Handler)
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or "ports are 0 to 65535"
+            raise ConfigError(
+                f"port {port} cannot be opened: {reason}. Give another, or none to take a free one."
+            ) from None
+
+    @property
+    def address(self) -> str:
+        """What to type into a browser."""
+        return f"http://{LOOPBACK}:{self.server_address[1]}/"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A connection that broke off: of no interest, because whoever asked is gone."""
+        logger.debug("the connection with %s broke off", client_address, exc_info=True)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: ExplorerServer
+    protocol_version = "HTTP/1.1"
+    timeout = 60  # s without a word, after which a connection is closed
+    wbufsize = -1  # an answer leaves in one piece ...
+    disable_nagle_algorithm = True  # ... and at once
+
+    def do_GET(self) -> None:
+        self._answer(
+            {"/": self._page, "/sessions": self._sessions, "/window": self._window, "/progress": self._progress}
+        )
+
+    def do_POST(self) -> None:
+        self._answer({"/predict": self._predict})
+
+    def _answer(self, answers: dict[str, Callable[[], Answer | bytes]]) -> None:
+        try:
+            self._check_sender()
+            path = urlsplit(self.path).path
+            if path not in answers:
+                raise Refused(
+                    HTTPStatus.NOT_FOUND, f"there is no {self.command} {path[:60]!r} here; open the page at /."
+                )
+            self._send(HTTPStatus.OK, answers[path]())
+        except Refused as error:
+            self._refuse(error.status, str(error))
+        except PoyoError as error:
+            self._refuse(HTTPStatus.BAD_REQUEST, str(error))
+        except OSError:  # of the connection
+            raise
+        except Exception:
+            logger.exception("a request to the explorer failed")
+            self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, "the explorer failed at this; its terminal tells more.")
+
+    def _page(self) -> bytes:
+        return self.server.page
+
+    def _sessions(self) -> Answer:
+        return self.server.explorer.overview()
+
+    def _window(self) -> Answer:
+        return self.server.explorer.window(self._argument("session"), read_time(self._argument("start")))
+
+    def _progress(self) -> Answer:
+        return self.server.explorer.progress(self._argument("session"))
+
+    def _predict(self) -> Answer:
+        explorer = self.server.explorer
+        return explorer.predict(read_question(self._body(), explorer.window_length))
+
+    def _check_sender(self) -> None:
+        """Refuse what does not name this server as a server on loopback, and what another page sends."""
+        hosts = self.headers.get_all("Host", [])
+        if len(hosts) != 1 or hosts[0].rsplit(":", 1)[0] not in NAMES:
+            text = f"this page is served as {' or '.join(NAMES)}; open the address that the terminal shows."
+            raise Refused(HTTPStatus.FORBIDDEN, text)
+        origin, site = self.headers.get("Origin"), self.headers.get("Sec-Fetch-Site", "none")
+        followed_link = self.command == "GET" and self.headers.get("Sec-Fetch-Mode") == "navigate"
+        if origin not in (None, f"http://{hosts[0]}") or not (site in ("same-origin", "none") or followed_link):
+            raise Refused(HTTPStatus.FORBIDDEN, "this server answers its own page only, not those of others.")
+
+    def _argument(self, name: str) -> str:
+        try:
+            given = parse_qs(urlsplit(self.path).query, max_num_fields=10).get(name, [])
+        except ValueError:
+            given = []
+        if len(given) != 1:
+            raise DataError(f"the address has {len(given)} values for {name!r}; give one.")
+        return given[0]
+
+    def _body(self) -> bytes:
+        if self.headers.get_content_type() != "application/json":
+            raise DataError("the question is not marked as application/json; send JSON, and say so in Content-Type.")
+        length = self.headers.get("Content-Length", "")
+        if not (length.isascii() and length.isdigit() and len(length) < 16) or "Transfer-Encoding" in self.headers:
+            raise DataError(f"Content-Length is {length[:20]!r}; say how many bytes the question has.")
+        if int(length) > MAX_BODY:
+            self._discard(min(int(length), MAX_DISCARDED))
+            raise DataError(f"the question has {int(length)} bytes; send {MAX_BODY} at most.")
+        return self.rfile.read(int(length))
+
+    def _discard(self, count: int) -> None:
+        while count > 0 and (piece := self.rfile.read(min(count, 1 << 16))):
+            count -= len(piece)
+
+    def _refuse(self, status: HTTPStatus, text: str) -> None:
+        self.close_connection = True  # what follows may be the rest of what was refused
+        self._send(status, {"error": text})
+
+    def _send(self, status: int, answer: Answer | bytes) -> None:
+        page = isinstance(answer, bytes)
+        content = answer if page else json.dumps(answer, allow_nan=False).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", f"{'text/html' if page else 'application/json'}; charset=utf-8")
+        self.send_header("Content-Length", str(len(content)))
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(content)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """A request that is no HTTP that is known here, such as another method, answered as all others are."""
+        self.close_connection, self.request_version = True, self.protocol_version  # a status even for nonsense
+        self._send(
+            code, {"error": f"{message or HTTPStatus(code).phrase}: this server answers GET and POST of its page."}
+        )
+
+    def version_string(self) -> str:
+        return "poyo_jax"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Requests are not worth a line each."""
