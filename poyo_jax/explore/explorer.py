@@ -151,7 +151,8 @@ class Explorer:
     def _first(self, session: Session) -> float:
         """Where to look first: at the test split, of which the model has not learned."""
         first, last = self._starts(session)
-        return min(float(session.split("test").starts[0]), last) if session.has_split("test") else first
+        wanted = float(session.split("test").starts[0]) if session.has_split("test") else first
+        return min(max(wanted, first), last)
 
     def _behaviour(self, session: Session, readout: Readout | None, start: float) -> Answer:
         """Decoded behaviour as it was measured, position of the same series if there is one, times to query."""

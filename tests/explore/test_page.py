@@ -12,6 +12,7 @@ expect = playwright.expect
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 UNKNOWN = "simulated/session_2"
+LEFT, RIGHT = 48, 10  # pixels beside the time axis
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,8 @@ def curve(page):
 
 def click_raster(page, across, row):
     box = page.locator("#raster").bounding_box()
-    page.mouse.click(box["x"] + 40 + across * (box["width"] - 50), box["y"] + (row + 0.5) * box["height"] / 12)
+    place = {"x": LEFT + across * (box["width"] - LEFT - RIGHT), "y": (row + 0.5) * box["height"] / 12}
+    page.locator("#raster").click(position=place)
 
 
 def test_a_click_adds_a_spike_and_undo_takes_it_back(open_page):
@@ -132,16 +134,16 @@ def test_query_times_are_moved_and_stretched(open_page):
     expect(page.locator("#curves circle.now")).to_have_count(12)
     page.fill("#offset", "0.1")
     box = page.locator("#strip").bounding_box()
-    wide = box["width"] - 50
-    page.mouse.move(box["x"] + 40 + 0.28 * wide, box["y"] + 20)  # at the last one
+    wide = box["width"] - LEFT - RIGHT
+    page.mouse.move(box["x"] + LEFT + 0.28 * wide, box["y"] + 20)  # at the last one
     page.mouse.down()
-    page.mouse.move(box["x"] + 40 + 0.55 * wide, box["y"] + 20)
+    page.mouse.move(box["x"] + LEFT + 0.55 * wide, box["y"] + 20)
     page.mouse.up()
     expect(page.locator("#rate_text")).to_have_text("20 Hz")
     expect(page.locator("#offset_text")).to_have_text("100 ms")
-    page.mouse.move(box["x"] + 40 + 0.3 * wide, box["y"] + 20)
+    page.mouse.move(box["x"] + LEFT + 0.3 * wide, box["y"] + 20)
     page.mouse.down()
-    page.mouse.move(box["x"] + 40 + 0.5 * wide, box["y"] + 20)
+    page.mouse.move(box["x"] + LEFT + 0.5 * wide, box["y"] + 20)
     page.mouse.up()
     expect(page.locator("#offset_text")).to_have_text("300 ms")
     page.click("#as_measured")
