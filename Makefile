@@ -7,6 +7,8 @@ COLAB := .venv-colab
 BIN := $(VENV)/bin
 # Check annotations of types and shapes at run time.
 CHECKED := --jaxtyping-packages=poyo_jax,typecheck.checked
+# Most of a test is compilation, on one core: two at a time, each file whole, since its tests share what they made.
+PARALLEL := --numprocesses=2 --dist=loadfile
 SOURCES := $(wildcard poyo_jax experiments data_prep notebooks tests)
 # What a hosted notebook does: the model, loading, decoding, fitting units, and the notebooks themselves.
 HOSTED := tests/model/test_parity.py tests/test_pretrained.py tests/test_decoding.py tests/finetune/test_fit.py \
@@ -22,7 +24,7 @@ demo: $(VENV)/.installed  ## simulate recordings, pretrain, adapt to a new sessi
 	@$(BIN)/python experiments/demo.py --workdir demo
 
 test: lint  ## check the style, then run all tests
-	@$(BIN)/pytest -q $(CHECKED)
+	@$(BIN)/pytest -q $(PARALLEL) $(CHECKED)
 
 lint: $(VENV)/.installed  ## check style, types, spelling and shell scripts
 	@$(BIN)/ruff check --quiet $(SOURCES)
@@ -42,7 +44,7 @@ test-colab: $(COLAB)/.installed  ## test model, loading, fitting and notebooks w
 	@$(COLAB)/bin/pip freeze --disable-pip-version-check > $(COLAB)/versions.txt
 	@! grep == constraints-colab.txt | grep -vxFf $(COLAB)/versions.txt || { \
 		echo "Installing poyo_jax has moved what is listed above; lower its bounds in pyproject.toml." >&2; exit 1; }
-	@$(COLAB)/bin/pytest -q $(CHECKED) $(HOSTED)
+	@$(COLAB)/bin/pytest -q $(PARALLEL) $(CHECKED) $(HOSTED)
 
 clean:  ## remove the environments, caches and the demo
 	rm -rf $(VENV) $(COLAB) build dist demo .pytest_cache .ruff_cache .hypothesis *.egg-info

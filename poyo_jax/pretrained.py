@@ -155,7 +155,8 @@ def load(path: epath.PathLike, step: int | None = None, *, local_files_only: boo
     Without `step` the checkpoint with the best validation R2 is taken. Raises CheckpointError when there is none, or
     when it is damaged or not what was saved.
     """
-    folder = find_step(local_folder(path, local_files_only=local_files_only), step)
+    path = local_folder(path, local_files_only=local_files_only)
+    folder = find_step(path, step)
     metadata = read_metadata(folder)
     # This process may run on another platform than the training.
     run = replace(metadata.config.run, attention="auto")

@@ -17,7 +17,7 @@ from poyo_jax.baselines import spike_counts
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.readout import Readout
 from poyo_jax.data.session import Session
-from poyo_jax.errors import DataError
+from poyo_jax.errors import CheckpointError, DataError
 from poyo_jax.files import write_text
 
 EDGES = np.linspace(-0.35, 0.25, 7)  # s from a behaviour sample: bins in which spikes are counted
@@ -122,6 +122,12 @@ def save_map(path: epath.PathLike, step: int, tuning: TuningMap) -> None:
 
 
 def load_map(path: epath.PathLike, step: int) -> TuningMap | None:
-    """The map of a step, if there is one."""
+    """The map of a step, if there is one. Raises CheckpointError when its file is damaged."""
     file = map_path(path, step)
-    return TuningMap.from_json(file.read_text()) if file.exists() else None
+    try:
+        return TuningMap.from_json(file.read_text()) if file.exists() else None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{file} is not the tuning map that was saved ({error}). Copy it again; or delete it, and new units start "
+            "at the mean of the trained ones."
+        ) from error

@@ -20,6 +20,7 @@ from poyo_jax.errors import CheckpointError, MissingDependencyError
 from poyo_jax.train import mesh
 from poyo_jax.train.checkpoint import find_step, read_metadata
 from poyo_jax.train.formats import FORMAT_VERSION, digest, migrated
+from poyo_jax.tuning import TuningMap, save_map
 
 GOLDEN = Path(__file__).parent / "golden_checkpoints"
 
@@ -181,6 +182,7 @@ def hub(tmp_path, monkeypatch):
                 link = folder / path.relative_to(GOLDEN / "v2")
                 link.parent.mkdir(parents=True, exist_ok=True)
                 link.symlink_to(path)
+        save_map(folder, load(GOLDEN / "v2").step, TuningMap(np.zeros(1), np.ones(1), np.ones((1, 2)), np.zeros(2)))
         return str(folder)
 
     monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=snapshot_download))
@@ -193,6 +195,7 @@ def test_models_of_the_hub(address, revision, local, hub):
     pretrained = load(address, local_files_only=local)
     assert hub == [("lab/poyo-mp", revision, local, ["*/opt_state/*"])]
     jax.tree.map(np.testing.assert_array_equal, pretrained.params, load(GOLDEN / "v2").params)
+    assert pretrained.tuning is not None and pretrained.tuning.weights.shape == (1, 2)
 
 
 def test_models_that_the_hub_does_not_give(hub):

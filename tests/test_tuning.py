@@ -6,8 +6,8 @@ import pytest
 from poyo_jax import Readout, Session
 from poyo_jax.data.readout import default_readout
 from poyo_jax.data.simulate import simulate_session
-from poyo_jax.errors import DataError
-from poyo_jax.tuning import TuningMap, load_map, save_map, tuning_features
+from poyo_jax.errors import CheckpointError, DataError
+from poyo_jax.tuning import TuningMap, load_map, map_path, save_map, tuning_features
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +80,11 @@ def test_saved_maps_come_back(tmp_path):
     assert again is not None and load_map(tmp_path, 8) is None
     for name in ("mean", "std", "weights", "origin"):
         np.testing.assert_array_equal(getattr(again, name), getattr(found, name))
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"mean": [1]}', '{"mean"'])
+def test_a_damaged_map_is_refused(tmp_path, text):
+    map_path(tmp_path, 7).parent.mkdir()
+    map_path(tmp_path, 7).write_text(text)
+    with pytest.raises(CheckpointError, match=r"7\.json is not the tuning map that was saved \(.*Copy it again; or"):
+        load_map(tmp_path, 7)

@@ -140,14 +140,14 @@ def default_readout(session: Session, intervals: Intervals | None = None) -> Rea
     """
     readout = known_readout(session.brainset_id, session.session_id)
     if readout is None:
-        return _measured_readout(session, session.split("train") if intervals is None else intervals)
+        return _measured_readout(session, intervals)
     session.behaviour(readout.value_key)
     for name in (*dict(readout.interval_weights), *filter(None, [readout.eval_interval])):
         session.intervals(name)
     return readout
 
 
-def _measured_readout(session: Session, intervals: Intervals) -> Readout:
+def _measured_readout(session: Session, intervals: Intervals | None) -> Readout:
     keys = session.behaviour_keys
     value_key = next((key for key in FALLBACK_KEYS if key in keys), keys[0] if len(keys) == 1 else None)
     if value_key is None:
@@ -156,6 +156,7 @@ def _measured_readout(session: Session, intervals: Intervals) -> Readout:
             "pass a Readout that names what to decode."
         )
     behaviour = session.behaviour(value_key)
+    intervals = session.split("train") if intervals is None else intervals
     pieces = [behaviour.values(*behaviour.range(start, stop)) for start, stop in intervals]
     samples = np.concatenate(pieces).astype(np.float64)  # [samples, channels]
     samples = samples[np.isfinite(samples).all(axis=1)]
