@@ -1,6 +1,7 @@
 """Settings and fixtures for all tests."""
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -23,6 +24,9 @@ def pytest_configure() -> None:
     # The same examples every time, and no limit on their time: machines differ.
     settings.register_profile("steady", derandomize=True, deadline=None)
     settings.load_profile("steady")
+    # Shells start programs in the background deaf to Ctrl-C, and what these start is deaf, too; tests press it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
