@@ -3,9 +3,14 @@
 from poyo_jax.model import forward
 
 
-def loss_sum(model, params, batch, seed, microbatch_windows, **options):
+def everything(path) -> bool:
+    """All parameters of the backbone learn."""
+    return True
+
+
+def loss_sum(model, params, batch, seed, microbatch_windows, *, learns=everything):
     return forward.loss_sum(
-        model, params["backbone"], vectors(params, batch), batch, seed, microbatch_windows, **options
+        model, params["backbone"], vectors(params, batch), batch, seed, microbatch_windows, learns=learns
     )
 
 

@@ -1,7 +1,7 @@
 """Loss and predictions of a batch as pure functions of (backbone, rows of the tables, batch, seed).
 
-The encoder runs over all tokens at once; processor and decoder run over a few windows at a time, so that their
-activations stay in cache on CPUs and peak memory does not grow with the batch.
+The encoder takes the tokens of all windows, a few rows at a time (model/running_softmax.py). Processor and decoder run
+over a few windows at a time, so that activations stay in cache on CPUs and peak memory does not grow with the batch.
 """
 
 from collections.abc import Callable
@@ -20,11 +20,6 @@ Params = dict
 Learns = Callable[[tuple[str, ...]], bool]  # whether the parameter of the backbone at a path has a gradient
 
 
-def everything(path: tuple[str, ...]) -> bool:
-    """All parameters of the backbone learn."""
-    return True
-
-
 def used_rows(batch: Batch) -> dict[str, Array]:
     """The rows of each table that a batch uses."""
     return {"unit_embedding": batch.unit_rows, "session_embedding": batch.session_rows}
@@ -38,7 +33,7 @@ def loss_sum(
     seed: UInt32[Array, ""] | None,
     microbatch_windows: int | None,
     *,
-    learns: Learns = everything,
+    learns: Learns,
 ) -> Float[Array, ""]:
     """Sum over all queries of weight * squared error (mean over channels), differentiable in `backbone` and `vectors`.
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from poyo_jax.model.attention import MASKED, scaled
 from poyo_jax.model.rotary import rotate
-from poyo_jax.model.token_rows import TokenRows, drop_weights, keys_and_values, scores_of
+from poyo_jax.model.token_rows import TokenRows, attend_rows, drop_weights, keys_and_values, scores_of
 
 Groups = tuple[TokenRows, Int[Array, "groups rows"]]  # and the window of each row
 
@@ -43,12 +43,7 @@ def _attend(query: Array, table: Array, groups: Groups, num_windows: int, rate: 
 def _forward(query, table, groups, num_windows, rate):
     def add(sums, group):
         rows, windows = group
-        key, value = keys_and_values(table[rows.entries], rows)
-        scores = scores_of(query, key, rows)  # [H, R, T, L]
-        largest = scores.max(axis=2)
-        weights = jnp.exp(scores - jnp.maximum(largest, MASKED / 2)[:, :, None])  # 0 where masked
-        total = weights.sum(axis=2)
-        out = drop_weights(weights, rows, rate).astype(value.dtype).mT @ value  # [H, R, L, K]
+        largest, total, out = attend_rows(query, table[rows.entries], rows, rate)
         for row, window in enumerate(windows):
             sums = _merge(sums, window, (largest[:, row], total[:, row], out[:, row]))
         return sums, None

@@ -12,7 +12,7 @@ from poyo_jax.config import BackEnd
 from poyo_jax.model.attention import MASKED, choose, scaled
 from poyo_jax.model.flash import FLASH, Flash, attend_with_log_sum
 from poyo_jax.model.running_softmax import attend_in_groups
-from poyo_jax.model.token_rows import TokenRows, cut, drop_weights, keys_and_values, scores_of
+from poyo_jax.model.token_rows import TokenRows, attend_rows, cut, keys_and_values
 
 
 def attend_tokens(
@@ -48,7 +48,7 @@ def attend_tokens(
     if chosen == "chunked":
         rows, windows = (rows, windows) if windows is not None else cut(rows)
         return attend_in_groups(query, table, rows, windows, num_windows, rows_per_group, rate)
-    part = partial(_flash_rows, FLASH[chosen], packed) if chosen in FLASH else partial(_attend_rows, rate)
+    part = partial(_flash_rows, FLASH[chosen], packed) if chosen in FLASH else partial(_plain_rows, rate)
     largest, total, out = _recomputed(part, query, table, rows)
     return _normalise(total, out) if windows is None else _merge(largest, total, out, windows, num_windows)
 
@@ -83,15 +83,10 @@ def _recomputed(part: Callable, query: Array, table: Array, rows: TokenRows) -> 
     return run(query, table, rows)
 
 
-def _attend_rows(attention_dropout: float, query: Array, tokens: Array, rows: TokenRows):
-    """Unnormalised attention of every row: (largest score [R, H, L], sum of weights, weighted sum of values)."""
-    key, value = keys_and_values(tokens, rows)
-    scores = scores_of(scaled(query), key, rows)  # [H, R, T, L]
-    largest = jax.lax.stop_gradient(scores.max(axis=2))
-    weights = jnp.exp(scores - jnp.maximum(largest, MASKED / 2)[:, :, None])  # 0 where masked
-    total = weights.sum(axis=2)
-    out = drop_weights(weights, rows, attention_dropout).astype(value.dtype).mT @ value  # [H, R, L, K]
-    return tuple(jnp.swapaxes(x, 0, 1) for x in (largest, total, out))
+def _plain_rows(attention_dropout: float, query: Array, tokens: Array, rows: TokenRows):
+    """What rows contribute with all their scores in memory."""
+    parts = attend_rows(scaled(query), tokens, rows, attention_dropout)
+    return tuple(jnp.swapaxes(x, 0, 1) for x in parts)
 
 
 def _flash_rows(flash: Flash, packed: bool, query: Array, tokens: Array, rows: TokenRows):

@@ -40,6 +40,24 @@ def scores_of(
     return jnp.where(rows.mask[:, :, None], scores.reshape(*key.shape[:-1], -1), MASKED)
 
 
+def attend_rows(
+    query: Float[Array, "heads latents head_dim"],
+    tokens: Float[Array, "rows tokens channels"],
+    rows: TokenRows,
+    rate: float,
+) -> tuple[Array, Array, Array]:
+    """What every row contributes: (largest score [H, R, L], sum of weights [H, R, L], weighted values [H, R, L, K]).
+
+    Queries are scaled already. Weights are the exponentials of what scores lack of the largest, which has no gradient.
+    """
+    key, value = keys_and_values(tokens, rows)
+    scores = scores_of(query, key, rows)  # [H, R, T, L]
+    largest = jax.lax.stop_gradient(scores.max(axis=2))
+    weights = jnp.exp(scores - jnp.maximum(largest, MASKED / 2)[:, :, None])  # 0 where masked
+    total = weights.sum(axis=2)
+    return largest, total, drop_weights(weights, rows, rate).astype(value.dtype).mT @ value
+
+
 def drop_weights(
     weights: Float[Array, "heads rows tokens latents"], rows: TokenRows, rate: float
 ) -> Float[Array, "heads rows tokens latents"]:

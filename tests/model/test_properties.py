@@ -7,10 +7,9 @@ import jax
 import numpy as np
 import pytest
 from golden_model import packed
-from whole_model import loss_sum, predict
+from whole_model import everything, loss_sum, predict
 
 from poyo_jax.config import ModelConfig, RunConfig
-from poyo_jax.model.forward import everything
 from poyo_jax.train.state import build_model, init_params
 from poyo_jax.types import PADDING, SPIKE, START, STOP, Batch
 
