@@ -23,6 +23,7 @@ from unittest.mock import patch
 
 import numpy as np
 import tyro
+from results import append_result, read_results
 from shell import run_shell
 
 HELD_OUT = ("set1_expt19", "set2_expt11", "m_20140303_100ms")
@@ -78,22 +79,16 @@ def adapt_small(options: AdaptSmall) -> None:
     held_out = {session.session_id: session for session in open_sessions(options.data, options.held_out)}
     tuned = learn_tuning(pretrained, [session for session in sessions if pretrained.knows(session)])
     path = options.workdir / "results.jsonl"
-    done = read(path)
+    done = read_results(path)
     for job in jobs(options, held_out):
         if not any(job.items() <= result.items() for result in done):
             session = held_out[job["session"]]
             result = job | compute(job, tuned, session)
             done.append(result)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a") as file:
-                file.write(json.dumps(result) + "\n")
+            append_result(path, result)
             print(json.dumps({name: value for name, value in result.items() if name != "curve"}), flush=True)
     wanted = list(jobs(options, held_out))
     print_tables([result for result in done if any(job.items() <= result.items() for job in wanted)])
-
-
-def read(path: Path) -> list[Job]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def jobs(options: AdaptSmall, held_out: dict) -> Iterator[Job]:

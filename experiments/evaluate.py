@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 import tyro
-from shell import print_scores, run_shell, sessions_at
+from shell import run_shell, score_lines, sessions_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def evaluate_folder(options: Evaluate) -> None:
-    from poyo_jax import decode, load
+    from poyo_jax import evaluate, load
     from poyo_jax.errors import VocabError
 
     pretrained, found = load(options.model), sessions_at(options.data)
@@ -50,12 +50,12 @@ def evaluate_folder(options: Evaluate) -> None:
                 "experiments/finetune.py"
             )
     print(repr(pretrained), flush=True)
-    print_scores(pretrained, sessions, options.split)
+    evaluation = evaluate(pretrained, sessions, options.split)
+    print(score_lines(evaluation, options.split))
     if options.predictions is not None:
         options.predictions.mkdir(parents=True, exist_ok=True)
-        for session in sessions:
-            decoded = decode(pretrained, session, options.split)
-            path = options.predictions / f"{session.id.replace('/', '_')}.npz"
+        for name, decoded in evaluation.predictions.items():
+            path = options.predictions / f"{name.replace('/', '_')}.npz"
             np.savez_compressed(
                 path, times=decoded.times, values=decoded.values, targets=decoded.targets, scored=decoded.scored
             )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
-from shell import print_scores, run_shell, sessions_at
+from shell import run_shell, score_lines, sessions_at
 
 from poyo_jax.errors import CheckpointError
 
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def finetune_folder(options: Finetune) -> None:
-    from poyo_jax import load
+    from poyo_jax import evaluate, load
     from poyo_jax.finetune import finetune
     from poyo_jax.finetune.config import choose
     from poyo_jax.train.checkpoint import saved_steps
@@ -73,7 +73,9 @@ def finetune_folder(options: Finetune) -> None:
     print(f"units: {result.units}\nsessions: {result.sessions}\nvalid R2 {result.valid_r2:.3f}")
     result.save(options.out)
     print(f"saved to {options.out}", flush=True)
-    print_scores(result.pretrained, [session for session in sessions if session.has_split("test")], "test")
+    testable = [session for session in sessions if session.has_split("test")]
+    if testable:
+        print(score_lines(evaluate(result.pretrained, testable), "test"))
 
 
 if __name__ == "__main__":

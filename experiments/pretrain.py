@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
-from shell import run_shell
+from shell import run_shell, score_lines
 
 from poyo_jax import Session
 from poyo_jax.config import Config
@@ -127,10 +127,7 @@ def report(options: Pretrain, sessions: list[Session], say: Callable) -> None:
     say(f"best checkpoint: {best!r}")
     testable = [session for session in sessions if session.has_split("test")]
     if testable:
-        evaluation = evaluate(best, testable)
-        width = max(len(name) for name in evaluation.r2)
-        say("\n".join(f"{name:{width}}  test R2 {r2:6.3f}" for name, r2 in evaluation.r2.items()))
-        say(f"{'mean ± SD':{width}}  test R2 {evaluation.mean:6.3f} ± {evaluation.std:.3f}")
+        say(score_lines(evaluate(best, testable), "test"))
 
 
 def listed(preset: str, options: Pretrain) -> list[str] | None:

@@ -6,8 +6,12 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from poyo_jax.errors import CheckpointError, DistributedError, Diverged, Interrupted, PoyoError
+
+if TYPE_CHECKING:
+    from poyo_jax.decoding import Evaluation
 
 STOPPED, LOST, MISUSED = 42, 134, 2  # what the exit status tells a scheduler: start again, again, and better not
 
@@ -59,12 +63,8 @@ def sessions_at(path: Path) -> list:
     return [Session.open(path)] if path.is_file() else open_sessions(path)
 
 
-def print_scores(pretrained, sessions: list, split: str) -> None:
-    """R2 of a split, session by session."""
-    from poyo_jax import evaluate
-
-    if sessions:
-        evaluation = evaluate(pretrained, sessions, split)
-        width = max(len(name) for name in evaluation.r2)
-        print("\n".join(f"{name:{width}}  {split} R2 {r2:6.3f}" for name, r2 in evaluation.r2.items()))
-        print(f"{'mean ± SD':{width}}  {split} R2 {evaluation.mean:6.3f} ± {evaluation.std:.3f}")
+def score_lines(evaluation: "Evaluation", split: str) -> str:
+    """R2 of a split, session by session, and its mean."""
+    width = max(len(name) for name in evaluation.r2)
+    lines = [f"{name:{width}}  {split} R2 {r2:6.3f}" for name, r2 in evaluation.r2.items()]
+    return "\n".join([*lines, f"{'mean ± SD':{width}}  {split} R2 {evaluation.mean:6.3f} ± {evaluation.std:.3f}"])

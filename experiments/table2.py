@@ -28,11 +28,13 @@ from typing import Any, Literal
 import numpy as np
 import real_small
 import tyro
+from results import append_result, read_results
 from shell import run_shell
 
 from poyo_jax import Session
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.errors import ConfigError, DataError, Interrupted
+from poyo_jax.files import write_text
 
 PERICH = "python -m data_prep prepare perich_miller_population_2018 (download 13 GB, prepared 2.9 GB)"
 # name: prefix of the sessions' ids, part of them, and what makes them
@@ -101,18 +103,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def table2(options: Table2) -> None:
     columns = find_columns(options)
     path = options.workdir / "results.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    results = read(path)
+    results = {key(result): result for result in read_results(path)}  # the last of every cell and seed
     for job in jobs(options, columns):
         if "r2" in results.get(key(job), {}):
             continue
         result = job | attempt(job, columns, options)
         results[key(job)] = result
-        with path.open("a") as file:
-            file.write(json.dumps(result) + "\n")
+        append_result(path, result)
         print(json.dumps({name: value for name, value in result.items() if name != "trials"}), flush=True)
     text = "\n\n".join(render(options, protocol, columns, results) for protocol in options.protocols)
-    (options.workdir / "table2.md").write_text(text + "\n")
+    write_text(options.workdir / "table2.md", text + "\n")
     print(f"\n{text}")
 
 
@@ -149,18 +149,6 @@ def jobs(options: Table2, columns: dict[str, dict[str, Session]]) -> Iterator[Jo
 
 def key(job: Job) -> tuple:
     return tuple(job[name] for name in ("protocol", "row", "session", "seed"))
-
-
-def read(path: Path) -> dict[tuple, Job]:
-    """The last result of every cell and seed. A line that a kill has cut is left out."""
-    results = {}
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            result = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        results[key(result)] = result
-    return results
 
 
 # --- cells -----------------------------------------------------------------------------------------------------------

@@ -8,9 +8,11 @@ no foreign name can be pointed at it) and that come from no other page, and serv
 import json
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from importlib.resources import files
+from socket import SHUT_WR
 from socketserver import ThreadingTCPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -22,7 +24,8 @@ from poyo_jax.explore.questions import read_question, read_time
 LOOPBACK = "127.0.0.1"
 NAMES = (LOOPBACK, "localhost")
 MAX_BODY = 1 << 20  # bytes; a window of 10,000 spikes takes a quarter of it
-MAX_DISCARDED = 1 << 28  # bytes of a larger body that are read, so that its sender hears why it was refused
+MAX_DISCARDED = 1 << 28  # bytes still taken in after a refusal, so that whoever is sending them hears why
+LINGER = 2  # s without a byte, after which they are no longer waited for
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -64,6 +67,16 @@ class ExplorerServer(ThreadingTCPServer):
     def address(self) -> str:
         """What to type into a browser."""
         return f"http://{LOOPBACK}:{self.server_address[1]}/"
+
+    def shutdown_request(self, request: Any) -> None:
+        """End a connection once its sender has ended: closing on unread bytes would take the answer from them."""
+        left = MAX_DISCARDED
+        with suppress(OSError):
+            request.shutdown(SHUT_WR)
+            request.settimeout(LINGER)
+            while left > 0 and (piece := request.recv(1 << 16)):
+                left -= len(piece)
+        self.close_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A connection that broke off: of no interest, because whoever asked is gone."""
@@ -147,13 +160,8 @@ class _Handler(BaseHTTPRequestHandler):
         if not (length.isascii() and length.isdigit() and len(length) < 16) or "Transfer-Encoding" in self.headers:
             raise DataError(f"Content-Length is {length[:20]!r}; say how many bytes the question has.")
         if int(length) > MAX_BODY:
-            self._discard(min(int(length), MAX_DISCARDED))
             raise DataError(f"the question has {int(length)} bytes; send {MAX_BODY} at most.")
         return self.rfile.read(int(length))
-
-    def _discard(self, count: int) -> None:
-        while count > 0 and (piece := self.rfile.read(min(count, 1 << 16))):
-            count -= len(piece)
 
     def _refuse(self, status: HTTPStatus, text: str) -> None:
         self.close_connection = True  # what follows may be the rest of what was refused

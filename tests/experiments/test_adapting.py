@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from poyo_jax import decode, load
+from poyo_jax import evaluate, load, open_sessions
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 NEW = "simulated/session_2"
@@ -45,9 +45,7 @@ def test_adapted_and_evaluated(script, tiny_run, tiny_data, tmp_path, capsys):
     script("evaluate", tmp_path / "new", tiny_data, "--predictions", tmp_path / "predictions")
     out = capsys.readouterr().out
     assert [line.split()[0] for line in out.splitlines()[1:4]] == [f"simulated/session_{i}" for i in range(3)]
-    from poyo_jax import Session
-
-    expected = decode(adapted, Session.open(new))
+    expected = evaluate(adapted, open_sessions(tiny_data)).predictions[NEW]
     with np.load(tmp_path / "predictions" / "simulated_session_2.npz") as found:
         for name in ("times", "values", "targets", "scored"):
             np.testing.assert_array_equal(found[name], getattr(expected, name))

@@ -54,7 +54,7 @@ def test_other_data(table2, tiny_run, tiny_data, tmp_path, capsys):
 
     path = tmp_path / "results.jsonl"
     first, second, third = path.read_text().splitlines(keepends=True)
-    path.write_text(first + second + third[:20] + "\n")  # killed while the third was written
+    path.write_text(first + second + third[:20])  # killed while the third was written
     rows = ["poyo_single", "poyo_mp_unit_identification", "poyo_1_gradual"]
     arguments = [*common, "--rows", "wiener", "mlp", *rows, "--seeds", 0, "--poyo-mp", tiny_run, "--num-steps", 2]
     table2(*arguments)
