@@ -9,11 +9,12 @@ import numpy as np
 
 from data_prep.check import GAP, SessionCheck
 from data_prep.check_table import rows, summary
-from poyo_jax import Session, plots, report
+from poyo_jax import Session, plots
 from poyo_jax.data.behaviour import count_before
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.errors import PoyoError
 from poyo_jax.plots import Axes, plt
+from poyo_jax.report.sections import Section, write_sections
 
 COLUMNS = ("session", "verdict", "units", "minutes", "Hz/unit", "splits, %")
 MOST_PICTURES = 50
@@ -42,10 +43,10 @@ def write_report(checks: Sequence[SessionCheck], path: str | Path) -> Path:
     table = [{column: row[column] for column in COLUMNS} for row in rows(checks)]
     folders = [check.path.absolute().parent for check in checks if check.path]
     numbers = [check.numbers for check in checks]
-    return report.write_report(
+    return write_sections(
         path,
         "Check of sessions",
-        [report.Section(heading="Sessions", text=text, rows=table), *map(_section, shown)],
+        [Section(heading="Sessions", text=text, rows=table), *map(_section, shown)],
         subtitle=os.path.commonpath(folders) if folders else "",
         highlights={
             "with errors": str(sum(bool(check.errors) for check in checks)),
@@ -56,7 +57,7 @@ def write_report(checks: Sequence[SessionCheck], path: str | Path) -> Path:
     )
 
 
-def _section(check: SessionCheck) -> report.Section:
+def _section(check: SessionCheck) -> Section:
     findings = [f"Error: {text}" for text in check.errors] + [f"Warning: {text}" for text in check.warnings]
     text = "\n\n".join([f"File {check.name}.", *(findings or ["No findings."]), *_described(check.numbers)])
     heading, figure, caption = Path(check.name).stem, None, ""
@@ -65,7 +66,7 @@ def _section(check: SessionCheck) -> report.Section:
             figure, caption = session_figure(Session.open(check.path), check.numbers.get("key"))
         except (PoyoError, ValueError) as error:  # a broken session need not be drawable
             text += f"\n\nIt cannot be drawn: {error}"
-    return report.Section(heading=heading, text=text, figure=figure, caption=caption)
+    return Section(heading=heading, text=text, figure=figure, caption=caption)
 
 
 def _described(numbers: dict[str, Any]) -> Iterator[str]:

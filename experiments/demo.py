@@ -22,7 +22,7 @@ class Demo:
     """The whole path on simulated recordings."""
 
     workdir: Path = Path("demo")
-    """Folder for sessions, runs, figures and the report; it is continued if it holds an interrupted demo."""
+    """Folder for sessions, runs and the report; it is continued if it holds an interrupted demo."""
     num_steps: int = 600
     """Steps of pretraining."""
     fit_steps: int = 200
@@ -41,6 +41,7 @@ def demo(options: Demo) -> None:
     from poyo_jax import evaluate, load, train_model
     from poyo_jax.baselines import wiener_filter
     from poyo_jax.finetune import FitConfig, fit_units, learn_tuning
+    from poyo_jax.report import write_report
 
     began = time.monotonic()
     sessions = simulated_sessions(options)
@@ -59,7 +60,10 @@ def demo(options: Demo) -> None:
         for session in sessions
     }
     print_table(table)
-    report = draw(options, new, table, fit, evaluation.predictions[new.id])
+    report = write_report(
+        options.workdir / "report.html", fit.pretrained, sessions, workdir=options.workdir / "pretrain",
+        evaluation=evaluation, fits={new.id: fit}, scores={"Wiener filter": wiener}, title="poyo_jax demo",
+    )  # fmt: skip
     print(f"\n{time.monotonic() - began:.0f} s. Report: {report}")
     print_next(options)
 
@@ -103,67 +107,6 @@ def print_table(table: dict[str, dict[str, float]]) -> None:
         print(f"{name:{width}}  " + "  ".join(f"{scores[column]:13.3f}" for column in columns))
     means = [np.mean([scores[column] for scores in table.values()]) for column in columns]
     print(f"{'mean':{width}}  " + "  ".join(f"{mean:13.3f}" for mean in means))
-
-
-def draw(options: Demo, new, table, fit, prediction) -> Path:
-    """Figures as PNG files and one HTML page."""
-    from matplotlib import pyplot as plt
-
-    from poyo_jax import plots
-    from poyo_jax.report import Section, write_report
-    from poyo_jax.train.metrics import read_metrics
-
-    history = read_metrics(options.workdir / "pretrain")
-    start = float(prediction.times[0]) + 2.0
-    first, last = fit.history[0]["valid_r2"], fit.valid_r2
-    scores = table[label(new, new)]
-    figures = {
-        "raster": plots.raster(new, start, start + 6),
-        "decoding_x": plots.decoding(prediction, start, start + 6, 0, quantity="velocity (cm/s)"),
-        "decoding_y": plots.decoding(prediction, start, start + 6, 1, quantity="velocity (cm/s)"),
-        "r2_by_session": plots.r2_by_session(table),
-        "training_curve": plots.training_curve(history),
-        "fitting_curve": plots.training_curve(fit.history),
-        "unit_embedding": plots.unit_embedding(fit.snapshots),
-    }
-    for name, axes in figures.items():
-        plt.figure(axes.get_figure(root=True)).savefig(options.workdir / f"{name}.png", dpi=150)
-    sections = [
-        Section(
-            heading="Decoding a session whose units are new",
-            text=f"Six seconds of the test split of {new.session_id}: spikes of its {len(new.unit_ids)} units, and "
-            "measured and decoded cursor velocity.",
-            figure=figures["raster"],
-        ),
-        Section(heading="Velocity", figure=figures["decoding_x"], caption="Horizontal velocity."),
-        Section(heading="", figure=figures["decoding_y"], caption="Vertical velocity."),
-        Section(
-            heading="R² on the test splits",
-            text="The Wiener filter is fitted on each session's own train split. POYO is one model; of the session "
-            "with new units it has learned nothing but the unit and session embeddings.",
-            rows=[{"session": name, **values} for name, values in table.items()],
-            figure=figures["r2_by_session"],
-        ),
-        Section(heading="Pretraining", figure=figures["training_curve"]),
-        Section(
-            heading="Fitting units",
-            text=f"Validation R² rises from {first:.2f} to {last:.2f} in {fit.history[-1]['step']} steps.",
-            figure=figures["fitting_curve"],
-        ),
-        Section(
-            heading="Unit embeddings while they are fitted",
-            figure=figures["unit_embedding"],
-            caption="Each unit's embedding in the plane of its two main components.",
-        ),
-    ]
-    highlights = {
-        "R² with new units": f"{scores['POYO']:.2f}",
-        "Wiener filter": f"{scores['Wiener filter']:.2f}",
-        "new units": str(len(new.unit_ids)),
-    }
-    path = write_report(options.workdir / "report.html", "poyo_jax demo", sections, highlights=highlights)
-    plt.close("all")
-    return path
 
 
 def print_next(options: Demo) -> None:

@@ -299,6 +299,12 @@ class Session:
         series_domain = self.intervals(f"{SPLIT_WITHIN[self.brainset_id]}.domain")
         return split.intersect(series_domain).intersect(self.intervals("spikes.domain"))
 
+    @property
+    def unit_table(self) -> dict[str, np.ndarray]:
+        """The columns of the units as they stand in the file, such as `area_name`; rows as in `unit_ids`."""
+        node = self._tree.group("units")
+        return {name: np.asarray(node.column(name)) for name in node.members if name != "id"}
+
     # -------------------------------------------------------------------------------------------------- behaviour
 
     @property

@@ -6,15 +6,13 @@ serves a page on this machine alone and prints its address. Of a machine elsewhe
 it to http://localhost:8000.
 """
 
-import logging
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
-from poyo_jax.errors import PoyoError
+from poyo_jax.program import run_program
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,17 +29,7 @@ class Explore:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until Ctrl-C; a PoyoError ends the program with its sentence and status 2."""
-    options = tyro.cli(Explore, args=arguments, description=__doc__)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    for noisy in ("absl", "jax", "orbax"):  # absl logs the tracebacks of errors that are raised as well
-        logging.getLogger(noisy).setLevel(logging.CRITICAL)
-    try:
-        explore(options)
-    except KeyboardInterrupt:
-        print("\nThe explorer is closed.", flush=True)
-    except PoyoError as error:
-        print(f"\n{error}", file=sys.stderr)
-        sys.exit(2)
+    run_program(explore, tyro.cli(Explore, args=arguments, description=__doc__))
 
 
 def explore(options: Explore) -> None:
@@ -59,6 +47,8 @@ def explore(options: Explore) -> None:
         print(f"Explore {pretrained!r}\nat {server.address} (Ctrl-C ends it)", flush=True)
         try:
             server.serve_forever()
+        except KeyboardInterrupt:
+            print("\nThe explorer is closed.", flush=True)
         finally:
             explorer.close()
 

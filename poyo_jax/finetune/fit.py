@@ -40,7 +40,18 @@ class FitResult:
     # and the seconds since the fit began, compilation included
     units: VocabReport  # which units were known before, and which are new
     sessions: VocabReport
-    snapshots: dict[int, Float[np.ndarray, "units dim"]] = field(repr=False)  # fitted unit rows by step, if asked for
+    _job: FitJob = field(repr=False)
+    _params: Mapping[int, dict] = field(repr=False)  # by step, if asked for
+
+    @property
+    def snapshots(self) -> dict[int, Float[np.ndarray, "units dim"]]:
+        """Fitted unit rows by step; empty without `keep_snapshots`."""
+        return {step: np.array(params["unit_embedding"])[1:] for step, params in self._params.items()}
+
+    def at(self, step: int) -> Pretrained:
+        """The model as it was at a step of `snapshots`."""
+        looks = {int(look["step"]): look["valid_r2"] for look in self.history}
+        return _adapted(self._job, self._params[step], looks[step])
 
     @property
     def valid_r2(self) -> float:
@@ -100,7 +111,7 @@ def finetune(
             another day; or the id of a known session, for its units of the same unit id. Others start from the model's
             tuning map (`learn_tuning`), if it has one.
         known: what to do with a session that the model knows: "refuse" it, or "refit" its rows from where they are.
-        keep_snapshots: record the unit rows at every look.
+        keep_snapshots: keep what has been learned at every look, for `FitResult.snapshots` and `at`.
         progress: show it.
 
     Raises:
@@ -121,7 +132,7 @@ def finetune(
     new = _adapted(job, params if looks.best is None else looks.best, looks.valid_r2)
     units = VocabReport.compare(job.pretrained.units, new.units)
     sessions_report = VocabReport.compare(job.pretrained.sessions, new.sessions)
-    return FitResult(new, looks.history, units, sessions_report, looks.snapshots)
+    return FitResult(new, looks.history, units, sessions_report, job, looks.kept)
 
 
 def _run(part: Part, looks: "_Looks", bar: Progress) -> dict:
@@ -148,7 +159,7 @@ class _Looks:
         self._job, self._keep_snapshots = job, keep_snapshots
         self.pending: list[dict[str, jax.Array]] = []  # metrics of the steps since the last look
         self.history: list[dict[str, float]] = []
-        self.snapshots: dict[int, np.ndarray] = {}
+        self.kept: dict[int, dict] = {}
         self.best: dict | None = None
         self.valid_r2, self.since_best = -math.inf, 0
         self._began = time.monotonic()
@@ -166,7 +177,7 @@ class _Looks:
         seconds = time.monotonic() - self._began
         self.history.append({"step": step, "loss": loss, "valid_r2": valid_r2, "seconds": seconds})
         if self._keep_snapshots:
-            self.snapshots[step] = np.array(params["unit_embedding"])[1:]
+            self.kept[step] = params
         if valid_r2 > self.valid_r2:
             self.best, self.valid_r2, self.since_best = params, valid_r2, 0
         elif self.best is not None:

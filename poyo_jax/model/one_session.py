@@ -45,9 +45,7 @@ def make_window_function(
     units. `spike_units` are positions in `unit_rows`, the units of the session; False in `is_spike` marks padding.
     """
     config, module = model.config, model.backbone(parent=None)
-    variables = {"params": jax.jit(partial(half_split, config=config))(params["backbone"])}
-    prepare = jax.jit(partial(module.apply, method=_tables))
-    tables = cast(Tables, prepare(variables, params["unit_embedding"][jnp.asarray(unit_rows)]))
+    variables, tables = _prepare(model, params, unit_rows)
     session_vectors = params["session_embedding"][np.array([session_row])]
 
     def predict(spike_units: Array, times: Array, times_low: Array, is_spike: Array, query_times: Array) -> Array:
@@ -59,6 +57,33 @@ def make_window_function(
         return cast(Array, module.apply(variables, *inputs, method="decode"))[0]
 
     return jax.jit(predict)
+
+
+def make_attention_function(
+    model: POYO, params: dict, unit_rows: Int[Any, " units"]
+) -> Callable[..., Float[Array, "heads latents spikes"]]:
+    """A jitted function of one window of a session: how much of what each latent gathers comes from each spike.
+
+    (spike_units, spike_times, what rounding left of the times, is_spike) -> weights of the encoder. A latent's weights
+    add up to 1 with those of the start and stop tokens, which are left out.
+    """
+    config = model.config
+    _, tables = _prepare(model, params, unit_rows)
+
+    def attention(spike_units: Array, times: Array, times_low: Array, is_spike: Array) -> Array:
+        rotation = token_rotation(times, times_low, config.head_dim, config.frequencies)
+        tokens = rotate(tables.spikes[:, spike_units], rotation)
+        largest, total, _ = _merge(tables.edges, _attend(tables.query, tokens, is_spike))
+        return jnp.exp(_scores(tables.query, tokens, is_spike) - largest) / total
+
+    return jax.jit(attention)
+
+
+def _prepare(model: POYO, params: dict, unit_rows: Int[Any, " units"]) -> tuple[dict, Tables]:
+    """The backbone's variables in the order in which they are used, and the tables."""
+    variables = {"params": jax.jit(partial(half_split, config=model.config))(params["backbone"])}
+    tables = jax.jit(partial(model.backbone(parent=None).apply, method=_tables))
+    return variables, cast(Tables, tables(variables, params["unit_embedding"][jnp.asarray(unit_rows)]))
 
 
 def _tables(backbone: Backbone, unit_vectors: Float[Array, "units dim"]) -> Tables:
@@ -84,12 +109,16 @@ def _attend(
     tokens: Float[Array, "2*heads tokens head_dim"],
     mask: Bool[Array, " tokens"],
 ) -> Part:
-    key, value = jnp.split(tokens, 2)
-    scores = jnp.matmul(query, key.mT, preferred_element_type=jnp.float32)  # [H, L, T]
-    scores = jnp.where(mask, scores, -jnp.inf)
+    value, scores = jnp.split(tokens, 2)[1], _scores(query, tokens, mask)
     largest = jnp.maximum(scores.max(axis=-1, keepdims=True), jnp.finfo(jnp.float32).min)  # finite without any token
     weights = jnp.exp(scores - largest)
     return Part(largest, weights.sum(axis=-1, keepdims=True), weights.astype(value.dtype) @ value)
+
+
+def _scores(query: Array, tokens: Array, mask: Array) -> Float[Array, "heads latents tokens"]:
+    """Of the keys in `tokens`; minus infinity where the mask is False."""
+    scores = jnp.matmul(query, jnp.split(tokens, 2)[0].mT, preferred_element_type=jnp.float32)
+    return jnp.where(mask, scores, -jnp.inf)
 
 
 def _merge(one: Part, other: Part) -> Part:

@@ -81,10 +81,12 @@ def describe_goodput(workdir: epath.PathLike) -> str:
 
 
 def _last_lines(path: epath.Path) -> list[dict[str, Any]]:
-    """The last line of every start, in order; a line cut short by a crash is left out."""
+    """The last line of every start, in order; one that a crash has cut, or that is damaged, is left out."""
     lines: dict[float, dict[str, Any]] = {}
-    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        with contextlib.suppress(json.JSONDecodeError):
+    for text in path.read_bytes().splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError, TypeError, KeyError):
             line = json.loads(text)
-            lines[line["started"]] = line
+            lines[line["started"]] = {
+                name: line[name] for name in ("started", "written", "first_step", "step", "seconds")
+            }
     return [lines[started] for started in sorted(lines)]

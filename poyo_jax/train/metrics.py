@@ -47,14 +47,15 @@ class MetricsWriter:
 
 
 def read_metrics(workdir: epath.PathLike) -> list[dict[str, Any]]:
-    """Lines of a run's `metrics.jsonl`, null as NaN; a last line cut short by a crash is left out."""
+    """Lines of a run's `metrics.jsonl`, null as NaN; one that a crash has cut, or that is damaged, is left out."""
     path = epath.Path(workdir) / "metrics.jsonl"
     lines = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for text in path.read_bytes().splitlines() if path.exists() else []:
         try:
-            lines.append(_replace(json.loads(text), lambda value: math.nan if value is None else value))
-        except json.JSONDecodeError:
-            break
+            line = json.loads(text)
+            lines.append(_replace(line, lambda value: math.nan if value is None else value) | {"step": line["step"]})
+        except (ValueError, TypeError, KeyError, AttributeError):
+            continue
     return lines
 
 

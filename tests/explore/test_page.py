@@ -1,29 +1,14 @@
 """The page in a real browser: what is clicked changes what is shown, and nothing leaves this machine."""
 
 import re
-import shutil
-from pathlib import Path
 from threading import Event
 
 import pytest
 
-playwright = pytest.importorskip("playwright.sync_api", reason="the page is tested with playwright: pip install it")
-expect = playwright.expect
+expect = pytest.importorskip("playwright.sync_api", reason="pages are tested with playwright: pip install it").expect
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 UNKNOWN = "simulated/session_2"
 LEFT, RIGHT = 48, 10  # pixels beside the time axis
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as driver:
-        path = next(filter(None, map(shutil.which, NAMES)), driver.chromium.executable_path)
-        if not Path(path).exists():
-            pytest.skip("there is no Chromium here; install one, or run: playwright install chromium")
-        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -1,15 +1,17 @@
 """The report is one page that needs nothing else and shows what it was given."""
 
 import base64
+import importlib
 import re
+import sys
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from poyo_jax.errors import DataError
-from poyo_jax.report import Section, write_report
+from poyo_jax.errors import DataError, MissingDependencyError
+from poyo_jax.report.sections import Section, write_sections
 
 
 class Outline(HTMLParser):
@@ -51,7 +53,7 @@ def page(tmp_path):
             ],
         ),
     ]
-    path = write_report(
+    path = write_sections(
         tmp_path / "new" / "report.html", "A & B", sections, subtitle="today", highlights={"test R²": "0.81"}
     )
     return path.read_text(encoding="utf-8")
@@ -84,6 +86,13 @@ def test_columns_of_numbers_are_aligned(page):
     assert classes == [None, "number", "number"]
 
 
+def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    monkeypatch.delitem(sys.modules, "poyo_jax.report.sections")
+    with pytest.raises(MissingDependencyError, match=r"jinja2.*pip install poyo_jax\[plots\]"):
+        importlib.import_module("poyo_jax.report.sections")
+
+
 def test_a_path_that_cannot_be_written_is_explained(tmp_path):
     with pytest.raises(DataError, match=r"the report cannot be written to .*: Is a directory. Give the path of a file"):
-        write_report(tmp_path, "title", [])
+        write_sections(tmp_path, "title", [])

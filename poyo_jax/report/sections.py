@@ -1,4 +1,4 @@
-"""A report as one HTML page that needs nothing else: no network, no script, no other file."""
+"""Words, tables and pictures as one HTML page without scripts, such as the check of prepared sessions."""
 
 import base64
 import io
@@ -40,7 +40,7 @@ class Cell:
     number: bool
 
 
-def write_report(
+def write_sections(
     path: str | Path,
     title: str,
     sections: Sequence[Section],
@@ -74,13 +74,13 @@ def write_report(
 
 def _template():
     environment = Environment(
-        loader=PackageLoader("poyo_jax", ""),
+        loader=PackageLoader("poyo_jax.report", ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html")
+    return environment.get_template("sections.html")
 
 
 def _content(section: Section) -> dict[str, Any]:

@@ -1,0 +1,43 @@
+"""Unit identification in action: embeddings, decoded behaviour and R2 at every look of a fit."""
+
+import numpy as np
+
+from poyo_jax.data.session import Session
+from poyo_jax.decoding import decode
+from poyo_jax.errors import DataError
+from poyo_jax.finetune.fit import FitResult
+from poyo_jax.report.embeddings import Plane
+from poyo_jax.report.numbers import Content, packed, plain
+
+MAX_LOOKS = 20
+MAX_SAMPLES = 600  # of the behaviour that is shown
+MAX_BACKGROUND = 2000  # units that the model knew before
+
+
+def fitting(session: Session, fit: FitResult) -> Content:
+    """The looks of a fit at a session. Raises DataError unless `keep_snapshots` was set."""
+    steps = sorted(fit.snapshots)
+    if not steps:
+        raise DataError(f"The fit of {session.id} kept no snapshots: fit it with keep_snapshots=True.")
+    steps = [steps[i] for i in np.unique(np.linspace(0, len(steps) - 1, MAX_LOOKS).round().astype(int))]
+    model = fit.pretrained
+    own = model.units.rows(session.unit_names)
+    table = np.asarray(model.params["unit_embedding"], np.float64)
+    others = np.setdiff1d(np.arange(1, len(table)), own)
+    others = others[:: max(1, -(-len(others) // MAX_BACKGROUND))]
+    plane = Plane(table[1:])
+    predictions = [decode(fit.at(step), session) for step in steps]
+    first = predictions[0]
+    shown = slice(0, MAX_SAMPLES)
+    valid = {int(look["step"]): look["valid_r2"] for look in fit.history}
+    return {
+        "steps": steps,
+        "valid_r2": [plain(valid[step]) for step in steps],
+        "test_r2": [plain(prediction.r2) for prediction in predictions],
+        "background": plane(table[others]),
+        "points": [plane(np.asarray(fit.at(step).params["unit_embedding"], np.float64)[own]) for step in steps],
+        "times": packed(first.times[shown] - first.times[0]),
+        "start": float(first.times[0]),
+        "targets": [packed(column) for column in first.targets[shown].T],
+        "values": [[packed(column) for column in prediction.values[shown].T] for prediction in predictions],
+    }

@@ -1,0 +1,167 @@
+"""The page: what it holds, and how it becomes one file."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from poyo_jax import __version__
+from poyo_jax.data.session import Session
+from poyo_jax.decoding import Evaluation, evaluate
+from poyo_jax.errors import MissingDependencyError, PoyoError
+from poyo_jax.files import write_text
+from poyo_jax.finetune.fit import FitResult
+from poyo_jax.pretrained import Pretrained
+from poyo_jax.report.decoded import attention, decoded, errors
+from poyo_jax.report.embeddings import embeddings
+from poyo_jax.report.fitting import fitting
+from poyo_jax.report.numbers import Content, plain
+from poyo_jax.report.training import goodput, training
+
+MAX_SHOWN = 12  # sessions to look at; of more, some between the best and the worst are chosen
+
+
+def write_report(
+    path: str | Path,
+    pretrained: Pretrained,
+    sessions: Sequence[Session] = (),
+    *,
+    workdir: epath.PathLike | None = None,
+    evaluation: Evaluation | None = None,
+    fits: Mapping[str, FitResult] | None = None,
+    scores: Mapping[str, Mapping[str, float]] | None = None,
+    title: str = "Report of a run",
+) -> Path:
+    """Write a page that needs nothing else and return its path. What is absent is said on the page.
+
+    Args:
+        path: of the HTML file.
+        pretrained: the model.
+        sessions: recordings, of which those that it knows and that have a test split are decoded.
+        workdir: folder of the run, for its training curves and where its time went.
+        evaluation: of these sessions, if they have been decoded already.
+        fits: by session id, results of `fit_units(..., keep_snapshots=True)` to look at step by step.
+        scores: test R2 of other methods, by method and session id.
+        title: heading of the page.
+
+    Raises:
+        MissingDependencyError: without plotly.
+        PoyoError: `path` cannot be written.
+    """
+    script = _plotly()
+    known = [session for session in sessions if pretrained.knows(session) and session.has_split("test")]
+    evaluation = evaluation or (evaluate(pretrained, known) if known else Evaluation({}, {}))
+    content = contents(pretrained, sessions, evaluation, workdir, fits or {}, scores or {})
+    here = files("poyo_jax.report")
+    page = here.joinpath("page.html").read_text(encoding="utf-8")
+    parts = {
+        "@TITLE@": escape(title),
+        "@VERSION@": escape(__version__),
+        "@CONTENT@": json.dumps(content, allow_nan=False).replace("</", "<\\/"),
+        "@SCRIPT@": here.joinpath("page.js").read_text(encoding="utf-8"),
+        "@PLOTLY@": script,
+    }
+    write_text(path, re.sub("@[A-Z]+@", lambda mark: parts[mark[0]], page))
+    return Path(path)
+
+
+def contents(
+    pretrained: Pretrained,
+    sessions: Sequence[Session],
+    evaluation: Evaluation,
+    workdir: epath.PathLike | None,
+    fits: Mapping[str, FitResult],
+    scores: Mapping[str, Mapping[str, float]],
+) -> Content:
+    """All numbers of the page; a part that cannot be shown is {"absent": sentence}."""
+    decoded_ones = [session for session in sessions if session.id in evaluation.predictions]
+    shown = _between_best_and_worst(decoded_ones, evaluation.r2)
+    recordings = {session.id: _recording(pretrained, session, evaluation) for session in shown}
+    by_id = {session.id: session for session in sessions}
+    return {
+        "model": repr(pretrained).removeprefix("Pretrained(").removesuffix(")"),
+        "highlights": _highlights(pretrained, evaluation),
+        "sessions": [_row(pretrained, session, evaluation.r2) for session in sessions] or _absent_recordings(),
+        "training": _part(training, workdir),
+        "r2": {"POYO": _finite(evaluation.r2), **{name: _finite(some) for name, some in scores.items()}},
+        "recordings": recordings or _absent_recordings(),
+        "left_out": len(decoded_ones) - len(shown),
+        "embeddings": _part(embeddings, pretrained, sessions),
+        "fits": {name: _part(fitting, by_id[name], fit) for name, fit in fits.items() if name in by_id}
+        or {"absent": "No fit of new units was given."},
+        "goodput": _part(goodput, workdir),
+    }
+
+
+def _part(make: Callable[..., Content], *arguments: Any) -> Content:
+    """A part of the page, or why it is absent."""
+    try:
+        return make(*arguments)
+    except PoyoError as error:
+        return {"absent": str(error)}
+
+
+def _absent_recordings() -> Content:
+    return {"absent": "There is no recording that the model knows and that has a test split, so nothing was decoded."}
+
+
+def _recording(pretrained: Pretrained, session: Session, evaluation: Evaluation) -> Content:
+    prediction = evaluation.predictions[session.id]
+    content = _part(decoded, session, prediction, pretrained.readouts[session.id].value_key)
+    start = float(prediction.times[0]) if len(prediction.times) else 0.0
+    content |= {"errors": _part(errors, prediction), "attention": _part(attention, pretrained, session, start)}
+    return content | {"r2": plain(evaluation.r2[session.id])}
+
+
+def _between_best_and_worst(sessions: Sequence[Session], r2: Mapping[str, float]) -> list[Session]:
+    """At most MAX_SHOWN sessions, the best first."""
+    ranked = sorted(sessions, key=lambda session: -np.nan_to_num(r2[session.id], nan=-np.inf))
+    places = np.linspace(0, len(ranked) - 1, min(len(ranked), MAX_SHOWN)).round().astype(int)
+    return [ranked[place] for place in np.unique(places)]
+
+
+def _highlights(pretrained: Pretrained, evaluation: Evaluation) -> Content:
+    scored = f"{evaluation.mean:.3f} ± {evaluation.std:.3f}" if _finite(evaluation.r2) else "–"
+    return {
+        "mean test R² ± SD": scored,
+        "sessions known": f"{len(pretrained.sessions):,}",
+        "units known": f"{len(pretrained.units):,}",
+        "step": f"{pretrained.step:,}",
+    }
+
+
+def _row(pretrained: Pretrained, session: Session, r2: Mapping[str, float]) -> Content:
+    """A line of the table of recordings."""
+    seconds, spikes, units = session.domain.duration, len(session.spike_times), len(session.unit_ids)
+    known = pretrained.knows(session)
+    readout = pretrained.readouts.get(session.id)
+    return {
+        "session": session.id,
+        "subject": session.subject_id or "",
+        "units": units,
+        "minutes": plain(seconds / 60),
+        "spikes/s and unit": plain(spikes / max(seconds, 1e-9) / units),
+        "decodes": readout.value_key if readout else "",
+        "test R²": plain(r2[session.id]) if session.id in r2 else None,
+        "": "" if session.id in r2 else "no test split" if known else "not known to the model",
+    }
+
+
+def _finite(scores: Mapping[str, float]) -> dict[str, float]:
+    return {name: plain(value) for name, value in scores.items() if np.isfinite(value)}  # pyright: ignore
+
+
+def _plotly() -> str:
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"reports need plotly, which cannot be imported ({error}); run: pip install poyo_jax[plots]"
+        ) from error
+    return get_plotlyjs()
