@@ -1,0 +1,116 @@
+"""The pictures of the README: a report and the explorer, as a browser shows them.
+
+    make demo
+    python experiments/screenshots.py --report demo/report.html --model demo/adapted --data demo/sessions
+    python experiments/screenshots.py --report runs/real_small/report.html --name report_real
+
+Needs playwright and a Chromium (playwright install chromium).
+"""
+
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import tyro
+from shell import run_shell, sessions_at
+
+from poyo_jax.errors import ConfigError, MissingDependencyError
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+WIDTH, HEIGHT = 1280, 860  # pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Screenshots:
+    """The pictures of the README."""
+
+    report: Path
+    """Page that `python -m poyo_jax.report` or the demo wrote."""
+    name: str = "report"
+    """Name of its pictures."""
+    model: Path | None = None
+    """Model to show in the explorer, too."""
+    data: Path | None = None
+    """Sessions for the explorer."""
+    out: Path = Path("docs/images")
+    """Folder for the pictures."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    run_shell(screenshots, tyro.cli(Screenshots, args=arguments, description=__doc__))
+
+
+def screenshots(options: Screenshots) -> None:
+    if not options.report.is_file():
+        raise ConfigError(f"there is no page {options.report}; write it with python -m poyo_jax.report, or make demo.")
+    if (options.model is None) != (options.data is None):
+        raise ConfigError("the explorer needs both --model and --data; give the other one, too.")
+    options.out.mkdir(parents=True, exist_ok=True)
+    with browser() as chromium:
+        page = opened(chromium, options.report.absolute().as_uri())
+        steps = int(page.get_attribute("#fit_step", "max") or 0)
+        page.locator("#fit_step").fill(str(min(1, steps)))
+        page.wait_for_timeout(500)
+        page.screenshot(path=options.out / f"{options.name}.png")
+        if page.locator("#fit_units svg").count():
+            page.locator("#fits").screenshot(path=options.out / f"{options.name}_fit.png")
+        if options.model is not None and options.data is not None:
+            picture_of_explorer(chromium, options.model, options.data, options.out / "explorer.png")
+    print(f"written to {options.out}")
+
+
+def picture_of_explorer(chromium: Any, model: Path, data: Path, path: Path) -> None:
+    """The explorer after two units were silenced."""
+    from poyo_jax import load
+    from poyo_jax.explore.explorer import Explorer
+    from poyo_jax.explore.server import ExplorerServer
+
+    explorer = Explorer(load(model), sessions_at(data))
+    with ExplorerServer(explorer) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        page = opened(chromium, server.address)
+        page.locator("#error_now", has_text=re.compile(r"\d")).wait_for(timeout=120_000)
+        for row in (0.1, 0.3):
+            page.locator("#raster").click(
+                position={"x": 300, "y": row * page.locator("#raster").bounding_box()["height"]}
+            )
+            page.click("#silence")
+        page.wait_for_timeout(1500)
+        page.screenshot(path=path)
+        server.shutdown()
+    explorer.close()
+
+
+@contextmanager
+def browser() -> Iterator[Any]:
+    """A headless Chromium."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"pictures of pages need playwright ({error}); run: pip install playwright"
+        ) from error
+    with sync_playwright() as driver:
+        path = next(filter(None, map(shutil.which, BROWSERS)), driver.chromium.executable_path)
+        if not Path(path).exists():
+            raise MissingDependencyError("there is no Chromium here; install one, or run: playwright install chromium")
+        chromium = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+def opened(chromium: Any, address: str) -> Any:
+    page = chromium.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
+    page.goto(address)
+    page.wait_for_timeout(1500)
+    return page
+
+
+if __name__ == "__main__":
+    sys.exit(main())
