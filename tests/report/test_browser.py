@@ -1,7 +1,13 @@
 """The report in a real browser: it asks for nothing, complains about nothing, and its controls change what is shown."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from pages import NEW
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 expect = pytest.importorskip("playwright.sync_api", reason="pages are tested with playwright: pip install it").expect
 PLOTS = ("traces", "path", "by_speed", "by_direction", "attended", "fit_units", "fit_scores", "fit_traces", "r2_plot")
@@ -100,3 +106,13 @@ def test_what_is_absent_is_said_and_the_rest_is_shown(open_report, fit, tmp_path
     for part in ("recordings", "errors", "attention", "fits", "r2", "training", "goodput", "sessions"):
         expect(page.locator(f"#{part} .absent")).to_be_visible()
         assert page.locator(f"#{part} .plot:visible").count() == 0
+
+
+def test_pictures_for_the_readme(browser, report, tmp_path):
+    program = [sys.executable, REPOSITORY / "experiments" / "screenshots.py", "--out", tmp_path / "images"]
+    subprocess.run([*program, "--report", report, "--name", "tiny"], check=True)
+    pictures = sorted((tmp_path / "images").iterdir())
+    assert [path.name for path in pictures] == ["tiny.png", "tiny_fit.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 10_000 for path in pictures)
+    misused = subprocess.run([*program, "--report", tmp_path / "nothing.html"], capture_output=True, text=True)
+    assert misused.returncode == 2 and "there is no page" in misused.stderr
