@@ -11,8 +11,8 @@ from poyo_jax import open_sessions
 from poyo_jax.baselines import wiener_filter
 from poyo_jax.data.readout import default_readout
 from poyo_jax.data.simulate import Laboratory, laboratory
-from poyo_jax.data.simulate.movement import TASKS, draw_movement
-from poyo_jax.data.simulate.neurons import AREAS, AXIS, neurons_on
+from poyo_jax.data.simulate.movement import TASKS, Movement, draw_movement
+from poyo_jax.data.simulate.neurons import AREAS, AXIS, Fluctuations, neurons_on
 from poyo_jax.data.simulate.spikes import DEAD_TIME, RECOVERY_TIME
 from poyo_jax.errors import DataError
 
@@ -161,6 +161,13 @@ def test_electrodes_keep_their_ids():
     np.testing.assert_array_equal(truth.units, np.arange(len(named)))
 
 
+def test_neurons_fire_as_neurons_do_after_years_of_drift():
+    lab = Laboratory(num_sessions=4000, duration=20.0, drift=0.2, turnover=0.0)
+    for session in (lab[0], lab[3996]):
+        counts = np.bincount(session.spike_units, minlength=len(session.unit_ids))
+        assert counts.max() / 20.0 < 110 and np.median(counts) / 20.0 > 0.5
+
+
 @pytest.mark.parametrize("area", AREAS)
 def test_monkeys_share_the_structure_of_their_populations(area):
     for monkey in range(3):
@@ -171,6 +178,30 @@ def test_monkeys_share_the_structure_of_their_populations(area):
         assert np.cos(2 * (found.directions - AXIS)).mean() == pytest.approx(0.2, abs=0.1)
         assert found.latencies.min() > 0.03 and found.latencies.max() < 0.23
     assert neurons(0, area="pmd").plans.mean() > 2 * neurons(0, area="m1").plans.mean()
+
+
+@pytest.mark.parametrize("aside", [0.0, 1.0])
+def test_what_a_neuron_fires_to(aside):
+    found = neurons(0, area="pmd")
+    neuron = int(np.argmax((np.abs(found.twists) > 0.5) & (found.plans > 0.5) & (found.baselines < 20)))
+    ahead = np.array([np.cos(found.directions[neuron]), np.sin(found.directions[neuron])])
+    across = np.array([-ahead[1], ahead[0]])
+    movement = Movement(  # is `aside` of where it was at once, sees a target ahead at 0.5 s, and goes there at 1 s
+        starts=np.array([-3.0, -2.0, 1.0]),
+        lengths=np.array([0.5, 0.5, 0.6]),
+        displacements=8.0 * np.stack([aside * across, 0 * ahead, ahead]),
+        cues=np.array([0.5]),
+        gos=np.array([1.0]),
+        directions=ahead[None],
+    )
+    steady = Fluctuations(np.zeros(9), np.zeros((90, 3)))
+    times = np.array([0.2, 0.7, 1.3]) - found.latencies[neuron]  # at rest, in the delay, at peak speed half-way
+    rest = aside * (across @ found.places[neuron])
+    vigour = np.tanh(1.875 * 8.0 / 0.6 / 20.0)
+    peak = vigour * (found.depths[neuron] * np.cos(aside * found.twists[neuron]) + found.speed_gains[neuron])
+    drive = np.array([rest, rest + found.plans[neuron], rest + ahead @ found.places[neuron] / 2 + peak])
+    expected = found.baselines[neuron] * np.exp(drive)
+    np.testing.assert_allclose(found.rates(neuron, movement, steady, times), expected, rtol=1e-6)
 
 
 # --- firing ----------------------------------------------------------------------------------------------------------

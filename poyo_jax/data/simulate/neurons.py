@@ -20,6 +20,7 @@ REFERENCE_SPEED = 20.0  # cm/s around which tuning saturates
 GAIN_STEP, NOISE_STEP = 2.0, 0.2  # s between independent values of the shared fluctuations
 NUM_NOISES = 3  # independent shared noises
 GAIN_DEPTH, NOISE_DEPTH = 0.25, 0.12
+MAX_RATE = 200.0  # Hz
 NUM_CHANCES, NUM_NORMALS = 7, 4 + NUM_NOISES  # numbers that make a neuron
 
 Range = tuple[float, float]
@@ -95,7 +96,7 @@ class Neurons:
         drive += self.plans[neuron] * (movement.plan(ahead) @ _unit_vector(direction))
         gain = np.exp(GAIN_DEPTH * fluctuations.gain(times))
         noise = NOISE_DEPTH * (fluctuations.noise(times) @ self.loadings[neuron])
-        return self.baselines[neuron] * np.exp(gain * drive + noise)
+        return np.minimum(self.baselines[neuron] * np.exp(gain * drive + noise), MAX_RATE)
 
 
 def neurons_on(
@@ -139,7 +140,7 @@ def _neurons(
         first_days=first_days,
         baselines=np.clip(9.0 * np.exp(0.6 * normals[0] + brighter), 1.0, 50.0),
         directions=angles + turned,
-        depths=tuned * np.exp(deeper) * _between((0.5, 1.7), depth),
+        depths=tuned * np.minimum(np.exp(deeper) * _between((0.5, 1.7), depth), 2.5),
         speed_gains=tuned * (_between((-0.3, 0.7), speed) + 0.3 * depth),
         places=tuned[:, None] * places,
         twists=tuned * 0.5 * normals[1],
