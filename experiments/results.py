@@ -1,13 +1,44 @@
 """What long comparisons keep: one line of JSON for each result, so that the same command goes on where it stopped."""
 
 import json
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from poyo_jax.errors import Interrupted
 from poyo_jax.files import append_text
 
+Cell = dict[str, Any]  # what is to be filled, and once it is: "error", or what came out and the seconds it took
 
-def read_results(path: Path) -> list[dict[str, Any]]:
+
+def complete(
+    path: Path, cells: Iterable[Cell], key: Callable[[Cell], tuple], fill: Callable[[Cell], Cell]
+) -> dict[tuple, Cell]:
+    """All results in the file, by key, the last of each, after filling those of `cells` that it lacks or that failed.
+
+    A cell that fails says why in its line, and the others are filled nevertheless; only a request to stop ends it.
+    """
+    results = {key(result): result for result in read_results(path)}
+    for cell in cells:
+        if "error" in results.get(key(cell), {"error": "not there"}):
+            results[key(cell)] = result = cell | _attempt(cell, fill)
+            append_result(path, result)
+            print(json.dumps({name: value for name, value in result.items() if name != "trials"}), flush=True)
+    return results
+
+
+def _attempt(cell: Cell, fill: Callable[[Cell], Cell]) -> Cell:
+    began = time.monotonic()
+    try:
+        return fill(cell) | {"wall_s": round(time.monotonic() - began, 1)}
+    except Interrupted:
+        raise
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+
+
+def read_results(path: Path) -> list[Cell]:
     """All results in the order in which they were written. A line that a kill has cut is left out."""
     results = []
     for line in path.read_text().splitlines() if path.exists() else []:
@@ -18,7 +49,7 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     return results
 
 
-def append_result(path: Path, result: dict[str, Any]) -> None:
+def append_result(path: Path, result: Cell) -> None:
     """Write a result behind the others, on a line of its own. Raises PoyoError when the disk is full."""
     path.parent.mkdir(parents=True, exist_ok=True)
     cut = path.exists() and path.read_text()[-1:] not in ("", "\n")

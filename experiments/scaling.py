@@ -1,120 +1,291 @@
-"""How the cost of training grows, on paper: the tables of docs/scaling.md, from the model's sizes and the chips' rates.
+"""Figure 1 of the paper (Azabou et al. 2023): R2 against the size of the model and the amount of pretraining data.
 
-    python experiments/scaling.py
+    python experiments/scaling.py                                  # simulates a laboratory first
+    python experiments/scaling.py sessions/ --held-out monday tuesday --workdir runs/scaling
+    python experiments/scaling.py sessions/ --preset paper --num-sessions 8 25 80
 
-Nothing is run. A window's operations come from poyo_jax/model/flops.py; what it moves through memory was counted by
-hand for POYO-1 with flash attention in bfloat16. Rates of chips and links are round numbers near their vendors'.
+Every depth is pretrained on growing sets of sessions, each of which holds the smaller ones. Two test R2 are measured,
+and every choice is made on the valid splits: that of the sessions which all sets share, and that of held-out sessions
+after unit identification.
+
+All models see the same number of windows, whatever their data. With the same number of epochs, little data would also
+mean few steps, and a model that is merely not yet trained would look like one that lacks data. What little data is seen
+too often does no harm beyond its lack, because the checkpoint that is best on the valid splits is scored.
+
+The curves are 1 - R2 = a + b N^-c with a, b >= 0, N the number of sessions or of parameters, by least squares: a and b
+for each c of a grid. Three different N are needed, and the exponent means little with fewer than five.
+
+Each model is a line of `results.jsonl`, written as it is finished, and the same command goes on with what is missing or
+failed. The table is also written to `scaling.md`, the figure to `scaling.png`.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import random
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from poyo_jax.model.flops import TRAINING, forward_flops
-from poyo_jax.presets import PRESETS
+import numpy as np
+import tyro
+from results import Cell, complete
+from shell import run_shell
+from simulate import save_laboratory
 
-TOKENS, UNITS, QUERIES = 4096, 100, 100  # of a window of 1 s
-LAYER_BYTES, LAYER_PASSES = 6.7e6, 3  # that a processor layer moves per window in one pass; forward and backward
-ENCODER_BYTES = 12.6e6 * TOKENS / 4096 * LAYER_PASSES
-TOKEN_BYTES = 4 + 1 + 4 + 4  # position, kind and time of a token, as they go to a device
-SPIKE_BYTES = 8 + 8  # time and unit of a spike in a session file
-PIPELINE_TOKENS = 8_000 * 2_300  # that one core prepares in a second (experiments/benchmark.py --what pipeline)
-POYO_SPIKES = 143e6 + 706e6  # of Perich's and Churchland's recordings
-EFFICIENCY = 0.5  # share of the peak that products of this size reach
+from poyo_jax import Session
+from poyo_jax.config import Config
+from poyo_jax.data.simulate import Laboratory
+from poyo_jax.errors import DataError
+from poyo_jax.files import write_text
 
+if TYPE_CHECKING:
+    from poyo_jax import Pretrained
 
-@dataclass(frozen=True)
-class Chip:
-    """Rates of one chip, per second."""
+NUM_HELD_OUT = 2
+MEASURES = {"test": "pretraining sessions", "transfer": "held-out sessions"}
+AXES = {"num_sessions": "pretraining sessions", "parameters": "parameters of the backbone"}
+EXPONENTS = np.geomspace(0.02, 5.0, 300)
 
-    name: str
-    flops: float  # bfloat16
-    memory: float  # bytes
-    pod: int  # chips that are linked directly
-    link: float  # bytes within a pod
-    beyond: float  # bytes between pods, for each chip
-
-
-CHIPS = (
-    Chip("H200", 790e12, 4.0e12, 8, 450e9, 50e9),  # NVLink, InfiniBand
-    Chip("TPU v5e", 197e12, 0.82e12, 256, 200e9, 3e9),  # ICI, the network of the data centre
-    Chip("TPU v5p", 459e12, 2.77e12, 8960, 600e9, 3e9),
-)
+Law = tuple[float, float, float]  # a, b and c of 1 - R2 = a + b N^-c
 
 
-def main() -> None:
-    for name in ("poyo_single", "poyo_1"):
-        operations_table(name)
-    devices_table("64 windows on every chip", lambda count: 64, (8, 256, 4096))
-    devices_table("1,024 windows in all", lambda count: 1024 // count, (16, 128, 1024))
-    table_table()
-    data_table()
+@dataclass(frozen=True, kw_only=True)
+class Scaling:
+    """R2 against the size of the model and the amount of pretraining data."""
+
+    data: tyro.conf.Positional[Path | None] = None
+    """Folder with session files (*.h5), searched with its sub-folders; by default sessions are simulated."""
+    workdir: Path = Path("runs/scaling")
+    """Folder for results, runs and simulated sessions; one for each data folder."""
+    preset: Literal["small", "paper"] = "small"
+    """Model and recipe of the demo, for two CPU cores, or of POYO-1."""
+    depths: tuple[int, ...] = (2, 6, 14, 24)
+    """Processor layers of the models."""
+    num_sessions: tuple[int, ...] = (2, 6, 18, 54)
+    """Sessions to pretrain on."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds of everything that is drawn."""
+    dim: int | None = None
+    """Width of the models; None takes the preset's."""
+    num_steps: int | None = None
+    """Steps of every pretraining; None takes the preset's."""
+    held_out: tuple[str, ...] | None = None
+    """File names (without .h5) of the sessions to transfer to; by default those of the paper's Table 2 that the folder
+    has, and if it has none two others, the same every time."""
 
 
-def operations_table(name: str) -> None:
-    config = PRESETS[name]().model
-    print(f"\nMFLOP of a window, forward, {name} ({UNITS} units, {QUERIES} queries)\n")
-    print("| tokens | encoder | processor | decoder | training step |\n|---|---|---|---|---|")
-    for tokens in (500, 2000, 8000):
-        cost = forward_flops(config, windows=1, tokens=tokens, units=UNITS, queries=QUERIES)
-        parts = " | ".join(f"{part / 1e6:,.0f}" for part in cost)
-        print(f"| {tokens} | {parts} | {TRAINING * cost.total / 1e6:,.0f} |")
+def main(arguments: Sequence[str] | None = None) -> None:
+    run_shell(scaling, tyro.cli(Scaling, args=arguments, description=__doc__))
 
 
-def step_seconds(chip: Chip, windows: int) -> float:
-    """A chip's time for its windows of a step: the greater of what products and memory take."""
-    config = PRESETS["poyo_1"]().model
-    cost = forward_flops(config, windows=windows, tokens=windows * TOKENS, units=UNITS * windows, queries=QUERIES)
-    moved = windows * (LAYER_BYTES * LAYER_PASSES * config.depth + ENCODER_BYTES)
-    return max(TRAINING * cost.total / (EFFICIENCY * chip.flops), moved / chip.memory)
+def scaling(options: Scaling) -> None:
+    known, held_out = find_data(options)
+    print(f"{len(held_out)} sessions are held out: {', '.join(session.session_id for session in held_out)}", flush=True)
+    wanted = list(cells(options, known, held_out))
+    results = complete(
+        options.workdir / "results.jsonl", wanted, key, lambda cell: fill(cell, known, held_out, options)
+    )
+    found = [results[key(cell)] for cell in wanted]
+    text = render(options, found)
+    write_text(options.workdir / "scaling.md", text + "\n")
+    print(f"\n{text}\n\nFigure: {draw(options, found)}")
 
 
-def reduce_seconds(chip: Chip, count: int, size: float) -> float:
-    """Sum of `size` bytes over all chips: within pods, then of each chip's part between pods, and back."""
-    near = min(chip.pod, count)
-    pods = count / near
-    return 2 * (near - 1) / near * size / chip.link + 2 * (pods - 1) / pods * size / near / chip.beyond
+# --- data ------------------------------------------------------------------------------------------------------------
 
 
-def devices_table(title: str, windows_of: Callable[[int], int], counts: Sequence[int]) -> None:
-    """`windows_of` tells how many windows a chip has in a step of so many chips."""
-    print(f"\nPOYO-1, {TOKENS} tokens a window, {title}\n")
-    print("| chip | chips | step ms | gradient ms | share lost | windows/s | tokens/s |\n|---|---|---|---|---|---|---|")
-    gradient = 4 * 11_717_378  # float32
-    for chip in CHIPS:
-        for count in counts:
-            windows = windows_of(count)
-            step, reduce = step_seconds(chip, windows), reduce_seconds(chip, count, gradient)
-            rate = count * windows / (step + reduce)
-            print(
-                f"| {chip.name} | {count} | {1e3 * step:.1f} | {1e3 * reduce:.2f} | {reduce / (step + reduce):.1%} "
-                f"| {rate:,.0f} | {rate * TOKENS:.1e} |"
-            )
+def find_data(options: Scaling) -> tuple[list[Session], list[Session]]:
+    """Sessions to pretrain on, in the order in which they are taken, and held-out ones; DataError for too few."""
+    from poyo_jax import open_sessions
+    from poyo_jax.data.session_lists import find_sessions, held_out_sessions
+
+    folder, names = simulated(options) if options.data is None else found_in(options.data)
+    held_out = options.held_out or find_sessions(folder, held_out_sessions())[0] or names[:NUM_HELD_OUT]
+    names = [name for name in names if name not in held_out]
+    if len(names) < max(options.num_sessions) or not held_out:
+        raise too_few(folder, len(names), options)
+    return open_sessions(folder, names[: max(options.num_sessions)]), open_sessions(folder, held_out)
 
 
-def table_table() -> None:
-    dim, used = 128, 64 * UNITS
-    print(f"\nUnit table of dim {dim}; every chip looks up {used} rows in a step\n")
-    print("| units | table and moments | chips | held by a chip | travels per step and chip |\n|---|---|---|---|---|")
-    for rows in (27_373, 1_100_000, 10_000_000, 100_000_000):
-        whole = rows * (3 * 4 * dim + 4)
-        for count in (1, 64, 4096):
-            held = whole / (count if rows >= 1 << 16 else 1)
-            travels = 0 if count == 1 else 2 * 4 * dim * min(rows, count * used)
-            print(f"| {rows:,} | {whole / 1e9:.2f} GB | {count} | {held / 1e9:.3f} GB | {travels / 1e9:.3f} GB |")
+def simulated(options: Scaling) -> tuple[Path, list[str]]:
+    """A folder with as many sessions of a laboratory as are needed, and their names; more are added at the end."""
+    folder, lab = options.workdir / "sessions", laboratory(options)
+    save_laboratory(lab, folder)
+    return folder, [lab.describe(i).session_id for i in range(len(lab))]
 
 
-def data_table() -> None:
-    rate = 1e9
-    print(f"\n{rate:.0e} spikes per second through training (tokens beyond spikes left out)\n")
-    print("| what | needs |\n|---|---|")
-    for chip in CHIPS:
-        tokens = 64 * TOKENS / step_seconds(chip, 64)
-        print(f"| chips, {chip.name} | {rate / tokens:,.0f}, at {tokens / 1e6:.1f} M tokens/s each |")
-    print(f"| cores that prepare batches | {rate / PIPELINE_TOKENS:.0f} |")
-    print(f"| read from files or page cache | {rate * SPIKE_BYTES / 1e9:.0f} GB/s over all hosts |")
-    print(f"| sent to the devices | {rate * TOKEN_BYTES / 1e9:.0f} GB/s over all hosts |")
-    print(f"| one pass through {POYO_SPIKES / 1e6:.0f} M spikes | {POYO_SPIKES / rate:.2f} s |")
+def found_in(folder: Path) -> tuple[Path, list[str]]:
+    """The folder and the names of its sessions, shuffled, as those of a monkey stand together."""
+    names = sorted({path.stem for path in folder.rglob("*.h5")} if folder.is_dir() else ())
+    return folder, random.Random(0).sample(names, len(names))
+
+
+def laboratory(options: Scaling) -> Laboratory:
+    return Laboratory(num_sessions=max(options.num_sessions) + NUM_HELD_OUT)
+
+
+def too_few(folder: Path, count: int, options: Scaling) -> DataError:
+    needed = laboratory(options)
+    return DataError(
+        f"{folder} has {count} sessions besides the held-out ones, but pretraining takes {max(options.num_sessions)}. "
+        "Give smaller --num-sessions; or prepare recordings (`python -m data_prep list` tells which there are; "
+        "perich_miller_population_2018 is a download of 13 GB, 2.9 GB prepared); or simulate some: python "
+        f"experiments/simulate.py sessions/ --num-sessions {len(needed)} (about {needed.num_bytes() / 1e6:,.0f} MB)."
+    )
+
+
+# --- cells -----------------------------------------------------------------------------------------------------------
+
+
+def cells(options: Scaling, known: list[Session], held_out: list[Session]) -> Iterator[Cell]:
+    """All models to pretrain, the quick ones first."""
+    shared = [session.session_id for session in known[: min(options.num_sessions)]]
+    for depth, count, seed in product(sorted(options.depths), sorted(options.num_sessions), options.seeds):
+        config = configure(options, depth, seed)
+        yield {
+            "depth": depth, "num_sessions": count, "seed": seed, "dim": config.model.dim,
+            "num_steps": config.run.num_steps, "test_sessions": shared,
+            "transfer_sessions": [session.session_id for session in held_out],
+        }  # fmt: skip
+
+
+def key(cell: Cell) -> tuple:
+    names = ("depth", "num_sessions", "seed", "dim", "num_steps", "test_sessions", "transfer_sessions")
+    return tuple(str(cell[name]) for name in names)
+
+
+def configure(options: Scaling, depth: int, seed: int) -> Config:
+    from poyo_jax.presets import demo, poyo_1
+
+    config = demo() if options.preset == "small" else poyo_1()
+    steps = options.num_steps or config.run.num_steps
+    every = {name: min(getattr(config.run, name), max(steps // 4, 1)) for name in ("eval_every", "save_every")}
+    return replace(
+        config,
+        model=replace(config.model, depth=depth, dim=options.dim or config.model.dim),
+        data=replace(config.data, seed=seed),
+        optim=replace(config.optim, warmup_steps=min(config.optim.warmup_steps, steps // 2)),
+        run=replace(config.run, num_steps=steps, **every),
+    )
+
+
+def fill(cell: Cell, known: list[Session], held_out: list[Session], options: Scaling) -> Cell:
+    """Size, data and test R2 of one model. Raises DataError when a score is not a number."""
+    from poyo_jax import evaluate, load, train_model
+
+    sessions, config = known[: cell["num_sessions"]], configure(options, cell["depth"], cell["seed"])
+    name = "depth_{depth}-sessions_{num_sessions}-seed_{seed}-dim_{dim}-steps_{num_steps}".format(**cell)
+    train_model(config, sessions, options.workdir / "pretrain" / name)
+    pretrained = load(options.workdir / "pretrain" / name)
+    scores = {
+        "test": evaluate(pretrained, known[: len(cell["test_sessions"])]).mean,
+        "transfer": evaluate(transferred(pretrained, sessions, held_out, cell), held_out).mean,
+    }
+    if not np.isfinite(list(scores.values())).all():
+        raise DataError(f"a score is not a number: {scores}; choose sessions whose test splits vary.")
+    hours = sum(session.split("train").duration for session in sessions) / 3600
+    return {"parameters": count_parameters(pretrained), "hours": round(hours, 3)} | scores
+
+
+def transferred(pretrained: "Pretrained", known: list[Session], held_out: list[Session], cell: Cell) -> "Pretrained":
+    """The model after unit identification of the held-out sessions."""
+    from poyo_jax.finetune import STRATEGIES, fit_units, learn_tuning
+
+    config = STRATEGIES["unit_identification"]
+    config = replace(config, seed=cell["seed"], num_steps=min(config.num_steps, cell["num_steps"]))
+    return fit_units(learn_tuning(pretrained, known), held_out, config).pretrained
+
+
+def count_parameters(pretrained: "Pretrained") -> int:
+    """Parameters of the backbone: embeddings of units and sessions grow with the data."""
+    import jax
+
+    return sum(leaf.size for leaf in jax.tree.leaves(pretrained.params["backbone"]))
+
+
+# --- what came out ---------------------------------------------------------------------------------------------------
+
+
+def power_law(scores: dict[float, list[float]]) -> Law | None:
+    """Fit 1 - R2 = a + b N^-c to {N: R2 of every seed}; None with fewer than three N."""
+    if len(scores) < 3:
+        return None
+    points = [(size, 1 - r2) for size, some in scores.items() for r2 in some]
+    sizes, errors = np.array(points, np.float64).T
+    laws = [(*line(sizes**-c, errors), float(c)) for c in EXPONENTS]
+    return min(laws, key=lambda law: np.sum((errors - law[0] - law[1] * sizes ** -law[2]) ** 2))
+
+
+def line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """The level and slope >= 0 of y = level + slope x by least squares, for positive x and y."""
+    slope = max(np.mean((x - x.mean()) * (y - y.mean())) / np.var(x), 0.0)
+    level = y.mean() - slope * x.mean()
+    return (level, slope) if level >= 0 else (0.0, float(x @ y / (x @ x)))
+
+
+def curves(found: list[Cell], measure: str, along: str, by: str) -> dict[int, dict[float, list[float]]]:
+    """{value of `by`: {value of `along`: R2 of every seed}} of the cells that did not fail."""
+    table: dict[int, dict[float, list[float]]] = {}
+    for cell in found:
+        if measure in cell:
+            table.setdefault(cell[by], {}).setdefault(cell[along], []).append(cell[measure])
+    return table
+
+
+def render(options: Scaling, found: list[Cell]) -> str:
+    """Markdown: a table for each measure with the fits, and below them what failed."""
+    counts, lines = sorted(options.num_sessions), []
+    for measure, title in MEASURES.items():
+        table = curves(found, measure, "num_sessions", "depth")
+        lines += [f"Test R2 of {title}: mean over sessions and seeds [SD over seeds]", ""]
+        lines += ["| depth | " + " | ".join(f"{count} sessions" for count in counts) + " | 1 - R2 for N sessions |"]
+        lines += ["|---" * (len(counts) + 2) + "|"]
+        for depth in sorted(options.depths):
+            scores = table.get(depth, {})
+            row = [show(scores.get(count)) for count in counts]
+            lines += [f"| {depth} | {' | '.join(row)} | {show_law(power_law(scores))} |"]
+        lines += [""]
+    failed = [cell for cell in found if "error" in cell]
+    lines += ["- depth {depth}, {num_sessions} sessions, seed {seed}: {error}".format(**cell) for cell in failed]
+    return "\n".join(lines).rstrip()
+
+
+def show(scores: list[float] | None) -> str:
+    if scores is None:
+        return "failed"
+    return f"{np.mean(scores):.3f}" + (f" [{np.std(scores):.3f}]" if len(scores) > 1 else "")
+
+
+def show_law(law: Law | None) -> str:
+    return "no fit: too few sizes" if law is None else "{:.3f} + {:.3f} N^-{:.2f}".format(*law)
+
+
+def draw(options: Scaling, found: list[Cell]) -> Path:
+    """A figure with R2 against data at the left and against parameters at the right."""
+    from matplotlib import pyplot as plt
+
+    from poyo_jax import plots
+
+    figure, axes = plt.subplots(2, 2, figsize=(2 * plots.WIDTH, 6.4), layout="constrained")
+    sides = (("num_sessions", "depth", "layers"), ("parameters", "num_sessions", "sessions"))
+    for row, (measure, title) in zip(axes, MEASURES.items(), strict=True):
+        for ax, (along, by, noun) in zip(row, sides, strict=True):
+            table = {f"{value} {noun}": scores for value, scores in curves(found, measure, along, by).items()}
+            fits = {name: law_of(scores) for name, scores in table.items()}
+            if table:
+                plots.r2_by_size(table, ax, size=AXES[along], score=f"test R², {title}", fits=fits)
+    path = options.workdir / "scaling.png"
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+    return path
+
+
+def law_of(scores: dict[float, list[float]]) -> Callable[[np.ndarray], np.ndarray] | None:
+    """R2 as a function of size, if it can be fitted."""
+    law = power_law(scores)
+    return None if law is None else lambda sizes: 1 - law[0] - law[1] * sizes ** -law[2]
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

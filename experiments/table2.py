@@ -15,9 +15,7 @@ Protocols: "random" takes the splits of the files and averages overlapping windo
 causally: baselines from the spikes before a sample, POYO from a window that ends at most 50 ms after it.
 """
 
-import json
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -28,12 +26,12 @@ from typing import Any, Literal
 import numpy as np
 import real_small
 import tyro
-from results import append_result, read_results
+from results import complete
 from shell import run_shell
 
 from poyo_jax import Session
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.errors import ConfigError, DataError, Interrupted
+from poyo_jax.errors import ConfigError, DataError
 from poyo_jax.files import write_text
 
 PERICH = "python -m data_prep prepare perich_miller_population_2018 (download 13 GB, prepared 2.9 GB)"
@@ -102,15 +100,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def table2(options: Table2) -> None:
     columns = find_columns(options)
-    path = options.workdir / "results.jsonl"
-    results = {key(result): result for result in read_results(path)}  # the last of every cell and seed
-    for job in jobs(options, columns):
-        if "r2" in results.get(key(job), {}):
-            continue
-        result = job | attempt(job, columns, options)
-        results[key(job)] = result
-        append_result(path, result)
-        print(json.dumps({name: value for name, value in result.items() if name != "trials"}), flush=True)
+    sessions = {name: session for some in columns.values() for name, session in some.items()}
+    results = complete(
+        options.workdir / "results.jsonl", jobs(options, columns), key, lambda job: fill(job, sessions, options)
+    )
     text = "\n\n".join(render(options, protocol, columns, results) for protocol in options.protocols)
     write_text(options.workdir / "table2.md", text + "\n")
     print(f"\n{text}")
@@ -154,21 +147,6 @@ def key(job: Job) -> tuple:
 # --- cells -----------------------------------------------------------------------------------------------------------
 
 
-def attempt(job: Job, columns: dict[str, dict[str, Session]], options: Table2) -> Job:
-    """Scores and time of a cell, or why it failed: the others shall be filled nevertheless."""
-    session = next(some[job["session"]] for some in columns.values() if job["session"] in some)
-    began = time.monotonic()
-    try:
-        result = fill(job, contiguous(session) if job["protocol"] == "contiguous" else session, options)
-    except Interrupted:
-        raise
-    except Exception as error:
-        return {"error": f"{type(error).__name__}: {error}"}
-    if not np.isfinite(result["r2"]):
-        return {"error": "the scored samples of the test split do not vary"}
-    return result | {"wall_s": round(time.monotonic() - began, 1)}
-
-
 def contiguous(session: Session) -> Session:
     """The session with its domain cut in three: train, then valid, then test."""
     start, end = session.domain.starts[0], session.domain.ends[-1]
@@ -177,7 +155,16 @@ def contiguous(session: Session) -> Session:
     return session.with_splits(**{name: session.domain.intersect(Intervals.from_pairs([part])) for name, part in parts})
 
 
-def fill(job: Job, session: Session, options: Table2) -> Job:
+def fill(job: Job, sessions: dict[str, Session], options: Table2) -> Job:
+    """Scores of a cell. Raises DataError where none can be had."""
+    session = sessions[job["session"]]
+    result = score(job, contiguous(session) if job["protocol"] == "contiguous" else session, options)
+    if not np.isfinite(result["r2"]):
+        raise DataError("the scored samples of the test split do not vary")
+    return result
+
+
+def score(job: Job, session: Session, options: Table2) -> Job:
     from poyo_jax import evaluate
     from poyo_jax.baselines import BASELINES, fit_baseline
 

@@ -3,7 +3,7 @@
 None shows or saves anything: notebooks show the figure by themselves, and `ax.figure.savefig(path)` saves it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -113,6 +113,41 @@ def r2_by_session(table: Mapping[str, Mapping[str, float]], ax: Axes | None = No
     ax.grid(axis="x", color=FAINT, linewidth=0.5)
     ax.spines["left"].set_visible(False)
     _key(ax, [(method, COLORS[i % len(COLORS)]) for i, method in enumerate(methods)])
+    return ax
+
+
+def r2_by_size(
+    table: Mapping[str, Mapping[float, Sequence[float]]],
+    ax: Axes | None = None,
+    *,
+    size: str,
+    score: str = "R² on the test split",
+    fits: Mapping[str, Callable[[np.ndarray], np.ndarray] | None] | None = None,
+) -> Axes:
+    """Draw R2 against size, as {curve: {size: R2 of every seed}}, with the curves that `fits` has as functions of size.
+
+    `size` and `score` name the axes; that of sizes is logarithmic.
+
+    Raises:
+        DataError: the table is empty.
+    """
+    if not table:
+        raise DataError("the table of R2 has no curve; give at least one, as {curve: {size: [R2 of every seed]}}.")
+    ax = _prepare(ax, height=3.2)
+    ax.set(xscale="log", xlabel=size, ylabel=score)
+    ticks = sorted({some for scores in table.values() for some in scores})
+    ax.set_xticks(ticks, [f"{some:,.12g}" for some in ticks])
+    ax.minorticks_off()
+    for i, (name, scores) in enumerate(table.items()):
+        color, sizes = COLORS[i % len(COLORS)], np.array(sorted(scores))
+        points = np.array([(some, r2) for some in sizes for r2 in scores[some]])
+        ax.scatter(*points.T, s=24, color=color, edgecolor="white", zorder=2)
+        if (fit := (fits or {}).get(name)) is not None:
+            sizes = np.geomspace(sizes[0], sizes[-1], 100)
+            ax.plot(sizes, fit(sizes), color=color, linewidth=1.4, zorder=1)
+        else:
+            ax.plot(sizes, [np.mean(scores[some]) for some in sizes], color=color, linewidth=0.8, linestyle=":")
+    _key(ax, [(name, COLORS[i % len(COLORS)]) for i, name in enumerate(table)])
     return ax
 
 

@@ -94,6 +94,19 @@ def test_r2_by_session_draws_every_score_once():
         plots.r2_by_session({})
 
 
+def test_r2_by_size_draws_every_seed_and_the_fits():
+    table = {"2 layers": {1: [0.3, 0.4], 4: [0.5], 16: [0.6]}, "6 layers": {1: [0.2], 4: [0.3]}}
+    ax = plots.r2_by_size(table, size="sessions", fits={"2 layers": lambda sizes: 0.7 - 0.3 / sizes, "6 layers": None})
+    np.testing.assert_allclose(ax.collections[0].get_offsets(), [(1, 0.3), (1, 0.4), (4, 0.5), (16, 0.6)])
+    fitted, joined = (np.array(line.get_xydata()) for line in ax.lines)
+    np.testing.assert_allclose(fitted[[0, -1]], [(1, 0.4), (16, 0.7 - 0.3 / 16)])
+    np.testing.assert_allclose(joined, [(1, 0.2), (4, 0.3)])
+    assert (ax.get_xscale(), ax.get_xlabel(), words(ax)) == ("log", "sessions", ["2 layers", "6 layers"])
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "4", "16"]
+    with pytest.raises(DataError, match="the table of R2 has no curve"):
+        plots.r2_by_size({}, size="sessions")
+
+
 def test_training_curve_draws_loss_and_valid_r2():
     history = [{"step": 0, "loss": 1.0}, {"step": 10, "loss": 0.5, "valid_r2": 0.2}, {"step": 20, "valid_r2": 0.4}]
     ax = plots.training_curve(history)

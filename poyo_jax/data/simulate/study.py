@@ -1,19 +1,19 @@
 """Sessions of simulated monkeys: smooth reaches, and units tuned to the velocity of the cursor.
 
 A unit's log rate is linear in the velocity (cosine tuning whose depth grows with speed) and in the speed, read some
-tens of milliseconds ahead, because motor cortex leads the hand. Spikes are a Poisson process of that rate, thinned by
-refractoriness, at continuous times. Nothing here loops over spikes or samples.
+tens of milliseconds ahead, because motor cortex leads the hand.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Float, Float64, Int64
 
 from poyo_jax.data.build import Pairs
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.session import Session
+from poyo_jax.data.simulate.spikes import draw_trains, rate_grid
 from poyo_jax.errors import DataError
 
 TASKS = ("center_out", "random_target")
@@ -21,9 +21,7 @@ SAMPLING_RATES = (100.0, 250.0, 50.0)  # Hz
 SUBJECTS = ("ada", "bo", "cleo")
 
 UNTUNED = 0.15  # share of the units
-GRID_STEP = 0.005  # s; rates are linear between the points of this grid
 REFERENCE_SPEED = 20.0  # cm/s at which the gains below apply
-DEAD_TIME, RECOVERY_TIME = 0.002, 0.004  # s: no second spike at all; time constant of the recovery after that
 
 
 @dataclass(frozen=True)
@@ -192,32 +190,7 @@ def draw_spikes(
     rng: np.random.Generator, tuning: Tuning, reaches: Reaches, duration: float
 ) -> tuple[Float64[np.ndarray, " spikes"], Int64[np.ndarray, " spikes"]]:
     """Return times (s, sorted) and units of the spikes in [0, duration)."""
-    grid = np.arange(int(np.ceil(duration / GRID_STEP)) + 1) * GRID_STEP
-    trains = []
-    for unit in range(len(tuning.baselines)):
-        rates = unit_rates(tuning, reaches, unit, grid)
-        expected = np.concatenate([[0.0], np.cumsum((rates[1:] + rates[:-1]) * (GRID_STEP / 2))])
-        counts = np.sort(rng.uniform(0.0, expected[-1], rng.poisson(expected[-1])))
-        candidates = np.interp(counts, expected, grid)
-        trains.append(candidates[_refractory(rng, candidates) & (candidates < duration)])
-    times = np.concatenate(trains)
-    units = np.repeat(np.arange(len(trains)), [len(train) for train in trains])
-    order = np.argsort(times, kind="stable")
-    return times[order], units[order]
-
-
-def _refractory(rng: np.random.Generator, times: Float64[np.ndarray, " spikes"]) -> Bool[np.ndarray, " spikes"]:
-    """Mask of the candidates that become spikes: each with a probability that recovers after the last spike before it.
-
-    Whether a candidate stays depends on those before it. Starting from "all stay", each pass settles at least one more
-    candidate, and in practice all of them within a few passes, because refractoriness only reaches a few milliseconds.
-    """
-    chances = rng.random(len(times))
-    kept, previous = np.ones(len(times), bool), np.full(len(times), -np.inf)
-    while True:
-        previous[1:] = np.maximum.accumulate(np.where(kept, times, -np.inf))[:-1]
-        recovered = 1 - np.exp(-np.maximum(times - previous - DEAD_TIME, 0.0) / RECOVERY_TIME)
-        settled = chances < recovered
-        if np.array_equal(settled, kept):
-            return kept
-        kept = settled
+    grid = rate_grid(duration)
+    return draw_trains(
+        rng, (unit_rates(tuning, reaches, unit, grid) for unit in range(len(tuning.baselines))), duration
+    )

@@ -1,0 +1,234 @@
+"""A simulated laboratory: monkeys with implanted arrays, recorded day after day at several tasks.
+
+Every session is made when it is asked for, and from its number alone.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Float64, Int64
+
+from poyo_jax.data.build import Pairs
+from poyo_jax.data.session import Session
+from poyo_jax.data.simulate.movement import TASKS, Movement, draw_movement
+from poyo_jax.data.simulate.neurons import AREAS, Fluctuations, Neurons, neurons_on
+from poyo_jax.data.simulate.spikes import draw_trains, rate_grid
+from poyo_jax.errors import DataError
+from poyo_jax.files import write_text
+
+
+class Monkey(NamedTuple):
+    """A monkey and how it is recorded."""
+
+    name: str
+    sampling_rate: float  # of the behaviour, Hz
+    is_sorted: bool  # one unit for each neuron, or one for all that cross the threshold of an electrode
+
+
+MONKEYS = (
+    Monkey("ada", 100.0, True), Monkey("bo", 250.0, False), Monkey("cleo", 50.0, True), Monkey("dex", 200.0, False),
+    Monkey("eli", 100.0, False), Monkey("fay", 250.0, True), Monkey("gus", 50.0, False), Monkey("hal", 200.0, True),
+)  # fmt: skip
+NOISE_RATES = (1.0, 6.0)  # Hz at which noise crosses the threshold of an electrode
+SPIKE_RATES = {True: 14.0, False: 21.0}  # Hz of an electrode, sorted and not, about
+SETTINGS = "laboratory.json"
+SPIKE_BYTES, SAMPLE_BYTES = 16, 24  # in a file
+NEURONS, NOISE, SESSION = 1, 2, 3  # what random numbers are for
+
+
+class Description(NamedTuple):
+    """What a session of the laboratory is."""
+
+    session_id: str
+    subject_id: str
+    array: str  # area in which it is implanted
+    day: int  # counted from 0
+    task: str
+    sampling_rate: float  # of the behaviour, Hz
+    is_sorted: bool
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What the spikes of a session were drawn from.
+
+    Spikes of neuron n are those of unit `units[n]`: its own, or that of its electrode, which other neurons share and
+    which noise crosses `noise_rates` times a second.
+    """
+
+    unit_ids: tuple[str, ...]
+    units: Int64[np.ndarray, " neurons"]
+    noise_rates: Float64[np.ndarray, " units"]  # Hz
+    neurons: Neurons
+    fluctuations: Fluctuations
+    movement: Movement
+    intervals: dict[str, Pairs]
+
+    def neuron_rates(self, neuron: int, times: Float[np.ndarray, " times"]) -> Float64[np.ndarray, " times"]:
+        """Rate in Hz of a neuron at `times` (s), before refractoriness."""
+        return self.neurons.rates(neuron, self.movement, self.fluctuations, times)
+
+    def rates(self, times: Float[np.ndarray, " times"]) -> Float64[np.ndarray, "times units"]:
+        """Rates in Hz of all units at `times` (s), before refractoriness."""
+        rates = np.tile(self.noise_rates, (len(times), 1))
+        for neuron, unit in enumerate(self.units):
+            rates[:, unit] += self.neuron_rates(neuron, times)
+        return rates
+
+
+@dataclass(frozen=True, kw_only=True)
+class Laboratory(Sequence[Session]):
+    """Sessions of a simulated laboratory: `laboratory[i]` makes session i, the same whatever `num_sessions` is.
+
+    Monkeys take turns; each of them is recorded every day, first with its array in M1 and then with that in PMd, at
+    reaches from the centre to eight targets ("center_out"), to random targets ("random_target"), or along curved ways
+    ("maze"). The units of an electrode have the same ids on all days; the neurons behind them drift and are replaced.
+    Behaviour is `cursor.vel`, cm/s. Raises DataError when a setting cannot be used.
+    """
+
+    num_sessions: int = 40
+    """Sessions of all monkeys together."""
+    seed: int = 0
+    """Decides everything that is drawn."""
+    num_monkeys: int = 4
+    """Monkeys, each with two arrays; up to eight."""
+    num_electrodes: int = 32
+    """Electrodes of an array; each hears up to two neurons."""
+    duration: float = 120.0
+    """Length of a session, s."""
+    drift: float = 0.1
+    """SD of the change of a neuron's preferred direction (rad) and of the logs of its baseline and depth in a day."""
+    turnover: float = 0.05
+    """Chance that a neuron is replaced in a day."""
+
+    def __post_init__(self) -> None:
+        bounds = {
+            "num_sessions": (1, np.inf),
+            "seed": (0, np.inf),
+            "num_monkeys": (1, len(MONKEYS)),
+            "num_electrodes": (8, np.inf),
+            "duration": (20, np.inf),
+            "drift": (0, np.inf),
+            "turnover": (0, 1),
+        }
+        for name, (least, most) in bounds.items():
+            value = getattr(self, name)
+            if not least <= value <= most or value == np.inf:
+                expected = f"{least} to {most}" if most < np.inf else f"at least {least}"
+                raise DataError(f"{name} is {value}, but a laboratory needs {expected}; give another number.")
+
+    def __len__(self) -> int:
+        return self.num_sessions
+
+    def describe(self, i: int) -> Description:
+        """What session i is, without making it."""
+        monkey, array, day = self._place(i)
+        name, sampling_rate, is_sorted = MONKEYS[monkey]
+        task, area = list(TASKS)[(monkey + array + day) % len(TASKS)], list(AREAS)[array]
+        return Description(f"{name}_d{day + 1:02d}_{area}_{task}", name, area, day, task, sampling_rate, is_sorted)
+
+    def truth(self, i: int) -> Truth:
+        """What the spikes of session i are drawn from."""
+        about, (monkey, array, day) = self.describe(i), self._place(i)
+        neurons = neurons_on(
+            day, (self.seed, NEURONS, monkey, array), AREAS[about.array],
+            num_electrodes=self.num_electrodes, drift=self.drift, turnover=self.turnover,
+        )  # fmt: skip
+        electrodes = [f"e{electrode:02d}" for electrode in range(self.num_electrodes)]
+        if about.is_sorted:
+            unit_ids = [
+                f"{electrodes[e]}_{slot + 1}" for e, slot in zip(neurons.electrodes, neurons.slots, strict=True)
+            ]
+            units, noise_rates = np.arange(len(unit_ids)), np.zeros(len(unit_ids))
+        else:
+            unit_ids, units = electrodes, neurons.electrodes
+            rng = np.random.default_rng((self.seed, NOISE, monkey, array))
+            noise_rates = rng.uniform(*NOISE_RATES, self.num_electrodes)
+        moving, fluctuating, _ = self._streams(i)
+        movement, intervals = draw_movement(moving, about.task, self.duration)
+        fluctuations = Fluctuations.draw(fluctuating, self.duration)
+        return Truth(tuple(unit_ids), units, noise_rates, neurons, fluctuations, movement, intervals)
+
+    def __getitem__(self, i: int) -> Session:
+        """Make session i."""
+        about, truth, grid = self.describe(i), self.truth(i), rate_grid(self.duration)
+        sources = np.concatenate([truth.units, np.flatnonzero(truth.noise_rates)])
+        neurons = (truth.neuron_rates(neuron, grid) for neuron in range(len(truth.units)))
+        noises = (np.full(len(grid), rate) for rate in truth.noise_rates if rate)
+        times, fired = draw_trains(self._streams(i)[2], chain(neurons, noises), self.duration)
+        samples = np.arange(int(self.duration * about.sampling_rate)) / about.sampling_rate
+        return Session.from_arrays(
+            times,
+            sources[fired],
+            list(truth.unit_ids),
+            samples,
+            truth.movement.velocity(samples),
+            session_id=about.session_id,
+            brainset_id="laboratory",
+            subject_id=about.subject_id,
+            target_key="cursor.vel",
+            intervals=truth.intervals,
+            domain=[(0.0, self.duration)],
+        )
+
+    def num_bytes(self, indices: Iterable[int] | None = None) -> int:
+        """Size of the files of the given sessions, or of all, within about a fifth."""
+        total = 0.0
+        for about in map(self.describe, range(len(self)) if indices is None else indices):
+            spikes = self.num_electrodes * SPIKE_RATES[about.is_sorted]
+            total += self.duration * (SPIKE_BYTES * spikes + SAMPLE_BYTES * about.sampling_rate)
+        return int(total)
+
+    def missing(self, folder: str | Path) -> list[int]:
+        """The sessions that have no file in the folder. Raises DataError when it belongs to another laboratory."""
+        self._check_settings(Path(folder) / SETTINGS)
+        return [i for i in range(len(self)) if not self._file(folder, i).exists()]
+
+    def save(self, folder: str | Path, indices: Iterable[int] | None = None) -> list[Path]:
+        """Write "<session id>.h5" for the given sessions, or for all, unless it is there; returns the files' paths.
+
+        Each file appears whole or not at all, so an interrupted call is continued by another one. Raises DataError when
+        the folder belongs to another laboratory.
+        """
+        indices = range(len(self)) if indices is None else [range(len(self))[i] for i in indices]
+        missing = set(self.missing(folder))
+        if missing:
+            write_text(Path(folder) / SETTINGS, json.dumps(self._settings()) + "\n")
+        for i in indices:
+            if i in missing:
+                self[i].save(self._file(folder, i))
+        return [self._file(folder, i) for i in indices]
+
+    def _file(self, folder: str | Path, i: int) -> Path:
+        return Path(folder) / f"{self.describe(i).session_id}.h5"
+
+    def _settings(self) -> dict[str, float]:
+        """What decides a session; how many there are does not."""
+        return {name: value for name, value in asdict(self).items() if name != "num_sessions"}
+
+    def _check_settings(self, path: Path) -> None:
+        found = json.loads(path.read_text()) if path.exists() else self._settings()
+        differing = [f"{name} {found.get(name)}, not {value}" for name, value in self._settings().items()
+                     if found.get(name) != value]  # fmt: skip
+        if differing:
+            raise DataError(
+                f"{path.parent} holds sessions of another laboratory ({'; '.join(differing)}). Choose another folder, "
+                "or give the settings that it was made with."
+            )
+
+    def _place(self, i: int) -> tuple[int, int, int]:
+        """Monkey, array and day of session i, counted from 0. Raises IndexError when there is no such session."""
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"there is no session {i}; the laboratory has sessions 0 to {len(self) - 1}.")
+        visit, monkey = divmod(i % len(self), self.num_monkeys)
+        day, array = divmod(visit, len(AREAS))
+        return monkey, array, day
+
+    def _streams(self, i: int) -> list[np.random.Generator]:
+        """Random numbers for the movement, the fluctuations and the spikes of a session."""
+        return np.random.default_rng((self.seed, SESSION, *self._place(i))).spawn(3)

@@ -1,0 +1,158 @@
+"""Neurons near the electrodes of an array: what they fire to, how that drifts, and when others take their place.
+
+What neurons fire to is drawn from the same distributions in every monkey. Their preferred directions gather along one
+axis, as those of motor cortex do; a neuron's depth, gains and latency go together. This is what a model that is
+pretrained on many arrays can know of the next one.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Float64, Int64
+
+from poyo_jax.data.simulate.movement import REACH, Movement
+
+SLOTS = 2  # neurons that an electrode can hear, at most
+OCCUPIED = 0.65  # share of the slots that have a neuron
+AXIS, GATHERING = np.pi / 3, 0.2  # rad along which preferred directions gather, and how much
+REFERENCE_SPEED = 20.0  # cm/s around which tuning saturates
+GAIN_STEP, NOISE_STEP = 2.0, 0.2  # s between independent values of the shared fluctuations
+NUM_NOISES = 3  # independent shared noises
+GAIN_DEPTH, NOISE_DEPTH = 0.25, 0.12
+MAX_RATE = 200.0  # Hz
+NUM_CHANCES, NUM_NORMALS = 7, 4 + NUM_NOISES  # numbers that make a neuron
+
+Range = tuple[float, float]
+PerNeuron = Float64[np.ndarray, " neurons"]
+
+
+class Area(NamedTuple):
+    """How the neurons of an area differ from those of others."""
+
+    untuned: float  # share of the neurons
+    latency: Range  # s by which firing leads the movement
+    plan: Range  # depth of tuning to the coming direction during delays
+
+
+AREAS = {"m1": Area(0.15, (0.04, 0.14), (0.0, 0.3)), "pmd": Area(0.25, (0.08, 0.22), (0.3, 1.2))}
+
+
+@dataclass(frozen=True)
+class Fluctuations:
+    """What all neurons of an array share from moment to moment: a slow gain of their tuning, and quicker noise."""
+
+    gains: Float64[np.ndarray, " gains"]
+    noises: Float64[np.ndarray, "noises dims"]
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, duration: float) -> "Fluctuations":
+        num_gains, num_noises = (int(duration / step) + 3 for step in (GAIN_STEP, NOISE_STEP))
+        return cls(rng.normal(size=num_gains), rng.normal(size=(num_noises, NUM_NOISES)))
+
+    def gain(self, times: Float[np.ndarray, " times"]) -> Float64[np.ndarray, " times"]:
+        return np.interp(times, np.arange(len(self.gains)) * GAIN_STEP, self.gains)
+
+    def noise(self, times: Float[np.ndarray, " times"]) -> Float64[np.ndarray, "times dims"]:
+        knots = np.arange(len(self.noises)) * NOISE_STEP
+        return np.stack([np.interp(times, knots, dim) for dim in self.noises.T], axis=1)
+
+
+@dataclass(frozen=True)
+class Neurons:
+    """The neurons that an array hears on one day. The same neuron has the same electrode, slot and first day."""
+
+    electrodes: Int64[np.ndarray, " neurons"]
+    slots: Int64[np.ndarray, " neurons"]
+    first_days: Int64[np.ndarray, " neurons"]
+    baselines: PerNeuron  # Hz, at rest
+    directions: PerNeuron  # rad; preferred direction at the centre
+    depths: PerNeuron  # of the tuning to direction; 0 where a neuron is not tuned at all
+    speed_gains: PerNeuron
+    places: Float64[np.ndarray, "neurons 2"]  # tuning to position, per REACH
+    twists: PerNeuron  # rad by which the preferred direction turns when the hand is REACH to its left
+    plans: PerNeuron  # depth of the tuning to the coming direction
+    latencies: PerNeuron  # s
+    loadings: Float64[np.ndarray, "neurons dims"]  # of the shared noise
+
+    def rates(
+        self, neuron: int, movement: Movement, fluctuations: Fluctuations, times: Float[np.ndarray, " times"]
+    ) -> Float64[np.ndarray, " times"]:
+        """Rate in Hz of one neuron at `times` (s), before refractoriness.
+
+        log(rate / baseline) is the sum of the shared noise, and of the following times a shared gain: cosine tuning to
+        the direction of movement, whose preferred direction turns with posture and whose depth saturates with speed; an
+        effect of speed; an effect of position; and, during delays, cosine tuning to the coming direction.
+        """
+        ahead = times + self.latencies[neuron]
+        velocity, position = movement.velocity(ahead), movement.position(ahead) / REACH
+        speed = np.linalg.norm(velocity, axis=1)
+        vigour = np.tanh(speed / REFERENCE_SPEED)
+        heading = velocity / np.maximum(speed, 1e-9)[:, None]
+        direction = self.directions[neuron]
+        preferred = direction + self.twists[neuron] * (position @ _unit_vector(direction + np.pi / 2))
+        drive = self.depths[neuron] * vigour * np.sum(heading * _unit_vector(preferred), axis=1)
+        drive += self.speed_gains[neuron] * vigour + position @ self.places[neuron]
+        drive += self.plans[neuron] * (movement.plan(ahead) @ _unit_vector(direction))
+        gain = np.exp(GAIN_DEPTH * fluctuations.gain(times))
+        noise = NOISE_DEPTH * (fluctuations.noise(times) @ self.loadings[neuron])
+        return np.minimum(self.baselines[neuron] * np.exp(gain * drive + noise), MAX_RATE)
+
+
+def neurons_on(
+    day: int, key: tuple[int, ...], area: Area, *, num_electrodes: int, drift: float, turnover: float
+) -> Neurons:
+    """Return the neurons of the array `key` on a day, counted from 0; the same whatever other days are asked for.
+
+    `drift` is the SD of the steps that a neuron's preferred direction (rad) and the logarithms of its baseline and
+    depth make in a day, and `turnover` the chance that a day replaces a slot's neuron, or lack of one, by another.
+    """
+    days, slots = np.arange(day + 1)[:, None], np.arange(num_electrodes * SLOTS)
+    fate, chance, normal, walk = np.random.default_rng(key).spawn(4)  # each day takes the next numbers of every stream
+    replaced = (fate.random((day + 1, len(slots))) < turnover) & (days > 0)
+    first_days = np.max(np.where(replaced, days, 0), axis=0)
+    chances = chance.random((day + 1, len(slots), NUM_CHANCES))[first_days, slots]
+    normals = normal.normal(size=(day + 1, len(slots), NUM_NORMALS))[first_days, slots]
+    steps = drift * walk.normal(size=(day + 1, len(slots), 3))
+    drifted = np.sum(steps * (days > first_days)[:, :, None], axis=0)
+    heard = np.flatnonzero(chances[:, 0] < OCCUPIED)
+    return _neurons(heard, first_days[heard], chances[heard].T, normals[heard].T, drifted[heard].T, area)
+
+
+def _neurons(
+    slots: Int64[np.ndarray, " neurons"],
+    first_days: Int64[np.ndarray, " neurons"],
+    chances: Float64[np.ndarray, "chances neurons"],
+    normals: Float64[np.ndarray, "normals neurons"],
+    drifted: Float64[np.ndarray, "3 neurons"],
+    area: Area,
+) -> Neurons:
+    """Neurons from numbers that are uniform in [0, 1) or normal, and from how far they have drifted."""
+    _, tuned, direction, depth, speed, latency, plan = chances
+    turned, brighter, deeper = drifted
+    tuned = tuned >= area.untuned
+    angles = 2 * np.pi * direction
+    angles -= GATHERING * np.sin(2 * (angles - AXIS))
+    places = 0.3 * _unit_vector(angles) + 0.15 * normals[2:4].T
+    return Neurons(
+        electrodes=slots // SLOTS,
+        slots=slots % SLOTS,
+        first_days=first_days,
+        baselines=np.clip(9.0 * np.exp(0.6 * normals[0] + brighter), 1.0, 50.0),
+        directions=angles + turned,
+        depths=tuned * np.minimum(np.exp(deeper) * _between((0.5, 1.7), depth), 2.5),
+        speed_gains=tuned * (_between((-0.3, 0.7), speed) + 0.3 * depth),
+        places=tuned[:, None] * places,
+        twists=tuned * 0.5 * normals[1],
+        plans=tuned * _between(area.plan, plan),
+        latencies=_between(area.latency, latency),
+        loadings=normals[4:].T,
+    )
+
+
+def _between(bounds: Range, share: PerNeuron) -> PerNeuron:
+    return bounds[0] + (bounds[1] - bounds[0]) * share
+
+
+def _unit_vector(angles: float | np.floating | np.ndarray) -> Float64[np.ndarray, "*angles 2"]:
+    return np.stack([np.cos(angles), np.sin(angles)], axis=-1)
