@@ -9,13 +9,13 @@ BIN := $(VENV)/bin
 CHECKED := --jaxtyping-packages=poyo_jax,typecheck.checked
 # Most of a test is compilation, on one core: two at a time, each file whole, since its tests share what they made.
 PARALLEL := --numprocesses=2 --dist=loadfile
-SOURCES := $(wildcard poyo_jax experiments data_prep notebooks tests)
+SOURCES := $(wildcard poyo_jax experiments data_prep notebooks docs tests)
 # What a hosted notebook does: the model, loading, decoding, fitting units, and the notebooks themselves.
 HOSTED := tests/model/test_parity.py tests/test_pretrained.py tests/test_decoding.py tests/finetune/test_fit.py \
 	tests/test_notebooks.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format notebooks test-colab clean check-python
+.PHONY: help demo test lint format notebooks docs test-colab clean check-python
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,10 @@ format: $(VENV)/.installed  ## put every file in the project's style
 notebooks: $(VENV)/.installed  ## run the notebooks and save them with what comes out
 	@$(BIN)/python notebooks/build.py
 
+docs: $(VENV)/.installed  ## build the documentation in docs/_build/html
+	@$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 test-colab: $(COLAB)/.installed  ## test model, loading, fitting and notebooks with the versions of a hosted notebook
 	@$(COLAB)/bin/pip freeze --disable-pip-version-check > $(COLAB)/versions.txt
 	@! grep == constraints-colab.txt | grep -vxFf $(COLAB)/versions.txt || { \
@@ -47,7 +51,7 @@ test-colab: $(COLAB)/.installed  ## test model, loading, fitting and notebooks w
 	@$(COLAB)/bin/pytest -q $(PARALLEL) $(CHECKED) $(HOSTED)
 
 clean:  ## remove the environments, caches and the demo
-	rm -rf $(VENV) $(COLAB) build dist demo .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(COLAB) build dist demo docs/_build .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.installed: pyproject.toml | check-python

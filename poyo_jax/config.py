@@ -63,11 +63,12 @@ class ModelConfig:
 
     @property
     def num_latent_steps(self) -> int:
+        """Steps of the time grid in a window."""
         return round(self.window_length / self.latent_step)
 
     @property
     def latent_times(self) -> np.ndarray:
-        """Times of all latents in s from the window's start, float64: the centres of the grid's steps."""
+        """Times of all latents [latents] in s from the window's start, float64: the centres of the grid's steps."""
         centres = (np.arange(self.num_latent_steps) + 0.5) * self.latent_step
         return np.repeat(centres, self.num_latents)
 
@@ -219,9 +220,13 @@ class Config:
     """A whole run."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
+    """The model."""
     data: DataConfig = field(default_factory=DataConfig)
+    """The windows of a step."""
     optim: OptimConfig = field(default_factory=OptimConfig)
+    """The optimiser."""
     run: RunConfig = field(default_factory=RunConfig)
+    """How the run is carried out."""
 
 
 def from_dict(kind: type, values: Mapping[str, Any]):

@@ -30,8 +30,8 @@ class Evaluation:
     do not count in `mean` and `std`.
     """
 
-    r2: dict[str, float]  # by session id
-    predictions: dict[str, Prediction]
+    r2: dict[str, float]  #: by session id
+    predictions: dict[str, Prediction]  #: by session id
 
     @property
     def mean(self) -> float:

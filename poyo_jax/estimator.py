@@ -17,10 +17,10 @@ from poyo_jax.types import Prediction
 class Decoder:
     """A pretrained model that is adapted and decodes. Nothing changes a Decoder; `adapt` returns a new one.
 
-    prediction = Decoder.from_pretrained("runs/pretrain").adapt(session).predict(session)
+    >>> prediction = Decoder.from_pretrained("runs/pretrain").adapt(session).predict(session)
     """
 
-    pretrained: Pretrained
+    pretrained: Pretrained  #: the model
 
     @classmethod
     def from_pretrained(cls, path: str | Path) -> "Decoder":

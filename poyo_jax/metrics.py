@@ -14,7 +14,8 @@ Samples = Float[np.ndarray, "_samples _channels"]  # underscore: compared by the
 def r2_per_channel(targets: Samples, predictions: Samples) -> Float64[np.ndarray, " channels"]:
     """Coefficient of determination of each channel: 1 - (sum of squared errors) / (sum of squares about the mean).
 
-    Samples with a NaN target are left out. A channel whose targets never vary gives NaN. Computed in float64.
+    Targets and predictions are in the same units. Samples with a NaN target are left out. A channel whose targets never
+    vary gives NaN. Computed in float64.
 
     Raises:
         DataError: the shapes differ, or fewer than two samples have targets.
@@ -37,7 +38,7 @@ def r2_per_channel(targets: Samples, predictions: Samples) -> Float64[np.ndarray
 
 
 def r2_score(targets: Samples, predictions: Samples) -> float:
-    """Mean over channels of `r2_per_channel`, which tells what is raised."""
+    """Mean over channels of `r2_per_channel`, for two arrays in the same units; raises what that raises."""
     return float(r2_per_channel(targets, predictions).mean())
 
 
@@ -53,7 +54,7 @@ def r2_sums(targets: Samples, predictions: Samples, origin: Sequence[float]) -> 
 
 
 def r2_of_sums(sums: Float64[np.ndarray, "4 channels"]) -> float:
-    """`r2_score` from `r2_sums`; NaN for fewer than two samples or a channel that does not vary."""
+    """R2 as `r2_score` gives it, from `r2_sums`; NaN for fewer than two samples or a channel that does not vary."""
     count, total, squares, errors = sums
     if count.min() < 2:
         return math.nan

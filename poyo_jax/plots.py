@@ -31,11 +31,16 @@ class Prediction(Protocol):
     """What `decoding` draws: decoded and measured behaviour at `times`, in seconds of session time."""
 
     @property
-    def times(self) -> Any: ...
+    def times(self) -> Any:
+        """Times in s, [samples]."""
+
     @property
-    def values(self) -> Any: ...
+    def values(self) -> Any:
+        """Decoded, [samples, channels]."""
+
     @property
-    def targets(self) -> Any: ...
+    def targets(self) -> Any:
+        """Measured, [samples, channels], in the same units."""
 
 
 def raster(session: Session, start: float, stop: float, ax: Axes | None = None) -> Axes:

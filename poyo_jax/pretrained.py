@@ -38,17 +38,18 @@ from poyo_jax.tuning import TuningMap, load_map, save_map
 class Pretrained:
     """Parameters and what they belong to. Nothing changes a Pretrained; fitting returns a new one."""
 
-    config: Config
-    params: dict[str, Any]
-    units: Vocab
-    sessions: Vocab
-    readouts: Mapping[str, Readout]  # by session id
-    metrics: Mapping[str, float]  # e.g. valid_r2
-    step: int
-    tuning: TuningMap | None = None  # where new units start (poyo_jax.finetune.learn_tuning)
+    config: Config  #: what it was trained with
+    params: dict[str, Any]  #: tables of units and sessions, and the backbone
+    units: Vocab  #: units with a row
+    sessions: Vocab  #: sessions with a row
+    readouts: Mapping[str, Readout]  #: by session id
+    metrics: Mapping[str, float]  #: e.g. valid_r2
+    step: int  #: of the checkpoint
+    tuning: TuningMap | None = None  #: where new units start (poyo_jax.finetune.learn_tuning)
 
     @property
     def model(self) -> POYO:
+        """The Flax module to which the parameters belong."""
         return build_model(self.config.model, self.config.run, self.units.num_rows, self.sessions.num_rows)
 
     def knows(self, session: Session) -> bool:

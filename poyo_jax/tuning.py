@@ -60,10 +60,10 @@ def tuning_features(session: Session, readout: Readout, intervals: Intervals) ->
 class TuningMap:
     """A linear map from tuning features to embeddings."""
 
-    mean: Float64[np.ndarray, " features"]
-    std: Float64[np.ndarray, " features"]
-    weights: Float64[np.ndarray, "features dim"]
-    origin: Float64[np.ndarray, " dim"]  # mean embedding
+    mean: Float64[np.ndarray, " features"]  #: of the features
+    std: Float64[np.ndarray, " features"]  #: of the features
+    weights: Float64[np.ndarray, "features dim"]  #: of the features in SD
+    origin: Float64[np.ndarray, " dim"]  #: mean embedding
 
     @classmethod
     def fit(cls, features: Sequence[Features], rows: Sequence[Float32[np.ndarray, "units2 dim"]]) -> "TuningMap":
@@ -95,6 +95,7 @@ class TuningMap:
         return (self.origin + (features - self.mean) / self.std @ self.weights).astype(np.float32)
 
     def to_json(self) -> str:
+        """One line of JSON."""
         return json.dumps({name: array.tolist() for name, array in asdict(self).items()})
 
     @classmethod

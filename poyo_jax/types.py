@@ -35,29 +35,29 @@ class Batch(NamedTuple):
     nothing but padding.
     """
 
-    unit_rows: Int[Any, " units"]  # rows of the unit table that the batch uses
-    token_units: Int[Any, "rows tokens"]  # positions in unit_rows
-    token_kinds: Int8[Any, "rows tokens"]  # SPIKE, START, STOP or PADDING
-    token_times: Float32[Any, "rows tokens"]  # s from the window's start, rounded to float32 ...
-    token_times_low: Float32[Any, "rows tokens"]  # ... and what the rounding left out
-    token_windows: Int[Any, " rows"] | None  # window that each chunk belongs to
-    token_offsets: Int[Any, " rows"]  # place of the row's first token among the tokens of its window
-    session_rows: Int[Any, " windows"]  # row of the session table
-    query_times: Float32[Any, "windows queries"]  # s from the window's start
-    targets: Float32[Any, "windows queries channels"]  # normalised: (value - mean) / std
-    target_weights: Float32[Any, "windows queries"]  # weight in the loss; 0 for padding, masked and missing samples
-    window_ids: UInt32[Any, " windows"]  # number of the window in the global batch; dropout is a function of it
+    unit_rows: Int[Any, " units"]  #: rows of the unit table that the batch uses
+    token_units: Int[Any, "rows tokens"]  #: positions in unit_rows
+    token_kinds: Int8[Any, "rows tokens"]  #: SPIKE, START, STOP or PADDING
+    token_times: Float32[Any, "rows tokens"]  #: s from the window's start, rounded to float32 ...
+    token_times_low: Float32[Any, "rows tokens"]  #: ... and what the rounding left out
+    token_windows: Int[Any, " rows"] | None  #: window that each chunk belongs to
+    token_offsets: Int[Any, " rows"]  #: place of the row's first token among the tokens of its window
+    session_rows: Int[Any, " windows"]  #: row of the session table
+    query_times: Float32[Any, "windows queries"]  #: s from the window's start
+    targets: Float32[Any, "windows queries channels"]  #: normalised: (value - mean) / std
+    target_weights: Float32[Any, "windows queries"]  #: weight in the loss; 0 for padding, masked and missing samples
+    window_ids: UInt32[Any, " windows"]  #: number of the window in the global batch; dropout is a function of it
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """Decoded behaviour of one session at its own sample times, in the units of the session file."""
 
-    session_id: str
-    times: Float64[np.ndarray, " samples"]  # s of session time
-    values: Float32[np.ndarray, "samples channels"]
-    targets: Float32[np.ndarray, "samples channels"]  # measured; NaN where it was not
-    scored: Bool[np.ndarray, " samples"]  # samples that count: inside the evaluation interval, and measured
+    session_id: str  #: id of the session
+    times: Float64[np.ndarray, " samples"]  #: s of session time
+    values: Float32[np.ndarray, "samples channels"]  #: decoded
+    targets: Float32[np.ndarray, "samples channels"]  #: measured; NaN where it was not
+    scored: Bool[np.ndarray, " samples"]  #: samples that count: inside the evaluation interval, and measured
 
     @property
     def r2(self) -> float:

@@ -19,9 +19,9 @@ QUERY_MULTIPLE = 8
 class WindowDecoder:
     """Decodes windows of one session: spikes in, behaviour out, in the units of the session file.
 
-        decoder = WindowDecoder(pretrained, session)
-        decoder.warm_up(num_spikes=2000, num_queries=100)
-        values = decoder(spike_times, spike_units, query_times)
+    >>> decoder = WindowDecoder(pretrained, session)
+    >>> decoder.warm_up(num_spikes=2000, num_queries=100)
+    >>> values = decoder(spike_times, spike_units, query_times)
 
     It says what `decode` says of the same window, several times faster: parameters, keys and values of the session's
     units are compiled in. It compiles for a few sizes of windows, each when first seen, for seconds; `warm_up` does so

@@ -112,13 +112,17 @@ class KalmanSearch:
     trusts each bin less: the noise of units lasts for longer than a bin, which the model does not know.
     """
 
-    bin_sizes: Sequence[float] = (0.05, 0.1, 0.2, 0.4)  # s
-    delays: Sequence[float] = (-0.1, 0.0, 0.1)  # s; negative ones look ahead
-    orders: Sequence[int] = (1, 2)
-    shrinkages: Sequence[float] = (0.0, 0.5)
-    scales: Sequence[float] = (1.0, 3.0, 10.0)
+    bin_sizes: Sequence[float] = (0.05, 0.1, 0.2, 0.4)  #: s
+    delays: Sequence[float] = (-0.1, 0.0, 0.1)  #: s; negative ones look ahead
+    orders: Sequence[int] = (1, 2)  #: velocities in a state
+    shrinkages: Sequence[float] = (0.0, 0.5)  #: share of its diagonal that replaces Q
+    scales: Sequence[float] = (1.0, 3.0, 10.0)  #: factors of Q
 
     def run(self, samples: Samples, *, causal: bool, seed: int) -> Found:
+        """All trials, and the test split as the best one decodes it; nothing is drawn.
+
+        Raises DataError when no point can be fitted.
+        """
         grid = Grid.of(samples)
         targets, weights = grid.place(samples)
         readout, valid, test = samples.readout, samples.masks["valid"], samples.masks["test"]

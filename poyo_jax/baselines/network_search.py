@@ -19,20 +19,21 @@ from poyo_jax.metrics import r2_score
 class NetworkSearch:
     """All shapes (bins, reach, width), each with rates drawn at random."""
 
-    network: str  # "mlp" or "gru"
-    hidden: Sequence[int]
-    bin_sizes: Sequence[float] = (0.02, 0.05)  # s
-    reaches: Reaches = ((0.5, 0.1), (1.0, 0.2))
-    num_draws: int = 4
-    log_learning_rates: tuple[float, float] = (-3.3, -2.3)  # bounds, to base 10, as the next
-    log_weight_decays: tuple[float, float] = (-3.0, 0.0)
-    dropouts: tuple[float, float] = (0.0, 0.6)
-    unit_dropouts: tuple[float, float] = (0.0, 0.4)
-    num_steps: int = 1200
-    look_every: int = 50
-    patience: int = 5  # looks without a better valid R2 of any trial
+    network: str  #: "mlp" or "gru"
+    hidden: Sequence[int]  #: widths of the hidden layer
+    bin_sizes: Sequence[float] = (0.02, 0.05)  #: s
+    reaches: Reaches = ((0.5, 0.1), (1.0, 0.2))  #: s of spikes before and after a sample
+    num_draws: int = 4  #: of rates, for every shape
+    log_learning_rates: tuple[float, float] = (-3.3, -2.3)  #: bounds, to base 10
+    log_weight_decays: tuple[float, float] = (-3.0, 0.0)  #: bounds, to base 10
+    dropouts: tuple[float, float] = (0.0, 0.6)  #: bounds
+    unit_dropouts: tuple[float, float] = (0.0, 0.4)  #: bounds of the share of units left out
+    num_steps: int = 1200  #: most steps of a training
+    look_every: int = 50  #: steps between two looks at the valid split
+    patience: int = 5  #: looks without a better valid R2 of any trial
 
     def run(self, samples: Samples, *, causal: bool, seed: int) -> Found:
+        """All trials, and the test split as the best one decodes it; `seed` decides all that is drawn."""
         grid, rates = Grid.of(samples), self._draw(seed)
         trials, decoded = [], []
         shapes = product(choose_bins(grid.interval, self.bin_sizes, self.reaches, causal=causal), self.hidden)

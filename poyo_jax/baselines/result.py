@@ -15,11 +15,11 @@ class BaselineResult:
     lie that count for it, all in seconds. `past` is infinite for a Kalman filter; a GRU sees at least that much.
     """
 
-    name: str
-    settings: dict[str, float]  # of the trial that was chosen
-    trials: list[Trial]  # all of the search, in order
-    valid_r2: float  # of the trial that was chosen
-    prediction: Prediction = field(repr=False)  # of the samples of the test split that are scored
+    name: str  #: of the baseline
+    settings: dict[str, float]  #: of the trial that was chosen
+    trials: list[Trial]  #: all of the search, in order
+    valid_r2: float  #: of the trial that was chosen
+    prediction: Prediction = field(repr=False)  #: of the samples of the test split that are scored
 
     @property
     def r2(self) -> dict[str, float]:

@@ -16,8 +16,8 @@ import numpy as np
 class Trial:
     """One point of a search, and its R2 on the valid split; NaN if that does not vary."""
 
-    settings: dict[str, float]
-    valid_r2: float
+    settings: dict[str, float]  #: by name
+    valid_r2: float  #: R2 of the valid split
 
 
 class Found(NamedTuple):

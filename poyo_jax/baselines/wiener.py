@@ -22,12 +22,12 @@ CHUNK = 4096  # samples whose features are in memory at once
 class WienerResult:
     """The test split as decoded, in the units of the behaviour, and the fit that did it."""
 
-    times: Times  # s of session time, samples of the test split inside the evaluation interval
-    values: Float64[np.ndarray, "samples channels"]
-    targets: Float32[np.ndarray, "samples channels"]
-    r2: dict[str, float]  # of "valid" and "test"
-    ridge: float  # the penalty chosen
-    valid_r2: dict[float, float]  # of every ridge
+    times: Times  #: s of session time, samples of the test split inside the evaluation interval
+    values: Float64[np.ndarray, "samples channels"]  #: decoded
+    targets: Float32[np.ndarray, "samples channels"]  #: measured
+    r2: dict[str, float]  #: of "valid" and "test"
+    ridge: float  #: the penalty chosen
+    valid_r2: dict[float, float]  #: of every ridge
 
 
 def wiener_filter(
@@ -120,11 +120,12 @@ def _decode(
 class WienerSearch:
     """Bins and ridge of `wiener_filter`."""
 
-    bin_sizes: Sequence[float] = (0.05, 0.1)  # s
-    reaches: Reaches = ((0.5, 0.1), (1.0, 0.2), (1.5, 0.3))
-    ridges: Sequence[float] = RIDGES
+    bin_sizes: Sequence[float] = (0.05, 0.1)  #: s
+    reaches: Reaches = ((0.5, 0.1), (1.0, 0.2), (1.5, 0.3))  #: s of spikes before and after a sample
+    ridges: Sequence[float] = RIDGES  #: relative to the mean variance of the features
 
     def run(self, samples: Samples, *, causal: bool, seed: int) -> Found:
+        """All trials, and the test split as the best one decodes it; nothing is drawn."""
         results, trials = [], []
         for bins in choose_bins(samples.interval, self.bin_sizes, self.reaches, causal=causal):
             result = wiener_filter(

@@ -25,12 +25,12 @@ class Behaviour:
     its samples in the gaps are NaN.
     """
 
-    key: str
-    samples: np.ndarray | ChunkedArray
-    domain: Intervals
-    timestamps: np.ndarray | ChunkedArray | None = None
-    sampling_rate: float = math.nan
-    grid_start: float = 0.0
+    key: str  #: "<series>.<column>"
+    samples: np.ndarray | ChunkedArray  #: as stored
+    domain: Intervals  #: where it was measured
+    timestamps: np.ndarray | ChunkedArray | None = None  #: s of session time
+    sampling_rate: float = math.nan  #: Hz
+    grid_start: float = 0.0  #: s of session time
 
     @property
     def count(self) -> int:

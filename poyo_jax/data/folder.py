@@ -9,7 +9,7 @@ from poyo_jax.errors import DataError, suggest
 
 
 def open_sessions(folder: str | Path, names: Sequence[str] | None = None) -> list[Session]:
-    """Open the session files (*.h5) in `folder` and below, in the order of their paths.
+    """Open the session files (`*.h5`) in `folder` and below, in the order of their paths.
 
     With `names` only those whose file name without .h5 is listed, in the order of the list. Raises DataError when the
     folder is missing or has no session, or when a name is not there; SessionError for a file that is not a session.

@@ -21,8 +21,8 @@ class Intervals:
     Raises SessionError when built from bounds that are not finite, not sorted, overlapping, or end before they start.
     """
 
-    starts: Bounds
-    ends: Bounds
+    starts: Bounds  #: s
+    ends: Bounds  #: s
 
     def __post_init__(self) -> None:
         for name in ("starts", "ends"):
@@ -75,7 +75,7 @@ class Intervals:
         return float(np.sum(self.ends - self.starts))
 
     def contains(self, times: ArrayLike) -> Mask:
-        """Tell for each time, in seconds and of any shape, whether start <= time < end for some interval."""
+        """Tell for each of `times` [...], in seconds, whether start <= time < end for some interval."""
         times = np.asarray(times, np.float64)
         if not len(self):
             return np.zeros(times.shape, bool)

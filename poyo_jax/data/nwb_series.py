@@ -29,12 +29,12 @@ JITTER = 0.1  # of a median step
 class CandidateTarget:
     """A series of an NWB file that could be decoded. The rate is in Hz, and None where the samples are irregular."""
 
-    path: str
-    shape: tuple[int, ...]
-    rate: float | None
-    unit: str
-    seconds: float
-    looks_like: str  # "velocity", "position" or "other"
+    path: str  #: in the file, for `target`
+    shape: tuple[int, ...]  #: of its samples
+    rate: float | None  #: Hz
+    unit: str  #: as the file names it
+    seconds: float  #: length
+    looks_like: str  #: "velocity", "position" or "other"
 
 
 @dataclass(frozen=True, eq=False)

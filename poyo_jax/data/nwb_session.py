@@ -34,7 +34,7 @@ NO_TRIALS: Table = {"start": np.zeros(0), "end": np.zeros(0)}
 
 @dataclass(frozen=True, kw_only=True)
 class NwbOptions:
-    """How an NWB file becomes a session."""
+    """How an NWB file becomes a session. Raises ConfigError when an option cannot be used."""
 
     target: str
     """The behaviour to decode: path or name of a series, such as processing/behavior/Velocity/cursor_vel."""

@@ -25,11 +25,11 @@ class Readout:
     be used.
     """
 
-    value_key: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    interval_weights: tuple[tuple[str, float], ...] = ()
-    eval_interval: str | None = None
+    value_key: str  #: behaviour, "<series>.<column>"
+    mean: tuple[float, ...]  #: of every channel
+    std: tuple[float, ...]  #: of every channel
+    interval_weights: tuple[tuple[str, float], ...] = ()  #: pairs of intervals and their weight
+    eval_interval: str | None = None  #: intervals that are scored
 
     def __post_init__(self) -> None:
         weights = tuple((str(name), float(weight)) for name, weight in self.interval_weights)

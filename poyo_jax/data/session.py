@@ -38,7 +38,8 @@ class Session:
         id: "<brainset_id>/<session_id>", or the session_id alone when the data set has no name.
         unit_ids: ids of the units as in the file, [units].
         unit_names: "<id>/<unit_id>": names that differ between sessions, [units].
-        spike_times: sorted times, [spikes]. spike_units: position in `unit_ids` of every spike's unit, [spikes].
+        spike_times: sorted times, [spikes].
+        spike_units: position in `unit_ids` of every spike's unit, [spikes].
         domain: where data exist.
     """
 

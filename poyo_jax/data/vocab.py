@@ -13,7 +13,10 @@ MAX_LINES = 20  # of a vocabulary that is printed
 
 
 class Vocab:
-    """Distinct names in the order of their rows; row 0 of a table is padding, so the first name has row 1."""
+    """Distinct names in the order of their rows; row 0 of a table is padding, so the first name has row 1.
+
+    Raises VocabError when a name occurs twice.
+    """
 
     def __init__(self, names: Iterable[str] = ()):
         self.names: tuple[str, ...] = tuple(names)
@@ -99,9 +102,9 @@ class Vocab:
 class VocabReport:
     """What became of the names of a vocabulary."""
 
-    kept: tuple[str, ...]
-    new: tuple[str, ...]
-    dropped: tuple[str, ...]
+    kept: tuple[str, ...]  #: names before and after
+    new: tuple[str, ...]  #: names after alone
+    dropped: tuple[str, ...]  #: names before alone
 
     @classmethod
     def compare(cls, before: Vocab, after: Vocab) -> "VocabReport":

@@ -126,6 +126,6 @@ def causal_windows(intervals: Intervals, window_length: float, step: float) -> F
 
 
 def trial_windows(trials: Intervals, window_length: float) -> Float64[np.ndarray, " trials"]:
-    """Starts of one window per trial: from its start, or centred on a trial that is shorter than the window."""
+    """Starts in s of one window per trial: from its start, or centred on a trial that is shorter than the window."""
     short = np.minimum(trials.ends - trials.starts - window_length, 0) / 2
     return trials.starts + short

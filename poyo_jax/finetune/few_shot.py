@@ -18,11 +18,11 @@ AMOUNTS = (10.0, 30.0, 100.0, None)
 class FewShot:
     """A fit on a part of the train split."""
 
-    num_seconds: float | None  # labelled; None for all of the train split
-    seed: int
-    steps: int  # made until the fit stopped
-    valid_r2: float
-    test_r2: float
+    num_seconds: float | None  #: labelled; None for all of the train split
+    seed: int  #: by which they were drawn
+    steps: int  #: made until the fit stopped
+    valid_r2: float  #: R2 of the valid split
+    test_r2: float  #: R2 of the test split
 
 
 def few_shot_curve(

@@ -35,11 +35,12 @@ from poyo_jax.train.metrics import Progress
 class FitResult:
     """What a fit found."""
 
-    pretrained: Pretrained  # knows the old and the new sessions; best parameters of the fit
-    history: list[dict[str, float]]  # step, loss (mean since the last look; NaN at step 0), valid_r2 (NaN without any),
-    # and the seconds since the fit began, compilation included
-    units: VocabReport  # which units were known before, and which are new
-    sessions: VocabReport
+    pretrained: Pretrained  #: knows the old and the new sessions; best parameters of the fit
+    history: list[dict[str, float]]
+    """Of every look: step, loss (mean since the last look; NaN at step 0), valid_r2 (NaN without any), and the seconds
+    since the fit began, compilation included."""
+    units: VocabReport  #: which units were known before, and which are new
+    sessions: VocabReport  #: the same of sessions
     _job: FitJob = field(repr=False)
     _params: Mapping[int, dict] = field(repr=False)  # by step, if asked for
 
@@ -74,7 +75,10 @@ def fit_units(
     keep_snapshots: bool = False,
     progress: bool = True,
 ) -> FitResult:
-    """`finetune` with unit identification: learn the rows of new units and sessions, and nothing else."""
+    """`finetune` with unit identification: learn the rows of new units and sessions, and nothing else.
+
+    Arguments and errors are those of `finetune`.
+    """
     return finetune(
         pretrained, sessions, config or STRATEGIES["unit_identification"], readouts=readouts, start_from=start_from,
         known=known, keep_snapshots=keep_snapshots, progress=progress,

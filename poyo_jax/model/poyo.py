@@ -31,13 +31,13 @@ class POYO(nn.Module):
     batch and run the backbone on them, so what a step costs does not depend on the size of the vocabulary.
     """
 
-    config: ModelConfig
-    num_units: int  # rows of the unit table, padding included
-    num_sessions: int  # rows of the session table, padding included
-    dtype: jnp.dtype = jnp.dtype(jnp.float32)  # of products and activations; the rest is float32
-    remat: Remat = "none"  # what of a processor layer the backward pass computes again
-    rows_per_group: int = 4  # packed token rows attended at the same time, where attention is chunked
-    back_end: BackEnd = "auto"  # back end
+    config: ModelConfig  #: its sizes
+    num_units: int  #: rows of the unit table, padding included
+    num_sessions: int  #: rows of the session table, padding included
+    dtype: jnp.dtype = jnp.dtype(jnp.float32)  #: of products and activations; the rest is float32
+    remat: Remat = "none"  #: what of a processor layer the backward pass computes again
+    rows_per_group: int = 4  #: packed token rows attended at the same time, where attention is chunked
+    back_end: BackEnd = "auto"  #: how attention is computed (model/attention.py)
 
     @nn.compact
     def __call__(self, batch: Batch) -> Float[Array, "windows queries channels"]:
@@ -54,6 +54,7 @@ class POYO(nn.Module):
         choose(self.back_end, dtype=self.dtype, head_dim=self.config.head_dim, attention_dropout=rate)
 
     def backbone(self, **kwargs) -> "Backbone":
+        """The module of what all recordings share; keywords are those of a Flax module."""
         return Backbone(self.config, self.dtype, self.remat, self.rows_per_group, self.back_end, **kwargs)
 
 

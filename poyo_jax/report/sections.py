@@ -25,19 +25,19 @@ DOTS_PER_INCH = 170
 class Section:
     """One part of the page; what is left out is not shown."""
 
-    heading: str
-    text: str = ""  # paragraphs, with an empty line between them
-    rows: Sequence[Mapping[str, Any]] = ()  # of a table: {column: value}
-    figure: Any = None  # a matplotlib Figure, or Axes in one
-    caption: str = ""  # of the figure; also read to those who cannot see it
+    heading: str  #: above it
+    text: str = ""  #: paragraphs, with an empty line between them
+    rows: Sequence[Mapping[str, Any]] = ()  #: of a table: {column: value}
+    figure: Any = None  #: a matplotlib Figure, or Axes in one
+    caption: str = ""  #: of the figure; also read to those who cannot see it
 
 
 @dataclass(frozen=True)
 class Cell:
     """Text of a table cell, and whether it belongs at the right of its column."""
 
-    text: str
-    number: bool
+    text: str  #: what stands in it
+    number: bool  #: whether it belongs at the right
 
 
 def write_sections(

@@ -28,9 +28,9 @@ REFERENCE_SPEED = 20.0  # cm/s at which the gains below apply
 class Reaches:
     """Straight reaches, one after the other, with rests between them."""
 
-    starts: Float64[np.ndarray, " reaches"]  # s
-    lengths: Float64[np.ndarray, " reaches"]  # s
-    displacements: Float64[np.ndarray, "reaches 2"]  # cm
+    starts: Float64[np.ndarray, " reaches"]  #: s
+    lengths: Float64[np.ndarray, " reaches"]  #: s
+    displacements: Float64[np.ndarray, "reaches 2"]  #: cm
 
     def velocity(self, times: Float[np.ndarray, " times"]) -> Float64[np.ndarray, "times 2"]:
         """Velocity of the cursor in cm/s; minimum-jerk within a reach (Flash and Hogan 1985), zero outside."""
@@ -44,10 +44,10 @@ class Reaches:
 class Tuning:
     """What each unit fires to: rate = baseline * exp((gains · velocity + speed_gains * speed) / REFERENCE_SPEED)."""
 
-    baselines: Float64[np.ndarray, " units"]  # Hz, at rest
-    gains: Float64[np.ndarray, "units 2"]
-    speed_gains: Float64[np.ndarray, " units"]
-    latencies: Float64[np.ndarray, " units"]  # s by which the unit leads the movement
+    baselines: Float64[np.ndarray, " units"]  #: Hz, at rest
+    gains: Float64[np.ndarray, "units 2"]  #: of the velocity
+    speed_gains: Float64[np.ndarray, " units"]  #: of the speed
+    latencies: Float64[np.ndarray, " units"]  #: s by which the unit leads the movement
 
 
 def simulate_session(
