@@ -21,9 +21,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "docs"))
 import api_names
 
 # Packages list their public names; of these modules all names are public that do not begin with _.
-PACKAGES = ("poyo_jax", "poyo_jax.finetune", "poyo_jax.baselines", "poyo_jax.data")
+PACKAGES = (
+    "poyo_jax",
+    "poyo_jax.finetune",
+    "poyo_jax.baselines",
+    "poyo_jax.data",
+    "poyo_jax.data.simulate",
+    "poyo_jax.report",
+)
 MODULES = (
-    "config", "data.simulate", "errors", "explore.explorer", "explore.server", "metrics", "plots", "presets", "report",
+    "config", "errors", "explore.explorer", "explore.server", "metrics", "plots", "presets", "report.sections",
     "tuning", "types", "vocabulary",
 )  # fmt: skip
 

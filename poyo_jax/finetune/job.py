@@ -11,13 +11,13 @@ import numpy as np
 
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.pipeline import TrainBatches
-from poyo_jax.data.readout import Readout, default_readout
+from poyo_jax.data.readout import Readout
 from poyo_jax.data.session import Session
 from poyo_jax.data.tokens import ModelSession
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.errors import DataError, VocabError
 from poyo_jax.finetune.config import FitConfig
-from poyo_jax.finetune.labels import labelled_intervals
+from poyo_jax.finetune.labels import labelled_intervals, labelled_readout
 from poyo_jax.finetune.start import StartFrom, starting_points, starting_rows, with_session_rows
 from poyo_jax.pretrained import Pretrained, choose_readouts
 from poyo_jax.train.evaluate import mean_score, predict_sessions, score_sessions
@@ -56,7 +56,11 @@ class FitJob:
             for session in sessions
         }  # fmt: skip
         own = {session.id: pretrained.readouts[session.id] for session in sessions if session.id in pretrained.readouts}
-        measured = {s.id: default_readout(s, labels[s.id]) for s in sessions if s.id not in {**own, **readouts}}
+        measured = {
+            s.id: labelled_readout(s, labels[s.id], _of_data_set(pretrained, s))
+            for s in sessions
+            if s.id not in {**own, **readouts}
+        }
         self.readouts = choose_readouts(sessions, measured | own | dict(readouts), self._model_config.num_channels)
         self._data = replace(
             pretrained.config.data,
@@ -105,6 +109,12 @@ def _fresh(pretrained: Pretrained, seed: int) -> Pretrained:
     return replace(
         pretrained, params=params, units=Vocab(), sessions=Vocab(), readouts={}, metrics={}, step=0, tuning=None
     )
+
+
+def _of_data_set(pretrained: Pretrained, session: Session) -> list[Readout]:
+    """Readouts of the sessions that the model knows of the same data set."""
+    name = session.brainset_id
+    return [readout for known, readout in pretrained.readouts.items() if name and known.startswith(f"{name}/")]
 
 
 def _check(pretrained: Pretrained, sessions: Sequence[Session], known: Known) -> None:

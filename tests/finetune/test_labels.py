@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from poyo_jax import Session
+from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.pipeline import TrainBatches
+from poyo_jax.data.readout import Readout, default_readout
 from poyo_jax.data.simulate import simulate_session
 from poyo_jax.errors import DataError, SessionError
 from poyo_jax.finetune import FitConfig, few_shot_curve, finetune, labelled_intervals
 from poyo_jax.finetune.job import FitJob
+from poyo_jax.finetune.labels import labelled_readout
 
 
 @pytest.mark.parametrize("seconds", [1.0, 4.5, 10.0, 30.0])
@@ -94,3 +97,43 @@ def test_a_unit_that_never_spikes_is_allowed(pretrained, tiny_sessions):
     config = FitConfig(num_steps=4, batch_size=8, eval_every=4)
     fit = finetune(pretrained, [silent], config, progress=False)
     assert fit.pretrained.knows(silent) and np.isfinite(fit.valid_r2)
+
+
+@pytest.mark.parametrize("seconds", [6.0, 10.0, 20.0])
+def test_labels_lie_evenly(seconds, tiny_sessions):
+    train = tiny_sessions[0].split("train")
+    labels = labelled_intervals(tiny_sessions[0], 1.0, num_seconds=seconds, seed=0)
+    length = train.duration / seconds * 2  # of the train split, for each piece of two seconds
+    before = [train.intersect(Intervals.from_pairs([(0.0, start)])).duration for start in labels.starts if start > 0]
+    assert np.diff([0.0, *before, train.duration]).max() < 3 * length
+
+
+def test_few_labels_lean_on_the_scale_of_the_data_set(tiny_sessions):
+    session = tiny_sessions[2]
+    labels = labelled_intervals(session, 1.0, num_seconds=4.0, seed=2)
+    measured = default_readout(session, labels)
+    known = [Readout(value_key="cursor.vel", mean=(1.0, -1.0), std=(10.0, 10.0))]
+    assert labelled_readout(session, labels, []) == measured
+    assert labelled_readout(session, labels, [Readout(value_key="hand.vel", mean=(0.0,), std=(1.0,))]) == measured
+    mixed = labelled_readout(session, labels, known)
+    # As if 4 s of labels were followed by 60 s with the mean and std of the others.
+    share = 4 / 64
+    mean = share * np.array(measured.mean) + (1 - share) * np.array([1.0, -1.0])
+    square = share * (np.square(measured.std) + np.square(measured.mean)) + (1 - share) * (100 + 1)
+    np.testing.assert_allclose(mixed.mean, mean)
+    np.testing.assert_allclose(mixed.std, np.sqrt(square - mean**2))
+
+
+def test_a_known_scale_leans_on_nobody():
+    """The data sets of POYO are scaled by constants."""
+    session = simulate_session(0, session_id="c_20131003_center_out_reaching", duration=30.0)
+    times = np.arange(0, 30, 0.01)
+    named = Session.from_arrays(
+        session.spike_times, session.spike_units, list(session.unit_ids), times, np.zeros((len(times), 2)),
+        session_id=session.session_id, brainset_id="perich_miller_population_2018", target_key="cursor.vel",
+        intervals={
+            f"movement_phases.{name}_period": [(0.0, 1.0)] for name in ("hold", "reach", "return", "random", "invalid")
+        } | {"cursor_outlier_segments": [(0.0, 1.0)]},
+    )  # fmt: skip
+    known = [Readout(value_key="cursor.vel", mean=(5.0, 5.0), std=(1.0, 1.0))]
+    assert labelled_readout(named, named.domain, known) == default_readout(named)
