@@ -41,8 +41,8 @@ class FitResult:
     since the fit began, compilation included."""
     units: VocabReport  #: which units were known before, and which are new
     sessions: VocabReport  #: the same of sessions
-    _job: FitJob = field(repr=False)
-    _params: Mapping[int, dict] = field(repr=False)  # by step, if asked for
+    _job: FitJob = field(repr=False)  #: what the fit was given
+    _params: Mapping[int, dict] = field(repr=False)  #: by step, if they were to be kept
 
     @property
     def snapshots(self) -> dict[int, Float[np.ndarray, "units dim"]]:

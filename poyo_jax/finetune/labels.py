@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.readout import Readout, default_readout
+from poyo_jax.data.readout import Readout, default_readout, known_readout
 from poyo_jax.data.session import Session
 from poyo_jax.errors import DataError
 
@@ -46,7 +46,7 @@ def labelled_readout(session: Session, labels: Intervals, known: Sequence[Readou
     """
     measured = default_readout(session, labels)
     others = [other for other in known if other.value_key == measured.value_key]
-    if not others or measured == default_readout(session, session.domain):  # not measured, or nobody to lean on
+    if not others or known_readout(session.brainset_id, session.session_id) is not None:  # which is not measured
         return measured
     share = labels.duration / (labels.duration + PRIOR_SECONDS)
     mean, prior_mean = np.array(measured.mean), np.mean([other.mean for other in others], axis=0)

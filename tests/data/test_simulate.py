@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 
 from poyo_jax.data.simulate import (
-    DEAD_TIME,
-    TASKS,
     Reaches,
     Tuning,
     draw_spikes,
@@ -14,6 +12,8 @@ from poyo_jax.data.simulate import (
     simulate_study,
     unit_rates,
 )
+from poyo_jax.data.simulate.spikes import DEAD_TIME
+from poyo_jax.data.simulate.study import TASKS
 from poyo_jax.errors import DataError
 
 

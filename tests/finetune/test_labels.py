@@ -70,7 +70,9 @@ def test_other_labels_have_no_weight(pretrained, tiny_sessions):
     assert len(seen) == 4 * 50  # all that is labelled, at 50 Hz
     behaviour = tiny_sessions[2].behaviour("cursor.vel")
     inside = behaviour.values(0, behaviour.count)[labels.contains(behaviour.times_at(np.arange(behaviour.count)))]
-    np.testing.assert_allclose(job.readouts[tiny_sessions[2].id].mean, inside.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(default_readout(tiny_sessions[2], labels).mean, inside.mean(axis=0), rtol=1e-5)
+    known = list(pretrained.readouts.values())
+    assert job.readouts[tiny_sessions[2].id] == labelled_readout(tiny_sessions[2], labels, known)
 
 
 def test_decoding_by_labelled_data(pretrained, tiny_sessions):
@@ -126,14 +128,12 @@ def test_few_labels_lean_on_the_scale_of_the_data_set(tiny_sessions):
 
 def test_a_known_scale_leans_on_nobody():
     """The data sets of POYO are scaled by constants."""
-    session = simulate_session(0, session_id="c_20131003_center_out_reaching", duration=30.0)
-    times = np.arange(0, 30, 0.01)
-    named = Session.from_arrays(
-        session.spike_times, session.spike_units, list(session.unit_ids), times, np.zeros((len(times), 2)),
-        session_id=session.session_id, brainset_id="perich_miller_population_2018", target_key="cursor.vel",
-        intervals={
-            f"movement_phases.{name}_period": [(0.0, 1.0)] for name in ("hold", "reach", "return", "random", "invalid")
-        } | {"cursor_outlier_segments": [(0.0, 1.0)]},
+    times, spans = np.arange(0, 30, 0.01), [(0.0, 30.0)]
+    names = ("movement_phases.random_period", "movement_phases.hold_period", "cursor_outlier_segments")
+    session = Session.from_arrays(
+        [0.1], [0], ["a"], times, np.stack([times, times], axis=1), session_id="t_20130819_random_target_reaching",
+        brainset_id="perich_miller_population_2018", target_key="cursor.vel", intervals=dict.fromkeys(names, spans),
     )  # fmt: skip
     known = [Readout(value_key="cursor.vel", mean=(5.0, 5.0), std=(1.0, 1.0))]
-    assert labelled_readout(named, named.domain, known) == default_readout(named)
+    assert labelled_readout(session, session.domain, known) == default_readout(session)
+    assert default_readout(session).std == (20.0, 20.0)

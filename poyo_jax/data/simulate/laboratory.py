@@ -44,13 +44,13 @@ NEURONS, NOISE, SESSION = 1, 2, 3  # what random numbers are for
 class Description(NamedTuple):
     """What a session of the laboratory is."""
 
-    session_id: str
-    subject_id: str
-    array: str  # area in which it is implanted
-    day: int  # counted from 0
-    task: str
-    sampling_rate: float  # of the behaviour, Hz
-    is_sorted: bool
+    session_id: str  #: such as "ada_d01_m1_center_out"
+    subject_id: str  #: the monkey
+    array: str  #: area in which it is implanted
+    day: int  #: counted from 0
+    task: str  #: "center_out", "random_target" or "maze"
+    sampling_rate: float  #: of the behaviour, Hz
+    is_sorted: bool  #: one unit for each neuron, or one for all that cross the threshold of an electrode
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ class Truth:
     which noise crosses `noise_rates` times a second.
     """
 
-    unit_ids: tuple[str, ...]
-    units: Int64[np.ndarray, " neurons"]
-    noise_rates: Float64[np.ndarray, " units"]  # Hz
-    neurons: Neurons
-    fluctuations: Fluctuations
-    movement: Movement
-    intervals: dict[str, Pairs]
+    unit_ids: tuple[str, ...]  #: those of the session
+    units: Int64[np.ndarray, " neurons"]  #: position of each neuron's unit in `unit_ids`
+    noise_rates: Float64[np.ndarray, " units"]  #: Hz
+    neurons: Neurons  #: tuning, electrode and first day of each
+    fluctuations: Fluctuations  #: of the gain that all neurons share
+    movement: Movement  #: of the cursor
+    intervals: dict[str, Pairs]  #: trials and their phases, s
 
     def neuron_rates(self, neuron: int, times: Float[np.ndarray, " times"]) -> Float64[np.ndarray, " times"]:
         """Rate in Hz of a neuron at `times` (s), before refractoriness."""
