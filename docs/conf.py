@@ -44,7 +44,10 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!poyo_jax\.).*"),
     # what only the package itself handles
-    ("py:class", r".*\.(Backbone|ChunkedArray|Found|ModelSession|Node|Question|Samples|Stage)"),
+    (
+        "py:class",
+        r".*\.(Backbone|ChunkedArray|Fluctuations|Found|ModelSession|Movement|Neurons|Node|Question|Samples|Stage)",
+    ),
 ]
 
 highlight_language = "bash"  # of indented blocks

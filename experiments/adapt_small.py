@@ -167,9 +167,7 @@ def wiener(job: Job, pretrained, session) -> Job:
 
     window = pretrained.config.model.window_length
     labels = labelled_intervals(session, window, num_seconds=job["seconds"] or None, seed=job["seed"])
-    readout = default_readout(session, labels)
-    times = session.behaviour(readout.value_key).times_at([0, 1])
-    found = wiener_filter(session, readout, bin_size=max(0.05, round(times[1] - times[0], 3)), labels=labels)
+    found = wiener_filter(session, default_readout(session, labels), labels=labels)
     return {"valid_r2": found.r2["valid"], "test_r2": found.r2["test"], "steps": 0, "wall_s": 0.0}
 
 

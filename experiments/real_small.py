@@ -94,13 +94,11 @@ def real_small(options: RealSmall) -> None:
 
 
 def wiener(session: Session) -> float:
-    """Test R2 of the Wiener filter, in bins of 50 ms, or of the behaviour's sampling interval if that is longer."""
+    """Test R2 of the Wiener filter."""
     from poyo_jax.baselines import wiener_filter
     from poyo_jax.data.readout import default_readout
 
-    readout = default_readout(session)
-    times = session.behaviour(readout.value_key).times_at([0, 1])
-    return wiener_filter(session, readout, bin_size=max(0.05, round(times[1] - times[0], 3))).r2["test"]
+    return wiener_filter(session, default_readout(session)).r2["test"]
 
 
 def single_session(session: Session, options: RealSmall) -> float:

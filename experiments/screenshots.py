@@ -54,11 +54,10 @@ def screenshots(options: Screenshots) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     with browser() as chromium:
         page = opened(chromium, options.report.absolute().as_uri())
-        steps = int(page.get_attribute("#fit_step", "max") or 0)
-        page.locator("#fit_step").fill(str(min(1, steps)))
-        page.wait_for_timeout(500)
         page.screenshot(path=options.out / f"{options.name}.png")
         if page.locator("#fit_units svg").count():
+            page.locator("#fit_step").fill("1")  # after the first steps
+            page.wait_for_timeout(500)
             page.locator("#fits").screenshot(path=options.out / f"{options.name}_fit.png")
         if options.model is not None and options.data is not None:
             picture_of_explorer(chromium, options.model, options.data, options.out / "explorer.png")

@@ -129,7 +129,7 @@ def r2_by_size(
     score: str = "R² on the test split",
     fits: Mapping[str, Callable[[np.ndarray], np.ndarray] | None] | None = None,
 ) -> Axes:
-    """Draw R2 against size, as {curve: {size: R2 of every seed}}, with the curves that `fits` has as functions of size.
+    """Draw R2 against size, as {curve: {size: R2 of every seed}}, and what `fits` makes of sizes, [sizes] -> [sizes].
 
     `size` and `score` name the axes; that of sizes is logarithmic.
 

@@ -15,6 +15,7 @@ from poyo_jax.errors import DataError
 from poyo_jax.metrics import r2_score
 
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+BIN_SIZE = 0.05  # s
 CHUNK = 4096  # samples whose features are in memory at once
 
 
@@ -34,7 +35,7 @@ def wiener_filter(
     session: Session,
     readout: Readout,
     *,
-    bin_size: float = 0.05,
+    bin_size: float | None = None,
     past: int = 10,
     future: int = 2,
     ridges: Sequence[float] = RIDGES,
@@ -44,8 +45,9 @@ def wiener_filter(
 
     With `labels`, only the part of the train split inside them counts.
     The features of a sample at time t are the counts of every unit in the `past` bins before t and the `future` bins
-    after it, `bin_size` seconds each. Train samples are weighted as `readout` says; valid and test samples are those of
-    the split inside the readout's evaluation interval. A ridge is relative to the mean variance of the features.
+    after it, `bin_size` seconds each; None takes 0.05, or the behaviour's sampling interval if that is longer. Train
+    samples are weighted as `readout` says; valid and test samples are those of the split inside the readout's
+    evaluation interval. A ridge is relative to the mean variance of the features.
 
     Raises:
         DataError: no bin, no ridge, or a split without two samples that have targets.
@@ -57,7 +59,11 @@ def wiener_filter(
             "bin and one ridge; give more."
         )
     samples = Samples.read(session, readout, labels)
-    times, targets, chosen = samples.times, samples.targets, samples.masks
+    return _fit(samples, bin_size or max(BIN_SIZE, round(samples.interval, 3)), past, future, ridges)
+
+
+def _fit(samples: Samples, bin_size: float, past: int, future: int, ridges: Sequence[float]) -> WienerResult:
+    session, times, targets, chosen = samples.session, samples.times, samples.targets, samples.masks
     offsets = np.arange(-past, future + 1) * bin_size  # edges of the bins
 
     moments = _moments(session, times[chosen["train"]], targets[chosen["train"]], samples.weights(), offsets)
@@ -128,10 +134,7 @@ class WienerSearch:
         """All trials, and the test split as the best one decodes it; nothing is drawn."""
         results, trials = [], []
         for bins in choose_bins(samples.interval, self.bin_sizes, self.reaches, causal=causal):
-            result = wiener_filter(
-                samples.session, samples.readout, bin_size=bins.size, past=bins.past, future=bins.future,
-                ridges=self.ridges,
-            )  # fmt: skip
+            result = _fit(samples, bins.size, bins.past, bins.future, self.ridges)
             results += [result] * len(self.ridges)
             trials += [Trial(bins.settings() | {"ridge": ridge}, score) for ridge, score in result.valid_r2.items()]
         best = best_of(trials)

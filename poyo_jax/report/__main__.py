@@ -27,7 +27,7 @@ class Report:
     adapt: tuple[Path, ...] = ()
     """Session files whose units the model does not know; they are fitted first."""
     baseline: bool = True
-    """Fit and tune a Wiener filter on every recording, for comparison."""
+    """Fit a ridge Wiener filter to every recording, for comparison."""
     step: int | None = None
     """Checkpoint of the run; None takes the best on the valid splits."""
     out: Path = Path("report.html")
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def report(options: Report) -> None:
     """Load, fit what is new, decode, write."""
     from poyo_jax import Session, load, open_sessions
-    from poyo_jax.baselines import fit_baseline
+    from poyo_jax.baselines import wiener_filter
     from poyo_jax.finetune import fit_units
     from poyo_jax.report import write_report
 
@@ -61,7 +61,7 @@ def report(options: Report) -> None:
     scores = {}
     if options.baseline and known:
         print(f"fitting Wiener filters to {len(known)} recordings ...", flush=True)
-        found = {s.id: fit_baseline("wiener", s, pretrained.readouts[s.id]).r2["test"] for s in known}
+        found = {session.id: wiener_filter(session, pretrained.readouts[session.id]).r2["test"] for session in known}
         scores = {"Wiener filter": found}
     print("decoding ...", flush=True)
     path = write_report(

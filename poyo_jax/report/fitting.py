@@ -11,6 +11,7 @@ from poyo_jax.report.numbers import Content, packed, plain
 
 MAX_LOOKS = 20
 MAX_SAMPLES = 600  # of the behaviour that is shown
+LONG = 10.0  # s without a sample, behind which nothing is shown
 MAX_BACKGROUND = 2000  # units that the model knew before
 
 
@@ -28,7 +29,8 @@ def fitting(session: Session, fit: FitResult) -> Content:
     plane = Plane(table[1:])
     predictions = [decode(fit.at(step), session) for step in steps]
     first = predictions[0]
-    shown = slice(0, MAX_SAMPLES)
+    breaks = np.flatnonzero(np.diff(first.times) > LONG) + 1
+    shown = slice(0, min([MAX_SAMPLES, *breaks[:1].tolist()]))
     valid = {int(look["step"]): look["valid_r2"] for look in fit.history}
     return {
         "steps": steps,
