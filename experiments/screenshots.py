@@ -2,7 +2,7 @@
 
     make demo
     python experiments/screenshots.py --report demo/report.html --model demo/adapted --data demo/sessions
-    python experiments/screenshots.py --report runs/real_small/report.html --name report_real
+    python experiments/screenshots.py --report report.html --name report_real --session nus_joystick_2016/set1_expt10
 
 Needs playwright and a Chromium (playwright install chromium).
 """
@@ -34,6 +34,8 @@ class Screenshots:
     """Page that `python -m poyo_jax.report` or the demo wrote."""
     name: str = "report"
     """Name of its pictures."""
+    session: str | None = None
+    """Session to show; by default the first."""
     model: Path | None = None
     """Model to show in the explorer, too."""
     data: Path | None = None
@@ -54,6 +56,9 @@ def screenshots(options: Screenshots) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     with browser() as chromium:
         page = opened(chromium, options.report.absolute().as_uri())
+        if options.session is not None:
+            page.select_option("#session", options.session)
+            page.wait_for_timeout(500)
         page.screenshot(path=options.out / f"{options.name}.png")
         if page.locator("#fit_units svg").count():
             page.locator("#fit_step").fill("1")  # after the first steps

@@ -30,6 +30,8 @@ class Report:
     """Fit a ridge Wiener filter to every recording, for comparison."""
     step: int | None = None
     """Checkpoint of the run; None takes the best on the valid splits."""
+    title: str = "Report of a run"
+    """Heading of the page."""
     out: Path = Path("report.html")
     """File to write."""
 
@@ -65,7 +67,7 @@ def report(options: Report) -> None:
         scores = {"Wiener filter": found}
     print("decoding ...", flush=True)
     path = write_report(
-        options.out, pretrained, sessions, workdir=options.model, fits=fits, scores=scores, title=options.model
+        options.out, pretrained, sessions, workdir=options.model, fits=fits, scores=scores, title=options.title
     )
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; open it in a browser")
 

@@ -46,7 +46,7 @@ def decoded(session: Session, prediction: Prediction, value_key: str) -> Content
 
 
 def _position(session: Session, value_key: str, times: Float[np.ndarray, " samples"]) -> list[Content] | None:
-    """The measured position beside a velocity, at the sample before each time; None where there is none."""
+    """The measured position beside a velocity, at the sample before each time; None where it is not known all along, or never changes."""
     key = value_key.rsplit(".", 1)[0] + ".pos"
     if not value_key.endswith(".vel") or key not in session.behaviour_keys:
         return None
@@ -54,7 +54,8 @@ def _position(session: Session, value_key: str, times: Float[np.ndarray, " sampl
     first, last = behaviour.range(float(times[0]) - 1.0, float(times[-1]) + 1.0)
     place = np.searchsorted(behaviour.times_at(np.arange(first, last)), times, side="right") - 1
     values = behaviour.values(first, last)[np.clip(place, 0, None)]
-    return [packed(column) for column in values.T[:2]] if values.shape[1] >= 2 else None
+    usable = values.shape[1] == 2 and np.isfinite(values).all() and np.ptp(values, axis=0).all()
+    return [packed(column) for column in values.T] if usable else None
 
 
 def errors(prediction: Prediction) -> Content:

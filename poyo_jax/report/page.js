@@ -198,14 +198,14 @@ function draw_path(it, from, to, height) {
   if (it.values.length !== 2) { Plotly.purge("path"); $("path").textContent = "A trajectory needs a behaviour of two channels."; return; }
   const within = [...it.times.keys()].filter((place) => it.times[place] >= from && it.times[place] < to);
   const begin = it.position ? it.position.map((column) => column[within[0]]) : [0, 0];
+  const times = within.map((place) => it.times[place]), broken = gaps(times, it.interval);
   const summed = (columns) => columns.map((column, channel) => {
     let sum = begin[channel];
-    return within.map((place) => (sum += (Number.isFinite(column[place]) ? column[place] : 0) * it.interval));
+    return broken(within.map((place) => (sum += (Number.isFinite(column[place]) ? column[place] : 0) * it.interval)));
   });
-  const measured = it.position ? it.position.map((column) => within.map((place) => column[place])) : summed(it.targets);
+  const measured = it.position ? it.position.map((column) => broken(within.map((place) => column[place]))) : summed(it.targets);
   const decoded = summed(it.values);
-  const words = it.position ? "Trajectory: measured position, and decoded velocity added up"
-    : "Trajectory: velocity added up (no position here)";
+  const words = it.position ? "Position, and decoded velocity added up" : "Velocities added up (no position here)";
   draw("path", [line("measured", measured[0], measured[1], colour("ink")), line("decoded", decoded[0], decoded[1], colour("accent"))],
     { height: Math.min(height, 460), title: title(words), yaxis: { scaleanchor: "x" }, xaxis: {}, showlegend: false });
 }
