@@ -2,7 +2,7 @@
 
     make demo
     python experiments/screenshots.py --report demo/report.html --model demo/adapted --data demo/sessions
-    python experiments/screenshots.py --report report.html --name report_real --session nus_joystick_2016/set1_expt10
+    python experiments/screenshots.py --report report.html --name report_real --session stevenson_2011/m1_stevenson_2011
 
 Needs playwright and a Chromium (playwright install chromium).
 """

@@ -46,7 +46,10 @@ def decoded(session: Session, prediction: Prediction, value_key: str) -> Content
 
 
 def _position(session: Session, value_key: str, times: Float[np.ndarray, " samples"]) -> list[Content] | None:
-    """The measured position beside a velocity, at the sample before each time; None where it is not known all along, or never changes."""
+    """The measured position beside a velocity, at the sample before each time.
+
+    None where it is not known all along, or never changes.
+    """
     key = value_key.rsplit(".", 1)[0] + ".pos"
     if not value_key.endswith(".vel") or key not in session.behaviour_keys:
         return None
