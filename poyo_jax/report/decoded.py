@@ -12,7 +12,7 @@ from poyo_jax.pretrained import Pretrained
 from poyo_jax.report.numbers import Content, packed, plain
 from poyo_jax.types import Prediction
 
-MAX_SAMPLES, MAX_SPIKES = 3000, 10_000  # of an excerpt
+MAX_SECONDS, MAX_SAMPLES, MAX_SPIKES = 60.0, 3000, 40_000  # of an excerpt
 MAX_RATE = 100.0  # Hz of an excerpt's samples
 MAX_ATTENDED = 2000  # spikes of the window whose attention is shown
 SPEED_BINS, DIRECTION_BINS = 10, 12
@@ -25,8 +25,8 @@ def decoded(session: Session, prediction: Prediction, value_key: str) -> Content
         raise DataError(f"No sample of {session.id} was decoded.")
     interval = float(np.median(np.diff(prediction.times[:10_000]))) if len(prediction.times) > 1 else 1.0
     every = max(1, round(1 / MAX_RATE / interval))
-    chosen = np.arange(0, len(prediction.times), every)[:MAX_SAMPLES]
     start = float(prediction.times[0])
+    chosen = np.arange(0, np.searchsorted(prediction.times, start + MAX_SECONDS), every)[:MAX_SAMPLES]
     spike_times, spike_units = session.spikes_between(start, float(prediction.times[chosen[-1]]))
     if len(spike_times) > MAX_SPIKES:
         spike_times, spike_units = spike_times[:MAX_SPIKES], spike_units[:MAX_SPIKES]
@@ -39,7 +39,7 @@ def decoded(session: Session, prediction: Prediction, value_key: str) -> Content
         "values": [packed(column) for column in prediction.values[chosen].T],
         "targets": [packed(column) for column in prediction.targets[chosen].T],
         "position": _position(session, value_key, prediction.times[chosen]),
-        "spike_times": packed(spike_times - start),
+        "spike_times": packed(np.round(1000 * (spike_times - start)), "u2"),  # ms
         "spike_units": packed(spike_units, "u2"),
         "num_units": len(session.unit_ids),
     }
@@ -114,5 +114,5 @@ def attention(pretrained: Pretrained, session: Session, start: float) -> Content
         "spike_units": packed(units, "u2"),
         "largest": plain(largest),
         "weights": packed(np.round(weights.ravel() / largest * 255), "u1"),
-        "shares": [plain(share) for share in weights.sum(axis=1)],
+        "shares": [plain(share) for share in weights.sum(axis=1).tolist()],
     }

@@ -154,7 +154,7 @@ function unpack(given) {
   if (given.absent) return given;
   const many = (list) => list && list.map(numbers);
   return { ...given, times: numbers(given.times), values: many(given.values), targets: many(given.targets),
-    position: many(given.position), spike_times: numbers(given.spike_times), spike_units: numbers(given.spike_units) };
+    position: many(given.position), spike_times: Float32Array.from(numbers(given.spike_times), (time) => time / 1000), spike_units: numbers(given.spike_units) };
 }
 
 function draw_recording(left) {

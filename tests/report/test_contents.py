@@ -155,7 +155,7 @@ def test_a_session_in_which_little_is_known(fit, tiny_sessions, tmp_path):
     behaviour = session.behaviour("cursor.vel")
     times = behaviour.times_at(np.arange(behaviour.count))
     quiet = Session.from_arrays(
-        np.asarray(session.spike_times)[late], np.asarray(session.spike_units)[late], session.unit_ids, times,
+        np.asarray(session.spike_times)[late], np.asarray(session.spike_units)[late], list(session.unit_ids), times,
         behaviour.values(0, behaviour.count), session_id="session_0", brainset_id="simulated", target_key="cursor.vel",
     ).with_splits(train=[(0.0, 5.0)], test=[(start, start + 1.2)])  # fmt: skip
     shown = content_of(write_report(tmp_path / "report.html", fit.pretrained, [quiet]))["recordings"][session.id]
