@@ -185,7 +185,7 @@ def fill(cell: Cell, known: list[Session], held_out: list[Session], options: Sca
     if not np.isfinite(list(scores.values())).all():
         raise DataError(f"a score is not a number: {scores}; choose sessions whose test splits vary.")
     hours = sum(session.split("train").duration for session in sessions) / 3600
-    return {"parameters": count_parameters(pretrained), "hours": round(hours, 3)} | scores
+    return {"parameters": pretrained.num_backbone, "hours": round(hours, 3)} | scores
 
 
 def transferred(pretrained: "Pretrained", known: list[Session], held_out: list[Session], cell: Cell) -> "Pretrained":
@@ -195,13 +195,6 @@ def transferred(pretrained: "Pretrained", known: list[Session], held_out: list[S
     config = STRATEGIES["unit_identification"]
     config = replace(config, seed=cell["seed"], num_steps=min(config.num_steps, cell["num_steps"]))
     return fit_units(learn_tuning(pretrained, known), held_out, config).pretrained
-
-
-def count_parameters(pretrained: "Pretrained") -> int:
-    """Parameters of the backbone: embeddings of units and sessions grow with the data."""
-    import jax
-
-    return sum(leaf.size for leaf in jax.tree.leaves(pretrained.params["backbone"]))
 
 
 # --- what came out ---------------------------------------------------------------------------------------------------

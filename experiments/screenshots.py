@@ -8,21 +8,19 @@ Needs playwright and a Chromium (playwright install chromium).
 """
 
 import re
-import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import tyro
+from browser import chromium
 from shell import run_shell, sessions_at
 
-from poyo_jax.errors import ConfigError, MissingDependencyError
+from poyo_jax.errors import ConfigError
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 WIDTH, HEIGHT = 1280, 860  # pixels
 
 
@@ -54,8 +52,8 @@ def screenshots(options: Screenshots) -> None:
     if (options.model is None) != (options.data is None):
         raise ConfigError("the explorer needs both --model and --data; give the other one, too.")
     options.out.mkdir(parents=True, exist_ok=True)
-    with browser() as chromium:
-        page = opened(chromium, options.report.absolute().as_uri())
+    with chromium() as browser:
+        page = opened(browser, options.report.absolute().as_uri())
         if options.session is not None:
             page.select_option("#session", options.session)
             page.wait_for_timeout(500)
@@ -65,11 +63,11 @@ def screenshots(options: Screenshots) -> None:
             page.wait_for_timeout(500)
             page.locator("#fits").screenshot(path=options.out / f"{options.name}_fit.png")
         if options.model is not None and options.data is not None:
-            picture_of_explorer(chromium, options.model, options.data, options.out / "explorer.png")
+            picture_of_explorer(browser, options.model, options.data, options.out / "explorer.png")
     print(f"written to {options.out}")
 
 
-def picture_of_explorer(chromium: Any, model: Path, data: Path, path: Path) -> None:
+def picture_of_explorer(browser: Any, model: Path, data: Path, path: Path) -> None:
     """The explorer after two units were silenced."""
     from poyo_jax import load
     from poyo_jax.explore.explorer import Explorer
@@ -78,7 +76,7 @@ def picture_of_explorer(chromium: Any, model: Path, data: Path, path: Path) -> N
     explorer = Explorer(load(model), sessions_at(data))
     with ExplorerServer(explorer) as server:
         Thread(target=server.serve_forever, daemon=True).start()
-        page = opened(chromium, server.address)
+        page = opened(browser, server.address)
         page.locator("#error_now", has_text=re.compile(r"\d")).wait_for(timeout=120_000)
         for row in (0.1, 0.3):
             page.locator("#raster").click(
@@ -91,26 +89,8 @@ def picture_of_explorer(chromium: Any, model: Path, data: Path, path: Path) -> N
     explorer.close()
 
 
-@contextmanager
-def browser() -> Iterator[Any]:
-    """A headless Chromium."""
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"pictures of pages need playwright ({error}); run: pip install playwright"
-        ) from error
-    with sync_playwright() as driver:
-        path = next(filter(None, map(shutil.which, BROWSERS)), driver.chromium.executable_path)
-        if not Path(path).exists():
-            raise MissingDependencyError("there is no Chromium here; install one, or run: playwright install chromium")
-        chromium = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-def opened(chromium: Any, address: str) -> Any:
-    page = chromium.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
+def opened(browser: Any, address: str) -> Any:
+    page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
     page.goto(address)
     page.wait_for_timeout(1500)
     return page

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from poyo_jax.errors import CheckpointError, DistributedError, Diverged, Interrupted, PoyoError
+from poyo_jax.program import log_to_stderr
 
 if TYPE_CHECKING:
     from poyo_jax.decoding import Evaluation
@@ -23,9 +24,7 @@ def run_shell(function: Callable, options) -> None:
     and goes on when it is started again, 134 when another process is gone, 130 for a second Ctrl-C, 1 for other
     failures.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for noisy in ("absl", "jax", "orbax"):  # absl logs the tracebacks of errors that are raised as well
-        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    log_to_stderr(logging.INFO)
     try:
         function(options)
     except Interrupted as error:

@@ -5,8 +5,6 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import jax
-
 if TYPE_CHECKING:
     from poyo_jax.pretrained import Pretrained
 
@@ -82,7 +80,7 @@ def model_card(pretrained: "Pretrained", r2: Mapping[str, float] | None = None, 
     tables = params["unit_embedding"].size + params["session_embedding"].size
     return _CARD.format(
         model=pretrained.config.model,
-        num_backbone=sum(x.size for x in jax.tree.leaves(params["backbone"])) / 1e6,
+        num_backbone=pretrained.num_backbone / 1e6,
         num_tables=tables / 1e6,
         num_sessions=len(pretrained.sessions),
         step=pretrained.step,

@@ -10,6 +10,7 @@ import numpy as np
 
 from poyo_jax.data.session import Session
 from poyo_jax.errors import DataError, MissingDependencyError
+from poyo_jax.plane import Plane
 
 try:
     import matplotlib.pyplot as plt
@@ -200,7 +201,9 @@ def unit_embedding(snapshots: Mapping[int, np.ndarray], ax: Axes | None = None, 
             f"snapshots have the shapes {sorted(shapes)}, but need one shape [units, dim] with at least two of each; "
             "pass the same rows of the unit table at every step."
         )
-    paths, shares = _principal_plane(np.stack([snapshots[step] for step in steps]).astype(np.float64))
+    rows = np.stack([snapshots[step] for step in steps])
+    plane = Plane(rows.reshape(-1, rows.shape[-1]))
+    paths, shares = plane(rows), plane.shares
     ax = _prepare(ax, height=4.6)
     ax.add_collection(LineCollection(list(paths.swapaxes(0, 1)), colors=FAINT, linewidths=0.8, zorder=1))
     if len(steps) > 1:
@@ -212,13 +215,6 @@ def unit_embedding(snapshots: Mapping[int, np.ndarray], ax: Axes | None = None, 
     span = f"open at step {steps[0]}, filled at step {steps[-1]}" if len(steps) > 1 else f"step {steps[0]}"
     _title(ax, f"{paths.shape[1]} units, {span}")
     return ax
-
-
-def _principal_plane(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Project rows [snapshots, units, dim] on their first two components; also the share of variance of each."""
-    centred = rows - rows.mean(axis=(0, 1))
-    _, sizes, components = np.linalg.svd(centred.reshape(-1, rows.shape[-1]), full_matrices=False)
-    return centred @ components[:2].T, sizes[:2] ** 2 / max(np.sum(sizes**2), np.finfo(np.float64).tiny)
 
 
 def _series(history: Sequence[Mapping[str, float]], key: str) -> np.ndarray:

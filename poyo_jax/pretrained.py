@@ -52,6 +52,11 @@ class Pretrained:
         """The Flax module to which the parameters belong."""
         return build_model(self.config.model, self.config.run, self.units.num_rows, self.sessions.num_rows)
 
+    @property
+    def num_backbone(self) -> int:
+        """Number of the backbone's parameters; the tables of units and sessions grow with the data."""
+        return sum(x.size for x in jax.tree.leaves(self.params["backbone"]))
+
     def knows(self, session: Session) -> bool:
         """Whether the session and all its units have rows."""
         return session.id in self.sessions and all(name in self.units for name in session.unit_names)
@@ -105,10 +110,9 @@ class Pretrained:
 
     def __repr__(self) -> str:
         model = self.config.model
-        backbone = sum(x.size for x in jax.tree.leaves(self.params["backbone"]))
         scores = "".join(f"; {name} {value:.3f}" for name, value in self.metrics.items())
         return (
-            f"Pretrained(dim {model.dim} x depth {model.depth}, {backbone / 1e6:.2f} M backbone parameters; "
+            f"Pretrained(dim {model.dim} x depth {model.depth}, {self.num_backbone / 1e6:.2f} M backbone parameters; "
             f"{len(self.sessions)} sessions, {len(self.units)} units; step {self.step}{scores})"
         )
 

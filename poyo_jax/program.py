@@ -11,11 +11,16 @@ Options = TypeVar("Options")
 INTERRUPTED, MISUSED = 130, 2  # exit statuses
 
 
-def run_program(work: Callable[[Options], None], options: Options) -> None:
-    """Do the work; a PoyoError ends the program with its sentence, and Ctrl-C with none."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+def log_to_stderr(level: int) -> None:
+    """Show what the package logs as plain lines, and nothing of the libraries below it."""
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
     for noisy in ("absl", "jax", "orbax"):  # absl logs the tracebacks of errors that are raised as well
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
+
+
+def run_program(work: Callable[[Options], None], options: Options) -> None:
+    """Do the work; a PoyoError ends the program with its sentence, and Ctrl-C with none."""
+    log_to_stderr(logging.WARNING)
     try:
         work(options)
     except KeyboardInterrupt:

@@ -1,7 +1,6 @@
 """Settings and fixtures for all tests."""
 
 import os
-import shutil
 import signal
 import tempfile
 from pathlib import Path
@@ -10,7 +9,6 @@ import pytest
 from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 COMPILED = tempfile.TemporaryDirectory(prefix="poyo_jax_compiled_")
 
 
@@ -72,11 +70,11 @@ def tiny_run(tiny_sessions: list, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture(scope="module")
 def browser():
     """A headless Chromium; where there is none the test says so and skips."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="pages are tested with playwright: pip install it")
-    with playwright.sync_playwright() as driver:
-        path = next(filter(None, map(shutil.which, BROWSERS)), driver.chromium.executable_path)
-        if not Path(path).exists():
-            pytest.skip("there is no Chromium here; install one, or run: playwright install chromium")
-        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+    from experiments.browser import chromium
+    from poyo_jax.errors import MissingDependencyError
+
+    try:
+        with chromium() as browser:
+            yield browser
+    except MissingDependencyError as error:
+        pytest.skip(str(error))

@@ -45,12 +45,17 @@ class FitResult:
     _params: Mapping[int, dict] = field(repr=False)  #: by step, if they were to be kept
 
     @property
+    def steps(self) -> list[int]:
+        """Steps that `snapshots` and `at` know; none without `keep_snapshots`."""
+        return sorted(self._params)
+
+    @property
     def snapshots(self) -> dict[int, Float[np.ndarray, "units dim"]]:
         """Fitted unit rows by step; empty without `keep_snapshots`."""
         return {step: np.array(params["unit_embedding"])[1:] for step, params in self._params.items()}
 
     def at(self, step: int) -> Pretrained:
-        """The model as it was at a step of `snapshots`."""
+        """The model as it was at one of `steps`."""
         looks = {int(look["step"]): look["valid_r2"] for look in self.history}
         return _adapted(self._job, self._params[step], looks[step])
 

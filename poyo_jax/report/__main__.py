@@ -46,7 +46,7 @@ def report(options: Report) -> None:
     from poyo_jax import Session, load, open_sessions
     from poyo_jax.baselines import wiener_filter
     from poyo_jax.finetune import fit_units
-    from poyo_jax.report import write_report
+    from poyo_jax.report.page import testable, write_report
 
     pretrained = load(options.model, options.step)
     sessions = []
@@ -59,7 +59,7 @@ def report(options: Report) -> None:
         fits[session.id] = fit_units(pretrained, [session], keep_snapshots=True)
         pretrained = fits[session.id].pretrained
     sessions = [session for session in sessions if session.id not in fits] + new
-    known = [session for session in sessions if pretrained.knows(session) and session.has_split("test")]
+    known = testable(pretrained, sessions)
     scores = {}
     if options.baseline and known:
         print(f"fitting Wiener filters to {len(known)} recordings ...", flush=True)

@@ -9,7 +9,7 @@ from poyo_jax.data.session import Session
 from poyo_jax.errors import DataError
 from poyo_jax.model.one_session import make_attention_function
 from poyo_jax.pretrained import Pretrained
-from poyo_jax.report.numbers import Content, packed, plain
+from poyo_jax.report.numbers import Content, packed, packed_columns, plain
 from poyo_jax.types import Prediction
 
 MAX_SECONDS, MAX_SAMPLES, MAX_SPIKES = 60.0, 3000, 40_000  # of an excerpt
@@ -36,8 +36,8 @@ def decoded(session: Session, prediction: Prediction, value_key: str) -> Content
         "key": value_key,
         "interval": interval * every,
         "times": packed(prediction.times[chosen] - start),
-        "values": [packed(column) for column in prediction.values[chosen].T],
-        "targets": [packed(column) for column in prediction.targets[chosen].T],
+        "values": packed_columns(prediction.values[chosen]),
+        "targets": packed_columns(prediction.targets[chosen]),
         "position": _position(session, value_key, prediction.times[chosen]),
         "spike_times": packed(np.round(1000 * (spike_times - start)), "u2"),  # ms
         "spike_units": packed(spike_units, "u2"),
@@ -58,7 +58,7 @@ def _position(session: Session, value_key: str, times: Float[np.ndarray, " sampl
     place = np.searchsorted(behaviour.times_at(np.arange(first, last)), times, side="right") - 1
     values = behaviour.values(first, last)[np.clip(place, 0, None)]
     usable = values.shape[1] == 2 and np.isfinite(values).all() and np.ptp(values, axis=0).all()
-    return [packed(column) for column in values.T] if usable else None
+    return packed_columns(values) if usable else None
 
 
 def errors(prediction: Prediction) -> Content:

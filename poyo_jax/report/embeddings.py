@@ -8,26 +8,12 @@ from jaxtyping import Float
 
 from poyo_jax.data.session import Session
 from poyo_jax.errors import DataError
+from poyo_jax.plane import Plane
 from poyo_jax.pretrained import Pretrained
-from poyo_jax.report.numbers import Content, packed
+from poyo_jax.report.numbers import Content, packed, packed_columns
 
 MAX_UNITS = 4000  # points of a picture that browsers draw at once
 UNKNOWN = "unknown"
-
-
-class Plane:
-    """The plane of the two main components of some rows."""
-
-    def __init__(self, rows: Float[np.ndarray, "rows dim"]):
-        self.mean = rows.mean(axis=0)
-        centred = rows - self.mean
-        variances, axes = np.linalg.eigh(centred.T @ centred)  # ascending
-        self.axes = axes[:, ::-1][:, :2]
-        self.shares = (variances[::-1][:2] / max(variances.sum(), 1e-12)).clip(0).tolist()
-
-    def __call__(self, rows: Float[np.ndarray, "rows dim"]) -> list[Content]:
-        """The rows' two coordinates."""
-        return [packed(column) for column in ((rows - self.mean) @ self.axes).T]
 
 
 def embeddings(pretrained: Pretrained, sessions: Sequence[Session]) -> Content:
@@ -45,7 +31,7 @@ def embeddings(pretrained: Pretrained, sessions: Sequence[Session]) -> Content:
     plane = Plane(rows)
     content: Content = {
         "units": {
-            "points": plane(rows),
+            "points": packed_columns(plane(rows)),
             "shares": plane.shares,
             "names": names,
             "colours": {
@@ -59,7 +45,11 @@ def embeddings(pretrained: Pretrained, sessions: Sequence[Session]) -> Content:
     if len(pretrained.sessions) > 2:
         rows = _table(pretrained, "session_embedding")
         plane = Plane(rows)
-        content["sessions"] = {"points": plane(rows), "shares": plane.shares, "names": list(pretrained.sessions.names)}
+        content["sessions"] = {
+            "points": packed_columns(plane(rows)),
+            "shares": plane.shares,
+            "names": list(pretrained.sessions.names),
+        }
     return content
 
 

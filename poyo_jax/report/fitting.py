@@ -6,8 +6,8 @@ from poyo_jax.data.session import Session
 from poyo_jax.decoding import decode
 from poyo_jax.errors import DataError
 from poyo_jax.finetune.fit import FitResult
-from poyo_jax.report.embeddings import Plane
-from poyo_jax.report.numbers import Content, packed, plain
+from poyo_jax.plane import Plane
+from poyo_jax.report.numbers import Content, evenly, packed, packed_columns, plain
 
 MAX_LOOKS = 20
 MAX_SAMPLES = 600  # of the behaviour that is shown
@@ -17,17 +17,16 @@ MAX_BACKGROUND = 2000  # units that the model knew before
 
 def fitting(session: Session, fit: FitResult) -> Content:
     """The looks of a fit at a session. Raises DataError unless `keep_snapshots` was set."""
-    steps = sorted(fit.snapshots)
-    if not steps:
+    if not fit.steps:
         raise DataError(f"The fit of {session.id} kept no snapshots: fit it with keep_snapshots=True.")
-    steps = [steps[i] for i in np.unique(np.linspace(0, len(steps) - 1, MAX_LOOKS).round().astype(int))]
-    model = fit.pretrained
+    steps, model = evenly(fit.steps, MAX_LOOKS), fit.pretrained
     own = model.units.rows(session.unit_names)
-    table = np.asarray(model.params["unit_embedding"], np.float64)
+    table = np.asarray(model.params["unit_embedding"])
     others = np.setdiff1d(np.arange(1, len(table)), own)
     others = others[:: max(1, -(-len(others) // MAX_BACKGROUND))]
     plane = Plane(table[1:])
-    predictions = [decode(fit.at(step), session) for step in steps]
+    models = [fit.at(step) for step in steps]
+    predictions = [decode(model, session) for model in models]
     first = predictions[0]
     breaks = np.flatnonzero(np.diff(first.times) > LONG) + 1
     shown = slice(0, min([MAX_SAMPLES, *breaks[:1].tolist()]))
@@ -36,10 +35,10 @@ def fitting(session: Session, fit: FitResult) -> Content:
         "steps": steps,
         "valid_r2": [plain(valid[step]) for step in steps],
         "test_r2": [plain(prediction.r2) for prediction in predictions],
-        "background": plane(table[others]),
-        "points": [plane(np.asarray(fit.at(step).params["unit_embedding"], np.float64)[own]) for step in steps],
+        "background": packed_columns(plane(table[others])),
+        "points": [packed_columns(plane(np.asarray(model.params["unit_embedding"])[own])) for model in models],
         "times": packed(first.times[shown] - first.times[0]),
         "start": float(first.times[0]),
-        "targets": [packed(column) for column in first.targets[shown].T],
-        "values": [[packed(column) for column in prediction.values[shown].T] for prediction in predictions],
+        "targets": packed_columns(first.targets[shown]),
+        "values": [packed_columns(prediction.values[shown]) for prediction in predictions],
     }

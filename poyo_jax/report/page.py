@@ -21,7 +21,7 @@ from poyo_jax.pretrained import Pretrained
 from poyo_jax.report.decoded import attention, decoded, errors
 from poyo_jax.report.embeddings import embeddings
 from poyo_jax.report.fitting import fitting
-from poyo_jax.report.numbers import Content, plain
+from poyo_jax.report.numbers import Content, evenly, plain
 from poyo_jax.report.training import goodput, training
 
 MAX_SHOWN = 12  # sessions to look at; of more, some between the best and the worst are chosen
@@ -55,8 +55,7 @@ def write_report(
         PoyoError: `path` cannot be written.
     """
     script = _plotly()
-    known = [session for session in sessions if pretrained.knows(session) and session.has_split("test")]
-    evaluation = evaluation or (evaluate(pretrained, known) if known else Evaluation({}, {}))
+    evaluation = evaluation or _evaluate(pretrained, sessions)
     content = contents(pretrained, sessions, evaluation, workdir, fits or {}, scores or {})
     here = files("poyo_jax.report")
     page = here.joinpath("page.html").read_text(encoding="utf-8")
@@ -71,6 +70,16 @@ def write_report(
     return Path(path)
 
 
+def _evaluate(pretrained: Pretrained, sessions: Sequence[Session]) -> Evaluation:
+    known = testable(pretrained, sessions)
+    return evaluate(pretrained, known) if known else Evaluation({}, {})
+
+
+def testable(pretrained: Pretrained, sessions: Sequence[Session]) -> list[Session]:
+    """The sessions that the model knows and that have a test split."""
+    return [session for session in sessions if pretrained.knows(session) and session.has_split("test")]
+
+
 def contents(
     pretrained: Pretrained,
     sessions: Sequence[Session],
@@ -80,8 +89,8 @@ def contents(
     scores: Mapping[str, Mapping[str, float]],
 ) -> Content:
     """All numbers of the page; a part that cannot be shown is {"absent": sentence}."""
-    decoded_ones = [session for session in sessions if session.id in evaluation.predictions]
-    shown = _between_best_and_worst(decoded_ones, evaluation.r2)
+    scored = [session for session in sessions if session.id in evaluation.predictions]
+    shown = _between_best_and_worst(scored, evaluation.r2)
     recordings = {session.id: _recording(pretrained, session, evaluation) for session in shown}
     by_id = {session.id: session for session in sessions}
     return {
@@ -91,7 +100,7 @@ def contents(
         "training": _part(training, workdir),
         "r2": {"POYO": _finite(evaluation.r2), **{name: _finite(some) for name, some in scores.items()}},
         "recordings": recordings or _absent_recordings(),
-        "left_out": len(decoded_ones) - len(shown),
+        "left_out": len(scored) - len(shown),
         "embeddings": _part(embeddings, pretrained, sessions),
         "fits": {name: _part(fitting, by_id[name], fit) for name, fit in fits.items() if name in by_id}
         or {"absent": "No fit of new units was given."},
@@ -121,9 +130,7 @@ def _recording(pretrained: Pretrained, session: Session, evaluation: Evaluation)
 
 def _between_best_and_worst(sessions: Sequence[Session], r2: Mapping[str, float]) -> list[Session]:
     """At most MAX_SHOWN sessions, the best first."""
-    ranked = sorted(sessions, key=lambda session: -np.nan_to_num(r2[session.id], nan=-np.inf))
-    places = np.linspace(0, len(ranked) - 1, min(len(ranked), MAX_SHOWN)).round().astype(int)
-    return [ranked[place] for place in np.unique(places)]
+    return evenly(sorted(sessions, key=lambda session: -np.nan_to_num(r2[session.id], nan=-np.inf)), MAX_SHOWN)
 
 
 def _highlights(pretrained: Pretrained, evaluation: Evaluation) -> Content:
