@@ -2,7 +2,7 @@
 
     python experiments/attention_dropout.py DATA
 
-DATA holds session files. Every session is trained alone by the short recipe of real_small.py with the dropouts of the
+DATA holds session files. Every session is trained alone as real_small.py does it, with the dropouts of the
 paper's models, then without attention dropout, then with more dropout in feed-forward blocks instead. The model is the
 best checkpoint on the valid split; scores are means over seeds, with their standard deviation.
 """
@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from real_small import SINGLE, config
+from real_small import SINGLE_STEPS
 from shell import run_shell
 
 from poyo_jax import Session
 from poyo_jax.config import Config
-from poyo_jax.presets import poyo_1, poyo_1_fast
+from poyo_jax.presets import poyo_1, poyo_1_fast, poyo_small, with_steps
 
 PAPER, FAST = poyo_1().model, poyo_1_fast().model
 RECIPES = {  # (feed-forward, residual, attention dropout)
@@ -60,13 +60,13 @@ def attention_dropout(options: AttentionDropout) -> None:
 
 
 def recipe(name: str, seed: int) -> Config:
-    """The short recipe of single-session training with the dropouts of `name`."""
-    plain = config(**SINGLE["short"])
+    """A small model of a single session with the dropouts of `name`."""
+    plain = with_steps(poyo_small(), SINGLE_STEPS, seed)
     feedforward, residual, attention = RECIPES[name]
     model = replace(
         plain.model, feedforward_dropout=feedforward, residual_dropout=residual, attention_dropout=attention
     )
-    return replace(plain, model=model, data=replace(plain.data, seed=seed))
+    return replace(plain, model=model)
 
 
 def scores(session: Session, settings: Config, workdir: Path) -> tuple[float, float]:

@@ -17,9 +17,9 @@ from poyo_jax.data.arrange import arrange, deal, padding_fraction, round_up, row
 from poyo_jax.data.tokens import BatchShape, Window
 from poyo_jax.model.flops import TRAINING, forward_flops
 from poyo_jax.train.mesh import make_mesh, put_batch, split_over_windows
+from poyo_jax.train.optimizers import choose_optimizer
 from poyo_jax.train.state import build_model, init_state
 from poyo_jax.train.steps import make_predict_step, make_train_step
-from poyo_jax.train.tables import choose_optimizer
 from poyo_jax.types import PADDING, SPIKE, START, STOP, Batch
 
 CHUNK_TOKENS = 256

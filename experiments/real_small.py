@@ -19,13 +19,13 @@ import tyro
 from shell import run_shell
 
 from poyo_jax import Session
-from poyo_jax.config import Config, DataConfig, ModelConfig, OptimConfig, RunConfig, UnitDropoutConfig
+from poyo_jax.presets import poyo_small, with_steps
 
 if TYPE_CHECKING:
     from poyo_jax import Pretrained
 
 HELD_OUT = ("set1_expt19", "set2_expt11", "m_20140303_100ms")
-PRETRAIN_STEPS = 4000
+PRETRAIN_STEPS, SINGLE_STEPS = 4000, 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,33 +42,6 @@ class RealSmall:
     """File names of the sessions to train alone; by default all."""
     pretrain_steps: int = PRETRAIN_STEPS
     """Steps of pretraining."""
-
-
-UNIT_DROPOUT = UnitDropoutConfig(min_units=8, mode_units=50, max_units=120)
-# Of single-session training, the better one on the valid split: some of these recordings allow only a short one.
-SINGLE = {
-    "long": {"num_steps": 2500, "dropout": 0.3, "unit_dropout": None},
-    "short": {"num_steps": 600, "dropout": 0.2, "unit_dropout": UNIT_DROPOUT},
-}
-
-
-def config(num_steps: int, dropout: float, unit_dropout: UnitDropoutConfig | None, batch_size: int = 32) -> Config:
-    """A small, strongly regularised model: these recordings last five minutes, not a hundred hours."""
-    return Config(
-        model=ModelConfig(
-            dim=64, depth=2, head_dim=32, cross_heads=2, self_heads=4, num_latents=8,
-            feedforward_dropout=dropout, residual_dropout=dropout, attention_dropout=dropout,
-        ),
-        data=DataConfig(batch_size=batch_size, chunk_tokens=128, unit_dropout=unit_dropout),
-        optim=OptimConfig(
-            name="adamw", base_learning_rate=3e-3 / batch_size, weight_decay=0.05,
-            warmup_steps=min(50, num_steps // 2), clip_norm=1.0,
-        ),
-        run=RunConfig(
-            num_steps=num_steps, eval_every=max(1, num_steps // 10), save_every=max(1, num_steps // 10),
-            microbatch_windows=8,
-        ),
-    )  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -102,16 +75,18 @@ def wiener(session: Session) -> float:
 
 
 def single_session(session: Session, options: RealSmall) -> float:
-    """Test R2 of a model trained on this session alone, the best on the valid split of two recipes."""
-    from poyo_jax import evaluate, load, train_model
+    """Test R2 of a model trained on this session alone."""
+    from poyo_jax import evaluate
 
-    models = []
-    for name, recipe in SINGLE.items():
-        workdir = options.workdir / "single" / session.session_id / name
-        train_model(config(**recipe), [session], workdir)
-        models.append(load(workdir))
-    best = max(models, key=lambda model: evaluate(model, [session], split="valid").mean)
-    return evaluate(best, [session]).mean
+    return evaluate(train_alone(session, options.workdir / "single" / session.session_id), [session]).mean
+
+
+def train_alone(session: Session, workdir: Path, seed: int = 0, num_steps: int = SINGLE_STEPS) -> "Pretrained":
+    """A model of this session alone, as it was where its R2 on the valid split was best."""
+    from poyo_jax import load, train_model
+
+    train_model(with_steps(poyo_small(), num_steps, seed), [session], workdir)
+    return load(workdir)
 
 
 def pretrain(sessions: list[Session], workdir: Path, num_steps: int) -> "Pretrained":
@@ -120,7 +95,7 @@ def pretrain(sessions: list[Session], workdir: Path, num_steps: int) -> "Pretrai
     from poyo_jax.finetune import learn_tuning
 
     # The last checkpoint: the mean validation R2 hangs on two sessions whose joystick drifts in the valid block.
-    train_model(config(num_steps, 0.2, UNIT_DROPOUT), sessions, workdir)
+    train_model(with_steps(poyo_small(), num_steps), sessions, workdir)
     return learn_tuning(load(workdir, step=num_steps), sessions)
 
 

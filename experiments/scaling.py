@@ -156,18 +156,10 @@ def key(cell: Cell) -> tuple:
 
 
 def configure(options: Scaling, depth: int, seed: int) -> Config:
-    from poyo_jax.presets import demo, poyo_1
+    from poyo_jax.presets import demo, poyo_1, with_steps
 
-    config = demo() if options.preset == "small" else poyo_1()
-    steps = options.num_steps or config.run.num_steps
-    every = {name: min(getattr(config.run, name), max(steps // 4, 1)) for name in ("eval_every", "save_every")}
-    return replace(
-        config,
-        model=replace(config.model, depth=depth, dim=options.dim or config.model.dim),
-        data=replace(config.data, seed=seed),
-        optim=replace(config.optim, warmup_steps=min(config.optim.warmup_steps, steps // 2)),
-        run=replace(config.run, num_steps=steps, **every),
-    )
+    config = with_steps(demo() if options.preset == "small" else poyo_1(), options.num_steps, seed, looks=4)
+    return replace(config, model=replace(config.model, depth=depth, dim=options.dim or config.model.dim))
 
 
 def fill(cell: Cell, known: list[Session], held_out: list[Session], options: Scaling) -> Cell:

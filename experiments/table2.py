@@ -178,33 +178,16 @@ def score(job: Job, session: Session, options: Table2) -> Job:
 
 
 def single(job: Job, session: Session, options: Table2) -> Any:
-    """The model of this session alone that is best on the valid split, of those that the preset trains."""
-    from poyo_jax import evaluate, load, train_model
-    from poyo_jax.presets import poyo_single
+    """The model of this session alone."""
+    from poyo_jax import load, train_model
+    from poyo_jax.presets import poyo_single, with_steps
 
-    recipes = (
-        {name: real_small.config(**recipe) for name, recipe in real_small.SINGLE.items()}
-        if options.preset == "small"
-        else {"paper": poyo_single()}
-    )
-    models = []
-    for name, config in recipes.items():
-        workdir = options.workdir / "single" / "-".join(map(str, key(job)[::2])) / f"seed_{job['seed']}" / name
-        train_model(shortened(config, job["seed"], options.num_steps), [session], workdir)
-        models.append(load(workdir))
-    return max(models, key=lambda model: evaluate(model, [session], split="valid").mean)
-
-
-def shortened(config: Any, seed: int, num_steps: int | None) -> Any:
-    """The configuration with a seed and, if given, another number of steps."""
-    steps = config.run.num_steps if num_steps is None else num_steps
-    every = {name: min(getattr(config.run, name), steps) for name in ("eval_every", "save_every")}
-    return replace(
-        config,
-        data=replace(config.data, seed=seed),
-        optim=replace(config.optim, warmup_steps=min(config.optim.warmup_steps, steps // 2)),
-        run=replace(config.run, num_steps=steps, **every),
-    )
+    workdir = options.workdir / "single" / "-".join(map(str, key(job)[::2])) / f"seed_{job['seed']}"
+    if options.preset == "small":
+        steps = options.num_steps or real_small.SINGLE_STEPS
+        return real_small.train_alone(session, workdir, job["seed"], steps)
+    train_model(with_steps(poyo_single(), options.num_steps, job["seed"]), [session], workdir)
+    return load(workdir)
 
 
 def adapted(job: Job, session: Session, options: Table2) -> Any:

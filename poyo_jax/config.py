@@ -103,6 +103,12 @@ class DataConfig:
     """Decides windows, their order, and unit dropout."""
     unit_dropout: UnitDropoutConfig | None = field(default_factory=UnitDropoutConfig)
     """Training windows keep a random part of the units; None keeps all."""
+    spike_dropout: float = 0.0
+    """Training windows lose up to this share of their spikes, each window a share of its own."""
+    spike_jitter: float = 0.0
+    """Standard deviation of the noise on spike times in training windows, s."""
+    query_jitter: float = 0.0
+    """Queries of training windows move by up to this share of the way to the next one, with interpolated targets."""
     short_intervals: Literal["widen", "drop"] = "widen"
     """What happens to training intervals shorter than a window: the window reaches over their ends (samples outside
     are not trained on), or they are left out, as the reference does."""
@@ -114,6 +120,9 @@ class DataConfig:
     def __post_init__(self):
         require(self, "batch_size", self.batch_size >= 1, "at least 1")
         require(self, "seed", self.seed >= 0, "at least 0")
+        require(self, "spike_dropout", 0 <= self.spike_dropout < 1, "in [0, 1)")
+        require(self, "spike_jitter", 0 <= self.spike_jitter < math.inf, "at least 0 s")
+        require(self, "query_jitter", 0 <= self.query_jitter <= 1, "in [0, 1]")
         require(self, "chunk_tokens", self.chunk_tokens >= 8, "at least 8")
         require(self, "short_intervals", self.short_intervals in ("widen", "drop"), "'widen' or 'drop'")
         require(self, "layout", self.layout in ("packed", "padded"), "'packed' or 'padded'")
@@ -123,8 +132,9 @@ class DataConfig:
 class OptimConfig:
     """How parameters move. A change invalidates the optimiser state."""
 
-    name: Literal["sparse_lamb", "adamw"] = "sparse_lamb"
-    """The reference's LAMB with sparse embedding updates, or AdamW with warm-up."""
+    name: Literal["sparse_lamb", "adamw", "muon"] = "sparse_lamb"
+    """The reference's LAMB with sparse embedding updates; or, with warm-up, AdamW, or Muon for matrices and Adam for
+    the rest."""
     base_learning_rate: float = 3.125e-5
     """Peak learning rate per window of the batch: the rate itself is this times batch_size."""
     weight_decay: float = 1e-4
@@ -132,19 +142,22 @@ class OptimConfig:
     pct_start: float = 0.5
     """Share of the steps at the constant peak rate before the cosine decay (sparse_lamb)."""
     warmup_steps: int = 100
-    """Steps of linear warm-up (adamw)."""
+    """Steps of linear warm-up (adamw, muon)."""
+    hold: float = 0.0
+    """Share of the steps after the warm-up at the peak rate before the cosine decay (adamw, muon)."""
     clip_norm: float | None = None
     """Clip the gradient to this global norm."""
     accumulate_steps: int = 1
     """Steps whose gradients are averaged before the parameters move."""
 
     def __post_init__(self):
-        require(self, "name", self.name in ("sparse_lamb", "adamw"), "'sparse_lamb' or 'adamw'")
+        require(self, "name", self.name in ("sparse_lamb", "adamw", "muon"), "'sparse_lamb', 'adamw' or 'muon'")
         require(self, "base_learning_rate", self.base_learning_rate > 0, "positive")
         require(self, "weight_decay", self.weight_decay >= 0, "at least 0")
         require(self, "pct_start", 0 < self.pct_start < 1, "between 0 and 1")
         require(self, "accumulate_steps", self.accumulate_steps >= 1, "at least 1")
         require(self, "warmup_steps", self.warmup_steps >= 0, "at least 0")
+        require(self, "hold", 0 <= self.hold < 1, "in [0, 1)")
         require(self, "clip_norm", self.clip_norm is None or self.clip_norm > 0, "positive or None")
 
 

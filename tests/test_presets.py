@@ -31,7 +31,13 @@ def test_presets_are_as_committed():
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("poyo_single", 1_254_018), ("poyo_mp", 11_717_378), ("poyo_1", 11_717_378), ("poyo_1_fast", 11_717_378)],
+    [
+        ("poyo_single", 1_254_018),
+        ("poyo_single_paper", 1_254_018),
+        ("poyo_mp_paper", 11_717_378),
+        ("poyo_1", 11_717_378),
+        ("poyo_1_fast", 11_717_378),
+    ],
 )
 def test_number_of_parameters(name, count):
     """Of all but the unit and session tables; derived from the reference's configurations."""
@@ -61,6 +67,20 @@ def test_what_is_different_on_accelerators(name):
     ]
 
 
+@pytest.mark.parametrize("name", ["poyo_single", "poyo_mp", "poyo_1"])
+def test_what_is_different_from_the_published_recipe(name):
+    lines = differences(PRESETS[f"{name}_paper"](), PRESETS[name]())
+    assert [line.split(":")[0] for line in lines] == [
+        "model.residual_dropout",
+        "optim.name",
+        "optim.base_learning_rate",
+        "optim.weight_decay",
+        "optim.warmup_steps",
+        "optim.clip_norm",
+        "run.num_steps",
+    ]
+
+
 @pytest.mark.parametrize(("where", "back_end"), [("cuda", "cudnn"), ("tpu", "splash")])
 def test_presets_for_accelerators_train_with_flash_attention(monkeypatch, where, back_end):
     monkeypatch.setattr(attention, "platform", lambda: where)
@@ -73,8 +93,8 @@ def test_presets_for_accelerators_train_with_flash_attention(monkeypatch, where,
 
 def test_learning_rates_are_those_of_the_paper():
     rates = {name: (config := PRESETS[name]()).optim.base_learning_rate * config.data.batch_size for name in PRESETS}
-    assert rates["poyo_single"] == pytest.approx(0.004)
-    assert rates["poyo_mp"] == rates["poyo_1"] == rates["poyo_1_fast"] == pytest.approx(0.032)
+    assert rates["poyo_single_paper"] == pytest.approx(0.004)
+    assert rates["poyo_mp_paper"] == rates["poyo_1_paper"] == pytest.approx(0.032)
 
 
 if __name__ == "__main__":

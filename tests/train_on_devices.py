@@ -11,7 +11,7 @@ from model_sessions import simulated
 from poyo_jax.config import DataConfig, ModelConfig, RunConfig, UnitDropoutConfig
 from poyo_jax.data.pipeline import TrainBatches
 from poyo_jax.train.mesh import AXES, make_mesh, put_batch, state_shardings
-from poyo_jax.train.optim import adamw_warmup, sparse_lamb
+from poyo_jax.train.optim import adamw, sparse_lamb, warmup_cosine
 from poyo_jax.train.state import build_model, init_state
 from poyo_jax.train.steps import make_train_step
 from poyo_jax.train.tables import dense
@@ -23,7 +23,7 @@ BATCHES = DataConfig(
     batch_size=8, unit_dropout=UnitDropoutConfig(min_units=3, mode_units=6, max_units=12), chunk_tokens=32
 )
 # One moves the processor and the tables, the other the rest.
-OPTIMIZERS = {"sparse_lamb": sparse_lamb(1e-2), "adamw": adamw_warmup(1e-2, STEPS, 1, 1e-4)}
+OPTIMIZERS = {"sparse_lamb": sparse_lamb(1e-2), "adamw": adamw(warmup_cosine(1e-2, STEPS, 1), 1e-4)}
 LAMB_MOVES = ("unit_embedding", "session_embedding", "layers")
 
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from poyo_jax.config import DataConfig
 from poyo_jax.data.arrange import ROW_MULTIPLE, arrange, base_shape, deal, growing_shapes, round_up
-from poyo_jax.data.tokens import BatchShape, ModelSession, Window, cut_window, draw_kept_units
+from poyo_jax.data.augment import augment, draw_kept_units
+from poyo_jax.data.tokens import BatchShape, ModelSession, Window, cut_window
 from poyo_jax.data.windows import RandomWindows
 from poyo_jax.errors import ConfigError
 from poyo_jax.types import Batch
@@ -114,7 +115,8 @@ class TrainBatches:
         if self.config.unit_dropout is not None:
             rng = np.random.default_rng([self.config.seed, 1, number])
             kept = draw_kept_units(len(source.unit_rows), self.config.unit_dropout, rng)
-        return cut_window(source, start, self.window_length, kept)
+        window = cut_window(source, start, self.window_length, kept)
+        return augment(window, self.window_length, self.config, np.random.default_rng([self.config.seed, 2, number]))
 
     def __getstate__(self):
         return {name: getattr(self, name) for name in self.__dataclass_fields__}

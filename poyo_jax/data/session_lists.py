@@ -23,7 +23,7 @@ DATA_SETS = {
         "flint_slutzky_accurate_2012",
     ),
 }
-DATA_SETS |= {f"{name}_fast": data_sets for name, data_sets in DATA_SETS.items()}  # the same, for accelerators
+DATA_SETS |= {f"{name}_{kind}": some for name, some in DATA_SETS.items() for kind in ("fast", "paper")}  # the same
 VERSIONS = ("paper", "released")
 OLD_SUFFIXES = {"_maze": "_center_out_reaching"}  # of Churchland's sessions, in files of brainsets up to 0.2.0
 

@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int, Int8, Int32
 from numpy.typing import ArrayLike
 
-from poyo_jax.config import UnitDropoutConfig
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.readout import Readout, sample_weights
 from poyo_jax.data.session import Session
@@ -99,32 +98,6 @@ def _cut_queries(source: ModelSession, start: float, window_length: float):
     if missing.any():
         weights[missing], targets[missing] = 0, 0
     return first, (times - start).astype(np.float32), targets.astype(np.float32), weights
-
-
-def draw_kept_units(num_units: int, config: UnitDropoutConfig, rng: np.random.Generator) -> np.ndarray:
-    """Boolean mask of the units that a training window keeps.
-
-    The number kept follows torch_brain's `UnitDropout` as it is, not as documented: its rejection test divides by a
-    fresh uniform draw, so that a count x is accepted with probability c (1 - ln c), c = density(x) / 10. With fewer
-    units than `min_units` all stay.
-    """
-    if num_units < config.min_units:
-        return np.ones(num_units, bool)
-    drawn = zip(*rng.random((3, 64)).tolist(), strict=True)
-    spans = max(config.mode_units - config.min_units, 1e-9), max(config.max_units - config.mode_units, 1e-9)
-    count = num_units
-    for proposal, first, second in drawn:
-        x = config.min_units + proposal * (config.max_units - config.min_units)
-        if x <= config.mode_units:
-            density = 1 + (config.peak - 1) * (x - config.min_units) / spans[0]
-        else:
-            density = config.peak - (config.peak - 1) * (x - config.mode_units) / spans[1]
-        if 10 * first * second <= density:
-            count = int(x)
-            break
-    kept = np.zeros(num_units, bool)
-    kept[rng.permutation(num_units)[:count]] = True
-    return kept
 
 
 def assemble(windows: Sequence[Window], window_ids: Sequence[int], shape: BatchShape) -> Batch:

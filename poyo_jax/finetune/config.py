@@ -81,7 +81,7 @@ STRATEGIES: dict[str, FitConfig] = {
     # The backbone stays as it is (Azabou et al. 2023, section 2.4).
     "unit_identification": FitConfig(),
     # Unit identification, then everything ("gradual unfreezing" of the same section).
-    "gradual": FitConfig(num_steps=600, unit_steps=200, backbone_rates={"": 1e-4}),
+    "gradual": FitConfig(num_steps=600, unit_steps=200, backbone_rates={"": 1e-3}),
     "full": FitConfig(num_steps=600, backbone_rates={"": 3e-4}),
     "lora": FitConfig(num_steps=600, unit_steps=200, backbone_rates={"": 3e-4}, rank=8),
     "from_scratch": FitConfig(

@@ -12,7 +12,7 @@ from poyo_jax.finetune.job import FitJob
 from poyo_jax.finetune.optimizer import adapting_optimizer
 from poyo_jax.finetune.start import coordinates
 from poyo_jax.train.mesh import replicated, state_shardings
-from poyo_jax.train.optim import TABLES
+from poyo_jax.train.optim import LOW_RANK, TABLES
 from poyo_jax.train.parts import join, low_rank_factors, rates_of, take
 from poyo_jax.train.state import TrainState
 from poyo_jax.train.steps import make_train_step
@@ -29,7 +29,7 @@ class Part:
         rates_in = {name: config.learning_rate for name in TABLES}
         if rates and config.rank is not None:
             factors = low_rank_factors(backbone, rates, config.rank, jax.random.key(config.seed))
-            learning, frozen = learning | {"low_rank": factors}, backbone
+            learning, frozen = learning | {LOW_RANK: factors}, backbone
         else:
             own, frozen = take(backbone, rates)
             learning |= {"backbone": own} if own else {}
@@ -54,7 +54,7 @@ class Part:
     def whole(self, learning: dict) -> dict:
         """All parameters, in arrays that the next step does not donate."""
         tables = {name: jnp.copy(learning[name]) for name in TABLES}
-        if "backbone" not in learning and "low_rank" not in learning:
+        if "backbone" not in learning and LOW_RANK not in learning:
             return {**tables, **self.frozen}
         return {**tables, "backbone": jax.tree.map(jnp.copy, join(learning, self.frozen)[0])}
 
@@ -64,6 +64,6 @@ def _rate_tree(learning: dict, rates: Mapping, of_tables: Mapping[str, float]) -
 
     def rate(path: tuple, _: Any) -> float:
         first, *rest = (jax.tree_util.keystr((entry,), simple=True) for entry in path)
-        return of_tables[first] if first in of_tables else rates[tuple(rest[:-1] if first == "low_rank" else rest)]
+        return of_tables[first] if first in of_tables else rates[tuple(rest[:-1] if first == LOW_RANK else rest)]
 
     return jax.tree_util.tree_map_with_path(rate, learning)

@@ -62,6 +62,11 @@ def omega(head_dim: int, frequencies: Frequencies = None) -> Float[np.ndarray, "
     return (2 * np.pi / periods).astype(np.float32)
 
 
+def frequencies_between(shortest: float, longest: float, head_dim: int) -> tuple[float, ...]:
+    """Angular frequencies, rad/s, for `ModelConfig.frequencies`: of periods evenly spaced in their logarithm, s."""
+    return tuple((2 * np.pi / np.geomspace(shortest, longest, head_dim // 4)).tolist())
+
+
 def half_split_order(head_dim: int, heads: int) -> np.ndarray:
     """Channel order that turns `heads` heads with interleaved pairs into heads with [firsts, seconds, not rotated]."""
     rotated = np.arange(head_dim // 2)

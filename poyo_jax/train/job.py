@@ -22,9 +22,9 @@ from poyo_jax.pretrained import Pretrained, choose_readouts
 from poyo_jax.train.checkpoint import Metadata
 from poyo_jax.train.distributed import code_version
 from poyo_jax.train.mesh import make_mesh, state_shardings
+from poyo_jax.train.optimizers import choose_optimizer
 from poyo_jax.train.state import TrainState, build_model, init_state
 from poyo_jax.train.steps import make_predict_step, make_train_step
-from poyo_jax.train.tables import choose_optimizer
 from poyo_jax.types import Batch
 
 DROPOUT = ("feedforward_dropout", "residual_dropout", "attention_dropout")
@@ -129,13 +129,3 @@ def _fingerprint(source: ModelSession) -> str:
         digest.update(np.ascontiguousarray(array).tobytes())
     digest.update("\n".join(session.unit_names).encode())
     return f"{session.id}: {len(session.spike_times)} spikes, {digest.hexdigest()[:12]}"
-
-
-def parameter_norms(params: dict[str, Any]) -> dict[str, float | None]:
-    """Norm of every array of parameters, by its path; None where it holds a number that is not finite."""
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    norms = jax.device_get([jnp.linalg.norm(x.astype(jnp.float32)) for _, x in leaves])
-    return {
-        jax.tree_util.keystr(path): float(norm) if np.isfinite(norm) else None
-        for (path, _), norm in zip(leaves, norms, strict=True)
-    }

@@ -21,7 +21,8 @@ from poyo_jax.train.distributed import Votes, check_agreement, gather
 from poyo_jax.train.evaluate import mean_score, predict_sessions, score_sessions
 from poyo_jax.train.feed import Feed
 from poyo_jax.train.goodput import Clock, describe_goodput
-from poyo_jax.train.job import Job, parameter_norms
+from poyo_jax.train.health import effective_ranks, parameter_norms
+from poyo_jax.train.job import Job
 from poyo_jax.train.metrics import MetricsWriter, Progress
 from poyo_jax.train.state import TrainState
 from poyo_jax.train.stop import Stop
@@ -81,7 +82,7 @@ def train_model(
             look = run.evaluates(done)
             keep = look or run.saves(done)
             if keep or done % config.run.log_every == 0:
-                run.log(done, state)
+                run.log(done, state, health=look)
             scores = run.evaluate(state) if look else {}
             if keep:
                 run.save(state, scores)
@@ -233,19 +234,24 @@ class Run:
 
     # ------------------------------------------------------------------------------------------------- now and then
 
-    def log(self, done: int, state: TrainState) -> None:
-        """Fetch the pending metrics and write their means. Raises Diverged when one is not finite."""
+    def log(self, done: int, state: TrainState, *, health: bool = False) -> None:
+        """Fetch the pending metrics and write their means, with `health` also the norms and ranks of all weights.
+
+        Raises Diverged when a metric is not finite.
+        """
         steps = [step for step, _ in self._pending]
         fetched = jax.device_get([metrics for _, metrics in self._pending])
         self._pending = []
         bad = [step for step, metrics in zip(steps, fetched, strict=True) if not np.isfinite([*metrics.values()]).all()]
         if bad:
             self._report_divergence(steps, bad, state)
-        values = {name: float(np.mean([metrics[name] for metrics in fetched])) for name in fetched[0]}
+        values: dict[str, Any] = {name: float(np.mean([metrics[name] for metrics in fetched])) for name in fetched[0]}
         schedule = self.job.schedule((done - 1) // self.config.optim.accumulate_steps)
         values |= {name: float(np.asarray(value)) for name, value in schedule.items()}
         values |= self._feed.speeds(len(steps)) | {"compiled_shapes": len(self.job.train_step.programs)}
         self._watchdog.expect(values["seconds_per_step"])
+        if health:
+            values |= {"parameter_norm": parameter_norms(state.params), "effective_rank": effective_ranks(state.params)}
         self._write(done, values)
         self._progress.note(f"loss {values['loss']:.3f}")
 
@@ -258,6 +264,7 @@ class Run:
         sessions, saved = self.job.batches.sessions_of(bad[0]), self._checkpoints.latest()
         norms = parameter_norms(state.params)
         if self._main:
+            norms = {path: norm if np.isfinite(norm) else None for path, norm in norms.items()}
             report = {"steps": [steps[0], steps[-1]], "bad_steps": bad, "sessions": sessions, "parameter_norms": norms}
             write_json(self.workdir / "nan_report.json", report)
         raise Diverged(

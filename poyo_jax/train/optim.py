@@ -13,6 +13,8 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int32, PyTree
+from optax.contrib import MuonDimensionNumbers
+from optax.contrib import muon as optax_muon
 
 from poyo_jax.config import OptimConfig
 from poyo_jax.errors import ConfigError
@@ -21,7 +23,8 @@ Schedule = Callable[[ArrayLike], ArrayLike]  # number of updates made so far -> 
 PathPredicate = Callable[[tuple[str, ...]], bool]
 
 TABLES = ("unit_embedding", "session_embedding")
-ADAMW_BETA1 = 0.9
+LOW_RANK = "low_rank"  # the tree of factors that stand for matrices (train/parts.py)
+ADAM_BETA1, MUON_RMS = 0.9, 0.2
 
 
 def is_table(path: tuple[str, ...]) -> bool:
@@ -124,8 +127,10 @@ def one_cycle_beta1(total_steps: int, pct_start: float = 0.5, high: float = 0.95
     return lambda step: _one_cycle(step, total_steps, pct_start, (high, low, high))
 
 
-def warmup_cosine(peak: float, total_steps: int, warmup_steps: int) -> Schedule:
+def warmup_cosine(peak: float, total_steps: int, warmup_steps: int, hold: float = 0.0) -> Schedule:
     """From 0 to `peak` in a straight line over `warmup_steps`, then half a cosine to 0 at `total_steps`.
+
+    With `hold`, the peak stays for that share of the steps after the warm-up before it decays.
 
     Raises ConfigError unless the warm-up is shorter than the run.
     """
@@ -135,13 +140,34 @@ def warmup_cosine(peak: float, total_steps: int, warmup_steps: int) -> Schedule:
             f"warmup_steps is {warmup_steps}, but the run makes only {total_steps} updates; the warm-up must be "
             "shorter. Lower OptimConfig.warmup_steps or train for longer."
         )
-    return optax.warmup_cosine_decay_schedule(0.0, peak, warmup_steps, total_steps)
+    turn = warmup_steps + round(hold * (total_steps - warmup_steps))
+    rise = optax.linear_schedule(0.0, peak, warmup_steps) if warmup_steps else optax.constant_schedule(peak)
+    fall = optax.cosine_decay_schedule(peak, total_steps - turn)
+    return optax.join_schedules([rise, optax.constant_schedule(peak), fall], [warmup_steps, turn])
 
 
-def adamw_warmup(peak: float, total_steps: int, warmup_steps: int, weight_decay: float) -> optax.GradientTransformation:
-    """AdamW with `warmup_cosine`. Only matrices decay: biases, norms and embeddings do not."""
-    rate = warmup_cosine(peak, total_steps, warmup_steps)
-    return optax.adamw(rate, b1=ADAMW_BETA1, weight_decay=weight_decay, mask=_decaying)
+def adamw(learning_rate: Schedule, weight_decay: float) -> optax.GradientTransformation:
+    """AdamW. Only matrices decay: biases, norms and embeddings do not."""
+    return optax.adamw(learning_rate, b1=ADAM_BETA1, weight_decay=weight_decay, mask=_matrices)
+
+
+def muon(learning_rate: float | Schedule, weight_decay: float, *, b2: float = 0.999) -> optax.GradientTransformation:
+    """Muon for matrices, which alone decay, and Adam for biases, norms and embeddings, and low-rank factors.
+
+    Each layer's part of a stacked matrix is orthogonalised by itself. Steps are scaled so that a rate that suits AdamW
+    suits it too (Liu et al. 2025, arXiv:2502.16982).
+    """
+
+    def axes(params: optax.Params) -> PyTree:
+        return jax.tree.map(lambda x: MuonDimensionNumbers(x.ndim - 2, x.ndim - 1), params)
+
+    def kinds(params: optax.Params) -> PyTree[str]:
+        return jax.tree.map(lambda matrix: "matrix" if matrix else "other", _matrices(params))
+
+    of_matrices = optax_muon(
+        learning_rate, weight_decay=weight_decay, consistent_rms=MUON_RMS, muon_weight_dimension_numbers=axes
+    )
+    return optax.partition({"matrix": of_matrices, "other": optax.adam(learning_rate, b1=ADAM_BETA1, b2=b2)}, kinds)
 
 
 def make_optimizer(
@@ -156,8 +182,7 @@ def make_optimizer(
     if config.name == "sparse_lamb":
         optimizer = sparse_lamb(rate, b1=beta1, weight_decay=config.weight_decay)
     else:
-        peak = config.base_learning_rate * batch_size
-        optimizer = adamw_warmup(peak, total_steps, config.warmup_steps, config.weight_decay)
+        optimizer = {"adamw": adamw, "muon": muon}[config.name](rate, config.weight_decay)
     if config.clip_norm is not None:
         optimizer = optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
     if config.accumulate_steps > 1:
@@ -170,7 +195,7 @@ def make_schedules(config: OptimConfig, total_steps: int, batch_size: int) -> tu
     peak = config.base_learning_rate * batch_size
     if config.name == "sparse_lamb":
         return one_cycle(peak, total_steps, config.pct_start), one_cycle_beta1(total_steps, config.pct_start)
-    return warmup_cosine(peak, total_steps, config.warmup_steps), optax.constant_schedule(ADAMW_BETA1)
+    return warmup_cosine(peak, total_steps, config.warmup_steps, config.hold), optax.constant_schedule(ADAM_BETA1)
 
 
 def _names(path: tuple) -> tuple[str, ...]:
@@ -182,12 +207,13 @@ def _value(value: float | Schedule, count: Array) -> float | Array:
     return jnp.asarray(value(count), jnp.float32) if callable(value) else value
 
 
-def _decaying(params: optax.Params) -> PyTree[bool]:
-    """True for matrices: two axes besides the layers', and not an embedding."""
+def _matrices(params: optax.Params) -> PyTree[bool]:
+    """True for matrices: two axes besides the layers', and neither an embedding nor a factor of low rank."""
 
     def decays(path: tuple, parameter: Array) -> bool:
         names = _names(path)
-        return parameter.ndim - is_stacked(names) >= 2 and not any(name.endswith("embedding") for name in names)
+        other = any(name.endswith("embedding") or name == LOW_RANK for name in names)
+        return parameter.ndim - is_stacked(names) >= 2 and not other
 
     return jax.tree_util.tree_map_with_path(decays, params)
 

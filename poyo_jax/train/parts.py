@@ -15,6 +15,7 @@ from jaxtyping import Array
 
 from poyo_jax.errors import ConfigError, suggest
 from poyo_jax.model.forward import Learns, Params
+from poyo_jax.train.optim import LOW_RANK
 
 Path = tuple[str, ...]
 FACTORS = ("down", "up")
@@ -24,7 +25,7 @@ def join(learning: Params, frozen: Params) -> tuple[Params, Learns]:
     """The whole backbone, and which of its parameters have a gradient; differentiable in what learns."""
     own = _flat(learning.get("backbone", {}))
     flat = _flat(frozen.get("backbone", {})) | own
-    factors = _flat(learning.get("low_rank", {}))
+    factors = _flat(learning.get(LOW_RANK, {}))
     updated = {path[:-1] for path in factors}
     for path in updated:
         down, up = (factors[*path, name] for name in FACTORS)

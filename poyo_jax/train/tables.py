@@ -15,19 +15,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, PartitionSpec
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int32
 
-from poyo_jax.config import OptimConfig
 from poyo_jax.train.mesh import AXES, is_split, replicated, sum_over_devices
-from poyo_jax.train.optim import (
-    TABLES,
-    Schedule,
-    make_optimizer,
-    make_schedules,
-    sparse_lamb,
-    trust_ratio_of_norms,
-)
+from poyo_jax.train.optim import TABLES
 
 EVERYWHERE, SPLIT = PartitionSpec(), PartitionSpec(AXES)
 
@@ -42,11 +33,23 @@ class Rows(NamedTuple):
     values: Float[Array, "rows dim"]
 
 
+# (rows, their state, what all rows share, gradient, which rows have one, sum over devices) -> the first three anew
+Move = Callable[[Array, Any, Any, Array, Array, Callable[[Array], Array]], tuple[Array, Any, Any]]
+
+
 class Optimizer(NamedTuple):
     """How parameters move. `update(gradient, state, params) -> (params, state)`; gradients of tables are `Rows`."""
 
     init: Callable[[Any], Any]
     update: Callable[[Any, Any, Any], tuple[Any, Any]]
+
+
+class ByRowsState(NamedTuple):
+    """State of `by_rows`."""
+
+    count: Int32[Array, ""]  # updates made so far
+    backbone: Any
+    tables: dict[str, Any]
 
 
 def dense(optimizer: optax.GradientTransformation) -> Optimizer:
@@ -58,18 +61,6 @@ def dense(optimizer: optax.GradientTransformation) -> Optimizer:
         return cast(dict, optax.apply_updates(params, updates)), state
 
     return Optimizer(optimizer.init, update)
-
-
-def choose_optimizer(
-    config: OptimConfig, total_steps: int, batch_size: int, mesh: Mesh
-) -> tuple[Optimizer, Callable[[ArrayLike], dict[str, ArrayLike]]]:
-    """As `make_optimizer`; LAMB moves only the rows of a batch, unless gradients are accumulated over batches."""
-    optimizer, schedule = make_optimizer(config, total_steps, batch_size)
-    if config.name != "sparse_lamb" or config.accumulate_steps > 1:
-        return dense(optimizer), schedule
-    rate, beta1 = make_schedules(config, total_steps, batch_size)
-    own = table_lamb(rate, b1=beta1, mesh=mesh, weight_decay=config.weight_decay, clip_norm=config.clip_norm)
-    return own, schedule
 
 
 def _spread(part: Rows, num_rows: int) -> Array:
@@ -114,70 +105,82 @@ def look_up(table: Float[Array, "rows dim"], rows: Int32[Array, " used"], mesh: 
     return gather(table, rows)
 
 
-# ------------------------------------------------------------------------------------------------------ LAMB
+def update_rows(
+    move: Move, table: Float[Array, "rows dim"], state: Any, shared: Any, gradient: Rows, mesh: Mesh
+) -> tuple[Float[Array, "rows dim"], Any, Any]:
+    """Look up the rows of the gradient, move them, and write them back, on the devices that hold them.
 
-
-class TableState(NamedTuple):
-    """What `table_lamb` keeps of a table: moments as of the last update of each row, and the table's squared norm.
-
-    The norm is a sum of two float32 numbers, so that adding small changes for ever loses nothing.
+    `state` has arrays with one entry for each row, `shared` is what all rows have in common. Returns the new table,
+    state and shared.
     """
+    split = is_split(len(table), mesh)
+    lies: Any = SPLIT if split else EVERYWHERE
+    gradient_specs: Any = Rows(None, lies) if gradient.rows is None else Rows(*[cast(Any, EVERYWHERE)] * 2)
+    specs: Any = (lies, lies, EVERYWHERE, gradient_specs)
 
-    mu: Float[Array, "rows dim"]
-    nu: Float[Array, "rows dim"]
-    moved: Int32[Array, " rows"]  # number of the update that moved the row last; -1 if none did
-    square: tuple[Float[Array, ""], Float[Array, ""]]
+    @partial(jax.shard_map, mesh=mesh, in_specs=specs, out_specs=specs[:3], check_vma=False)
+    def update(table, state, shared, gradient):
+        parts = split and gradient.rows is None  # each device moves rows of its own, of which sums are made
+
+        def across(x):
+            return jax.lax.psum(x, AXES) if parts else x
+
+        def held(own):
+            if gradient.rows is None:
+                return own
+            found = _held(own, gradient.rows) if split else own.at[gradient.rows].get(mode="fill", fill_value=0)
+            return jax.lax.psum(found, AXES) if split else found
+
+        used = jnp.any(gradient.values != 0, axis=-1)
+
+        def written(own, values):
+            values = values.astype(own.dtype)
+            if gradient.rows is None:
+                return jnp.where(used.reshape(-1, *[1] * (own.ndim - 1)), values, own)
+            first = jax.lax.axis_index(AXES) * len(own) if split else 0
+            place = gradient.rows - first
+            place = jnp.where(used & (place >= 0) & (place < len(own)), place, len(own))
+            return own.at[place].set(values, mode="drop")
+
+        rows, moments = held(table), jax.tree.map(held, state)
+        rows, moments, shared = move(rows, moments, shared, gradient.values, used, across)
+        return written(table, rows), jax.tree.map(written, state, moments), shared
+
+    return update(table, state, shared, gradient)
 
 
-class TableLambState(NamedTuple):
-    """State of `table_lamb`."""
+def _held(own: Array, rows: Array) -> Array:
+    """What this device holds of these rows of a split table; zeros for all others."""
+    place = rows - jax.lax.axis_index(AXES) * len(own)
+    mine = (place >= 0) & (place < len(own))
+    found = own[jnp.where(mine, place, 0)]
+    return jnp.where(mine.reshape(-1, *[1] * (own.ndim - 1)), found, 0)
 
-    count: Int32[Array, ""]
-    backbone: Any
-    tables: dict[str, TableState]
 
-
-def table_lamb(
-    learning_rate: Schedule,
-    *,
-    b1: Schedule,
-    mesh: Mesh,
-    b2: float = 0.999,
-    eps: float = 1e-6,
-    weight_decay: float = 1e-4,
-    clamp: float = 10.0,
-    clip_norm: float | None = None,
+def by_rows(
+    backbone: optax.GradientTransformation,
+    init_table: Callable[[Array], Any],
+    move_table: Callable[[Array, Any, Rows, Array], tuple[Array, Any]],
+    clip_norm: float | None,
 ) -> Optimizer:
-    """`sparse_lamb` at a cost that does not depend on the number of rows in the tables.
+    """An optax optimiser for the backbone, and for each table one that moves the rows of a batch.
 
-    Equal to it: rows without gradient do not move and lose their moments, which here means that moments count only if
-    the update before wrote them; their weight decay counts in the norm of the step through the table's squared norm.
+    `move_table(table, state, gradient, updates made so far) -> (table, state)`. The norm of the whole gradient is
+    clipped.
     """
-    others = sparse_lamb(learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, clamp=clamp)
 
-    def init(params: dict) -> TableLambState:
-        tables = {name: _init_table(params[name]) for name in TABLES if name in params}
-        return TableLambState(jnp.zeros((), jnp.int32), others.init(_without_tables(params)), tables)
+    def init(params: dict) -> ByRowsState:
+        tables = {name: init_table(params[name]) for name in TABLES if name in params}
+        return ByRowsState(jnp.zeros((), jnp.int32), backbone.init(_without_tables(params)), tables)
 
-    def update(gradient: dict, state: TableLambState, params: dict) -> tuple[dict, TableLambState]:
-        if clip_norm is not None:
-            clip = optax.clip_by_global_norm(clip_norm)
-            clipped = cast(dict, clip.update(gradient_values(gradient), optax.EmptyState())[0])
-            gradient = {
-                name: part._replace(values=clipped[name]) if isinstance(part, Rows) else clipped[name]
-                for name, part in gradient.items()
-            }
+    def update(gradient: dict, state: ByRowsState, params: dict) -> tuple[dict, ByRowsState]:
+        gradient = gradient if clip_norm is None else _clipped(gradient, clip_norm)
         rest = _without_tables(params)
-        updates, backbone = others.update(_without_tables(gradient), state.backbone, rest)
-        moved = cast(dict, optax.apply_updates(rest, updates))
-        rate, beta1 = (jnp.asarray(value(state.count), jnp.float32) for value in (learning_rate, b1))
-        tables = {}
+        updates, others = backbone.update(_without_tables(gradient), state.backbone, rest)
+        moved, tables = cast(dict, optax.apply_updates(rest, updates)), {}
         for name, table_state in state.tables.items():
-            move = partial(_move, rate=rate, b1=beta1, b2=b2, eps=eps, decay=weight_decay, clamp=clamp)
-            moved[name], tables[name] = _update_table(
-                move, params[name], table_state, gradient[name], state.count, mesh
-            )  # fmt: skip
-        return moved, TableLambState(state.count + 1, backbone, tables)
+            moved[name], tables[name] = move_table(params[name], table_state, gradient[name], state.count)
+        return moved, ByRowsState(state.count + 1, others, tables)
 
     return Optimizer(init, update)
 
@@ -191,88 +194,10 @@ def _without_tables(tree: dict) -> dict:
     return {name: part for name, part in tree.items() if name not in TABLES}
 
 
-def _init_table(table: Float[Array, "rows dim"]) -> TableState:
-    zeros = jnp.zeros_like(table, jnp.float32)
-    square = jnp.sum(jnp.square(table.astype(jnp.float32)))
-    return TableState(zeros, zeros, jnp.full(len(table), -1, jnp.int32), (square, jnp.zeros(())))
-
-
-def _update_table(
-    move: Callable, table: Array, state: TableState, gradient: Rows, count: Array, mesh: Mesh
-) -> tuple[Array, TableState]:
-    """Look up the rows of the gradient, move them, and write them back, on the devices that hold them."""
-    split = is_split(len(table), mesh)
-    whole: Any = EVERYWHERE
-    lies: Any = SPLIT if split else EVERYWHERE
-    state_specs: Any = TableState(lies, lies, lies, (whole, whole))
-    gradient_specs: Any = Rows(None, lies) if gradient.rows is None else Rows(whole, whole)
-    specs: Any = (lies, state_specs, gradient_specs, whole)
-
-    @partial(jax.shard_map, mesh=mesh, in_specs=specs, out_specs=specs[:2], check_vma=False)
-    def update(table, state, gradient, count):
-        parts = split and gradient.rows is None  # each device moves rows of its own, of which sums are made
-
-        def across(x):
-            return jax.lax.psum(x, AXES) if parts else x
-
-        def held(own):
-            if gradient.rows is None:
-                return own
-            found = _held(own, gradient.rows) if split else own.at[gradient.rows].get(mode="fill", fill_value=0)
-            return jax.lax.psum(found, AXES) if split else found
-
-        def written(own, values, used):
-            if gradient.rows is None:
-                return jnp.where(used.reshape(-1, *[1] * (own.ndim - 1)), values, own).astype(own.dtype)
-            first = jax.lax.axis_index(AXES) * len(own) if split else 0
-            place = gradient.rows - first
-            place = jnp.where(used & (place >= 0) & (place < len(own)), place, len(own))
-            return own.at[place].set(values.astype(own.dtype), mode="drop")
-
-        weights, fresh = held(table), held(state.moved) == count - 1
-        moments = held(state.mu), held(state.nu)
-        weights, mu, nu, used, change = move(weights, *moments, fresh, gradient.values, state.square, across)
-        moments = written(state.mu, mu, used), written(state.nu, nu, used)
-        moved = written(state.moved, jnp.full(used.shape, count), used)
-        square = _two_sum(state.square[0], state.square[1], change)
-        return written(table, weights, used), TableState(*moments, moved, square)
-
-    return update(table, state, gradient, count)
-
-
-def _held(own: Array, rows: Array) -> Array:
-    """What this device holds of these rows of a split table; zeros for all others."""
-    place = rows - jax.lax.axis_index(AXES) * len(own)
-    mine = (place >= 0) & (place < len(own))
-    found = own[jnp.where(mine, place, 0)]
-    return jnp.where(mine.reshape(-1, *[1] * (own.ndim - 1)), found, 0)
-
-
-def _move(
-    weights: Array, mu: Array, nu: Array, fresh: Array, gradient: Array, square: tuple[Array, Array],
-    across: Callable[[Array], Array], *, rate: Array, b1: Array, b2: float, eps: float, decay: float, clamp: float,
-) -> tuple[Array, Array, Array, Array, Array]:  # fmt: skip
-    """Rows, moments, which rows moved, and by how much the squared norm of the table changed.
-
-    `across` adds what devices find, where each has rows of its own.
-    """
-    used = jnp.any(gradient != 0, axis=-1)
-    kept = jnp.where(fresh[:, None], 1.0, 0.0)
-    mu = b1 * mu * kept + (1 - b1) * gradient
-    nu = b2 * nu * kept + (1 - b2) * gradient**2
-    step = mu / (jnp.sqrt(nu) + eps) + decay * weights
-    of_rows, steps = (across(jnp.sum(jnp.where(used[:, None], x, 0) ** 2)) for x in (weights, step))
-    total = square[0] + square[1]
-    step_norm = jnp.sqrt(steps + decay**2 * jnp.maximum(total - of_rows, 0))
-    ratio = trust_ratio_of_norms(jnp.sqrt(jnp.maximum(total, 0)), step_norm, clamp)
-    moved = weights - rate * ratio * step
-    change = across(jnp.sum(jnp.where(used[:, None], (moved - weights) * (moved + weights), 0)))
-    return moved, mu, nu, used, change
-
-
-def _two_sum(high: Array, low: Array, change: Array) -> tuple[Array, Array]:
-    """high + low + change as a rounded sum and what rounding left."""
-    change = change + low
-    total = high + change
-    part = total - high
-    return total, (high - (total - part)) + (change - part)
+def _clipped(gradient: dict, norm: float) -> dict:
+    """The gradient, scaled down to a global norm if it is larger."""
+    values = cast(dict, optax.clip_by_global_norm(norm).update(gradient_values(gradient), optax.EmptyState())[0])
+    return {
+        name: part._replace(values=values[name]) if isinstance(part, Rows) else values[name]
+        for name, part in gradient.items()
+    }

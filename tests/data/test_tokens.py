@@ -7,14 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from model_sessions import bind
-from scipy import stats
 
-from poyo_jax.config import UnitDropoutConfig
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.layout import Node, read_tree
 from poyo_jax.data.readout import Readout
 from poyo_jax.data.session import Session
-from poyo_jax.data.tokens import BatchShape, ModelSession, assemble, cut_window, draw_kept_units
+from poyo_jax.data.tokens import BatchShape, ModelSession, assemble, cut_window
 from poyo_jax.errors import DataError
 from poyo_jax.types import PADDING, SPIKE, START, STOP
 
@@ -128,58 +126,6 @@ def test_windows_beyond_the_data_have_no_spike_and_no_query():
     window = cut_window(SOURCE, 5000.0, 1.0)
     assert len(window.query_times) == 0 and window.targets.shape == (0, 2)
     assert window.token_kinds.tolist() == 5 * [START] + 5 * [STOP]
-
-
-# ------------------------------------------------------------------------------------------------- unit dropout
-
-
-def naive_count(config, rng):
-    """The rejection sampler of torch_brain's unit dropout: it accepts x when u <= density(x) / (10 q), q drawn anew."""
-    while True:
-        x = rng.uniform(config.min_units, config.max_units)
-        if x <= config.mode_units:
-            density = 1 + (config.peak - 1) * (x - config.min_units) / (config.mode_units - config.min_units)
-        else:
-            share = (x - config.mode_units) / (config.max_units - config.mode_units)
-            density = config.peak - (config.peak - 1) * share
-        u, q = rng.random(), rng.random()
-        if u <= density / (10 * q):
-            return int(x)
-
-
-@pytest.mark.parametrize(
-    "config",
-    [UnitDropoutConfig(), UnitDropoutConfig(min_units=4, mode_units=30, max_units=40, peak=8.0)],
-    ids=["default", "steep"],
-)
-def test_the_number_of_kept_units_is_distributed_as_the_reference_draws_it(config):
-    ours, theirs = np.random.default_rng(0), np.random.default_rng(1)
-    counts = [int(draw_kept_units(config.max_units, config, ours).sum()) for _ in range(20000)]
-    naive = [naive_count(config, theirs) for _ in range(20000)]
-    assert config.min_units <= min(counts) and max(counts) < config.max_units
-    assert stats.ks_2samp(counts, naive).pvalue > 1e-3
-    edges = np.linspace(config.min_units, config.max_units, 19)
-    table = np.stack([np.histogram(drawn, edges)[0] for drawn in (counts, naive)])
-    assert stats.chi2_contingency(table).pvalue > 1e-3
-    uniform = np.random.default_rng(2).uniform(config.min_units, config.max_units, 20000)
-    assert stats.ks_2samp(counts, np.floor(uniform)).pvalue < 1e-9  # the test can tell
-
-
-def test_every_unit_is_kept_equally_often():
-    config, rng = UnitDropoutConfig(min_units=2, mode_units=5, max_units=8), np.random.default_rng(0)
-    kept = np.stack([draw_kept_units(10, config, rng) for _ in range(4000)])
-    assert kept.shape == (4000, 10) and kept.dtype == bool
-    shares = kept.mean(axis=0)
-    assert np.abs(shares - shares.mean()).max() < 5 * 0.5 / math.sqrt(4000)
-    pairs = (kept[:, :-1] & kept[:, 1:]).mean(axis=0)
-    assert np.abs(pairs - pairs.mean()).max() < 5 * 0.5 / math.sqrt(4000)
-
-
-def test_sessions_with_few_units_keep_them_all():
-    config, rng = UnitDropoutConfig(min_units=20), np.random.default_rng(0)
-    assert all(draw_kept_units(19, config, rng).all() for _ in range(50))
-    counts = [draw_kept_units(30, config, rng).sum() for _ in range(300)]
-    assert min(counts) >= 20 and counts.count(30) > 200  # most draws exceed 30
 
 
 # ------------------------------------------------------------------------------------------------- batches

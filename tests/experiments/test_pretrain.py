@@ -115,7 +115,10 @@ def test_help(main, capsys):
 
 
 def test_an_unknown_preset(main, capsys):
-    names = "poyo_single, poyo_mp, poyo_1, poyo_mp_fast, poyo_1_fast, demo"
+    names = (
+        "poyo_single, poyo_mp, poyo_1, poyo_mp_fast, poyo_1_fast, poyo_single_paper, poyo_mp_paper, poyo_1_paper, "
+        "poyo_small, demo"
+    )
     text = f"there is no preset 'dmo'. Did you mean 'demo'? Choose {names}."
     assert refused(main, capsys, ["dmo", "--data", "x"]) == text
     assert f"Expected one of {{{names}}}" in refused(main, capsys, [], status=2)

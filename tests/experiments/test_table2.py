@@ -29,10 +29,8 @@ def table2(monkeypatch):
     for name, search in QUICK.items():
         monkeypatch.setitem(BASELINES, name, search)
     module = importlib.import_module("table2")
-    monkeypatch.setattr(
-        module.real_small, "config", lambda **_: tiny.config(num_steps=20, eval_every=10, save_every=10)
-    )
-    monkeypatch.setattr(module.real_small, "SINGLE", {"long": {}})
+    monkeypatch.setattr(module.real_small, "poyo_small", tiny.config)
+    monkeypatch.setattr(module.real_small, "SINGLE_STEPS", 20)
     return lambda *arguments: module.main([str(argument) for argument in arguments])
 
 

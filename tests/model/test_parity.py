@@ -14,9 +14,9 @@ from poyo_jax.config import OptimConfig, RunConfig
 from poyo_jax.model.poyo import half_split
 from poyo_jax.model.rotary import omega, token_rotation
 from poyo_jax.train.mesh import make_mesh, put_batch, replicated
+from poyo_jax.train.optimizers import choose_optimizer
 from poyo_jax.train.state import TrainState, build_model
 from poyo_jax.train.steps import make_train_step
-from poyo_jax.train.tables import choose_optimizer
 
 ARRAYS = load("poyo_tiny")
 BATCH, MASK = golden_batch(ARRAYS), ARRAYS["batch/output_mask"]

@@ -195,8 +195,10 @@ def test_metrics_of_a_run(tiny_run):
     assert [line["step"] for line in logged] == list(range(10, tiny.NUM_STEPS + 1, 10))
     for line in logged:
         numbers = {"step", "loss", "gradient_norm", "learning_rate", "beta1", "windows_per_second", "padding"}
-        assert set(line) == numbers | {"waiting_for_data", "compiled_shapes", "tokens_per_second", "seconds_per_step"}
-        assert np.isfinite(list(line.values())).all()
+        numbers |= {"waiting_for_data", "compiled_shapes", "tokens_per_second", "seconds_per_step"}
+        health = {"parameter_norm", "effective_rank"} if line["step"] in (50, 100, 150) else set()
+        assert set(line) == numbers | health
+        assert np.isfinite([line[name] for name in numbers]).all()
         assert 0 < line["padding"] < 1
         assert 0 <= line["waiting_for_data"] <= 1
         assert line["compiled_shapes"] <= MAX_SHAPES
@@ -300,7 +302,7 @@ def test_a_loss_that_is_not_finite_is_explained_and_not_saved(tiny_run, tiny_ses
     report = json.loads((workdir / "nan_report.json").read_text())
     assert report["steps"] == [120, 129] and report["bad_steps"][0] == 123
     assert report["sessions"] == ["simulated/session_0", "simulated/session_1"]
-    assert report["parameter_norms"]["['unit_embedding']"] is None  # not a number
+    assert report["parameter_norms"]["unit_embedding"] is None  # not a number
     assert load(workdir, step=100).step == 100
 
 

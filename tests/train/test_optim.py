@@ -10,10 +10,11 @@ from golden_model import TINY, load, params_from_torch
 from poyo_jax.config import OptimConfig
 from poyo_jax.errors import ConfigError
 from poyo_jax.train.optim import (
-    adamw_warmup,
+    adamw,
     is_stacked,
     is_table,
     make_optimizer,
+    muon,
     one_cycle,
     one_cycle_beta1,
     sparse_lamb,
@@ -203,6 +204,37 @@ def test_warmup_cosine_rises_in_a_line_and_falls_to_zero():
     np.testing.assert_allclose(rates[30:], 0.0, atol=1e-6)
 
 
+def test_warmup_cosine_holds_its_peak():
+    rates = np.array([warmup_cosine(2.0, 50, 10, hold=0.5)(step) for step in range(51)])
+    np.testing.assert_allclose(rates[:11], np.linspace(0, 2, 11), rtol=1e-6)
+    np.testing.assert_allclose(rates[10:31], 2.0, rtol=1e-6)
+    np.testing.assert_allclose(rates[[40, 50]], [1.0, 0.0], atol=1e-6)
+
+
+def test_muon_makes_orthogonal_steps_of_every_layer_and_adams_of_the_rest():
+    rng = np.random.default_rng(0)
+    shapes = {"unit_embedding": (5, 4), "layers": {"kernel": (3, 4, 8), "bias": (3, 8)}, "readout": {"kernel": (6, 2)}}
+    gradient = jax.tree.map(
+        lambda shape: jnp.asarray(rng.normal(size=shape), jnp.float32), shapes, is_leaf=lambda x: isinstance(x, tuple)
+    )
+    params = jax.tree.map(jnp.zeros_like, gradient)
+    moved = run(muon(lambda step: 0.1, weight_decay=0.0), params, [gradient])[0][0]
+    for name, matrix in (("layers", moved["layers"]["kernel"]), ("readout", moved["readout"]["kernel"])):
+        scales = np.linalg.svd(matrix, compute_uv=False) / (0.1 * 0.2 * np.sqrt(max(shapes[name]["kernel"][-2:])))
+        assert (scales > 0.6).all() and (scales < 1.3).all(), name  # Newton-Schulz makes them about 1
+    for ours, theirs in ((moved["unit_embedding"], gradient["unit_embedding"]),
+                         (moved["layers"]["bias"], gradient["layers"]["bias"])):  # fmt: skip
+        assert (np.sign(ours) == -np.sign(theirs)).all() and np.ptp(np.abs(ours)) < 1e-6  # Adam's first step
+
+
+def test_muon_decays_only_matrices():
+    params = {"unit_embedding": jnp.ones((3, 2)), "layers": {"kernel": jnp.ones((3, 2, 2)), "bias": jnp.ones((3, 2))}}
+    zero = jax.tree.map(jnp.zeros_like, params)
+    moved = run(muon(lambda step: 0.5, 0.2), params, [zero])[0][0]
+    np.testing.assert_allclose(moved["layers"]["kernel"], 0.9, rtol=1e-6)
+    assert (moved["unit_embedding"] == 1).all() and (moved["layers"]["bias"] == 1).all()
+
+
 def test_adamw_decays_only_matrices():
     params = {
         "unit_embedding": jnp.ones((3, 2)),
@@ -211,7 +243,7 @@ def test_adamw_decays_only_matrices():
         "layers": {"kernel": jnp.ones((3, 2, 2)), "bias": jnp.ones((3, 2))},
     }
     zero = jax.tree.map(jnp.zeros_like, params)
-    moved = run(adamw_warmup(0.5, 10, 0, weight_decay=0.2), params, [zero])[0][0]
+    moved = run(adamw(warmup_cosine(0.5, 10, 0), 0.2), params, [zero])[0][0]
     expected = {
         "unit_embedding": 1.0,
         "latent_embedding": 1.0,
@@ -221,7 +253,7 @@ def test_adamw_decays_only_matrices():
     jax.tree.map(lambda x, value: np.testing.assert_allclose(x, value, rtol=1e-6), moved, expected)
 
 
-@pytest.mark.parametrize("name", ["sparse_lamb", "adamw"])
+@pytest.mark.parametrize("name", ["sparse_lamb", "adamw", "muon"])
 def test_make_optimizer_follows_the_schedule_it_reports(name):
     config = OptimConfig(name=name, base_learning_rate=0.01, warmup_steps=4)
     optimizer, schedule = make_optimizer(config, 20, 8)

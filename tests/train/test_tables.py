@@ -1,15 +1,17 @@
-"""LAMB on the rows of a batch equals LAMB on whole tables, on one device and with tables split over several."""
+"""Optimisers on the rows of a batch equal those on whole tables, on one device and with tables split over several."""
 
 import json
 import os
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import tiny
 
@@ -18,10 +20,13 @@ from poyo_jax.config import MeshConfig, OptimConfig
 from poyo_jax.train import mesh as meshes
 from poyo_jax.train.mesh import make_mesh, padded_rows, state_shardings
 from poyo_jax.train.optim import make_optimizer
-from poyo_jax.train.tables import TABLES, Rows, choose_optimizer, combine, dense, look_up
+from poyo_jax.train.optimizers import choose_optimizer
+from poyo_jax.train.table_adam import table_adam
+from poyo_jax.train.tables import TABLES, Rows, combine, dense, look_up
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 STEPS, DIM, UNITS, SESSIONS = 30, 8, 64, 16
+OPTIMIZERS, ROWS = ("sparse_lamb", "muon"), (24, 80)  # rows that a batch looks up: some, or as many as all
 combined = jax.jit(combine, static_argnums=(1, 2))
 
 
@@ -76,6 +81,39 @@ def test_every_step_equals_that_of_whole_tables(clip_norm, scale, decay, count):
     assert not np.allclose(expected[-1]["unit_embedding"], start(scale)["unit_embedding"], atol=1e-2)
 
 
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_adam_on_rows_equals_adam_on_whole_tables_that_are_used_in_every_step(name):
+    config, mesh = OptimConfig(name=name, base_learning_rate=0.01, warmup_steps=3, clip_norm=3.0), make_mesh()
+    steps = gradients(mesh)
+    rng = np.random.default_rng(2)
+    for gradient in steps:
+        for table, rows in zip(TABLES, (UNITS, SESSIONS), strict=True):
+            gradient[table] = Rows(None, jnp.asarray(rng.normal(size=(rows, DIM)), jnp.float32))
+    whole, rows = make_optimizer(config, STEPS, 1)[0], choose_optimizer(config, STEPS, 1, mesh)[0]
+    for a, b in zip(run(dense(whole), start(), steps), run(rows, start(), steps), strict=True):
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), a, b)
+
+
+@pytest.mark.parametrize("count", [12, 80])
+def test_adam_moves_every_row_as_if_it_were_alone(count):
+    mesh = make_mesh()
+    steps, rate = gradients(mesh, count), 0.01
+    rows = table_adam(optax.identity(), lambda step: rate, b1=0.9, mesh=mesh)
+    ends = run(rows, start(), steps)[-1]
+    alone = optax.adam(rate)
+    for row in range(SESSIONS):
+        vector = start()["session_embedding"][row]
+        state = alone.init(vector)
+        for gradient in steps:
+            part = gradient["session_embedding"]
+            places = np.arange(SESSIONS) if part.rows is None else np.asarray(part.rows)
+            values = np.asarray(part.values)[places == row]
+            if values.any():
+                change, state = alone.update(jnp.asarray(values[0]), state)
+                vector = vector + change
+        np.testing.assert_allclose(ends["session_embedding"][row], vector, rtol=1e-5, atol=1e-6)
+
+
 def test_the_squared_norm_does_not_drift():
     mesh = make_mesh()
     optimizer, _ = choose_optimizer(OptimConfig(base_learning_rate=1e-4), 2000, 1, mesh)
@@ -98,13 +136,14 @@ def test_combined_rows_are_unique_and_keep_the_sum():
     np.testing.assert_allclose(part.values, [[6, 7], [0, 0], [20, 23], [0, 0], [0, 0], [4, 6]])
 
 
-def test_accumulation_and_adamw_keep_whole_tables():
-    for config in (OptimConfig(accumulate_steps=2), OptimConfig(name="adamw", warmup_steps=2)):
-        params, steps = start(), gradients(make_mesh())[:4]
-        whole, _ = make_optimizer(config, 10, 1)
-        chosen, _ = choose_optimizer(config, 10, 1, make_mesh())
-        for a, b in zip(run(dense(whole), params, steps), run(chosen, params, steps), strict=True):
-            jax.tree.map(np.testing.assert_array_equal, a, b)
+@pytest.mark.parametrize("name", ["sparse_lamb", "muon"])
+def test_accumulation_keeps_whole_tables(name):
+    config = OptimConfig(name=name, accumulate_steps=2, warmup_steps=2)
+    params, steps = start(), gradients(make_mesh())[:4]
+    whole, _ = make_optimizer(config, 10, 1)
+    chosen, _ = choose_optimizer(config, 10, 1, make_mesh())
+    for a, b in zip(run(dense(whole), params, steps), run(chosen, params, steps), strict=True):
+        jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
 def test_large_tables_have_rows_for_any_mesh():
@@ -135,7 +174,9 @@ def test_split_tables_equal_whole_ones():
     environment = os.environ | {"PYTHONPATH": paths, "JAX_PLATFORMS": "cpu"}
     result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert result.returncode == 0, result.stderr
-    assert json.loads(result.stdout) == {"24": [True] * 3, "80": [True] * 3}
+    assert json.loads(result.stdout) == dict.fromkeys(
+        [f"{name}, {count} rows" for name in OPTIMIZERS for count in ROWS], [True] * 3
+    )
 
 
 def split_tables_on_four_devices() -> dict:
@@ -143,16 +184,16 @@ def split_tables_on_four_devices() -> dict:
     meshes.SPLIT_ROWS = UNITS
     mesh = make_mesh(MeshConfig(fsdp=2))
     alone = jax.sharding.Mesh(np.array(jax.devices()[:1]).reshape(1, 1), meshes.AXES)
-    config = OptimConfig(base_learning_rate=0.01, weight_decay=1e-2)
     result = {}
-    for count in (24, 80):  # rows of a batch, and all rows
+    for name, count in product(OPTIMIZERS, ROWS):
+        config = OptimConfig(name=name, base_learning_rate=0.01, weight_decay=1e-2, warmup_steps=2)
         expected = run(choose_optimizer(config, STEPS, 1, alone)[0], start(), gradients(alone, count))
         params = jax.device_put(start(), state_shardings(start(), mesh))
         seen = run(choose_optimizer(config, STEPS, 1, mesh)[0], params, gradients(mesh, count))
         pairs = zip(jax.tree.leaves(expected[-1]), jax.tree.leaves(seen[-1]), strict=True)
         rows = jnp.asarray(np.random.default_rng(2).integers(0, UNITS, count))
         table = seen[-1]["unit_embedding"]
-        result[count] = [
+        result[f"{name}, {count} rows"] = [
             table.addressable_shards[0].data.shape == (UNITS // 4, DIM),
             all(np.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in pairs),
             np.array_equal(look_up(table, rows, mesh), np.asarray(table)[np.asarray(rows)]),
