@@ -12,7 +12,7 @@ The test split is not touched. Of the train and valid splits together, every fif
 valid split of a short recording is one piece, whose R2 hangs on what happened in it.
 
 Each run is a line of `results.jsonl`, written as it is finished, and the same command goes on with what is missing or
-failed. The table is also written to `recipe.md`, the curves to `recipe.png`.
+failed. The table is also written to `recipe.md`, its cells to `recipe.json`, the curves to `recipe.png`.
 """
 
 import sys
@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from results import Cell, complete
+from results import Cell, complete, publish
 from shell import run_shell
 from simulate import save_laboratory
 
@@ -33,7 +33,6 @@ from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.readout import Readout
 from poyo_jax.data.simulate import Laboratory
 from poyo_jax.errors import ConfigError, suggest
-from poyo_jax.files import write_text
 from poyo_jax.presets import poyo_single_paper, poyo_small, with_steps
 
 PIECE, EVERY = 6.0, 5  # seconds of a held-out piece, and how many pieces there are to one that is held out
@@ -68,7 +67,7 @@ def recipe(options: Recipe) -> None:
     wanted = list(cells(options))
     results = complete(options.workdir / "results.jsonl", wanted, key, lambda cell: fill(cell, sessions, options))
     found = [results[key(cell)] for cell in wanted]
-    write_text(options.workdir / "recipe.md", render(found) + "\n")
+    publish(options.workdir / "recipe", render(found), found)
     print(f"\n{render(found)}\n\nFigure: {draw(found, options.workdir / 'recipe.png')}")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from poyo_jax.errors import Interrupted
-from poyo_jax.files import append_text
+from poyo_jax.files import append_text, write_text
 
 Cell = dict[str, Any]  # what is to be filled, and once it is: "error", or what came out and the seconds it took
 
@@ -36,6 +36,14 @@ def _attempt(cell: Cell, fill: Callable[[Cell], Cell]) -> Cell:
         raise
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"}
+
+
+def publish(stem: Path, text: str, cells: Iterable[Cell]) -> None:
+    """Write the table as `stem`.md and what it is made of, without the trials of searches, as `stem`.json."""
+    plain = [{name: value for name, value in cell.items() if name != "trials"} for cell in cells]
+    lines = ",\n".join(json.dumps(cell) for cell in plain)
+    write_text(stem.with_suffix(".md"), text + "\n")
+    write_text(stem.with_suffix(".json"), f"[\n{lines}\n]\n")
 
 
 def read_results(path: Path) -> list[Cell]:

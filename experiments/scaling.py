@@ -16,7 +16,7 @@ The curves are 1 - R2 = a + b N^-c with a, b >= 0, N the number of sessions or o
 for each c of a grid. Three different N are needed, and the exponent means little with fewer than five.
 
 Each model is a line of `results.jsonl`, written as it is finished, and the same command goes on with what is missing or
-failed. The table is also written to `scaling.md`, the figure to `scaling.png`.
+failed. The table is also written to `scaling.md`, its cells to `scaling.json`, the figure to `scaling.png`.
 """
 
 import random
@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import tyro
-from results import Cell, complete
+from results import Cell, complete, publish
 from shell import run_shell
 from simulate import save_laboratory
 
@@ -37,7 +37,6 @@ from poyo_jax import Session
 from poyo_jax.config import Config
 from poyo_jax.data.simulate import Laboratory
 from poyo_jax.errors import DataError
-from poyo_jax.files import write_text
 
 if TYPE_CHECKING:
     from poyo_jax import Pretrained
@@ -88,7 +87,7 @@ def scaling(options: Scaling) -> None:
     )
     found = [results[key(cell)] for cell in wanted]
     text = render(options, found)
-    write_text(options.workdir / "scaling.md", text + "\n")
+    publish(options.workdir / "scaling", text, found)
     print(f"\n{text}\n\nFigure: {draw(options, found)}")
 
 

@@ -8,7 +8,8 @@ whose sessions are absent says how to get them. The second makes a column of eve
 and with `--preset small` pretrains on the other sessions of the folder (the settings of experiments/real_small.py).
 
 Every choice is made on the valid split. Each cell and seed is a line of `results.jsonl`, written as it is finished, and
-the same command goes on with what is missing or failed; the table is also written to `table2.md`.
+the same command goes on with what is missing or failed; the table is also written to `table2.md`,
+its cells to `table2.json`.
 
 Protocols: "random" takes the splits of the files and averages overlapping windows, as the released code does;
 "contiguous" takes the first 70 % of each session to train, 10 % to tune, and the last 20 % to test, and decodes
@@ -26,13 +27,12 @@ from typing import Any, Literal
 import numpy as np
 import real_small
 import tyro
-from results import complete
+from results import complete, publish
 from shell import run_shell
 
 from poyo_jax import Session
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.errors import ConfigError, DataError
-from poyo_jax.files import write_text
 
 PERICH = "python -m data_prep prepare perich_miller_population_2018 (download 13 GB, prepared 2.9 GB)"
 # name: prefix of the sessions' ids, part of them, and what makes them
@@ -105,7 +105,7 @@ def table2(options: Table2) -> None:
         options.workdir / "results.jsonl", jobs(options, columns), key, lambda job: fill(job, sessions, options)
     )
     text = "\n\n".join(render(options, protocol, columns, results) for protocol in options.protocols)
-    write_text(options.workdir / "table2.md", text + "\n")
+    publish(options.workdir / "table2", text, [results[key(job)] for job in jobs(options, columns)])
     print(f"\n{text}")
 
 

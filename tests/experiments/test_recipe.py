@@ -63,6 +63,7 @@ def test_the_study(recipe, tiny_data, tmp_path, capsys):
     assert last[-1][2] != averaged[-1][2]  # the same run, scored at its end and as the mean of five points
     assert "recipe.png" in out and (tmp_path / "recipe.png").stat().st_size > 5000
     assert (tmp_path / "recipe.md").read_text().count("\n| ") == 4
+    assert json.loads((tmp_path / "recipe.json").read_text()) == found
     assert all(isinstance(session, Session) for session in recipe.find_sessions(recipe.Recipe(data=tiny_data)))
 
 
