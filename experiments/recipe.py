@@ -223,7 +223,13 @@ def measured(workdir: Path, step_seconds: float, averaged: list[Session] | None)
             curve.append([line["step"] * step_seconds, round(seconds, 1), round(line["valid_r2"], 4)])
         if "effective_rank" in line:
             norm = sum(value**2 for value in line["parameter_norm"].values()) ** 0.5
-            health.append([line["step"] * step_seconds, round(norm, 2), round(min(line["effective_rank"].values()), 2)])
+            health.append(
+                [
+                    line["step"] * step_seconds,
+                    round(norm, 2),
+                    round(float(np.mean([*line["effective_rank"].values()])), 2),
+                ]
+            )
     if averaged is not None:
         curve[-1][2] = round(averaged_r2(workdir, averaged), 4)
     return {"r2": curve[-1][2], "curve": curve, "health": health}
@@ -250,7 +256,7 @@ def render(found: list[Cell]) -> str:
     goal = max((final(some) for name, some in runs.items() if name.startswith("published")), default=np.nan)
     lines = [
         "| recipe | seconds of data | validation R2 [SD over seeds, seeds] | minus the published one's | "
-        "wall time, s | weight norm | least effective rank |",
+        "wall time, s | weight norm | mean effective rank |",
         "|---" * 7 + "|",
     ]
     for name, some in runs.items():
