@@ -2,8 +2,8 @@
 
     python experiments/attention_dropout.py DATA
 
-DATA holds session files. Every session is trained alone as real_small.py does it, with the dropouts of the
-paper's models, then without attention dropout, then with more dropout in feed-forward blocks instead. The model is the
+DATA holds session files. Every session is trained alone as real_small.py does it, with the dropouts of poyo_1,
+then without attention dropout, then with more dropout in feed-forward blocks instead. The model is the
 best checkpoint on the valid split; scores are means over seeds, with their standard deviation.
 """
 

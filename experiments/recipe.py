@@ -182,7 +182,7 @@ def fill(cell: Cell, sessions: list[Session], options: Recipe) -> Cell:
     arm = arms()[cell["arm"]]
     steps = round(cell["num_seconds"] / BATCH / arm.config.model.window_length)
     config = with_steps(arm.config, steps, cell["seed"], LOOKS)
-    run = replace(config.run, save_every=steps, keep_every=max(steps // 20, 1))
+    run = replace(config.run, eval_every=max(steps // LOOKS, 1), save_every=steps, keep_every=max(steps // 20, 1))
     workdir = (
         options.workdir / "runs" / "{arm}-{num_seconds}-{seed}".format(**cell).replace(" ", "_").replace("/", "by")
     )

@@ -94,14 +94,14 @@ def demo() -> Config:
 
 
 def with_steps(config: Config, num_steps: int | None, seed: int = 0, looks: int = 8) -> Config:
-    """The run over another number of steps (None keeps it), with a seed, evaluated and saved `looks` times."""
+    """The run over another number of steps (None keeps it), with a seed, evaluated and saved at least `looks` times."""
     steps = num_steps or config.run.num_steps
-    every = max(steps // looks, 1)
+    every = {name: min(getattr(config.run, name), max(steps // looks, 1)) for name in ("eval_every", "save_every")}
     return replace(
         config,
         data=replace(config.data, seed=seed),
         optim=replace(config.optim, warmup_steps=min(config.optim.warmup_steps, steps // 4)),
-        run=replace(config.run, num_steps=steps, eval_every=every, save_every=every),
+        run=replace(config.run, num_steps=steps, **every),
     )
 
 

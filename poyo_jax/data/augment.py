@@ -35,8 +35,11 @@ def draw_kept_units(num_units: int, config: UnitDropoutConfig, rng: np.random.Ge
     return kept
 
 
-def augment(window: Window, length: float, config: DataConfig, rng: np.random.Generator) -> Window:
-    """The window of `length` s with spikes left out and moved, and queries moved, as the configuration says."""
+def augment(window: Window, length: float, config: DataConfig, number: int) -> Window:
+    """Window `number`, of `length` s, with spikes left out and moved, and queries moved, as the configuration says."""
+    if not (config.spike_dropout or config.spike_jitter or config.query_jitter):
+        return window
+    rng = np.random.default_rng([config.seed, 2, number])
     if config.spike_dropout:
         window = _drop_spikes(window, rng.uniform(0, config.spike_dropout), rng)
     if config.spike_jitter:

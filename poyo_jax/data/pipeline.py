@@ -116,7 +116,7 @@ class TrainBatches:
             rng = np.random.default_rng([self.config.seed, 1, number])
             kept = draw_kept_units(len(source.unit_rows), self.config.unit_dropout, rng)
         window = cut_window(source, start, self.window_length, kept)
-        return augment(window, self.window_length, self.config, np.random.default_rng([self.config.seed, 2, number]))
+        return augment(window, self.window_length, self.config, number)
 
     def __getstate__(self):
         return {name: getattr(self, name) for name in self.__dataclass_fields__}

@@ -12,7 +12,7 @@ from poyo_jax.finetune.job import FitJob
 from poyo_jax.finetune.optimizer import adapting_optimizer
 from poyo_jax.finetune.start import coordinates
 from poyo_jax.train.mesh import replicated, state_shardings
-from poyo_jax.train.optim import LOW_RANK, TABLES
+from poyo_jax.train.optim import LOW_RANK, TABLES, path_names
 from poyo_jax.train.parts import join, low_rank_factors, rates_of, take
 from poyo_jax.train.state import TrainState
 from poyo_jax.train.steps import make_train_step
@@ -63,7 +63,7 @@ def _rate_tree(learning: dict, rates: Mapping, of_tables: Mapping[str, float]) -
     """A rate for every parameter that learns; factors have the rate of their matrix."""
 
     def rate(path: tuple, _: Any) -> float:
-        first, *rest = (jax.tree_util.keystr((entry,), simple=True) for entry in path)
+        first, *rest = path_names(path)
         return of_tables[first] if first in of_tables else rates[tuple(rest[:-1] if first == LOW_RANK else rest)]
 
     return jax.tree_util.tree_map_with_path(rate, learning)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from poyo_jax.train.optim import is_stacked
+from poyo_jax.train.optim import is_stacked, path_names
 
 
 def parameter_norms(params: dict[str, Any]) -> dict[str, float]:
@@ -32,8 +32,7 @@ def _norms(params: dict[str, Any]) -> dict[str, Any]:
 @jax.jit
 def _ranks(params: dict[str, Any]) -> dict[str, Any]:
     def rank(path: tuple, x: Array) -> Array | None:
-        stacked = is_stacked(tuple(jax.tree_util.keystr((entry,), simple=True) for entry in path))
-        return effective_rank(x).min() if x.ndim - stacked == 2 else None
+        return effective_rank(x).min() if x.ndim - is_stacked(path_names(path)) == 2 else None
 
     return jax.tree_util.tree_map_with_path(rank, params)
 

@@ -15,7 +15,7 @@ from jaxtyping import Array
 
 from poyo_jax.config import MeshConfig
 from poyo_jax.errors import ConfigError
-from poyo_jax.train.optim import TABLES
+from poyo_jax.train.optim import TABLES, path_names
 
 AXES = ("data", "fsdp")
 SPLIT_ROWS = 1 << 16  # tables with fewer rows lie whole on every device
@@ -82,7 +82,7 @@ def state_shardings(state: Any, mesh: Mesh) -> Any:
 
 def _logical_axes(path: tuple, ndim: int) -> list[str | None]:
     """Names of an array's axes in ShardingRules; None for an axis that is always whole."""
-    names = [jax.tree_util.keystr((entry,), simple=True) for entry in path]
+    names = path_names(path)
     if ndim and any(name in TABLES for name in names):
         return ["rows", *[None] * (ndim - 1)]
     known = {"kernel": ["layers", "inputs", "outputs"], "bias": ["layers", "outputs"]}.get(names[-1] if names else "")

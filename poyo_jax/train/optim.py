@@ -74,7 +74,7 @@ def sparse_lamb(
         rate, beta1 = _value(learning_rate, state.count), _value(b1, state.count)
 
         def move(path: tuple, gradient: Array, mu: Array, nu: Array, parameter: Array) -> tuple[Array, Array, Array]:
-            names = _names(path)
+            names = path_names(path)
             gradient, weights = gradient.astype(jnp.float32), parameter.astype(jnp.float32)
             used = jnp.any(gradient != 0, axis=-1, keepdims=True) if is_sparse(names) else True
             mu = jnp.where(used, beta1 * mu + (1 - beta1) * gradient, 0)
@@ -170,6 +170,9 @@ def muon(learning_rate: float | Schedule, weight_decay: float, *, b2: float = 0.
     return optax.partition({"matrix": of_matrices, "other": optax.adam(learning_rate, b1=ADAM_BETA1, b2=b2)}, kinds)
 
 
+WITH_ADAM = {"adamw": adamw, "muon": muon}  # by name in OptimConfig: what moves embeddings by Adam
+
+
 def make_optimizer(
     config: OptimConfig, total_steps: int, batch_size: int
 ) -> tuple[optax.GradientTransformation, Callable[[ArrayLike], dict[str, ArrayLike]]]:
@@ -182,7 +185,7 @@ def make_optimizer(
     if config.name == "sparse_lamb":
         optimizer = sparse_lamb(rate, b1=beta1, weight_decay=config.weight_decay)
     else:
-        optimizer = {"adamw": adamw, "muon": muon}[config.name](rate, config.weight_decay)
+        optimizer = WITH_ADAM[config.name](rate, config.weight_decay)
     if config.clip_norm is not None:
         optimizer = optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
     if config.accumulate_steps > 1:
@@ -198,7 +201,8 @@ def make_schedules(config: OptimConfig, total_steps: int, batch_size: int) -> tu
     return warmup_cosine(peak, total_steps, config.warmup_steps, config.hold), optax.constant_schedule(ADAM_BETA1)
 
 
-def _names(path: tuple) -> tuple[str, ...]:
+def path_names(path: tuple) -> tuple[str, ...]:
+    """Names of the keys and fields by which jax reaches a leaf."""
     return tuple(jax.tree_util.keystr((entry,), simple=True) for entry in path)
 
 
@@ -211,7 +215,7 @@ def _matrices(params: optax.Params) -> PyTree[bool]:
     """True for matrices: two axes besides the layers', and neither an embedding nor a factor of low rank."""
 
     def decays(path: tuple, parameter: Array) -> bool:
-        names = _names(path)
+        names = path_names(path)
         other = any(name.endswith("embedding") or name == LOW_RANK for name in names)
         return parameter.ndim - is_stacked(names) >= 2 and not other
 

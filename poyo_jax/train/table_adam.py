@@ -55,6 +55,5 @@ def _move(
     """One step of Adam; see `update_rows`."""
     time = state.updates + 1
     mu, nu = b1 * state.mu + (1 - b1) * gradient, b2 * state.nu + (1 - b2) * gradient**2
-    unbiased = (moment / (1 - beta ** time[:, None]) for moment, beta in ((mu, b1), (nu, b2)))
-    mean, square = unbiased
+    mean, square = (moment / (1 - beta ** time[:, None]) for moment, beta in ((mu, b1), (nu, b2)))
     return weights - rate * mean / (jnp.sqrt(square) + eps), TableState(mu, nu, time), shared

@@ -70,7 +70,7 @@ SPIKES = WINDOW.token_kinds == SPIKE
 
 
 def changed(seed=0, **settings):
-    return augment(WINDOW, 2.0, DataConfig(**settings), np.random.default_rng(seed))
+    return augment(WINDOW, 2.0, DataConfig(**settings), seed)
 
 
 def test_without_a_setting_nothing_changes():
