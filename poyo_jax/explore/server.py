@@ -26,6 +26,7 @@ NAMES = (LOOPBACK, "localhost")
 MAX_BODY = 1 << 20  # bytes; a window of 10,000 spikes takes a quarter of it
 MAX_DISCARDED = 1 << 28  # bytes still taken in after a refusal, so that whoever is sending them hears why
 LINGER = 2  # s without a byte, after which they are no longer waited for
+SCRIPTS = ("series.js", "drawing.js", "page.js")
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -36,6 +37,14 @@ HEADERS = {
 }
 
 logger = logging.getLogger(__name__)
+
+
+def _page() -> str:
+    """The page with its style and scripts inside, so that it is all that a browser asks for."""
+    here = files("poyo_jax.explore")
+    style, *scripts = (here.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", *SCRIPTS))
+    page = here.joinpath("page.html").read_text(encoding="utf-8")
+    return page.replace("@STYLE@", style.rstrip()).replace("@SCRIPT@", "\n".join(scripts).rstrip())
 
 
 class Refused(PoyoError):
@@ -54,7 +63,7 @@ class ExplorerServer(ThreadingTCPServer):
 
     def __init__(self, explorer: Explorer, port: int = 0):
         self.explorer = explorer
-        self.page = files("poyo_jax.explore").joinpath("page.html").read_bytes()
+        self.page = _page().encode()
         try:
             super().__init__((LOOPBACK, port), _Handler)
         except (OSError, OverflowError) as error:

@@ -73,7 +73,7 @@ def test_misuse_changes_nothing_on_disk(script, tiny_run, tiny_data, tmp_path, c
 def test_the_comparison_goes_on_where_it_stopped(script, tiny_run, tiny_data, tmp_path, capsys):
     arguments = [
         "adapt_small", tiny_data, "--model", tiny_run, "--workdir", tmp_path, "--held-out", "session_2",
-        "--strategies", "unit_identification", "--amounts", 5, 0, "--seeds", 0, "--factors", 1, "--num-steps", 2,
+        "--strategies", "unit_identification", "--amounts", 5, 0, "--seeds", 0, "--row-rates", 0.05, "--num-steps", 2,
     ]  # fmt: skip
     script(*arguments, "--what", "table")
     first = (tmp_path / "results.jsonl").read_text()
@@ -89,5 +89,7 @@ def test_the_comparison_goes_on_where_it_stopped(script, tiny_run, tiny_data, tm
     script(*arguments)
     out = capsys.readouterr().out
     assert (tmp_path / "results.jsonl").read_text() == results
-    assert "| session | strategy | 5 s | all |" in out and "| unit_identification | 1.0 |" in out
+    assert "| session | strategy | 5 s | all |" in out and "| strategy | 0.05 |" in out
     assert out.count("| session_2 | 0 | ") == 4
+    table = (tmp_path / "adapt_small.md").read_text()
+    assert table in out and len(json.loads((tmp_path / "adapt_small.json").read_text())) == len(lines)
