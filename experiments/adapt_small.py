@@ -127,11 +127,11 @@ def compute(job: Job, pretrained, session) -> Job:
 @contextmanager
 def plain_descent() -> Iterator[None]:
     """Rows start at random, as in torch_brain, and move along their own axes."""
-    from poyo_jax.finetune import job, stage, start
+    from poyo_jax.finetune import stage, start
 
     with (
         patch.object(start, "mean_row", lambda table: np.zeros(table.shape[1])),
-        patch.object(job, "with_session_rows", lambda predict, params, *_: params),
+        patch.object(start, "MAX_CANDIDATES", 0),
         patch.object(stage, "coordinates", lambda table: np.eye(table.shape[1], dtype=np.float32)),
     ):
         yield
@@ -148,10 +148,13 @@ def fit(job: Job, pretrained, session) -> Job:
         changes |= {"num_steps": job["num_steps"], "unit_steps": min(config.unit_steps, job["num_steps"] // 2)}
     if job["what"] == "speed":
         changes |= {"eval_every": 10, "patience": 1000}
+    if job["plain"]:
+        changes["prior_weight"] = 0.0
     if job["rate"] is not None:
         alone = job["strategy"] == ROWS_ALONE
         changes |= {"learning_rate": job["rate"]} if alone else {"backbone_rates": {"": job["rate"]}}
-    result = finetune(pretrained, [session], replace(config, **changes))
+    start_from = {} if job["plain"] else None
+    result = finetune(pretrained, [session], replace(config, **changes), start_from=start_from)
     return {
         "valid_r2": result.valid_r2,
         "test_r2": evaluate(result.pretrained, [session]).mean,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from poyo_jax import Pretrained
 
 HELD_OUT = ("set1_expt19", "set2_expt11", "m_20140303_100ms")
-PRETRAIN_STEPS, SINGLE_STEPS = 4000, 1000
+PRETRAIN_STEPS, SINGLE_STEPS = 4000, 400
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,9 @@ class FitConfig:
     """Windows of one step."""
     learning_rate: float = 0.05
     """Peak rate of the rows, in standard deviations of the trained rows. All rates warm up shortly and fall to 0."""
+    prior_weight: float = 0.1
+    """The squared distance of rows from where they start, in standard deviations of the trained rows, is added to the
+    loss with this weight over the seconds of labels: the fewer labels, the less do rows depart from what is known."""
     backbone_rates: Mapping[str, float] = field(default_factory=dict)
     """Peak rates of parts of the backbone, by the beginning of their paths: "" is all of it, others are "readout" or
     "layers/attention". The longest fitting name counts; what none fits is frozen."""
@@ -46,7 +49,7 @@ class FitConfig:
     eval_every: int = 25
     """Steps between two looks at the validation split."""
     patience: int = 8
-    """Looks without a better validation R2 after which fitting stops; the best parameters are kept."""
+    """Looks in a row that leave more unexplained than the best one, after which a stage ends."""
     chunk_tokens: int | None = None
     """Tokens of a packed chunk; None takes the pretrained model's."""
     seed: int = 0
@@ -56,6 +59,7 @@ class FitConfig:
         for name in ("num_steps", "batch_size", "eval_every", "patience"):
             require(self, name, getattr(self, name) >= 1, "at least 1")
         require(self, "learning_rate", self.learning_rate > 0, "positive")
+        require(self, "prior_weight", self.prior_weight >= 0, "at least 0")
         require(self, "backbone_rates", all(rate > 0 for rate in self.backbone_rates.values()), "of positive rates")
         require(self, "unit_steps", 0 <= self.unit_steps < self.num_steps, f"below num_steps = {self.num_steps}")
         require(self, "rank", self.rank is None or self.rank >= 1, "at least 1, or None")
@@ -85,7 +89,8 @@ STRATEGIES: dict[str, FitConfig] = {
     "full": FitConfig(num_steps=600, backbone_rates={"": 3e-4}),
     "lora": FitConfig(num_steps=600, unit_steps=200, backbone_rates={"": 3e-4}, rank=8),
     "from_scratch": FitConfig(
-        num_steps=1500, learning_rate=0.15, fresh=True, backbone_rates={"": 3e-3}, weight_decay=0.05, patience=20
+        num_steps=400, learning_rate=0.15, prior_weight=0.0, fresh=True, backbone_rates={"": 3e-3}, weight_decay=0.05,
+        patience=20,
     ),
 }  # fmt: skip
 

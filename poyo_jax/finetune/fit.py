@@ -30,12 +30,14 @@ from poyo_jax.train.evaluate import mean_score
 from poyo_jax.train.mesh import put_batch
 from poyo_jax.train.metrics import Progress
 
+TOLERANCE = 0.1  # of the unexplained variance of valid splits, within which later parameters are as good
+
 
 @dataclass(frozen=True, eq=False)
 class FitResult:
     """What a fit found."""
 
-    pretrained: Pretrained  #: knows the old and the new sessions; best parameters of the fit
+    pretrained: Pretrained  #: knows the old and the new sessions; the parameters that the fit kept
     history: list[dict[str, float]]
     """Of every look: step, loss (mean since the last look; NaN at step 0), valid_r2 (NaN without any), and the seconds
     since the fit began, compilation included."""
@@ -61,7 +63,7 @@ class FitResult:
 
     @property
     def valid_r2(self) -> float:
-        """Best validation R2, the one of the parameters that were kept; NaN without a valid split."""
+        """Validation R2 of the parameters that were kept; NaN without a valid split."""
         return self.pretrained.metrics.get("valid_r2", math.nan)
 
     def save(self, path: str | Path) -> None:
@@ -104,8 +106,9 @@ def finetune(
     """Adapt a model to sessions by gradient descent on their train splits. The given model is not changed.
 
     Whatever the strategy, rows of other units and sessions stay bit for bit as they are, and so does what does not
-    learn of the backbone. After every `eval_every` steps the valid splits are decoded; the parameters with the best
-    mean R2 are returned, and a stage of the fit ends early when it no longer improves. Sessions without a valid split
+    learn of the backbone. After every `eval_every` steps the valid splits are decoded. The latest parameters whose
+    mean R2 leaves hardly more unexplained there than the best ones do are returned (a tenth more: a valid split of half
+    a minute tells no finer), and a stage of the fit ends early when none come any more. Sessions without a valid split
     do not count in that mean; if none has one, the last parameters are returned. A unit that never spikes is allowed:
     nothing is learned of it but that it is there.
 
@@ -118,7 +121,8 @@ def finetune(
         readouts: by session id, replace the sessions' default readouts.
         start_from: trained units (or sessions) from which new ones start, by new name, such as the same electrode on
             another day; or the id of a known session, for its units of the same unit id. Others start from the model's
-            tuning map (`learn_tuning`), if it has one.
+            tuning map (`learn_tuning`), if it has one. None also tries the known sessions of the same data set that
+            have units of the same ids, and takes what decodes the labels best; {} does not.
         known: what to do with a session that the model knows: "refuse" it, or "refit" its rows from where they are.
         keep_snapshots: keep what has been learned at every look, for `FitResult.snapshots` and `at`.
         progress: show it.
@@ -130,23 +134,23 @@ def finetune(
         Diverged: a loss was not finite.
     """
     config = choose(strategy)
-    job = FitJob(pretrained, sessions, config, readouts or {}, start_from or {}, known)
+    job = FitJob(pretrained, sessions, config, readouts or {}, start_from, known)
     looks = _Looks(job, keep_snapshots)
     with Progress("fitting", 0, config.num_steps, show=progress) as bar:
-        params = job.start()
+        params = origin = job.start()
         looks.look(0, params)
         for stage in config.stages:
-            params = looks.best if looks.best is not None else params
-            params = _run(Part(job, stage, params), looks, bar)
-    new = _adapted(job, params if looks.best is None else looks.best, looks.valid_r2)
+            params = looks.kept if looks.kept is not None else params
+            params = _run(Part(job, stage, params, origin), looks, bar)
+    new = _adapted(job, params if looks.kept is None else looks.kept, looks.valid_r2)
     units = VocabReport.compare(job.pretrained.units, new.units)
     sessions_report = VocabReport.compare(job.pretrained.sessions, new.sessions)
-    return FitResult(new, looks.history, units, sessions_report, job, looks.kept)
+    return FitResult(new, looks.history, units, sessions_report, job, looks.snapshots)
 
 
 def _run(part: Part, looks: "_Looks", bar: Progress) -> dict:
     """The steps of a stage; returns the parameters after the last one that was made."""
-    state, looks.since_best = part.start(), 0
+    state, looks.since_kept = part.start(), 0
     every = part.job.config.eval_every
     with contextlib.closing(prefetch(part.job.batches, part.stage.first)) as batches:
         for done in range(part.stage.first + 1, part.stage.last + 1):
@@ -156,21 +160,21 @@ def _run(part: Part, looks: "_Looks", bar: Progress) -> dict:
             if done % every == 0 or done == part.stage.last:
                 looks.look(done, part.whole(state.params))
                 bar.note(f"loss {looks.history[-1]['loss']:.3f}, valid R2 {looks.history[-1]['valid_r2']:.3f}")
-            if looks.since_best >= part.job.config.patience:
+            if looks.since_kept >= part.job.config.patience:
                 break
     return part.whole(state.params)
 
 
 class _Looks:
-    """What was seen at the looks at the valid splits: the history, and the best parameters."""
+    """What was seen at the looks at the valid splits: the history, and the parameters that are kept."""
 
     def __init__(self, job: FitJob, keep_snapshots: bool):
         self._job, self._keep_snapshots = job, keep_snapshots
         self.pending: list[dict[str, jax.Array]] = []  # metrics of the steps since the last look
         self.history: list[dict[str, float]] = []
-        self.kept: dict[int, dict] = {}
-        self.best: dict | None = None
-        self.valid_r2, self.since_best = -math.inf, 0
+        self.snapshots: dict[int, dict] = {}
+        self.kept: dict | None = None
+        self.valid_r2, self.since_kept, self._least = -math.inf, 0, math.inf
         self._began = time.monotonic()
 
     def look(self, step: int, params: dict) -> None:
@@ -186,11 +190,12 @@ class _Looks:
         seconds = time.monotonic() - self._began
         self.history.append({"step": step, "loss": loss, "valid_r2": valid_r2, "seconds": seconds})
         if self._keep_snapshots:
-            self.kept[step] = params
-        if valid_r2 > self.valid_r2:
-            self.best, self.valid_r2, self.since_best = params, valid_r2, 0
-        elif self.best is not None:
-            self.since_best += 1
+            self.snapshots[step] = params
+        self._least = min(self._least, 1 - valid_r2)
+        if 1 - valid_r2 <= (1 + TOLERANCE) * self._least:
+            self.kept, self.valid_r2, self.since_kept = params, valid_r2, 0
+        elif self.kept is not None:
+            self.since_kept += 1
 
 
 def _adapted(job: FitJob, params: dict, valid_r2: float) -> Pretrained:

@@ -18,7 +18,15 @@ from poyo_jax.data.vocab import Vocab
 from poyo_jax.errors import DataError, VocabError
 from poyo_jax.finetune.config import FitConfig
 from poyo_jax.finetune.labels import labelled_intervals, labelled_readout
-from poyo_jax.finetune.start import StartFrom, starting_points, starting_rows, with_session_rows
+from poyo_jax.finetune.start import (
+    StartFrom,
+    best_tables,
+    sessions_with_same_units,
+    starting_points,
+    starting_rows,
+    tables_of_same_units,
+    tables_of_sessions,
+)
 from poyo_jax.pretrained import Pretrained, choose_readouts
 from poyo_jax.train.evaluate import mean_score, predict_sessions, score_sessions
 from poyo_jax.train.mesh import make_mesh, put_batch, replicated
@@ -39,7 +47,7 @@ class FitJob:
         sessions: Sequence[Session],
         config: FitConfig,
         readouts: Mapping[str, Readout],
-        start_from: StartFrom,
+        start_from: StartFrom | None,
         known: Known,
     ):
         _check(pretrained, sessions, known)
@@ -62,6 +70,7 @@ class FitJob:
             if s.id not in {**own, **readouts}
         }
         self.readouts = choose_readouts(sessions, measured | own | dict(readouts), self._model_config.num_channels)
+        self.prior_weight = config.prior_weight / sum(some.duration for some in labels.values())
         self._data = replace(
             pretrained.config.data,
             batch_size=config.batch_size,
@@ -81,14 +90,25 @@ class FitJob:
 
     def start(self) -> dict:
         """The parameters before the first step: rows of the sessions, and the backbone."""
-        tables = starting_rows(self.pretrained, self._train, self._start_from, self.config.seed)
-        params = jax.device_put({**tables, "backbone": self.pretrained.params["backbone"]}, replicated(self.mesh))
-        points = starting_points(self.pretrained, [source.session for source in self._train], self._start_from)
-        free = [source.session_row for source in self._train if source.session.id not in points]
-        if not free or not len(self.pretrained.sessions):
+        pretrained, seed, start_from = self.pretrained, self.config.seed, self._start_from or {}
+        tables = starting_rows(pretrained, self._train, start_from, seed)
+        params = jax.device_put({**tables, "backbone": pretrained.params["backbone"]}, replicated(self.mesh))
+        points = starting_points(pretrained, [source.session for source in self._train], start_from)
+        free = [source for source in self._train if source.session.id not in points]
+        if not free or not len(pretrained.sessions):
             return params
-        batch, trained = put_batch(self.batches[0], self.mesh), np.asarray(self.pretrained.params["session_embedding"])
-        return with_session_rows(self._predict, params, batch, trained, free, self.config.seed)
+        batch = put_batch(self.batches[0], self.mesh)
+        of_sessions = tables_of_sessions(pretrained, free, tables, seed)
+        params, _ = best_tables(self._predict, params, batch, free, of_sessions)
+        if self._start_from is not None:
+            return params
+        twins = [sessions_with_same_units(pretrained, source.session, seed) for source in free]
+        of_units = tables_of_same_units(pretrained, free, twins, tables)
+        params, chosen = best_tables(self._predict, params, batch, free, of_units, better_than_mean=True)
+        for source, known in zip(free, twins, strict=True):
+            if number := chosen[source.session_row]:
+                logger.info("%s starts from %s, whose units have the same ids", source.session.id, known[number - 1])
+        return params
 
     def valid_r2(self, params: dict) -> float:
         """Mean R2 over the valid splits; NaN if there is none."""

@@ -1,7 +1,7 @@
 """How what learns moves: Muon and Adam, with rates for all parameters, and rows in coordinates of the trained rows."""
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +16,19 @@ BETA2 = 0.99  # runs are short
 CLIP_NORM = 1.0
 
 
-def adapting_optimizer(rates: dict, coordinates: Mapping[str, Array], num_steps: int, weight_decay: float) -> Optimizer:
+class Prior(NamedTuple):
+    """What is known of the rows of a table before any label: they scatter around where they start."""
+
+    origin: Array  #: where they start, [rows, dim]
+    scatter: Array  #: one standard deviation along each of `dim` directions, [dim, dim]
+    weight: float  #: of the squared distance in standard deviations, beside the loss
+
+
+def adapting_optimizer(rates: dict, priors: Mapping[str, Prior], num_steps: int, weight_decay: float) -> Optimizer:
     """`muon`, whose updates are multiplied by `rates`, a tree of numbers shaped like the parameters.
 
-    Tables move in `coordinates`: their gradients are taken, and their steps made, along the rows of that matrix.
+    Tables move in the coordinates of their prior: their gradients are taken, and their steps made, along the directions
+    of its scatter, and they are pulled to its origin.
     """
     inner = optax.chain(
         optax.clip_by_global_norm(CLIP_NORM),
@@ -27,14 +36,16 @@ def adapting_optimizer(rates: dict, coordinates: Mapping[str, Array], num_steps:
         optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, rates)),
         optax.scale_by_schedule(cast(Any, warmup_cosine(1.0, num_steps, min(WARMUP, num_steps // 10)))),
     )
-    turned = {name: matrix.T for name, matrix in coordinates.items()}
+    inverse = {name: jnp.linalg.inv(prior.scatter) for name, prior in priors.items()}
+
+    def along(name: str, gradient: Array, rows: Array) -> Array:
+        prior = priors[name]
+        return gradient @ prior.scatter.T + 2 * prior.weight * (rows - prior.origin) @ inverse[name]
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        updates, state = inner.update(_times(turned, updates), state, params)
-        return _times(coordinates, cast(dict, updates)), state
+        turned = updates | {name: along(name, updates[name], params[name]) for name in priors}
+        steps, state = inner.update(turned, state, params)
+        back = {name: cast(dict, steps)[name] @ prior.scatter for name, prior in priors.items()}
+        return cast(dict, steps) | back, state
 
     return dense(optax.GradientTransformation(inner.init, update))
-
-
-def _times(matrices: Mapping[str, Array], parts: dict) -> dict:
-    return {name: part @ matrices[name] if name in matrices else part for name, part in parts.items()}

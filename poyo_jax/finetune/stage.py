@@ -9,7 +9,7 @@ import numpy as np
 
 from poyo_jax.finetune.config import Stage
 from poyo_jax.finetune.job import FitJob
-from poyo_jax.finetune.optimizer import adapting_optimizer
+from poyo_jax.finetune.optimizer import Prior, adapting_optimizer
 from poyo_jax.finetune.start import coordinates
 from poyo_jax.train.mesh import replicated, state_shardings
 from poyo_jax.train.optim import LOW_RANK, TABLES, path_names
@@ -19,9 +19,9 @@ from poyo_jax.train.steps import make_train_step
 
 
 class Part:
-    """A stage of a fit: what of the parameters learns, and the step that moves it."""
+    """A stage of a fit: what of the parameters learns, and the step that moves it; rows are pulled to the origin's."""
 
-    def __init__(self, job: FitJob, stage: Stage, params: dict):
+    def __init__(self, job: FitJob, stage: Stage, params: dict, origin: dict):
         self.job, self.stage = job, stage
         config, backbone = job.config, params["backbone"]
         rates = rates_of(backbone, stage.backbone_rates)
@@ -37,7 +37,10 @@ class Part:
         trained = {name: np.asarray(job.pretrained.params[name]) for name in TABLES}
         self._optimizer = adapting_optimizer(
             _rate_tree(learning, rates, rates_in),
-            {name: jnp.asarray(coordinates(table)) for name, table in trained.items()},
+            {
+                name: Prior(jnp.asarray(origin[name]), jnp.asarray(coordinates(table)), job.prior_weight)
+                for name, table in trained.items()
+            },
             stage.last - stage.first,
             config.weight_decay,
         )

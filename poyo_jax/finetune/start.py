@@ -1,13 +1,15 @@
 """Where the rows of new units and sessions start, and in which coordinates they move.
 
 Units start where units of like tuning lie, if the model has a map from tuning to embeddings (poyo_jax/tuning.py), and
-at the mean of the trained rows otherwise; sessions at the trained row that decodes them best. Rows move in coordinates
-in which the trained rows scatter equally in all directions: far where trained rows differ, and hardly where they are
-all alike.
+at the mean of the trained rows otherwise; sessions at the trained row that decodes them best. Where a known session of
+the same data set has units of the same ids, as those of one electrode on two days, all start from that session if this
+decodes the labels better. Rows move in coordinates in which the trained rows scatter equally in all directions: far
+where trained rows differ, and hardly where they are all alike.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +22,15 @@ from poyo_jax.data.vocab import Vocab
 from poyo_jax.errors import DataError, VocabError, suggest
 from poyo_jax.pretrained import Pretrained
 from poyo_jax.train.mesh import own_part
+from poyo_jax.train.optim import TABLES
 from poyo_jax.tuning import TuningMap, tuning_features
 from poyo_jax.types import Batch
 
-MAX_CANDIDATES = 16  # trained session rows that are tried
+MAX_CANDIDATES = 16  # trained session rows that are tried, and sessions with the same units
 SCATTER = 0.02  # of rows that nothing is known about: that of fresh tables
 
 StartFrom = Mapping[str, str] | str
+Tables = Mapping[str, Float32[np.ndarray, "_rows dim"]]
 
 
 def learn_tuning(pretrained: Pretrained, sessions: Sequence[Session]) -> Pretrained:
@@ -92,29 +96,89 @@ def starting_rows(
     }
 
 
-def with_session_rows(
+def tables_of_sessions(
+    pretrained: Pretrained, sources: Sequence[ModelSession], tables: Tables, seed: int
+) -> Iterator[Tables]:
+    """Tables in which the sessions have trained session rows, some of many, drawn by `seed`."""
+    trained = np.asarray(pretrained.params["session_embedding"])
+    places = [source.session_row for source in sources]
+    for row in np.random.default_rng([seed, 4]).permutation(np.arange(1, len(trained)))[:MAX_CANDIDATES]:
+        yield {**tables, "session_embedding": _filled(tables["session_embedding"], places, trained[row])}
+
+
+def sessions_with_same_units(pretrained: Pretrained, session: Session, seed: int) -> list[str]:
+    """Ids of known sessions of the same data set that have units of the same ids, those that share most of them first.
+
+    Of many some are taken, drawn by `seed` where they share equally many.
+    """
+    data_set = f"{session.brainset_id}/"
+    names = [name for name in pretrained.sessions.names if session.brainset_id and name.startswith(data_set)]
+    shared = np.array([sum(f"{name}/{unit}" in pretrained.units for unit in session.unit_ids) for name in names])
+    order = sorted(np.random.default_rng([seed, 5]).permutation(len(names)), key=lambda place: -shared[place])
+    return [names[place] for place in order if shared[place]][:MAX_CANDIDATES]
+
+
+def tables_of_same_units(
+    pretrained: Pretrained, sources: Sequence[ModelSession], twins: Sequence[Sequence[str]], tables: Tables
+) -> Iterator[Tables]:
+    """Tables in which sessions and units have the rows of their first twins and of these' units of the same ids; then
+    of their second ones, and so on. `twins` are known sessions, source by source."""
+    trained = {name: np.asarray(pretrained.params[name]) for name in TABLES}
+    for number in range(max(map(len, twins), default=0)):
+        found = tables
+        for source, known in zip(sources, twins, strict=True):
+            if number < len(known):
+                found = _started_from(pretrained, source, found, trained, known[number])
+        yield found
+
+
+def _started_from(pretrained: Pretrained, source: ModelSession, tables: Tables, trained: Tables, known: str) -> Tables:
+    """Tables in which the session and its units have the trained rows of `known` and of its units of the same ids."""
+    names = [f"{known}/{unit}" for unit in source.session.unit_ids]
+    same = np.array([name in pretrained.units for name in names])
+    rows = pretrained.units.rows([name for name in names if name in pretrained.units])
+    session_row = pretrained.sessions.rows([known])[0]
+    return {
+        "unit_embedding": _filled(tables["unit_embedding"], source.unit_rows[same], trained["unit_embedding"][rows]),
+        "session_embedding": _filled(
+            tables["session_embedding"], source.session_row, trained["session_embedding"][session_row]
+        ),
+    }
+
+
+def best_tables(
     predict: Callable[[dict, Batch], jax.Array],
     params: dict,
     batch: Batch,
-    trained: Float[np.ndarray, "rows dim"],
-    chosen: Sequence[int],
-    seed: int,
-) -> dict:
-    """Parameters in which the `chosen` rows of the session table are those trained ones that decode a batch best.
+    sources: Sequence[ModelSession],
+    candidates: Iterable[Tables],
+    *,
+    better_than_mean: bool = False,
+) -> tuple[dict, np.ndarray]:
+    """Parameters with the rows, session by session, of those tables that decode a batch best; what is there counts.
 
-    Of many trained rows some are tried, drawn by `seed`. What stands in the table already is tried first.
+    `better_than_mean` leaves out candidates that decode a session no better than the mean of its behaviour does. Which
+    tables were chosen comes second, by session row: 0 for those that were there, 1 for the first candidate.
     """
-    rows = np.random.default_rng([seed, 4]).permutation(np.arange(1, len(trained)))[:MAX_CANDIDATES]
-    table = np.asarray(params["session_embedding"])
-    tables = [table, *(_filled(table, chosen, trained[row]) for row in rows)]
-    tried = [{**params, "session_embedding": jnp.asarray(table)} for table in tables]
-    best = np.argmin([_session_errors(predict, some, batch) for some in tried], axis=0)  # [tables, rows] -> [rows]
-    return {**params, "session_embedding": jnp.asarray(np.stack([tables[b][row] for row, b in enumerate(best)]))}
+    tried = [{name: np.asarray(params[name]) for name in TABLES}, *candidates]
+    errors = np.array(
+        [_session_errors(predict, {**params, **jax.tree.map(jnp.asarray, dict(tables))}, batch) for tables in tried]
+    )  # [tables, session rows]
+    if better_than_mean:
+        of_mean = _session_errors(lambda _, batch: jnp.zeros_like(batch.targets), params, batch)
+        errors[1:] = np.where(errors[1:] < of_mean, errors[1:], np.inf)
+    best = np.argmin(errors, axis=0)
+    found = {name: table.copy() for name, table in tried[0].items()}
+    for source in sources:
+        tables = tried[best[source.session_row]]
+        for name, rows in (("unit_embedding", source.unit_rows), ("session_embedding", source.session_row)):
+            found[name][rows] = tables[name][rows]
+    return {**params, **jax.tree.map(jnp.asarray, found)}, best
 
 
-def _filled(table: np.ndarray, chosen: Sequence[int], row: np.ndarray) -> np.ndarray:
+def _filled(table: np.ndarray, places: Any, rows: np.ndarray) -> np.ndarray:
     filled = table.copy()
-    filled[list(chosen)] = row
+    filled[places] = rows
     return filled
 
 

@@ -82,7 +82,7 @@ def test_frozen_parameters_have_no_optimiser_state(pretrained, tiny_sessions):
     sizes = {"unit_identification": 0, "lora": 0, "full": 0}
     for name in sizes:
         job = FitJob(pretrained, tiny_sessions[2:], short(name), {}, {}, "refuse")
-        state = Part(job, short(name).stages[-1], job.start()).start()
+        state = Part(job, short(name).stages[-1], params := job.start(), params).start()
         sizes[name] = sum(x.size for x in jax.tree.leaves(state.opt_state) if x.ndim and x.shape != NEWTON_SCHULZ)
     assert sizes["unit_identification"] == 2 * rows and sizes["full"] == 2 * (rows + others) + matrices
     assert 2 * rows < sizes["lora"] < 2 * (rows + others + matrices)
@@ -150,7 +150,7 @@ def test_settings_that_cannot_work(changes, text):
 def test_low_rank_updates_are_those_of_a_low_rank_forward_pass(pretrained, tiny_sessions):
     """x (W + down up) = x W + (x down) up, in every matrix."""
     job = FitJob(pretrained, tiny_sessions[2:], short("lora"), {}, {}, "refuse")
-    part = Part(job, short("lora").stages[-1], job.start())
+    part = Part(job, short("lora").stages[-1], params := job.start(), params)
     factors = jax.tree.map(lambda x: x + 0.1, part.start().params["low_rank"])
     merged = flatten_dict(join({"low_rank": factors}, part.frozen)[0])
     flat, own = flatten_dict(factors), flatten_dict(part.frozen["backbone"])
