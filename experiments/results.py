@@ -24,7 +24,7 @@ def complete(
         if "error" in results.get(key(cell), {"error": "not there"}):
             results[key(cell)] = result = cell | _attempt(cell, fill)
             append_result(path, result)
-            print(_brief(result), flush=True)
+            print(_brief(result, "trials", "curve", "health"), flush=True)
     return results
 
 
@@ -39,14 +39,14 @@ def _attempt(cell: Cell, fill: Callable[[Cell], Cell]) -> Cell:
 
 
 def publish(stem: Path, text: str, cells: Iterable[Cell]) -> None:
-    """Write the table as `stem`.md and what it is made of, without trials of searches and curves, as `stem`.json."""
-    lines = ",\n".join(_brief(cell) for cell in cells)
+    """Write the table as `stem`.md and what it is made of, without the trials of searches, as `stem`.json."""
+    lines = ",\n".join(_brief(cell, "trials") for cell in cells)
     write_text(stem.with_suffix(".md"), text + "\n")
     write_text(stem.with_suffix(".json"), f"[\n{lines}\n]\n")
 
 
-def _brief(cell: Cell) -> str:
-    return json.dumps({name: value for name, value in cell.items() if name not in ("trials", "curve")})
+def _brief(cell: Cell, *without: str) -> str:
+    return json.dumps({name: value for name, value in cell.items() if name not in without})
 
 
 def read_results(path: Path) -> list[Cell]:
