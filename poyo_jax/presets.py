@@ -60,37 +60,23 @@ def poyo_1_paper() -> Config:
 
 def poyo_small() -> Config:
     """One to some dozen recordings of minutes, on a laptop: 0.3 M parameters, our recipe, windows of two seconds."""
-    return Config(
-        model=ModelConfig(
-            dim=64, depth=2, head_dim=32, cross_heads=2, self_heads=4, num_latents=8, latent_step=0.25,
-            window_length=2.0, frequencies=frequencies_between(0.05, 4.0, 32),
-            feedforward_dropout=0.2, residual_dropout=0.2, attention_dropout=0.2,
-        ),
-        data=DataConfig(
-            batch_size=32,
-            chunk_tokens=128,
-            unit_dropout=UnitDropoutConfig(min_units=8, mode_units=50, max_units=120),
-        ),
-        optim=_muon(3e-3, 32, warmup_steps=50),
-        run=RunConfig(num_steps=2000, eval_every=250, save_every=250, microbatch_windows=8),
+    model = ModelConfig(
+        dim=64, depth=2, head_dim=32, cross_heads=2, self_heads=4, num_latents=8, latent_step=0.25,
+        window_length=2.0, frequencies=frequencies_between(0.05, 4.0, 32),
+        feedforward_dropout=0.2, residual_dropout=0.2, attention_dropout=0.2,
     )  # fmt: skip
+    units = UnitDropoutConfig(min_units=8, mode_units=50, max_units=120)
+    return _on_a_laptop(model, units, 3e-3, RunConfig(num_steps=2000, eval_every=250, save_every=250))
 
 
 def demo() -> Config:
     """A model that pretrains on simulated sessions within minutes on two CPU cores."""
-    return Config(
-        model=ModelConfig(
-            dim=32, depth=2, head_dim=32, cross_heads=2, self_heads=2, num_latents=8,
-            feedforward_dropout=0.1, residual_dropout=0.1, attention_dropout=0.1,
-        ),
-        data=DataConfig(
-            batch_size=32,
-            chunk_tokens=128,
-            unit_dropout=UnitDropoutConfig(min_units=20, mode_units=40, max_units=60),
-        ),
-        optim=_muon(5e-3, 32, warmup_steps=50),
-        run=RunConfig(num_steps=1000, eval_every=200, save_every=500, microbatch_windows=8),
+    model = ModelConfig(
+        dim=32, depth=2, head_dim=32, cross_heads=2, self_heads=2, num_latents=8,
+        feedforward_dropout=0.1, residual_dropout=0.1, attention_dropout=0.1,
     )  # fmt: skip
+    units = UnitDropoutConfig(min_units=20, mode_units=40, max_units=60)
+    return _on_a_laptop(model, units, 5e-3, RunConfig(num_steps=1000, eval_every=200, save_every=500))
 
 
 def with_steps(config: Config, num_steps: int | None, seed: int = 0, looks: int = 8) -> Config:
@@ -114,6 +100,15 @@ def _large(num_steps: int) -> Config:
             short_intervals="drop",
         ),
         run=RunConfig(num_steps=num_steps, log_every=100, eval_every=5_000, save_every=1_000, keep_every=20_000),
+    )
+
+
+def _on_a_laptop(model: ModelConfig, units: UnitDropoutConfig, rate: float, run: RunConfig) -> Config:
+    return Config(
+        model=model,
+        data=DataConfig(batch_size=32, chunk_tokens=128, unit_dropout=units),
+        optim=_muon(rate, 32, warmup_steps=50),
+        run=replace(run, microbatch_windows=8),
     )
 
 

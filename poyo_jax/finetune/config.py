@@ -49,7 +49,7 @@ class FitConfig:
     eval_every: int = 25
     """Steps between two looks at the validation split."""
     patience: int = 8
-    """Looks in a row that leave more unexplained than the best one, after which a stage ends."""
+    """Looks in a row that leave over a tenth more unexplained than the best one, after which a stage ends."""
     chunk_tokens: int | None = None
     """Tokens of a packed chunk; None takes the pretrained model's."""
     seed: int = 0

@@ -103,6 +103,8 @@ class FitJob:
         if self._start_from is not None:
             return params
         twins = [sessions_with_same_units(pretrained, source.session, seed) for source in free]
+        if not any(twins):
+            return params
         of_units = tables_of_same_units(pretrained, free, twins, tables)
         params, chosen = best_tables(self._predict, params, batch, free, of_units, better_than_mean=True)
         for source, known in zip(free, twins, strict=True):

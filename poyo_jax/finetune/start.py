@@ -136,7 +136,7 @@ def _started_from(pretrained: Pretrained, source: ModelSession, tables: Tables, 
     """Tables in which the session and its units have the trained rows of `known` and of its units of the same ids."""
     names = [f"{known}/{unit}" for unit in source.session.unit_ids]
     same = np.array([name in pretrained.units for name in names])
-    rows = pretrained.units.rows([name for name in names if name in pretrained.units])
+    rows = pretrained.units.rows([name for name, found in zip(names, same, strict=True) if found])
     session_row = pretrained.sessions.rows([known])[0]
     return {
         "unit_embedding": _filled(tables["unit_embedding"], source.unit_rows[same], trained["unit_embedding"][rows]),
