@@ -110,8 +110,8 @@ class Checkpoints:
             preservation_policy=self._policy, todelete_subdir=TRASH, create=True, cleanup_tmp_directories=True
         )
         with explained(self.folder):
-            self._empty_trash()
             self._manager = ocp.CheckpointManager(self.folder, options=options)
+            self._empty_trash()
 
     def save(self, state: TrainState, metadata: Metadata) -> None:
         """Save in the background; the state may be donated as soon as this returns."""
@@ -124,8 +124,8 @@ class Checkpoints:
         if "valid_r2" in metadata.metrics:
             self._policy.scores[step] = metadata.metrics["valid_r2"]
         with explained(self.folder):
+            self._empty_trash()
             self._manager.save(step, args=ocp.args.Composite(**items))
-        self._empty_trash()
 
     def latest(self) -> int | None:
         return self._manager.latest_step()
@@ -153,15 +153,17 @@ class Checkpoints:
         """Take a step away, to save it anew."""
         with explained(self.folder):
             self._manager.delete(step)
-        self._empty_trash()
+            self._empty_trash()
 
     def close(self) -> None:
         """Wait until everything is on disk."""
         with explained(self.folder):
+            self._empty_trash()
             self._manager.close()
-        self._empty_trash()
 
     def _empty_trash(self) -> None:
+        """Free what the last save has taken away, once it is done: it may still be moving old steps there."""
+        self._manager.wait_until_finished()
         if jax.process_index() == 0:
             with contextlib.suppress(OSError):
                 (self.folder / TRASH).rmtree(missing_ok=True)

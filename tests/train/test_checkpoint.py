@@ -87,6 +87,22 @@ def test_a_step_is_taken_away_at_once(tmp_path, monkeypatch):
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["20", "30"]
 
 
+def test_no_folder_is_emptied_that_a_save_still_moves_steps_to(tmp_path, monkeypatch):
+    checkpoints, saving, rmtree = Checkpoints(tmp_path, 1), [], shutil.rmtree
+
+    def watched(path, *args, **kwargs):
+        if Path(path).name == "deleted":
+            saving.append(checkpoints._manager.is_saving_in_progress())
+        rmtree(path, *args, **kwargs)
+
+    monkeypatch.setattr(shutil, "rmtree", watched)
+    for step in (10, 20, 30, 40):
+        checkpoints.save(state(step), METADATA)
+    checkpoints.close()
+    assert saving and not any(saving)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["40"]
+
+
 def test_parameters_optimiser_state_and_metadata_are_separate(tmp_path):
     save(tmp_path, {10: 0.25})
     folder = tmp_path / "checkpoints" / "10"
