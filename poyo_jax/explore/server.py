@@ -11,7 +11,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
-from importlib.resources import files
 from socket import SHUT_WR
 from socketserver import ThreadingTCPServer
 from typing import Any
@@ -20,6 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 from poyo_jax.errors import ConfigError, DataError, PoyoError
 from poyo_jax.explore.explorer import Answer, Explorer
 from poyo_jax.explore.questions import read_question, read_time
+from poyo_jax.pages import assemble
 
 LOOPBACK = "127.0.0.1"
 NAMES = (LOOPBACK, "localhost")
@@ -39,14 +39,6 @@ HEADERS = {
 logger = logging.getLogger(__name__)
 
 
-def _page() -> str:
-    """The page with its style and scripts inside, so that it is all that a browser asks for."""
-    here = files("poyo_jax.explore")
-    style, *scripts = (here.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", *SCRIPTS))
-    page = here.joinpath("page.html").read_text(encoding="utf-8")
-    return page.replace("@STYLE@", style.rstrip()).replace("@SCRIPT@", "\n".join(scripts).rstrip())
-
-
 class Refused(PoyoError):
     """A request that is not answered, and with which status."""
 
@@ -63,7 +55,7 @@ class ExplorerServer(ThreadingTCPServer):
 
     def __init__(self, explorer: Explorer, port: int = 0):
         self.explorer = explorer
-        self.page = _page().encode()
+        self.page = assemble("poyo_jax.explore", SCRIPTS).encode()
         try:
             super().__init__((LOOPBACK, port), _Handler)
         except (OSError, OverflowError) as error:

@@ -125,7 +125,7 @@ let current = null; // the recording that is shown, unpacked
 
 function recordings(given) {
   fill($("session"), Object.keys(given));
-  const left = content.left_out ? ` ${content.left_out} more recordings lie between the best and the worst of these.` : "";
+  const left = content.left_out ? ` Left out, between the best and the worst of these: ${content.left_out}.` : "";
   const choose = () => {
     current = unpack(given[$("session").value]);
     const length = current.absent ? 0 : current.times[current.times.length - 1];

@@ -1,10 +1,8 @@
 """The page: what it holds, and how it becomes one file."""
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from poyo_jax.decoding import Evaluation, evaluate
 from poyo_jax.errors import MissingDependencyError, PoyoError
 from poyo_jax.files import write_text
 from poyo_jax.finetune.fit import FitResult
+from poyo_jax.pages import assemble
 from poyo_jax.pretrained import Pretrained
 from poyo_jax.report.decoded import attention, decoded, errors
 from poyo_jax.report.embeddings import embeddings
@@ -57,16 +56,15 @@ def write_report(
     script = _plotly()
     evaluation = evaluation or _evaluate(pretrained, sessions)
     content = contents(pretrained, sessions, evaluation, workdir, fits or {}, scores or {})
-    here = files("poyo_jax.report")
-    page = here.joinpath("page.html").read_text(encoding="utf-8")
-    parts = {
-        "@TITLE@": escape(title),
-        "@VERSION@": escape(__version__),
-        "@CONTENT@": json.dumps(content, allow_nan=False).replace("</", "<\\/"),
-        "@SCRIPT@": here.joinpath("page.js").read_text(encoding="utf-8"),
-        "@PLOTLY@": script,
-    }
-    write_text(path, re.sub("@[A-Z]+@", lambda mark: parts[mark[0]], page))
+    page = assemble(
+        "poyo_jax.report",
+        ["page.js"],
+        title=escape(title),
+        version=escape(__version__),
+        content=json.dumps(content, allow_nan=False).replace("</", "<\\/"),
+        plotly=script,
+    )
+    write_text(path, page)
     return Path(path)
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from poyo_jax.errors import DataError, MissingDependencyError
+from poyo_jax.pages import look
 
 try:
     from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
 except ImportError as error:
     raise MissingDependencyError(
         f"reports need jinja2, which cannot be imported ({error}); run: pip install poyo_jax[plots]"
@@ -54,6 +56,7 @@ def write_sections(
         DataError: `path` cannot be written.
     """
     page = _template().render(
+        look=Markup(look()),
         title=title,
         subtitle=subtitle,
         highlights=highlights or {},
