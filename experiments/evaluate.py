@@ -28,6 +28,8 @@ class Evaluate:
     """A session file, or a folder of them; of a folder, sessions that the model does not know are left out."""
     split: Literal["train", "valid", "test", "all"] = "test"
     """What to decode."""
+    overlap: int = 2
+    """Windows whose mean a sample gets; more take longer and decode a little better."""
     predictions: Path | None = None
     """Folder for the decoded behaviour."""
 
@@ -50,7 +52,7 @@ def evaluate_folder(options: Evaluate) -> None:
                 "experiments/finetune.py"
             )
     print(repr(pretrained), flush=True)
-    evaluation = evaluate(pretrained, sessions, options.split)
+    evaluation = evaluate(pretrained, sessions, options.split, overlap=options.overlap)
     print(score_lines(evaluation, options.split))
     if options.predictions is not None:
         options.predictions.mkdir(parents=True, exist_ok=True)

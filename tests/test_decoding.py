@@ -15,7 +15,7 @@ from poyo_jax.data.layout import Node
 from poyo_jax.data.tokens import BatchShape, assemble, cut_window
 from poyo_jax.data.windows import sequential_windows
 from poyo_jax.decoding import Evaluation
-from poyo_jax.errors import DataError, SessionError, VocabError
+from poyo_jax.errors import ConfigError, DataError, SessionError, VocabError
 from poyo_jax.metrics import r2_score
 
 READOUT = Readout(value_key="cursor.vel", mean=(1.0, -2.0), std=(3.0, 4.0))
@@ -55,14 +55,14 @@ def on_a_grid(session: Session, gap: tuple[int, int]) -> Session:
     return Session(tree)
 
 
-def brute_force(pretrained, session: Session, intervals: Intervals) -> dict[int, np.ndarray]:
+def brute_force(pretrained, session: Session, intervals: Intervals, overlap: int = 2) -> dict[int, np.ndarray]:
     """Window by window: the mean of all predictions of every sample inside the intervals, by its index."""
     source = pretrained.source(session, intervals)
     behaviour = session.behaviour(source.readout.value_key)
     shape = BatchShape(windows=1, units=16, rows=32, tokens=64, queries=51, channels=2, packed=True)
     step = jax.jit(lambda params, batch: predict(pretrained.model, params, batch, None))
     said = defaultdict(list)
-    for start in sequential_windows(intervals, 1.0, 0.5):
+    for start in sequential_windows(intervals, 1.0, 1.0 / overlap):
         values = np.asarray(step(pretrained.params, assemble([cut_window(source, start, 1.0)], [0], shape)))[0]
         inside = [i for i in range(behaviour.count) if start <= behaviour.times_at([i])[0] < start + 1.0]
         for place, index in enumerate(inside):
@@ -93,6 +93,22 @@ def test_overlapping_windows_are_averaged(kind, pretrained, tiny_sessions):
     np.testing.assert_array_equal(prediction.targets, behaviour.values(0, behaviour.count)[samples])
     np.testing.assert_array_equal(prediction.scored, np.isfinite(prediction.targets).all(axis=1))
     assert (~prediction.scored).sum() == (15 if kind == "regular" else 0)
+
+
+@pytest.mark.parametrize("overlap", [1, 5])
+def test_more_or_fewer_windows_may_overlap(overlap, pretrained, tiny_sessions):
+    session = remake(tiny_sessions[0], splits={"train": [(0, 20)], "test": [(20.0, 23.3), (30.011, 30.4)]})
+    prediction = decode(pretrained, session, overlap=overlap)
+    expected = brute_force(pretrained, session, session.split("test"), overlap)
+    np.testing.assert_allclose(prediction.values, list(expected.values()), atol=1e-4)
+    evaluation = evaluate(pretrained, [session], overlap=overlap)
+    np.testing.assert_array_equal(evaluation.predictions[ID].values, prediction.values)
+    assert np.abs(decode(pretrained, session).values - prediction.values).max() > 1e-3
+
+
+def test_no_window_is_no_overlap(pretrained, tiny_sessions):
+    with pytest.raises(ConfigError, match="overlap is 0, but a sample is decoded from at least one window"):
+        decode(pretrained, tiny_sessions[0], overlap=0)
 
 
 def test_causal_decoding_needs_no_spike_beyond_the_step(pretrained, tiny_sessions):

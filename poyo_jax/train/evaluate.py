@@ -28,17 +28,19 @@ def predict_sessions(
     window_length: float,
     mesh: Mesh,
     *,
+    overlap: int = 2,
     causal_step: float | None = None,
     after_batch: Callable[[], None] = lambda: None,
 ) -> list[Prediction]:
     """Predictions at every behaviour sample inside the intervals of each session.
 
-    Windows follow each other by half their length; a sample seen by several gets the mean of what they say, matched by
-    its index in the series, not by its time. With `causal_step`, windows follow each other by that, and a sample is
-    decoded by the one in whose last `causal_step` seconds it lies. With several processes each gets the predictions of
-    its own share of the samples: together they are what one process would get.
+    Every moment lies in `overlap` windows, and a sample gets the mean of what they say, matched by its index in the
+    series, not by its time. With `causal_step`, windows follow each other by that instead, and a sample is decoded by
+    the one in whose last `causal_step` seconds it lies. With several processes each gets the predictions of its own
+    share of the samples: together they are what one process would get.
     """
-    shares = _shares(sources, window_length, causal_step)
+    place, step = (causal_windows, causal_step) if causal_step else (sequential_windows, window_length / overlap)
+    shares = _shares(sources, [place(source.intervals, window_length, step) for source in sources], window_length)
     own = EvalBatches(
         sources, [share.starts for share in shares], config, window_length, jax.local_device_count(),
         jax.process_count(),
@@ -62,14 +64,12 @@ class _Share(NamedTuple):
     owned: slice  # of the behaviour's samples, of which it decodes all windows
 
 
-def _shares(sources: Sequence[ModelSession], window_length: float, causal_step: float | None) -> list[_Share]:
-    """This process's share of every session: about as many windows for each, in one piece.
+def _shares(sources: Sequence[ModelSession], starts: Sequence[np.ndarray], window_length: float) -> list[_Share]:
+    """This process's share of every session's windows: about as many for each process, in one piece.
 
     Where two processes meet inside a session, a sample belongs to the later one from the first sample of its first
     window on; that one then also decodes the windows before which reach over.
     """
-    place, step = (causal_windows, causal_step) if causal_step else (sequential_windows, window_length / 2)
-    starts = [place(source.intervals, window_length, step) for source in sources]
     ends = np.cumsum([len(some) for some in starts])
     process, count = jax.process_index(), jax.process_count()
     low, high = process * ends[-1] // count, (process + 1) * ends[-1] // count

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from poyo_jax.data.windows import sequential_windows
 from poyo_jax.errors import DistributedError
 from poyo_jax.train import distributed, evaluate
 from poyo_jax.train.distributed import Votes, check_agreement, gather, start
@@ -97,16 +98,18 @@ def test_alone_everybody_agrees():
 # ------------------------------------------------------------------------------------- shares of an evaluation
 
 
+@pytest.mark.parametrize("overlap", [2, 5])
 @pytest.mark.parametrize("processes", [2, 3, 7, 40])
-def test_every_sample_is_decoded_by_one_process_from_all_its_windows(processes, tiny_sessions, monkeypatch):
+def test_every_sample_is_decoded_by_one_process_from_all_its_windows(processes, overlap, tiny_sessions, monkeypatch):
     from model_sessions import bind
 
     sources, *_ = bind(tiny_sessions, "valid")
-    whole = evaluate._shares(sources, 1.0, None)
+    starts = [sequential_windows(source.intervals, 1.0, 1.0 / overlap) for source in sources]
+    whole = evaluate._shares(sources, starts, 1.0)
     monkeypatch.setattr(evaluate, "jax", SimpleNamespace(process_count=lambda: processes, process_index=lambda: at))
     shares = []
     for at in range(processes):  # noqa: B007 (it is what process_index returns)
-        shares.append(evaluate._shares(sources, 1.0, None))
+        shares.append(evaluate._shares(sources, starts, 1.0))
     for place, source in enumerate(sources):
         behaviour = source.session.behaviour(source.readout.value_key)
         owners = np.zeros(behaviour.count, int)
@@ -119,7 +122,7 @@ def test_every_sample_is_decoded_by_one_process_from_all_its_windows(processes, 
                     assert begin in share[place].starts
         assert (owners == 1).all()
     counts = [sum(len(some.starts) for some in share) for share in shares]
-    assert max(counts) <= sum(len(some.starts) for some in whole) / processes + 4
+    assert max(counts) <= sum(len(some.starts) for some in whole) / processes + 2 * overlap
 
 
 # ----------------------------------------------------------------------------------------------------- watchdog
