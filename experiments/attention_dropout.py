@@ -2,7 +2,7 @@
 
     python experiments/attention_dropout.py DATA
 
-DATA holds session files. Every session is trained alone as real_small.py does it, with the dropouts of poyo_1,
+DATA holds session files. Every session is trained alone for 1000 steps, by poyo_small with the dropouts of poyo_1,
 then without attention dropout, then with more dropout in feed-forward blocks instead. The model is the
 best checkpoint on the valid split; scores are means over seeds, with their standard deviation.
 """
@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from real_small import SINGLE_STEPS
 from shell import run_shell
 
 from poyo_jax import Session
 from poyo_jax.config import Config
 from poyo_jax.presets import poyo_1, poyo_1_fast, poyo_small, with_steps
 
+NUM_STEPS = 1000
 PAPER, FAST = poyo_1().model, poyo_1_fast().model
 RECIPES = {  # (feed-forward, residual, attention dropout)
     "poyo_1": (PAPER.feedforward_dropout, PAPER.residual_dropout, PAPER.attention_dropout),
@@ -61,7 +61,7 @@ def attention_dropout(options: AttentionDropout) -> None:
 
 def recipe(name: str, seed: int) -> Config:
     """A small model of a single session with the dropouts of `name`."""
-    plain = with_steps(poyo_small(), SINGLE_STEPS, seed)
+    plain = with_steps(poyo_small(), NUM_STEPS, seed)
     feedforward, residual, attention = RECIPES[name]
     model = replace(
         plain.model, feedforward_dropout=feedforward, residual_dropout=residual, attention_dropout=attention

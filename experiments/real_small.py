@@ -4,13 +4,14 @@
 
 DATA holds session files; --held-out names those whose units the pretrained model never sees. For every session the
 table gives test R2 of a ridge Wiener filter, of a model trained on that session alone, of the pretrained model, and for
-held-out sessions of the pretrained backbone with fitted units. Every choice (ridge, checkpoint, stopping) is made on
-the valid split. Finished parts are kept in the work directory, so the same command continues where it stopped.
+held-out sessions of the pretrained backbone with fitted units. Every choice (ridge, steps, stopping) is made on the
+valid split. Finished parts are kept in the work directory, so the same command continues where it stopped.
 """
 
 import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from poyo_jax import Pretrained
 
 HELD_OUT = ("set1_expt19", "set2_expt11", "m_20140303_100ms")
-PRETRAIN_STEPS, SINGLE_STEPS = 4000, 400
+PRETRAIN_STEPS = 4000
+SINGLE_STEPS = (200, 400, 1000)  # tried for every session: the more it tells, the more steps are of use
+OVERLAP = 8  # windows that say what a sample of the valid split is, when trials are compared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,12 +84,21 @@ def single_session(session: Session, options: RealSmall) -> float:
     return evaluate(train_alone(session, options.workdir / "single" / session.session_id), [session]).mean
 
 
-def train_alone(session: Session, workdir: Path, seed: int = 0, num_steps: int = SINGLE_STEPS) -> "Pretrained":
-    """A model of this session alone, as it was where its R2 on the valid split was best."""
-    from poyo_jax import load, train_model
+def train_alone(
+    session: Session, workdir: Path, seed: int = 0, num_steps: Sequence[int] = SINGLE_STEPS
+) -> "Pretrained":
+    """A model of this session alone, trained for as many of `num_steps` as are best for R2 on the valid split.
 
-    train_model(with_steps(poyo_small(), num_steps, seed), [session], workdir)
-    return load(workdir)
+    Each counts as it is at its end, where its rate is 0: earlier ones differ by more than half a minute can tell.
+    """
+    from poyo_jax import evaluate, load, train_model
+
+    def trained(steps: int) -> "Pretrained":
+        train_model(with_steps(poyo_small(), steps, seed), [session], workdir / f"{steps}_steps")
+        return load(workdir / f"{steps}_steps", step=steps)
+
+    trials = [trained(steps) for steps in num_steps]
+    return max(trials, key=lambda trial: evaluate(trial, [session], "valid", overlap=OVERLAP).mean)
 
 
 def pretrain(sessions: list[Session], workdir: Path, num_steps: int) -> "Pretrained":

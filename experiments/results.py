@@ -39,10 +39,19 @@ def _attempt(cell: Cell, fill: Callable[[Cell], Cell]) -> Cell:
 
 
 def publish(stem: Path, text: str, cells: Iterable[Cell]) -> None:
-    """Write the table as `stem`.md and what it is made of, without the trials of searches, as `stem`.json."""
-    lines = ",\n".join(_brief(cell, "trials") for cell in cells)
+    """Write the table as `stem`.md and what it is made of, rounded and without trials of searches, as `stem`.json."""
+    lines = ",\n".join(_brief(_rounded(cell), "trials") for cell in cells)
     write_text(stem.with_suffix(".md"), text + "\n")
     write_text(stem.with_suffix(".json"), f"[\n{lines}\n]\n")
+
+
+def _rounded(value: Any) -> Any:
+    """The same with floats rounded to four digits behind the point, or to four digits that count below one."""
+    if isinstance(value, dict):
+        return {name: _rounded(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(part) for part in value]
+    return (round(value, 4) if abs(value) >= 1 else float(f"{value:.4g}")) if isinstance(value, float) else value
 
 
 def _brief(cell: Cell, *without: str) -> str:

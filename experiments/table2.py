@@ -5,13 +5,15 @@
 
 The first fills the paper's columns from a folder of prepared sessions and shows the paper's figures beside; a column
 whose sessions are absent says how to get them. The second makes a column of every data set among the held-out sessions,
-and with `--preset small` pretrains on the other sessions of the folder (the settings of experiments/real_small.py).
+and with `--preset small` pretrains on the other sessions of the folder (the settings of experiments/real_small.py):
+POYO-1 on all of them, POYO-MP on every second one by name.
 
 Every choice is made on the valid split. Each cell and seed is a line of `results.jsonl`, written as it is finished, and
 the same command goes on with what is missing or failed; the table is also written to `table2.md`,
 its cells to `table2.json`.
 
-Protocols: "random" takes the splits of the files and averages overlapping windows, as the released code does;
+Protocols: "random" takes the splits of the files and averages overlapping windows, as the released code does (here
+eight say what a sample is, there two);
 "contiguous" takes the first 70 % of each session to train, 10 % to tune, and the last 20 % to test, and decodes
 causally: baselines from the spikes before a sample, POYO from a window that ends at most 50 ms after it.
 """
@@ -62,7 +64,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "poyo_1_gradual": ("POYO-1 + finetuning", ("0.968 ± 0.012", "0.936 ± 0.013", "0.815 ± 0.050", "0.948", "0.738")),
 }  # fmt: skip
-CAUSAL_STEP = 0.05  # s
+CAUSAL_STEP = 0.05  # s, where windows may not reach beyond a sample
 PARTS = (0.7, 0.8)  # where the valid and the test split begin under the protocol "contiguous"
 
 Job = dict[str, Any]  # a cell's protocol, row, session and seed, by which its result is found again
@@ -79,9 +81,9 @@ class Table2:
     preset: Literal["paper", "small"] = "paper"
     """Models and recipes of the paper, or of experiments/real_small.py for recordings of minutes."""
     poyo_mp: Path | None = None
-    """Run or saved model for the rows of POYO-MP; with the preset small one is pretrained if there is none."""
+    """Run or saved model for the rows of POYO-MP; with the preset small one is pretrained if none is given."""
     poyo_1: Path | None = None
-    """Run or saved model for the rows of POYO-1."""
+    """The same for the rows of POYO-1."""
     held_out: tuple[str, ...] | None = None
     """File names (without .h5) of the sessions to decode; by default those of the paper."""
     protocols: tuple[Literal["random", "contiguous"], ...] = ("random",)
@@ -174,7 +176,9 @@ def score(job: Job, session: Session, options: Table2) -> Job:
         trials = [trial.settings | {"valid_r2": trial.valid_r2} for trial in found.trials]
         return {"r2": found.r2["test"], "chosen": found.describe(), "trials": trials}
     model = single(job, session, options) if job["row"] == "poyo_single" else adapted(job, session, options)
-    return {"r2": evaluate(model, [session], causal_step=CAUSAL_STEP if causal else None).mean}
+    return {
+        "r2": evaluate(model, [session], overlap=real_small.OVERLAP, causal_step=CAUSAL_STEP if causal else None).mean
+    }
 
 
 def single(job: Job, session: Session, options: Table2) -> Any:
@@ -184,7 +188,7 @@ def single(job: Job, session: Session, options: Table2) -> Any:
 
     workdir = options.workdir / "single" / "-".join(map(str, key(job)[::2])) / f"seed_{job['seed']}"
     if options.preset == "small":
-        steps = options.num_steps or real_small.SINGLE_STEPS
+        steps = real_small.SINGLE_STEPS if options.num_steps is None else [options.num_steps]
         return real_small.train_alone(session, workdir, job["seed"], steps)
     train_model(with_steps(poyo_single(), options.num_steps, job["seed"]), [session], workdir)
     return load(workdir)
@@ -208,23 +212,27 @@ def pretrained(which: str, options: Table2) -> Any:
     given = {"mp": options.poyo_mp, "1": options.poyo_1}[which]
     if given is not None:
         return load(given)
-    if options.preset == "paper" or which == "1" or options.held_out is None:
+    if options.preset == "paper" or options.held_out is None:
         raise ConfigError(
             f"no model is given for this row: pretrain one (python experiments/pretrain.py poyo_{which} --data "
             f"{options.data} --workdir RUN), and pass --poyo-{which} RUN."
         )
-    sessions = [some for some in open_sessions(options.data) if some.path and some.path.stem not in options.held_out]
+    others = [some for some in open_sessions(options.data) if some.path and some.path.stem not in options.held_out]
+    others = others[::2] if which == "mp" else others
     steps = options.num_steps or real_small.PRETRAIN_STEPS
-    return real_small.pretrain(sessions, options.workdir / "pretrain", steps)
+    return real_small.pretrain(others, options.workdir / f"pretrain_{which}", steps)
 
 
 # --- table -----------------------------------------------------------------------------------------------------------
 
 
 def render(options: Table2, protocol: str, columns: dict[str, dict[str, Session]], results: dict[tuple, Job]) -> str:
-    """Markdown: a table, and what is absent or failed below it."""
+    """Markdown: a table, if of several data sets with a last column of all, and what is absent or failed below it."""
+    if options.held_out is not None and len(columns) > 1:
+        columns = columns | {"all": {name: session for some in columns.values() for name, session in some.items()}}
     titles = [f"{name} ({len(some)})" for name, some in columns.items()]
-    lines = [f"Test R2, protocol {protocol}: mean ± SD over sessions [SD over seeds] (paper)", ""]
+    beside = " (paper)" if options.held_out is None else ""
+    lines = [f"Test R2, protocol {protocol}: mean ± SD over sessions [SD over seeds]{beside}", ""]
     lines += [f"| method | {' | '.join(titles)} |", "|---" * (len(titles) + 1) + "|"]
     for row in options.rows:
         title, paper = ROWS[row]

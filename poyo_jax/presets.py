@@ -35,7 +35,7 @@ def poyo_mp_fast() -> Config:
 def poyo_1_fast() -> Config:
     """POYO-1 on accelerators: bfloat16 and flash attention, which cannot drop attention weights. More dropout in
     feed-forward blocks, 0.3 for 0.2, takes its place: on two recordings a small model so trained reached a test R2 of
-    0.80 against 0.78 with the dropouts of the paper, no loss within the spread (experiments/benchmarks.md)."""
+    0.80 against 0.78 with the dropouts of the paper, no loss within the spread (experiments/results/README.md)."""
     return _fast(poyo_1())
 
 

@@ -14,7 +14,8 @@ from doc_pages import DOCS, PAGES, REPOSITORY, commands
 
 # Programs of others, whose options are not checked here.
 FOREIGN = {"cd", "docker", "kubectl", "python3", "scancel", "ssh"}
-ALL = [(page, command) for page in [*PAGES, REPOSITORY / "CONTRIBUTING.md"] for command in commands(page)]
+FIGURES = sorted((REPOSITORY / "experiments").rglob("*.md"))
+ALL = [(page, command) for page in [*PAGES, REPOSITORY / "CONTRIBUTING.md", *FIGURES] for command in commands(page)]
 
 
 class Parsed(Exception):

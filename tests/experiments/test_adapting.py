@@ -82,7 +82,7 @@ def test_the_comparison_goes_on_where_it_stopped(script, tiny_run, tiny_data, tm
     results = (tmp_path / "results.jsonl").read_text()
     assert results.startswith(first)
     lines = [json.loads(line) for line in results.splitlines()]
-    assert [line["what"] for line in lines] == ["table"] * 4 + ["speed"] * 4 + ["rates"]
+    assert [line["what"] for line in lines] == ["table"] * 4 + ["speed"] * 5 + ["rates"]
     assert {line["strategy"] for line in lines} == {"wiener_filter", "unit_identification"}
     assert all(np.isfinite([line["valid_r2"], line["test_r2"]]).all() for line in lines)
     capsys.readouterr()
@@ -90,6 +90,17 @@ def test_the_comparison_goes_on_where_it_stopped(script, tiny_run, tiny_data, tm
     out = capsys.readouterr().out
     assert (tmp_path / "results.jsonl").read_text() == results
     assert "| session | strategy | 5 s | all |" in out and "| strategy | 0.05 |" in out
-    assert out.count("| session_2 | 0 | ") == 4
-    table = (tmp_path / "adapt_small.md").read_text()
-    assert table in out and len(json.loads((tmp_path / "adapt_small.json").read_text())) == len(lines)
+    assert out.count("| session_2 | 0 | ") == 5
+    assert (tmp_path / "adapt_small.md").read_text() in out
+    published = sorted(job["test_r2"] for job in json.loads((tmp_path / "adapt_small.json").read_text()))
+    assert published == pytest.approx(sorted(line["test_r2"] for line in lines), rel=1e-3)
+
+
+def test_when_a_fit_is_good_enough_is_read_off_its_curve(script):
+    until = importlib.import_module("adapt_small").until
+    curve = [[0, 1.0, 0.1, 0.5], [10, 2.4, 0.9, 0.6], [20, 3.6, 0.95, 0.7]]
+    assert [until(curve, 2, 1.0), until(curve, 3, 0.6), until(curve, 3, 0.9)] == [
+        "20 steps, 4 s",
+        "10 steps, 2 s",
+        "never",
+    ]

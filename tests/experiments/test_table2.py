@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
-from poyo_jax import Session
+from poyo_jax import Session, load
 from poyo_jax.baselines import BASELINES, KalmanSearch, NetworkSearch, WienerSearch
 from poyo_jax.data.simulate import simulate_session
 
@@ -30,7 +30,7 @@ def table2(monkeypatch):
         monkeypatch.setitem(BASELINES, name, search)
     module = importlib.import_module("table2")
     monkeypatch.setattr(module.real_small, "poyo_small", tiny.config)
-    monkeypatch.setattr(module.real_small, "SINGLE_STEPS", 20)
+    monkeypatch.setattr(module.real_small, "SINGLE_STEPS", (10, 20))
     return lambda *arguments: module.main([str(argument) for argument in arguments])
 
 
@@ -54,7 +54,8 @@ def test_other_data(table2, tiny_run, tiny_data, tmp_path, capsys):
     first, second, third = path.read_text().splitlines(keepends=True)
     path.write_text(first + second + third[:20])  # killed while the third was written
     rows = ["poyo_single", "poyo_mp_unit_identification", "poyo_1_gradual"]
-    arguments = [*common, "--rows", "wiener", "mlp", *rows, "--seeds", 0, "--poyo-mp", tiny_run, "--num-steps", 2]
+    models = ["--poyo-mp", tiny_run, "--poyo-1", tmp_path / "none"]
+    arguments = [*common, "--rows", "wiener", "mlp", *rows, "--seeds", 0, *models, "--num-steps", 2]
     table2(*arguments)
     out = capsys.readouterr().out
     lines = path.read_text().splitlines(keepends=True)
@@ -65,13 +66,29 @@ def test_other_data(table2, tiny_run, tiny_data, tmp_path, capsys):
     for title, job in zip(("POYO, single session", "POYO-MP + unit identification"), found, strict=False):
         assert f"| {title} | {job['r2']:.3f} |" in out
     assert "| POYO-1 + finetuning | 1 failed |" in out
-    assert "- POYO-1 + finetuning, session_2, seed 0: ConfigError: no model is given for this row: pretrain one" in out
+    assert "- POYO-1 + finetuning, session_2, seed 0: CheckpointError: " in out
     assert (tmp_path / "table2.md").read_text().strip() in out
 
     table2(*arguments)  # only what failed is tried again
     assert [json.loads(line)["row"] for line in path.read_text().splitlines()[len(lines) :]] == ["poyo_1_gradual"]
     table = [line for line in out.splitlines() if line.startswith("|")]
     assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")] == table
+
+
+def test_small_models_are_pretrained_on_half_and_on_all_other_sessions(table2, tiny_data, tmp_path):
+    rows = ["poyo_mp_unit_identification", "poyo_1_unit_identification"]
+    table2(
+        tiny_data, "--held-out", "session_2", "--workdir", tmp_path, "--preset", "small", "--seeds", 0,
+        "--num-steps", 2, "--rows", *rows,
+    )  # fmt: skip
+    assert not [job for job in results(tmp_path) if "error" in job]
+    known = [list(load(tmp_path / f"pretrain_{which}").sessions.names) for which in ("mp", "1")]
+    assert known == [["simulated/session_0"], ["simulated/session_0", "simulated/session_1"]]
+
+
+def test_a_row_without_its_model_says_how_to_make_it(table2, tiny_data, tmp_path, capsys):
+    table2(tiny_data, "--held-out", "session_2", "--workdir", tmp_path, "--seeds", 0, "--rows", "poyo_1_gradual")
+    assert "ConfigError: no model is given for this row: pretrain one (python exp" in capsys.readouterr().out
 
 
 def test_columns_of_the_paper(table2, tmp_path, capsys):
