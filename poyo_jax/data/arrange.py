@@ -13,7 +13,7 @@ from poyo_jax.errors import DataError
 from poyo_jax.types import PADDING, Batch
 
 ROW_MULTIPLE = 8
-MAX_SHAPES = 3  # of a training run, hence compilations of its step
+MAX_SHAPES = 4  # of a training run, hence compilations of its step
 
 
 def deal(sizes: Sequence[float] | np.ndarray, num_shards: int) -> Int[np.ndarray, " windows"]:
@@ -93,7 +93,8 @@ def growing_shapes(
 ) -> tuple[BatchShape, ...]:
     """At most MAX_SHAPES shapes, of growing size, for windows with about as many tokens as `counts`, at most `largest`.
 
-    The first fits most batches, and the last one every batch. All devices take the shape that the fullest needs.
+    The first fits most batches, the second all but a few, and the last one every batch. All devices take the shape that
+    the fullest needs.
     """
     tokens = shape.tokens
     if layout == "padded":
@@ -102,7 +103,7 @@ def growing_shapes(
         sizes = {*np.minimum(-(-guesses // tokens) * tokens, limit).astype(int).tolist(), limit}
         return tuple(replace(shape, tokens=size) for size in sorted(sizes))
     rows = np.ceil(counts / tokens)
-    deviations = np.array([1.0, 4.0]) + math.sqrt(2 * math.log(num_devices))
+    deviations = np.array([1.0, 4.0, 10.0]) + math.sqrt(2 * math.log(num_devices))
     guesses = rows.mean() * shape.windows + deviations * rows.std() * math.sqrt(shape.windows)
     limit = shape.windows * max(1, -(-largest // tokens))
     sizes = {round_up(min(size, limit), ROW_MULTIPLE) for size in (*guesses.tolist(), limit)}

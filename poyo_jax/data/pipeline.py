@@ -24,6 +24,7 @@ from poyo_jax.errors import ConfigError
 from poyo_jax.types import Batch
 
 PROBED_WINDOWS = 64  # windows read at the start to choose shapes
+PLANNED_WINDOWS = 4096  # windows whose sessions decide shapes
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +79,17 @@ class TrainBatches:
         """At most MAX_SHAPES shapes, of growing size; every batch fits the last one."""
         devices = self.num_shards * self.num_processes
         shape = base_shape(self.sessions, self.window_length, self.config.batch_size // devices, self.config)
-        counts = [len(window.token_kinds) for window in self._windows(np.arange(PROBED_WINDOWS))]
         largest = max(2 * len(s.unit_rows) + s.session.max_spikes(self.window_length) for s in self.sessions)
-        return growing_shapes(shape, np.array(counts), largest, devices, self.config.layout)
+        return growing_shapes(shape, self._likely_tokens(), largest, devices, self.config.layout)
+
+    def _likely_tokens(self) -> np.ndarray:
+        """Tokens of the windows of a plan: what is expected of each one's session, scattered as in those that are read.
+
+        A few windows alone say too little of sessions whose numbers of units and rates differ tenfold.
+        """
+        expected = self._expected_tokens[self._plan.at(np.arange(PLANNED_WINDOWS))[0]]
+        probed = [len(window.token_kinds) for window in self._windows(np.arange(PROBED_WINDOWS))]
+        return expected * np.resize(probed / expected[:PROBED_WINDOWS], PLANNED_WINDOWS)
 
     @cached_property
     def _plan(self) -> RandomWindows:

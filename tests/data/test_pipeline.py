@@ -14,6 +14,7 @@ from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.pipeline import EvalBatches, TrainBatches, prefetch
 from poyo_jax.data.readout import Readout
 from poyo_jax.data.session import Session
+from poyo_jax.data.simulate import simulate_session
 from poyo_jax.data.tokens import cut_window
 from poyo_jax.data.windows import sequential_windows
 from poyo_jax.errors import ConfigError, DataError
@@ -233,6 +234,16 @@ def test_the_last_shape_fits_the_densest_windows():
         batches = train(sources, replace(config, unit_dropout=None))
         sizes = [int((batches[step].token_kinds != PADDING).sum()) for step in range(50)]
         assert max(sizes) > 1500 and sum(sizes) > 3800
+
+
+def test_shapes_do_not_hang_on_which_windows_are_looked_at():
+    """One session has most of the tokens, and few windows of a seed are read before shapes are chosen."""
+    few = [simulate_session(i, session_id=f"few_{i}", num_units=5, duration=40.0) for i in range(15)]
+    sources, *_ = bind([*few, simulate_session(15, session_id="many", num_units=200, duration=40.0)])
+    config = DataConfig(batch_size=32, chunk_tokens=32, unit_dropout=None)
+    found = [train(sources, replace(config, seed=seed)).shapes for seed in range(4)]
+    first, second = ([shapes[i].rows for shapes in found] for i in range(2))
+    assert max(first) < 1.1 * min(first) and max(second) < 1.1 * min(second), found
 
 
 def test_packing_pads_little():
