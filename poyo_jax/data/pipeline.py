@@ -25,6 +25,7 @@ from poyo_jax.types import Batch
 
 PROBED_WINDOWS = 64  # windows read at the start to choose shapes
 PLANNED_WINDOWS = 4096  # windows whose sessions decide shapes
+FEW_STEPS = 1000  # that save less by a smaller shape than its compilation takes
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,11 +77,15 @@ class TrainBatches:
 
     @cached_property
     def shapes(self) -> tuple[BatchShape, ...]:
-        """At most MAX_SHAPES shapes, of growing size; every batch fits the last one."""
+        """At most MAX_SHAPES shapes, of growing size; every batch fits the last one.
+
+        A short run does without the smallest, so that nearly all its batches have the same shape.
+        """
         devices = self.num_shards * self.num_processes
         shape = base_shape(self.sessions, self.window_length, self.config.batch_size // devices, self.config)
         largest = max(2 * len(s.unit_rows) + s.session.max_spikes(self.window_length) for s in self.sessions)
-        return growing_shapes(shape, self._likely_tokens(), largest, devices, self.config.layout)
+        shapes = growing_shapes(shape, self._likely_tokens(), largest, devices, self.config.layout)
+        return shapes[1:] if len(shapes) > 1 and self.num_steps <= FEW_STEPS else shapes
 
     def _likely_tokens(self) -> np.ndarray:
         """Tokens of the windows of a plan: what is expected of each one's session, scattered as in those that are read.

@@ -11,7 +11,7 @@ from model_sessions import bind, simulated
 from poyo_jax.config import DataConfig, UnitDropoutConfig
 from poyo_jax.data.arrange import MAX_SHAPES, grow, padding_fraction, rung_of
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.pipeline import EvalBatches, TrainBatches, prefetch
+from poyo_jax.data.pipeline import FEW_STEPS, EvalBatches, TrainBatches, prefetch
 from poyo_jax.data.readout import Readout
 from poyo_jax.data.session import Session
 from poyo_jax.data.simulate import simulate_session
@@ -20,6 +20,7 @@ from poyo_jax.data.windows import sequential_windows
 from poyo_jax.errors import ConfigError, DataError
 from poyo_jax.types import PADDING, START, Batch
 
+LONG = FEW_STEPS + 1  # steps of a run that has its smallest shape
 CONFIG = DataConfig(
     batch_size=8,
     seed=1,
@@ -34,8 +35,8 @@ def sources():
     return simulated()[0]
 
 
-def train(sources, config=CONFIG, **kwargs):
-    return TrainBatches(sources, config, 1.0, 50, **kwargs)
+def train(sources, config=CONFIG, num_steps=50, **kwargs):
+    return TrainBatches(sources, config, 1.0, num_steps, **kwargs)
 
 
 def evaluation(sources, config=CONFIG, **kwargs):
@@ -177,8 +178,8 @@ def test_devices_get_about_as_many_tokens():
 
 @pytest.mark.parametrize("config", [CONFIG, PADDED], ids=["packed", "padded"])
 def test_processes_share_the_same_windows_and_can_take_the_same_shape(sources, config):
-    whole = train(sources, config)
-    parts = [train(sources, config, process=process, num_processes=2, num_shards=2) for process in range(2)]
+    whole = train(sources, config, LONG)
+    parts = [train(sources, config, LONG, process=process, num_processes=2, num_shards=2) for process in range(2)]
     assert parts[0].shapes == parts[1].shapes
     grown = 0
     for step in range(12):
@@ -214,11 +215,19 @@ def test_layouts_hold_the_same_tokens(sources, num_shards):
 @pytest.mark.parametrize("config", [CONFIG, PADDED], ids=["packed", "padded"])
 @pytest.mark.parametrize("num_shards", [1, 2])
 def test_a_run_uses_few_shapes_and_every_batch_fits(sources, config, num_shards):
-    batches = train(sources, config, num_shards=num_shards)
+    batches = train(sources, config, LONG, num_shards=num_shards)
     shapes = {tuple(np.shape(array) for array in batches[step]) for step in range(50)}
     assert len(shapes) <= len(batches.shapes) <= MAX_SHAPES
-    keeps_all = train(sources, replace(config, unit_dropout=None), num_shards=num_shards)
+    keeps_all = train(sources, replace(config, unit_dropout=None), LONG, num_shards=num_shards)
     assert len({keeps_all[step].token_kinds.shape for step in range(50)}) <= MAX_SHAPES
+
+
+def test_nearly_all_batches_of_a_short_run_have_one_shape(sources):
+    short, long = (train(sources, num_steps=steps) for steps in (50, LONG))
+    assert long.shapes[1:] == short.shapes
+    assert {rung_of(short[step], 1, short.shapes) for step in range(50)} == {0}
+    assert 0 in {rung_of(long[step], 1, long.shapes) for step in range(50)}
+    assert contents(short[0]) == contents(long[0])
 
 
 def test_the_last_shape_fits_the_densest_windows():
@@ -250,7 +259,7 @@ def test_packing_pads_little():
     sources, *_ = simulated(num_sessions=4, duration=40.0, num_units=(20, 60))
     shares = {}
     for layout in ("packed", "padded"):
-        batches = train(sources, DataConfig(batch_size=64, layout=layout, chunk_tokens=256))
+        batches = train(sources, DataConfig(batch_size=64, layout=layout, chunk_tokens=256), LONG)
         shares[layout] = np.mean([padding_fraction(batches[step]) for step in range(4)])
     assert shares["packed"] < 0.35 and shares["packed"] < shares["padded"], shares
 
