@@ -18,7 +18,8 @@ class RandomWindows:
     Epoch e holds floor(length / window_length) windows of every interval, side by side from a random offset; if the
     offset costs a window, one is put at the end or the start instead, whichever is farther from the others (sampler
     `RandomFixedWindowSampler` of torch_brain). Intervals shorter than a window are dropped, or with `widen` get one
-    window that covers them and reaches over their ends, inside the session's domain where that is possible.
+    window that reaches over one end or both, inside the session's domain where that is possible: a model that decodes
+    as it goes meets trials that have just begun.
     """
 
     def __init__(
@@ -90,13 +91,13 @@ class RandomWindows:
         return sessions[row][order], at[order]
 
     def _widened(self, rng: np.random.Generator) -> np.ndarray:
-        """For every interval a random start of a window that covers it, inside the session's domain where it can."""
+        """For every interval a start such that a random time of it lies at a random place of the window."""
         sessions, starts, ends, _ = self._table
+        time, place = rng.random((2, len(starts)))
         first = np.array([domain.starts[0] for domain in self._domains])[sessions]
         last = np.array([domain.ends[-1] for domain in self._domains])[sessions] - self.window_length
-        low = np.maximum(ends - self.window_length, np.minimum(first, starts))
-        high = np.maximum(np.minimum(starts, last), low)
-        return low + rng.random(len(starts)) * (high - low)
+        wanted = starts + time * (ends - starts) - place * self.window_length
+        return np.clip(wanted, np.minimum(first, last), np.maximum(first, last))
 
 
 def sequential_windows(intervals: Intervals, window_length: float, step: float) -> Float64[np.ndarray, " windows"]:

@@ -141,7 +141,7 @@ def test_windows_cover_the_interior_evenly():
 
 
 @given(interval_sets(), st.floats(0.5, 3.0), st.floats(0, 2), st.floats(0, 2))
-def test_widened_windows_cover_their_interval_and_stay_in_the_domain(intervals, window_length, before, after):
+def test_widened_windows_meet_their_interval_and_stay_in_the_domain(intervals, window_length, before, after):
     domain = Intervals.from_pairs([(intervals.starts[0] - before, intervals.ends[-1] + after)])
     windows = plan([intervals], window_length, widen=True, domains=[domain])
     _, starts = windows.at(np.arange(3 * windows.epoch_size))
@@ -150,19 +150,25 @@ def test_widened_windows_cover_their_interval_and_stay_in_the_domain(intervals, 
         math.floor((end - start) / window_length) for start, end in intervals if end - start >= window_length
     )
     for start, end in short:
-        covers = (starts <= start + 1e-9) & (starts + window_length >= end - 1e-9)
-        assert covers.sum() >= 3
+        assert ((starts <= end) & (starts + window_length >= start)).sum() >= 3
     if domain.duration >= window_length:
         assert starts.min() >= domain.starts[0] - 1e-9
         assert starts.max() + window_length <= domain.ends[0] + 1e-9
+    else:
+        assert starts.max() <= domain.starts[0] + 1e-9
+        assert starts.min() + window_length >= domain.ends[0] - 1e-9
 
 
-def test_widened_windows_lie_at_random_around_their_interval():
+def test_widened_windows_hold_every_time_of_their_interval_at_every_place():
     interval, domain = Intervals.from_pairs([(10.0, 10.4)]), Intervals.from_pairs([(0, 20)])
-    _, starts = plan([interval], widen=True, domains=[domain]).at(np.arange(2000))
-    assert stats.kstest((starts - 9.4) / 0.6, "uniform").pvalue > 1e-3
+    _, starts = plan([interval], widen=True, domains=[domain]).at(np.arange(4000))
+    for time in (10.05, 10.2, 10.35):
+        holding = starts[(starts <= time) & (time < starts + 1)]
+        assert len(holding) > 2400
+        places = np.histogram(time - holding, bins=5, range=(0, 1))[0] / len(holding)
+        assert places.min() > 0.05, places
     _, starts = plan([interval], widen=True, domains=[Intervals.from_pairs([(10, 20)])]).at(np.arange(100))
-    np.testing.assert_allclose(starts, 10)  # nowhere else can it cover the interval and stay in the domain
+    assert starts.min() == 10 and starts.max() < 10.4
 
 
 def test_without_widening_short_intervals_are_dropped():
