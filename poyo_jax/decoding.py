@@ -18,9 +18,9 @@ def decode(pretrained: Pretrained, session: Session, split: str = "test", *, ove
     """Decode the samples of one split ("train", "valid", "test", or "all" for the whole session).
 
     Times of the result are session time in float64 seconds, values are in the units of the session file. A sample gets
-    the mean of what `overlap` windows say of it: more take longer and decode a little better. Raises VocabError for a
-    session that the model does not know, DataError for a split that is missing or empty, and ConfigError for an
-    `overlap` below 1.
+    the mean of what `overlap` windows say of it: more take longer and decode a little better. More than two reach over
+    the ends of the split, whose neighbours give spikes and no labels. Raises VocabError for a session that the model
+    does not know, DataError for a split that is missing or empty, and ConfigError for an `overlap` below 1.
     """
     return _decode(pretrained, [session], split, overlap)[0][0]
 

@@ -62,7 +62,11 @@ def brute_force(pretrained, session: Session, intervals: Intervals, overlap: int
     shape = BatchShape(windows=1, units=16, rows=32, tokens=64, queries=51, channels=2, packed=True)
     step = jax.jit(lambda params, batch: predict(pretrained.model, params, batch, None))
     said = defaultdict(list)
-    for start in sequential_windows(intervals, 1.0, 1.0 / overlap):
+    starts = sequential_windows(intervals, 1.0, 1.0 / overlap)
+    if overlap > 2:  # they reach over the ends
+        steps = [(start + k / overlap, end) for start, end in intervals for k in range(1 - overlap, 100)]
+        starts = [start for start, end in steps if start < end - 1e-9]
+    for start in starts:
         values = np.asarray(step(pretrained.params, assemble([cut_window(source, start, 1.0)], [0], shape)))[0]
         inside = [i for i in range(behaviour.count) if start <= behaviour.times_at([i])[0] < start + 1.0]
         for place, index in enumerate(inside):

@@ -116,6 +116,21 @@ def sequential_windows(intervals: Intervals, window_length: float, step: float) 
     return np.concatenate(starts) if starts else np.zeros(0)
 
 
+def overlapping_windows(
+    intervals: Intervals, domain: Intervals, window_length: float, step: float
+) -> Float64[np.ndarray, " windows"]:
+    """Starts of windows every `step` s that together hold every time of the intervals window_length / step times.
+
+    They reach over the ends of the intervals, but not over those of the domain, near which a time lies in fewer. In a
+    domain shorter than the window they cover it.
+    """
+    first, last = domain.starts[0], domain.ends[-1] - window_length
+    before = int(np.ceil(window_length / step - 1e-9)) - 1
+    counts = [before + int(np.ceil((end - start) / step - 1e-9)) for start, end in intervals]
+    grids = [start + step * (np.arange(count) - before) for start, count in zip(intervals.starts, counts, strict=True)]
+    return np.unique(np.clip(np.concatenate(grids or [np.zeros(0)]), min(first, last), max(first, last)))
+
+
 def causal_windows(intervals: Intervals, window_length: float, step: float) -> Float64[np.ndarray, " windows"]:
     """Starts of windows that end every `step` s inside each interval, the last one at its end or up to a step later.
 

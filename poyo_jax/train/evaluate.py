@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from poyo_jax.config import DataConfig
 from poyo_jax.data.pipeline import EvalBatches, prefetch
 from poyo_jax.data.tokens import ModelSession
-from poyo_jax.data.windows import causal_windows, sequential_windows
+from poyo_jax.data.windows import causal_windows, overlapping_windows, sequential_windows
 from poyo_jax.metrics import r2_of_sums, r2_sums
 from poyo_jax.train.distributed import gather
 from poyo_jax.train.mesh import own_part, put_batch
@@ -34,13 +34,17 @@ def predict_sessions(
 ) -> list[Prediction]:
     """Predictions at every behaviour sample inside the intervals of each session.
 
-    Every moment lies in `overlap` windows, and a sample gets the mean of what they say, matched by its index in the
-    series, not by its time. With `causal_step`, windows follow each other by that instead, and a sample is decoded by
-    the one in whose last `causal_step` seconds it lies. With several processes each gets the predictions of its own
-    share of the samples: together they are what one process would get.
+    Every moment lies in `overlap` windows (`window_starts`), and a sample gets the mean of what they say, matched by its
+    index in the series, not by its time. With `causal_step`, windows follow each other by that instead, and a sample is
+    decoded by the one in whose last `causal_step` seconds it lies. With several processes each gets the predictions of
+    its own share of the samples: together they are what one process would get.
     """
-    place, step = (causal_windows, causal_step) if causal_step else (sequential_windows, window_length / overlap)
-    shares = _shares(sources, [place(source.intervals, window_length, step) for source in sources], window_length)
+
+    if causal_step:
+        starts = [causal_windows(source.intervals, window_length, causal_step) for source in sources]
+    else:
+        starts = [window_starts(source, window_length, overlap) for source in sources]
+    shares = _shares(sources, starts, window_length)
     own = EvalBatches(
         sources, [share.starts for share in shares], config, window_length, jax.local_device_count(),
         jax.process_count(),
@@ -55,6 +59,17 @@ def predict_sessions(
                 stitchers[session].add(start, values[place])
             after_batch()
     return [stitcher.finish(share.owned) for stitcher, share in zip(stitchers, shares, strict=True)]
+
+
+def window_starts(source: ModelSession, window_length: float, overlap: int) -> np.ndarray:
+    """Starts in s of the windows of which `overlap` hold every moment of the intervals.
+
+    Up to two stay inside the intervals, as in torch_brain, where moments near the ends lie in fewer; more reach over.
+    """
+    step = window_length / overlap
+    if overlap <= 2:
+        return sequential_windows(source.intervals, window_length, step)
+    return overlapping_windows(source.intervals, source.session.domain, window_length, step)
 
 
 class _Share(NamedTuple):

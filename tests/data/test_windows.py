@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.windows import RandomWindows, causal_windows, sequential_windows, trial_windows
+from poyo_jax.data.windows import RandomWindows, causal_windows, overlapping_windows, sequential_windows, trial_windows
 from poyo_jax.errors import DataError
 
 LENGTHS = st.floats(0.05, 7.0)
@@ -209,6 +209,19 @@ def test_sequential_windows_that_overlap_cover_every_time(intervals, window_leng
     times = np.concatenate([np.linspace(start, end, 50, endpoint=False) for start, end in intervals])
     covered = (starts <= times[:, None] + 1e-9) & (times[:, None] < starts + window_length + 1e-9)
     assert covered.any(axis=1).all()
+
+
+@given(interval_sets(), st.floats(0.5, 2.0), st.integers(3, 8), st.floats(0, 3))
+def test_overlapping_windows_hold_every_time_as_often_as_the_domain_allows(intervals, window_length, overlap, margin):
+    domain = Intervals.from_pairs([(intervals.starts[0] - margin, intervals.ends[-1] + margin)])
+    step = window_length / overlap
+    starts = overlapping_windows(intervals, domain, window_length, step)
+    assert np.all(np.diff(starts) > 0)
+    if domain.duration >= window_length:
+        assert starts[0] >= domain.starts[0] - 1e-9 and starts[-1] + window_length <= domain.ends[0] + 1e-9
+    times = np.concatenate([np.linspace(start, end, 50, endpoint=False)[1:] for start, end in intervals])
+    held = ((starts <= times[:, None] + 1e-9) & (times[:, None] < starts + window_length + 1e-9)).sum(axis=1)
+    assert held.min() >= (overlap if margin >= window_length else 1)
 
 
 @given(interval_sets(), st.floats(0.3, 1.5), st.floats(0.05, 0.3))

@@ -8,7 +8,6 @@ import jax
 import numpy as np
 import pytest
 
-from poyo_jax.data.windows import sequential_windows
 from poyo_jax.errors import DistributedError
 from poyo_jax.train import distributed, evaluate
 from poyo_jax.train.distributed import Votes, check_agreement, gather, start
@@ -104,7 +103,7 @@ def test_every_sample_is_decoded_by_one_process_from_all_its_windows(processes, 
     from model_sessions import bind
 
     sources, *_ = bind(tiny_sessions, "valid")
-    starts = [sequential_windows(source.intervals, 1.0, 1.0 / overlap) for source in sources]
+    starts = [evaluate.window_starts(source, 1.0, overlap) for source in sources]
     whole = evaluate._shares(sources, starts, 1.0)
     monkeypatch.setattr(evaluate, "jax", SimpleNamespace(process_count=lambda: processes, process_index=lambda: at))
     shares = []
