@@ -34,10 +34,10 @@ def predict_sessions(
 ) -> list[Prediction]:
     """Predictions at every behaviour sample inside the intervals of each session.
 
-    Every moment lies in `overlap` windows (`window_starts`), and a sample gets the mean of what they say, matched by its
-    index in the series, not by its time. With `causal_step`, windows follow each other by that instead, and a sample is
-    decoded by the one in whose last `causal_step` seconds it lies. With several processes each gets the predictions of
-    its own share of the samples: together they are what one process would get.
+    Every moment lies in `overlap` windows (`window_starts`), and a sample gets the mean of what they say, matched by
+    its index in the series, not by its time. With `causal_step`, windows follow each other by that instead, and a
+    sample is decoded by the one in whose last `causal_step` seconds it lies. With several processes each gets the
+    predictions of its own share of the samples: together they are what one process would get.
     """
 
     if causal_step:
