@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 HELD_OUT = ("set1_expt19", "set2_expt11", "m_20140303_100ms")
 PRETRAIN_STEPS = 4000
-SINGLE_STEPS = (200, 400, 1000)  # tried for every session: the more it tells, the more steps are of use
+SINGLE_STEPS = (200, 400, 1000, 2000)  # tried as long as they help: the more a session tells, the more are of use
 OVERLAP = 8  # windows that say what a sample of the valid split is, when trials are compared
 
 
@@ -87,18 +87,21 @@ def single_session(session: Session, options: RealSmall) -> float:
 def train_alone(
     session: Session, workdir: Path, seed: int = 0, num_steps: Sequence[int] = SINGLE_STEPS
 ) -> "Pretrained":
-    """A model of this session alone, trained for as many of `num_steps` as are best for R2 on the valid split.
+    """A model of this session alone, trained for more of `num_steps` as long as R2 on the valid split gets better.
 
     Each counts as it is at its end, where its rate is 0: earlier ones differ by more than half a minute can tell.
     """
     from poyo_jax import evaluate, load, train_model
 
-    def trained(steps: int) -> "Pretrained":
+    better: list[tuple[float, Pretrained]] = []
+    for steps in num_steps:
         train_model(with_steps(poyo_small(), steps, seed), [session], workdir / f"{steps}_steps")
-        return load(workdir / f"{steps}_steps", step=steps)
-
-    trials = [trained(steps) for steps in num_steps]
-    return max(trials, key=lambda trial: evaluate(trial, [session], "valid", overlap=OVERLAP).mean)
+        trial = load(workdir / f"{steps}_steps", step=steps)
+        r2 = evaluate(trial, [session], "valid", overlap=OVERLAP).mean
+        if better and not r2 > better[-1][0]:
+            break
+        better.append((r2, trial))
+    return better[-1][1]
 
 
 def pretrain(sessions: list[Session], workdir: Path, num_steps: int) -> "Pretrained":
