@@ -147,7 +147,6 @@ def as_window(window: SimulatedWindow, sessions: list) -> Window:
         token_units=np.concatenate([alive, alive, window.spike_units]),
         token_kinds=kinds.astype(np.int8),
         token_times=np.concatenate([edges, window.spike_times]),
-        first_sample=0,
         query_times=window.query_times,
         targets=window.targets,
         target_weights=np.ones(len(window.targets), np.float32),

@@ -128,6 +128,7 @@ def arms() -> dict[str, Arm]:
         "spikes dropped": data(ours, spike_dropout=0.3),
         "spike times jittered": data(ours, spike_jitter=0.02),
         "query times jittered": data(ours, query_jitter=1.0),
+        "all samples asked for": data(ours, max_queries=None),
     }
     table |= {f"ours, but {change}": Arm(config) for change, config in changed.items()}
     return table | {
@@ -143,7 +144,7 @@ def as_published(config: Config) -> Config:
     own = model(
         config, window_length=1.0, latent_step=0.125, frequencies=None, residual_dropout=paper.model.residual_dropout
     )
-    return replace(own, optim=paper.optim)
+    return replace(data(own, max_queries=None), optim=paper.optim)
 
 
 def model(config: Config, **changes) -> Config:

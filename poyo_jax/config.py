@@ -109,6 +109,9 @@ class DataConfig:
     """Standard deviation of the noise on spike times in training windows, s."""
     query_jitter: float = 0.0
     """Queries of training windows move by up to this share of the way to the next one, with interpolated targets."""
+    max_queries: int | None = None
+    """Training windows ask for at most so many of their samples, drawn anew in each: behaviour sampled at 1 kHz costs
+    as much as at 100 Hz, and counts as much. None asks for all."""
     short_intervals: Literal["widen", "drop"] = "widen"
     """What happens to training intervals shorter than a window: the window reaches over their ends (samples outside
     are not trained on), or they are left out, as the reference does."""
@@ -123,6 +126,7 @@ class DataConfig:
         require(self, "spike_dropout", 0 <= self.spike_dropout < 1, "in [0, 1)")
         require(self, "spike_jitter", 0 <= self.spike_jitter < math.inf, "at least 0 s")
         require(self, "query_jitter", 0 <= self.query_jitter <= 1, "in [0, 1]")
+        require(self, "max_queries", self.max_queries is None or self.max_queries >= 1, "at least 1, or None")
         require(self, "chunk_tokens", self.chunk_tokens >= 8, "at least 8")
         require(self, "short_intervals", self.short_intervals in ("widen", "drop"), "'widen' or 'drop'")
         require(self, "layout", self.layout in ("packed", "padded"), "'packed' or 'padded'")

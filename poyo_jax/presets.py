@@ -1,8 +1,8 @@
 """Named configurations: the paper's models with our recipe, with torch_brain's, and for accelerators; and small models.
 
-Our recipe is Muon where the paper has LAMB, and less dropout of residual branches. `experiments/recipe.py` compares
-them on small models, where ours needs less than half of the data. At the size of POYO-1 neither was trained here; the
-presets train for half of the paper's steps.
+Our recipe is Muon where the paper has LAMB, less dropout of residual branches, and a limit to the samples of a window.
+`experiments/recipe.py` compares them on small models, where ours needs less than half of the data. At the size of
+POYO-1 neither was trained here; the presets train for half of the paper's steps.
 """
 
 from collections.abc import Callable
@@ -66,7 +66,8 @@ def poyo_small() -> Config:
         feedforward_dropout=0.2, residual_dropout=0.2, attention_dropout=0.2,
     )  # fmt: skip
     units = UnitDropoutConfig(min_units=8, mode_units=50, max_units=120)
-    return _on_a_laptop(model, units, 3e-3, RunConfig(num_steps=2000, eval_every=250, save_every=250))
+    config = _on_a_laptop(model, units, 3e-3, RunConfig(num_steps=2000, eval_every=250, save_every=250))
+    return replace(config, data=replace(config.data, max_queries=64))
 
 
 def demo() -> Config:
@@ -127,6 +128,7 @@ def _ours(paper: Config) -> Config:
     return replace(
         paper,
         model=replace(paper.model, residual_dropout=0.2),
+        data=replace(paper.data, max_queries=128),
         optim=_muon(3e-3, paper.data.batch_size, warmup_steps=200),
         run=replace(paper.run, num_steps=paper.run.num_steps // 2),
     )

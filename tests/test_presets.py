@@ -72,6 +72,7 @@ def test_what_is_different_from_the_published_recipe(name):
     lines = differences(PRESETS[f"{name}_paper"](), PRESETS[name]())
     assert [line.split(":")[0] for line in lines] == [
         "model.residual_dropout",
+        "data.max_queries",
         "optim.name",
         "optim.base_learning_rate",
         "optim.weight_decay",

@@ -36,8 +36,8 @@ def draw_kept_units(num_units: int, config: UnitDropoutConfig, rng: np.random.Ge
 
 
 def augment(window: Window, length: float, config: DataConfig, number: int) -> Window:
-    """Window `number`, of `length` s, with spikes left out and moved, and queries moved, as the configuration says."""
-    if not (config.spike_dropout or config.spike_jitter or config.query_jitter):
+    """Window `number`, of `length` s, with spikes and queries left out and moved, as the configuration says."""
+    if not (config.spike_dropout or config.spike_jitter or config.query_jitter or config.max_queries):
         return window
     rng = np.random.default_rng([config.seed, 2, number])
     if config.spike_dropout:
@@ -46,6 +46,8 @@ def augment(window: Window, length: float, config: DataConfig, number: int) -> W
         window = _move_spikes(window, length, config.spike_jitter, rng)
     if config.query_jitter:
         window = _move_queries(window, config.query_jitter, rng)
+    if config.max_queries and len(window.query_times) > config.max_queries:
+        window = _draw_queries(window, config.max_queries, rng)
     return window
 
 
@@ -79,4 +81,15 @@ def _move_queries(window: Window, share: float, rng: np.random.Generator) -> Win
         query_times=between[0],
         targets=between[1],
         target_weights=np.minimum(window.target_weights[:-1], window.target_weights[1:]),
+    )
+
+
+def _draw_queries(window: Window, count: int, rng: np.random.Generator) -> Window:
+    """Those that are trained on, or `count` of them."""
+    drawn = np.sort(rng.permutation(window.target_weights.nonzero()[0])[:count])
+    return replace(
+        window,
+        query_times=window.query_times[drawn],
+        targets=window.targets[drawn],
+        target_weights=window.target_weights[drawn],
     )

@@ -83,6 +83,7 @@ class TrainBatches:
         """
         devices = self.num_shards * self.num_processes
         shape = base_shape(self.sessions, self.window_length, self.config.batch_size // devices, self.config)
+        shape = replace(shape, queries=min(shape.queries, self.config.max_queries or shape.queries))
         largest = max(2 * len(s.unit_rows) + s.session.max_spikes(self.window_length) for s in self.sessions)
         shapes = growing_shapes(shape, self._likely_tokens(), largest, devices, self.config.layout)
         return shapes[1:] if len(shapes) > 1 and self.num_steps <= FEW_STEPS else shapes

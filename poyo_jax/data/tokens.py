@@ -50,7 +50,6 @@ class Window:
     token_units: Int[np.ndarray, " tokens"]  # positions among the session's units
     token_kinds: Int8[np.ndarray, " tokens"]
     token_times: Float64[np.ndarray, " tokens"]  # s from the window's start
-    first_sample: int  # of the behaviour; the samples asked for follow each other
     query_times: Float32[np.ndarray, " queries"]
     targets: Float32[np.ndarray, "queries channels"]
     target_weights: Float32[np.ndarray, " queries"]
@@ -97,7 +96,7 @@ def _cut_queries(source: ModelSession, start: float, window_length: float):
     missing = ~(source.intervals.contains(times) & np.isfinite(targets).all(axis=-1))
     if missing.any():
         weights[missing], targets[missing] = 0, 0
-    return first, (times - start).astype(np.float32), targets.astype(np.float32), weights
+    return (times - start).astype(np.float32), targets.astype(np.float32), weights
 
 
 def assemble(windows: Sequence[Window], window_ids: Sequence[int], shape: BatchShape) -> Batch:

@@ -1,6 +1,7 @@
 """What training windows are changed by, against the reference's draws and against the windows as they were."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -109,3 +110,24 @@ def test_queries_move_along_the_line_to_the_next_one():
         line = np.interp(window.query_times, WINDOW.query_times, WINDOW.targets[:, channel])
         np.testing.assert_allclose(window.targets[:, channel], line, atol=1e-4)
     assert np.ptp(window.query_times - WINDOW.query_times[:-1]) > 0
+
+
+def test_queries_are_drawn_anew_from_those_that_are_trained_on():
+    weights = np.where(WINDOW.query_times < 0.5, 0, WINDOW.target_weights).astype(np.float32)
+    partly = replace(WINDOW, target_weights=weights)
+    trained = weights.nonzero()[0]
+    seen = []
+    for seed in range(200):
+        window = augment(partly, 2.0, DataConfig(max_queries=20), seed)
+        places = np.searchsorted(WINDOW.query_times, window.query_times)
+        assert len(set(places.tolist())) == 20 and (np.diff(places) > 0).all() and np.isin(places, trained).all()
+        np.testing.assert_array_equal(window.targets, WINDOW.targets[places])
+        np.testing.assert_array_equal(window.target_weights, weights[places])
+        np.testing.assert_array_equal(window.token_times, WINDOW.token_times)
+        seen.extend(places.tolist())
+    counts = np.bincount(seen, minlength=len(weights))[trained]
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_no_query_is_left_out_where_there_are_few():
+    assert changed(max_queries=len(WINDOW.query_times)) is WINDOW

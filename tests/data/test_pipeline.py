@@ -86,6 +86,15 @@ def windows_in(batch):
         yield int(batch.session_rows[place]), list(zip(*(column.tolist() for column in columns), strict=True)), queries
 
 
+def test_training_asks_for_so_many_samples_of_a_window_and_evaluation_for_all(sources):
+    thinned = replace(CONFIG, max_queries=7)
+    full, thin, every = train(sources)[0], train(sources, thinned)[0], evaluation(sources, thinned)[0]
+    assert thin.query_times.shape == (8, 7) and every.query_times.shape[1] == full.query_times.shape[1] > 7
+    np.testing.assert_array_equal(thin.token_times, full.token_times)
+    for few, all_of_them in zip(thin.query_times, full.query_times, strict=True):
+        assert np.isin(few, all_of_them).all()
+
+
 @pytest.mark.parametrize("config", [CONFIG, PADDED], ids=["packed", "padded"])
 def test_a_batch_is_a_function_of_the_step(sources, config):
     batches = train(sources, config)

@@ -76,7 +76,6 @@ def test_queries_are_the_samples_of_the_window(start, length):
     behaviour = session.behaviour("cursor.vel")
     times, values = behaviour.times_at(np.arange(500)), behaviour.values(0, 500)
     inside = np.flatnonzero((times >= start) & (times < start + length))
-    assert inside.size == 0 or window.first_sample == inside[0]
     np.testing.assert_array_equal(window.query_times, (times[inside] - start).astype(np.float32))
     measured = np.isfinite(values[inside]).all(axis=1)
     expected = (values[inside] - [1.0, -2.0]) / [2.0, 0.5]
@@ -113,7 +112,6 @@ def test_queries_of_regular_behaviour_lie_on_its_grid(regular, start):
     source, values = regular
     window = cut_window(source, start, 1.0)
     samples = [i for i in range(900) if start - 1e-9 <= 1000 + i / 100 < start + 1.0 - 1e-9]
-    assert window.first_sample == samples[0]
     np.testing.assert_allclose(window.query_times, [1000 + i / 100 - start for i in samples], atol=1e-6)
     measured = np.isfinite(values[samples, 0])
     np.testing.assert_array_equal(window.target_weights > 0, measured)
