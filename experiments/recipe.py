@@ -115,8 +115,9 @@ def arms() -> dict[str, Arm]:
     }
     table |= {f"ours, {share:g} of the data": Arm(ours, share) for share in (1.0, 0.5, 0.25)}
     changed = {
+        "random units": optim(ours, unit_start="random"),
         "AdamW": optim(ours, name="adamw"),
-        "LAMB": replace(ours, optim=optim(published, base_learning_rate=8e-3 / BATCH).optim),
+        "LAMB": replace(ours, optim=optim(published, base_learning_rate=8e-3 / BATCH, unit_start="tuning").optim),
         "constant rate, then cosine": optim(ours, hold=0.5),
         "rate x 3": optim(ours, base_learning_rate=9e-3 / BATCH),
         "rate / 3": optim(ours, base_learning_rate=1e-3 / BATCH),

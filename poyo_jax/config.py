@@ -134,7 +134,7 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """How parameters move. A change invalidates the optimiser state."""
+    """Where parameters start and how they move. A change invalidates the optimiser state."""
 
     name: Literal["sparse_lamb", "adamw", "muon"] = "sparse_lamb"
     """The reference's LAMB with sparse embedding updates; or, with warm-up, AdamW, or Muon for matrices and Adam for
@@ -153,6 +153,8 @@ class OptimConfig:
     """Clip the gradient to this global norm."""
     accumulate_steps: int = 1
     """Steps whose gradients are averaged before the parameters move."""
+    unit_start: Literal["random", "tuning"] = "random"
+    """Where the embeddings of units start: anywhere, or where units of like tuning in the train split start too."""
 
     def __post_init__(self):
         require(self, "name", self.name in ("sparse_lamb", "adamw", "muon"), "'sparse_lamb', 'adamw' or 'muon'")
@@ -163,6 +165,7 @@ class OptimConfig:
         require(self, "warmup_steps", self.warmup_steps >= 0, "at least 0")
         require(self, "hold", 0 <= self.hold < 1, "in [0, 1)")
         require(self, "clip_norm", self.clip_norm is None or self.clip_norm > 0, "positive or None")
+        require(self, "unit_start", self.unit_start in ("random", "tuning"), "'random' or 'tuning'")
 
 
 @dataclass(frozen=True, kw_only=True)

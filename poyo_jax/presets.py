@@ -1,8 +1,8 @@
 """Named configurations: the paper's models with our recipe, with torch_brain's, and for accelerators; and small models.
 
-Our recipe is Muon where the paper has LAMB, less dropout of residual branches, and a limit to the samples of a window.
-`experiments/recipe.py` compares them on small models, where ours needs less than half of the data. At the size of
-POYO-1 neither was trained here; the presets train for half of the paper's steps.
+Our recipe is Muon where the paper has LAMB, units that start from their tuning, less dropout of residual branches, and
+a limit to the samples of a window. `experiments/recipe.py` compares them on small models, where ours needs a quarter of
+the data. At the size of POYO-1 neither was trained here; the presets train for half of the paper's steps.
 """
 
 from collections.abc import Callable
@@ -136,8 +136,9 @@ def _ours(paper: Config) -> Config:
 
 def _muon(rate: float, batch_size: int, warmup_steps: int) -> OptimConfig:
     return OptimConfig(
-        name="muon", base_learning_rate=rate / batch_size, weight_decay=0.05, warmup_steps=warmup_steps, clip_norm=1.0
-    )
+        name="muon", base_learning_rate=rate / batch_size, weight_decay=0.05, warmup_steps=warmup_steps, clip_norm=1.0,
+        unit_start="tuning",
+    )  # fmt: skip
 
 
 PRESETS: dict[str, Callable[[], Config]] = {

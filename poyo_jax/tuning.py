@@ -2,7 +2,8 @@
 
 A trained model gives units of like tuning like embeddings. `TuningMap` is the ridge regression from the one to the
 other over the units of pretraining. It is small and saved with the model, so that the embeddings of new units can start
-where units of their tuning lie, without the pretraining recordings (Azabou et al. 2023 start from random ones).
+where units of their tuning lie, without the pretraining recordings. Before there is a trained model, `untrained_rows`
+gives units of like tuning like embeddings. (Azabou et al. 2023 start from random ones, both times.)
 """
 
 import json
@@ -24,6 +25,7 @@ EDGES = np.linspace(-0.35, 0.25, 7)  # s from a behaviour sample: bins in which 
 MAX_SAMPLES = 4000  # of the behaviour, spread evenly
 RIDGES = (0.1, 1.0, 10.0, 1e6)  # the last one maps every unit to the mean embedding
 MAX_FOLDS = 10
+UNTRAINED_SD = 0.1  # of what one feature adds to a row, five times the scatter of fresh tables
 
 Features = Float32[np.ndarray, "units features"]
 
@@ -54,6 +56,19 @@ def tuning_features(session: Session, readout: Readout, intervals: Intervals) ->
     rates = mean.reshape(units, -1).mean(axis=1) / (EDGES[1] - EDGES[0])
     features = np.concatenate([np.log(rates + 0.1)[:, None], slopes.reshape(units, -1)], axis=1)
     return features.astype(np.float32)
+
+
+def untrained_rows(features: Features, dim: int) -> Float32[np.ndarray, "units dim"]:
+    """Embeddings that say of a session's units what their tuning is, along directions that all models of a width share.
+
+    Slopes are in units of their root mean square over the session, so that neither the rates nor the number of samples
+    matter.
+    """
+    slopes = features[:, 1:] / (np.sqrt(np.mean(features[:, 1:] ** 2)) + 1e-6)
+    scaled = np.concatenate([(features[:, :1] - 1) / 2, slopes], axis=1)  # log rates are about 1 +- 2
+    size = max(scaled.shape[1], dim)
+    directions = np.linalg.qr(np.random.default_rng(0).standard_normal((size, size)))[0]
+    return (UNTRAINED_SD * scaled @ directions[: scaled.shape[1], :dim]).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)

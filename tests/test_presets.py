@@ -78,6 +78,7 @@ def test_what_is_different_from_the_published_recipe(name):
         "optim.weight_decay",
         "optim.warmup_steps",
         "optim.clip_norm",
+        "optim.unit_start",
         "run.num_steps",
     ]
 

@@ -7,7 +7,7 @@ from poyo_jax import Readout, Session
 from poyo_jax.data.readout import default_readout
 from poyo_jax.data.simulate import simulate_session
 from poyo_jax.errors import CheckpointError, DataError
-from poyo_jax.tuning import TuningMap, load_map, map_path, save_map, tuning_features
+from poyo_jax.tuning import TuningMap, load_map, map_path, save_map, tuning_features, untrained_rows
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,29 @@ def test_too_few_samples(session):
     readout = Readout(value_key="cursor.vel", mean=(0, 0), std=(1, 1))
     with pytest.raises(DataError, match=r"other has 0 measured samples of cursor.vel in the .* s to learn from"):
         tuning_features(other, readout, other.split("train"))
+
+
+def test_units_of_like_tuning_start_alike_before_there_is_a_model(session):
+    """Rows are as far from each other as the scaled features are, whatever the session's rates of change."""
+    features = features_of(session)
+    rows = untrained_rows(features, 32)
+    assert rows.shape == (30, 32)
+    steeper = features * np.r_[1, np.full(18, 7.0)].astype(np.float32)
+    np.testing.assert_allclose(untrained_rows(steeper, 32), rows, atol=1e-5)
+    twice = untrained_rows(np.concatenate([features, features]), 32)
+    np.testing.assert_allclose(twice, np.concatenate([rows, rows]), atol=1e-6)
+    scaled = np.c_[(features[:, 0] - 1) / 2, features[:, 1:] / np.sqrt(np.mean(features[:, 1:] ** 2))]
+    np.testing.assert_allclose(rows @ rows.T, 0.01 * scaled @ scaled.T, atol=1e-4)
+
+
+def test_a_row_of_few_numbers_says_what_it_can(session):
+    rows = untrained_rows(features_of(session), 8)
+    assert rows.shape == (30, 8)
+    assert np.linalg.matrix_rank(rows) == 8
+
+
+def test_units_that_never_spike_and_flat_behaviour_start_somewhere():
+    assert np.isfinite(untrained_rows(np.zeros((3, 19), np.float32), 16)).all()
 
 
 def test_a_linear_relation_is_found_and_noise_is_not():

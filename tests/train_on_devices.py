@@ -15,6 +15,7 @@ from poyo_jax.train.optim import adamw, sparse_lamb, warmup_cosine
 from poyo_jax.train.state import build_model, init_state
 from poyo_jax.train.steps import make_train_step
 from poyo_jax.train.tables import dense
+from poyo_jax.train.unit_start import start_from_tuning
 
 STEPS = 4
 MESHES = ((1, 1), (2, 1), (4, 1), (2, 2), (1, 4))  # data x fsdp
@@ -33,12 +34,16 @@ def optimizer_of(path: tuple, _) -> str:
 
 def train(start, sources, model, optimizer, shape: tuple[int, int]) -> dict:
     """(loss, norm of the gradient) of each step, the number of batch shapes, how often the step was compiled, and the
-    share of the parameters that a device holds at the end."""
+    share of the parameters that a device holds at the end; and the first column of the units' table had they started
+    from their tuning."""
     num_devices = shape[0] * shape[1]
     mesh = Mesh(np.array(jax.devices()[:num_devices]).reshape(shape), AXES)
     batches = TrainBatches(sources, BATCHES, MODEL.window_length, STEPS, num_shards=num_devices)
     train_step = make_train_step(model, optimizer, mesh, seed=0, microbatch_windows=2)
     state = jax.device_put(jax.tree.map(np.array, start), state_shardings(start, mesh))
+    tuned = start_from_tuning(state, sources, mesh).params["unit_embedding"]
+    assert tuned.sharding == state.params["unit_embedding"].sharding
+    tuned = np.asarray(tuned)[:, 0].tolist()
     metrics, shapes = [], set()
     for step in range(STEPS):
         batch = batches[step]
@@ -47,7 +52,8 @@ def train(start, sources, model, optimizer, shape: tuple[int, int]) -> dict:
         metrics.append([float(last["loss"]), float(last["gradient_norm"])])
     leaves = jax.tree.leaves(state.params["backbone"])
     held = sum(x.addressable_shards[0].data.size for x in leaves) / sum(x.size for x in leaves)
-    return {"metrics": metrics, "shapes": len(shapes), "compiled": train_step._cache_size(), "held": held}
+    compiled = train_step._cache_size()
+    return {"metrics": metrics, "shapes": len(shapes), "compiled": compiled, "held": held, "tuned": tuned}
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from poyo_jax.train.mesh import make_mesh, state_shardings
 from poyo_jax.train.optimizers import choose_optimizer
 from poyo_jax.train.state import TrainState, build_model, init_state
 from poyo_jax.train.steps import make_predict_step, make_train_step
+from poyo_jax.train.unit_start import start_from_tuning
 from poyo_jax.types import Batch
 
 DROPOUT = ("feedforward_dropout", "residual_dropout", "attention_dropout")
@@ -84,6 +85,13 @@ class Job:
         self.fresh_state = lambda: init_state(model, optimizer, config.data.seed, self.mesh)
         self._init_optimizer = optimizer.init
 
+    def first_state(self) -> TrainState:
+        """The state of a new run before the first step. Raises DataError for a session without tuning."""
+        state = self.fresh_state()
+        if self.config.optim.unit_start == "random":
+            return state
+        return start_from_tuning(state, self.batches.sessions, self.mesh)
+
     def state_from(self, pretrained: Pretrained) -> TrainState:
         """The state before the first step, with the weights of another model, and its rows of all units it knows.
 
@@ -97,7 +105,7 @@ class Job:
                 "the weights to start from belong to a model of other sizes:\n  " + "\n  ".join(lines) + "\nGive this "
                 "run the same sizes, or start afresh."
             )
-        fresh = self.fresh_state()
+        fresh = self.first_state()
         params = {**fresh.params, "backbone": jax.tree.map(np.asarray, pretrained.params["backbone"])}
         for table, mine, theirs in (
             ("unit_embedding", self.metadata.units, pretrained.units),

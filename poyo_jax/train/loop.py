@@ -151,7 +151,7 @@ class Run:
             state = self.job.state_from(load(init_from))
         else:
             logger.info("a new run, since %s holds no checkpoint", self.workdir)
-            state = self.job.fresh_state()
+            state = self.job.first_state()
         first, total = int(state.step), self.config.run.num_steps
         self._first = self._done = self._saved_step = first
         if self._main:

@@ -37,10 +37,10 @@ def test_a_run_that_must_not_be_continued_is_left_alone(tiny_run, tiny_sessions)
 
 
 def test_weights_to_start_from(tiny_run, tiny_sessions):
-    """The backbone and the rows of known units are those of the other model; new units are drawn as ever."""
+    """The backbone and the rows of known units are those of the other model; new units start as ever."""
     pretrained = load(tiny_run)
     job = Job(tiny.config(), tiny_sessions[1:], {})
-    state, fresh = job.state_from(pretrained), job.fresh_state()
+    state, fresh = job.state_from(pretrained), job.first_state()
     assert int(state.step) == 0
     jax.tree.map(np.testing.assert_array_equal, state.params["backbone"], pretrained.params["backbone"])
     known = [name for name in job.metadata.units.names if name in pretrained.units]

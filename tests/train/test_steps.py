@@ -48,6 +48,11 @@ def test_training_does_not_depend_on_the_devices_or_their_arrangement(runs, mesh
     np.testing.assert_allclose(runs["{}x{}".format(*mesh)]["metrics"], alone, rtol=1e-5)
 
 
+@pytest.mark.parametrize("mesh", MESHES[1:])
+def test_units_start_alike_whatever_the_devices_and_their_arrangement(runs, mesh):
+    assert runs["{}x{}".format(*mesh)]["tuned"] == runs["1x1"]["tuned"]
+
+
 def test_parameters_are_divided_along_fsdp(runs):
     assert runs["1x1"]["held"] == runs["4x1"]["held"] == 1
     assert 0.5 < runs["2x2"]["held"] < 0.6  # all but norms and embeddings

@@ -1,0 +1,72 @@
+"""Units that start from their tuning."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from poyo_jax import Session
+from poyo_jax.data.readout import default_readout
+from poyo_jax.errors import DataError
+from poyo_jax.train.job import Job
+from poyo_jax.tuning import tuning_features, untrained_rows
+
+
+def job(sessions, unit_start="tuning") -> Job:
+    config = tiny.config()
+    return Job(replace(config, optim=replace(config.optim, unit_start=unit_start)), sessions, {})
+
+
+def test_their_rows_are_added_to_the_scatter_of_fresh_ones(tiny_sessions):
+    tuned, drawn = job(tiny_sessions), job(tiny_sessions, "random")
+    state, fresh = tuned.first_state(), drawn.first_state()
+    added = np.asarray(state.params["unit_embedding"]) - np.asarray(fresh.params["unit_embedding"])
+    expected = np.zeros_like(added)
+    for source in tuned.batches.sessions:
+        features = tuning_features(source.session, source.readout, source.session.split("train"))
+        expected[source.unit_rows] = untrained_rows(features, expected.shape[1])
+    np.testing.assert_allclose(added, expected, atol=1e-6)
+    assert not expected[0].any()  # padding
+    assert np.abs(expected[1:]).sum(axis=1).min() > 0
+
+
+def test_nothing_else_changes(tiny_sessions):
+    state, fresh = (job(tiny_sessions, start).first_state() for start in ("tuning", "random"))
+    assert jax.tree.structure(state) == jax.tree.structure(fresh)
+    others = [state._replace(params={**x.params, "unit_embedding": 0}) for x in (state, fresh)]
+    jax.tree.map(np.testing.assert_array_equal, *others)
+    jax.tree.map(np.testing.assert_array_equal, state.opt_state, fresh.opt_state)
+
+
+def test_labels_of_the_other_splits_are_not_looked_at(tiny_sessions):
+    session = tiny_sessions[0]
+    behaviour = session.behaviour("cursor.vel")
+    times, values = behaviour.times_at(np.arange(behaviour.count)), behaviour.values(0, behaviour.count)
+    train = session.split("train")
+
+    def table(values):
+        other = Session.from_arrays(
+            session.spike_times, session.spike_units, list(session.unit_ids), times, values, session_id="a"
+        ).with_splits(train=train, valid=session.split("valid"), test=session.split("test"))
+        state = Job(tiny.config(), [other], {other.id: default_readout(session)}).first_state()
+        return np.asarray(state.params["unit_embedding"])
+
+    elsewhere, inside = values.copy(), values.copy()
+    elsewhere[~train.contains(times)] *= -3
+    inside[train.contains(times)] *= -3
+    np.testing.assert_array_equal(table(elsewhere), table(values))
+    assert np.abs(table(inside) - table(values)).max() > 0.05
+
+
+def test_a_session_without_labels_is_refused(tiny_sessions):
+    """Its tuning cannot be known, and there is nothing to train on."""
+    session = tiny_sessions[0]
+    times, values = np.arange(3000) / 50, np.ones((3000, 2))
+    values[session.split("train").contains(times)] = np.nan
+    other = Session.from_arrays([0.5, 1.0], [0, 0], ["a"], times, values, session_id="other").with_splits(
+        train=session.split("train")
+    )
+    with pytest.raises(DataError, match="other has 0 measured samples"):
+        Job(tiny.config(), [other], {other.id: default_readout(session)}).first_state()
