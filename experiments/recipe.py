@@ -111,7 +111,7 @@ def arms() -> dict[str, Arm]:
     ours, published = poyo_small(), as_published(poyo_small())
     table = {
         f"published, rate x {factor}": Arm(optim(published, base_learning_rate=factor * 1e-3 / BATCH), 1.0)
-        for factor in (1, 4, 16)
+        for factor in (0.25, 1, 4, 16)
     }
     table |= {f"ours, {share:g} of the data": Arm(ours, share) for share in (1.0, 0.5, 0.25)}
     changed = {
