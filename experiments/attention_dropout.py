@@ -17,7 +17,7 @@ from shell import run_shell
 
 from poyo_jax import Session
 from poyo_jax.config import Config
-from poyo_jax.presets import one_session, poyo_1, poyo_1_fast, poyo_small, with_steps
+from poyo_jax.presets import few_sessions, poyo_1, poyo_1_fast, poyo_small, with_steps
 
 NUM_STEPS = 1000
 PAPER, FAST = poyo_1().model, poyo_1_fast().model
@@ -61,7 +61,7 @@ def attention_dropout(options: AttentionDropout) -> None:
 
 def recipe(name: str, seed: int) -> Config:
     """A small model of a single session with the dropouts of `name`."""
-    plain = with_steps(one_session(poyo_small()), NUM_STEPS, seed)
+    plain = with_steps(few_sessions(poyo_small()), NUM_STEPS, seed)
     feedforward, residual, attention = RECIPES[name]
     model = replace(
         plain.model, feedforward_dropout=feedforward, residual_dropout=residual, attention_dropout=attention

@@ -20,7 +20,7 @@ import tyro
 from shell import run_shell
 
 from poyo_jax import Session
-from poyo_jax.presets import one_session, poyo_small, with_steps
+from poyo_jax.presets import few_sessions, poyo_small, with_steps
 
 if TYPE_CHECKING:
     from poyo_jax import Pretrained
@@ -95,7 +95,7 @@ def train_alone(
 
     better: list[tuple[float, Pretrained]] = []
     for steps in num_steps:
-        config = with_steps(one_session(poyo_small()), steps, seed)
+        config = with_steps(few_sessions(poyo_small()), steps, seed)
         train_model(config, [session], workdir / f"{steps}_steps")
         trial = load(workdir / f"{steps}_steps", step=steps)
         r2 = evaluate(trial, [session], "valid", overlap=OVERLAP).mean

@@ -158,7 +158,11 @@ def configure(options: Scaling, depth: int, seed: int) -> Config:
     from poyo_jax.presets import demo, poyo_1, with_steps
 
     config = with_steps(demo() if options.preset == "small" else poyo_1(), options.num_steps, seed, looks=4)
-    return replace(config, model=replace(config.model, depth=depth, dim=options.dim or config.model.dim))
+    return replace(
+        config,
+        model=replace(config.model, depth=depth, dim=options.dim or config.model.dim),
+        optim=replace(config.optim, unit_start="tuning"),
+    )
 
 
 def fill(cell: Cell, known: list[Session], held_out: list[Session], options: Scaling) -> Cell:

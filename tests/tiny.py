@@ -17,7 +17,10 @@ CHANGES: dict[str, dict[str, Any]] = {  # of the preset "demo"
     },
     "data": {"batch_size": 16, "chunk_tokens": 64},
     "data.unit_dropout": {"min_units": 10, "mode_units": 30, "max_units": 60},
-    "optim": {"name": "adamw", "base_learning_rate": 6.25e-4, "warmup_steps": 10, "weight_decay": 1e-4},
+    "optim": {
+        "name": "adamw", "base_learning_rate": 6.25e-4, "warmup_steps": 10, "weight_decay": 1e-4,
+        "unit_start": "tuning",
+    },
     "run": {"num_steps": NUM_STEPS, "log_every": 10, "eval_every": 50, "save_every": 50},
 }  # fmt: skip
 

@@ -6,6 +6,7 @@ longer the more units there are.
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import jax
 import numpy as np
@@ -31,7 +32,7 @@ def start_from_tuning(state: TrainState, sources: Sequence[ModelSession], mesh: 
         features = tuning_features(sources[source].session, sources[source].readout, sources[source].intervals)
         return untrained_rows(features, dim)
 
-    def part(index: tuple[slice, ...]) -> Float32[np.ndarray, "_rows dim"]:
+    def part(index: Any) -> Float32[np.ndarray, "_rows dim"]:
         first, last, _ = index[0].indices(padded)
         found = np.zeros((last - first, dim), np.float32)
         for number, source in enumerate(sources):
