@@ -155,6 +155,7 @@ def key(cell: Cell) -> tuple:
 
 
 def configure(options: Scaling, depth: int, seed: int) -> Config:
+    """The preset at this depth. Units start from their tuning, which many sessions need, however few there are."""
     from poyo_jax.presets import demo, poyo_1, with_steps
 
     config = with_steps(demo() if options.preset == "small" else poyo_1(), options.num_steps, seed, looks=4)

@@ -51,6 +51,17 @@ def test_figure_1_of_a_folder(scaling, tiny_data, tmp_path, capsys):
     assert results(tmp_path) == [cell]
 
 
+@pytest.mark.parametrize("preset", ["small", "paper"])
+def test_models_differ_in_depth_and_seed_alone(monkeypatch, preset):
+    monkeypatch.syspath_prepend(REPOSITORY / "experiments")
+    script = importlib.import_module("scaling")
+    options = script.Scaling(preset=preset)
+    shallow, deep = script.configure(options, 2, 0), script.configure(options, 24, 1)
+    assert (deep.model.depth, deep.data.seed, deep.optim.unit_start) == (24, 1, "tuning")
+    model, data = replace(deep.model, depth=2), replace(deep.data, seed=0)
+    assert replace(deep, model=model, data=data) == shallow
+
+
 def lawful(failing):
     """Scores by a law, in place of a training; some numbers of sessions fail."""
 
