@@ -11,7 +11,7 @@ CHECKED := --jaxtyping-packages=poyo_jax,typecheck.checked
 PARALLEL := --numprocesses=2 --dist=loadfile
 SOURCES := $(wildcard poyo_jax experiments data_prep notebooks docs tests)
 # What a hosted notebook does: the model, loading, decoding, fitting units, and the notebooks themselves.
-HOSTED := tests/model/test_parity.py tests/test_pretrained.py tests/test_decoding.py tests/finetune/test_fit.py \
+HOSTED := tests/model/test_parity.py tests/test_pretrained.py tests/decoding/test_decoding.py tests/finetune/test_fit.py \
 	tests/test_notebooks.py
 
 .DEFAULT_GOAL := help
@@ -51,7 +51,7 @@ test-colab: $(COLAB)/.installed  ## test model, loading, fitting and notebooks w
 	@$(COLAB)/bin/pytest -q $(PARALLEL) $(CHECKED) $(HOSTED)
 
 clean:  ## remove the environments, caches and the demo
-	rm -rf $(VENV) $(COLAB) build dist demo docs/_build .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(COLAB) build dist demo docs/_build .cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.installed: pyproject.toml | check-python

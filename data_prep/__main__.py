@@ -1,11 +1,12 @@
 """From raw recordings to sessions.
 
-python -m data_prep list                                        # the data sets, where they come from, their sizes
-python -m data_prep download NAME --raw raw/                    # fetch and verify the raw files
-python -m data_prep prepare NAME --raw raw/ --out sessions/     # convert them; run again to continue
-python -m data_prep prepare nwb --raw mine/ --out sessions/ --target processing/behavior/hand_vel
-python -m data_prep check sessions/ --report check.html         # is every session sound?
-python -m data_prep inspect FILE                                # what is in an NWB file or a session?
+python -m data_prep list                                        # the data sets, where they come
+from, their sizes python -m data_prep download NAME --raw raw/                    # fetch and verify
+the raw files python -m data_prep prepare NAME --raw raw/ --out sessions/     # convert them; run
+again to continue python -m data_prep prepare nwb --raw mine/ --out sessions/ --target
+processing/behavior/hand_vel python -m data_prep check sessions/ --report check.html         # is
+every session sound? python -m data_prep inspect FILE                                # what is in an
+NWB file or a session?
 """
 
 import logging
@@ -20,11 +21,13 @@ import tyro
 
 from data_prep.catalogue import DATA_SETS, DataSet, find_data_set
 from poyo_jax import Session
-from poyo_jax.data.nwb_session import NwbOptions
+from poyo_jax.data.importers.nwb_session import NwbOptions
 from poyo_jax.errors import ConfigError, DataError, PoyoError
 
 OWN = "nwb"
-HELP = str(__doc__).replace("\npython", "\n$ python")  # a sign in front keeps a line apart from the one before
+HELP = str(__doc__).replace(
+    "\npython", "\n$ python"
+)  # a sign in front keeps a line apart from the one before
 WITH_WAVEFORMS = "odoherty_sabes_nonhuman_2017"
 
 
@@ -35,7 +38,9 @@ class List:
 
 @dataclass(frozen=True, kw_only=True)
 class Download:
-    """Fetch and verify the raw files of a data set; the same command continues what was interrupted."""
+    """Fetch and verify the raw files of a data set; the same command continues what was
+    interrupted.
+    """
 
     name: tyro.conf.Positional[str]
     """Data set, as `list` calls it."""
@@ -60,8 +65,12 @@ class Prepare:
     compress: bool = False
     """Compress the sessions: about half the size, but slow to read while training."""
     waveforms: bool = True
-    """Keep the waveforms of odoherty_sabes_nonhuman_2017, as the reference does; nothing here uses them."""
-    nwb: tyro.conf.OmitArgPrefixes[NwbOptions] = field(default_factory=lambda: NwbOptions(target=""))
+    """Keep the waveforms of odoherty_sabes_nonhuman_2017, as the reference does; nothing here uses
+    them.
+    """
+    nwb: tyro.conf.OmitArgPrefixes[NwbOptions] = field(
+        default_factory=lambda: NwbOptions(target="")
+    )
     """Of a lab's own files."""
 
 
@@ -96,12 +105,18 @@ def main(arguments: list[str] | None = None) -> None:
     command = tyro.cli(Command, args=arguments, description=HELP, prog="python -m data_prep")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     actions: dict[type, Callable[..., int]] = {
-        List: show_list, Download: download, Prepare: prepare, Check: check, Inspect: inspect,
-    }  # fmt: skip
+        List: show_list,
+        Download: download,
+        Prepare: prepare,
+        Check: check,
+        Inspect: inspect,
+    }
     try:
         sys.exit(actions[type(command)](command))
     except KeyboardInterrupt:
-        print("\nstopped; what is finished is kept, and the same command continues.", file=sys.stderr)
+        print(
+            "\nstopped; what is finished is kept, and the same command continues.", file=sys.stderr
+        )
         sys.exit(130)
     except PoyoError as error:
         print(f"\n{error}", file=sys.stderr)
@@ -112,9 +127,14 @@ def show_list(_: List) -> int:
     for data_set in DATA_SETS.values():
         print(f"{data_set.name}\n    {data_set.title}")
         print(f"    {data_set.archive}; licence: {data_set.licence}")
-        sizes = f"about {data_set.raw_gigabytes:g} GB raw, {data_set.processed_gigabytes:g} GB prepared"
+        sizes = (
+            f"about {data_set.raw_gigabytes:g} GB raw, {data_set.processed_gigabytes:g} GB prepared"
+        )
         print(f"    {data_set.num_files} files, {sizes}")
-    print(f"{OWN}\n    a lab's own NWB files: `python -m data_prep inspect FILE` lists what can be decoded")
+    print(
+        f"{OWN}\n    a lab's own NWB files: `python -m data_prep inspect FILE` lists what can be"
+        " decoded"
+    )
     return 0
 
 
@@ -125,7 +145,10 @@ def download(options: Download) -> int:
     planned = plan(data_set, options.raw, options.file)
     print(planned, flush=True)
     download(planned)
-    print(f"all there; next: python -m data_prep prepare {data_set.name} --raw {options.raw} --out sessions/")
+    print(
+        f"all there; next: python -m data_prep prepare {data_set.name} --raw {options.raw} --out"
+        " sessions/"
+    )
     return 0
 
 
@@ -136,9 +159,15 @@ def prepare(options: Prepare) -> int:
     if options.workers < 1:
         raise ConfigError(f"--workers is {options.workers}; it must be at least 1.")
     if not options.raw.is_dir():
-        raise DataError(f"the folder {options.raw} does not exist; --raw is the folder with the raw files.")
+        raise DataError(
+            f"the folder {options.raw} does not exist; --raw is the folder with the raw files."
+        )
     convert, files = conversion(options)
-    settings = {"waveforms": options.waveforms, "compress": options.compress, "nwb": asdict(options.nwb)}
+    settings = {
+        "waveforms": options.waveforms,
+        "compress": options.compress,
+        "nwb": asdict(options.nwb),
+    }
     job = Job(options.name, convert, options.out, recipe(**settings), options.compress)
     results = prepare(job, files, min(options.workers, len(files)))
     print(results_table(results))
@@ -150,7 +179,9 @@ def conversion(options: Prepare) -> tuple[Callable[[Path], Session], list[Path]]
     if options.name == OWN:
         return _own_conversion(options)
     if options.nwb.target:
-        raise ConfigError(f"--target is for `prepare {OWN}`; {options.name} decodes what its paper decodes.")
+        raise ConfigError(
+            f"--target is for `prepare {OWN}`; {options.name} decodes what its paper decodes."
+        )
     data_set: DataSet = find_data_set(options.name)
     if not (files := data_set.find(options.raw)):
         raise DataError(
@@ -160,7 +191,9 @@ def conversion(options: Prepare) -> tuple[Callable[[Path], Session], list[Path]]
     if options.waveforms:
         return data_set.convert, files
     if options.name != WITH_WAVEFORMS:
-        raise ConfigError(f"--no-waveforms is for {WITH_WAVEFORMS}; the sessions of {options.name} have none.")
+        raise ConfigError(
+            f"--no-waveforms is for {WITH_WAVEFORMS}; the sessions of {options.name} have none."
+        )
     return partial(data_set.convert, waveforms=False), files
 
 
@@ -168,7 +201,9 @@ def _own_conversion(options: Prepare) -> tuple[Callable[[Path], Session], list[P
     from data_prep.nwb import converter
 
     if not (files := sorted(options.raw.rglob("*.nwb"))):
-        raise DataError(f"{options.raw} has no NWB files (*.nwb); --raw is the folder with the raw files.")
+        raise DataError(
+            f"{options.raw} has no NWB files (*.nwb); --raw is the folder with the raw files."
+        )
     if not options.nwb.target:
         raise ConfigError(
             "--target is missing: which behaviour shall be decoded? "

@@ -1,4 +1,6 @@
-"""The data sets that can be prepared: where each comes from, how large it is, and what converts its raw files."""
+"""The data sets that can be prepared: where each comes from, how large it is, and what converts its
+raw files.
+"""
 
 import importlib
 from collections.abc import Callable
@@ -58,7 +60,9 @@ class DataSet:
 
     def find(self, folder: Path) -> list[Path]:
         """Raw files in a folder and below, in the order of their names."""
-        found = {path for pattern in self.raw_files for path in folder.rglob(pattern) if path.is_file()}
+        found = {
+            path for pattern in self.raw_files for path in folder.rglob(pattern) if path.is_file()
+        }
         return sorted(found, key=lambda path: (path.name, str(path)))
 
     @property
@@ -136,7 +140,9 @@ DATA_SETS: dict[str, DataSet] = {
         _maze("small", "000140", "0.220113.0408", 0.03),
         DataSet(
             name="nlb_mc_rtt",
-            title="Neural Latents Benchmark, MC_RTT: monkey Indy, self-paced reaches of another day",
+            title=(
+                "Neural Latents Benchmark, MC_RTT: monkey Indy, self-paced reaches of another day"
+            ),
             archive=Dandiset("000129", "0.241017.1444"),
             licence="CC-BY-4.0",
             module="nlb_mc_rtt",
@@ -157,6 +163,7 @@ def find_data_set(name: str) -> DataSet:
     name = ALIASES.get(name, name)
     if name not in DATA_SETS:
         raise DataError(
-            f"there is no data set {name!r}.{suggest(name, DATA_SETS)} `python -m data_prep list` shows them all."
+            f"there is no data set {name!r}.{suggest(name, DATA_SETS)} `python -m data_prep list`"
+            " shows them all."
         )
     return DATA_SETS[name]

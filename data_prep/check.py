@@ -1,4 +1,5 @@
-"""Whether session files are sound: what breaks the format, what looks wrong, and the numbers to judge them by.
+"""Whether session files are sound: what breaks the format, what looks wrong, and the numbers to
+judge them by.
 
 An error makes a session unusable or its results wrong; a warning asks for a look.
 """
@@ -23,7 +24,10 @@ WINDOW = 1.0  # seconds
 CHUNK = 1 << 21  # spikes or samples read at a time
 CLOSE = 3e-4  # seconds between spikes of a unit; no neuron recovers that quickly
 FASTEST = 500.0  # Hz over a whole session
-SLOW, FAST = 0.05, 20.0  # the 99th percentile of targets, in standard deviations of the readout, is between these
+SLOW, FAST = (
+    0.05,
+    20.0,
+)  # the 99th percentile of targets, in standard deviations of the readout, is between these
 SOME, NOTABLE, MOST = 0.01, 0.05, 0.5  # shares
 GAP = 5.0  # usual steps between samples; a longer step is a gap
 SAME = 1e-6  # seconds up to which bounds are the same
@@ -31,14 +35,18 @@ SAME = 1e-6  # seconds up to which bounds are the same
 
 @dataclass
 class SessionCheck:
-    """What was found in a session, and its numbers. `name` is the path of its file in the folder, or its id."""
+    """What was found in a session, and its numbers. `name` is the path of its file in the folder,
+    or its id.
+    """
 
     name: str
     id: str
     path: Path | None = None
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    numbers: dict[str, Any] = field(default_factory=dict)  # empty when the session could not be opened
+    numbers: dict[str, Any] = field(
+        default_factory=dict
+    )  # empty when the session could not be opened
 
     def judge(self, share: float, text: str, *, warn: float = SOME, fail: float = MOST) -> None:
         """Note `text` when a share is above `warn`, as an error when it is above `fail`."""
@@ -55,7 +63,8 @@ class SessionCheck:
 
 
 def check_folder(folder: str | Path) -> list[SessionCheck]:
-    """Check the session files (*.h5) in a folder and below. A file that cannot be opened is a finding like others.
+    """Check the session files (*.h5) in a folder and below. A file that cannot be opened is a
+    finding like others.
 
     Raises DataError when there is none.
     """
@@ -63,8 +72,13 @@ def check_folder(folder: str | Path) -> list[SessionCheck]:
     paths = sorted(folder.rglob("*.h5")) if folder.is_dir() else []
     if not paths:
         state = "has no session files (*.h5)" if folder.is_dir() else "does not exist"
-        raise DataError(f"the folder {folder} {state}; give the folder that holds processed sessions.")
-    checks = [_check_file(path, folder) for path in tqdm(paths, desc="checking", unit="file", disable=None)]
+        raise DataError(
+            f"the folder {folder} {state}; give the folder that holds processed sessions."
+        )
+    checks = [
+        _check_file(path, folder)
+        for path in tqdm(paths, desc="checking", unit="file", disable=None)
+    ]
     _check_ids([check for check in checks if check.numbers])
     return checks
 
@@ -95,7 +109,9 @@ def _check_file(path: Path, folder: Path) -> SessionCheck:
         return check
     except PoyoError as error:
         text = str(error)
-    except Exception as error:  # one file that nobody foresaw must not keep the others from being checked
+    except (
+        Exception
+    ) as error:  # one file that nobody foresaw must not keep the others from being checked
         text = f"unforeseen {type(error).__name__}: {error}; please report this file."
     return SessionCheck(name, path.stem, path, errors=[text])
 
@@ -103,11 +119,15 @@ def _check_file(path: Path, folder: Path) -> SessionCheck:
 def _check_ids(checks: Sequence[SessionCheck]) -> None:
     """Sessions with the same id would share their units, and a model would take them for one."""
     for check in checks:
-        if others := [other.name for other in checks if other.id == check.id and other is not check]:
-            check.errors.append(f"its id {check.id} is also that of {some(others)}; remove or rename all but one.")
+        if others := [
+            other.name for other in checks if other.id == check.id and other is not check
+        ]:
+            check.errors.append(
+                f"its id {check.id} is also that of {some(others)}; remove or rename all but one."
+            )
 
 
-# ------------------------------------------------------------------------------------------------------ spikes
+# --- spikes
 
 
 class SpikeScan:
@@ -115,7 +135,8 @@ class SpikeScan:
 
     def __init__(self, session: Session):
         self.num_units = len(session.unit_ids)
-        # Per unit: spikes, those less than CLOSE after the one before, those at the same time as the one before.
+        # Per unit: spikes, those less than CLOSE after the one before, those at the same time as
+        # the one before.
         self.counts, self.close, self.same = np.zeros((3, self.num_units), np.int64)
         self.not_finite = self.falls = self.strangers = self.inside = 0
         self._last = np.full(self.num_units, -np.inf)  # time of every unit's last spike
@@ -133,9 +154,13 @@ class SpikeScan:
             self._count(times[finite & known], units[finite & known])
 
     def _count(self, times: np.ndarray, units: np.ndarray) -> None:
-        order = np.argsort(units.astype(np.uint16) if self.num_units < 1 << 16 else units, kind="stable")
+        order = np.argsort(
+            units.astype(np.uint16) if self.num_units < 1 << 16 else units, kind="stable"
+        )
         times, units = times[order], units[order]
-        change = np.ones(len(units) + 1, bool)  # True where a unit's spikes begin, and one past the last spike
+        change = np.ones(
+            len(units) + 1, bool
+        )  # True where a unit's spikes begin, and one past the last spike
         change[1:-1] = units[1:] != units[:-1]
         steps = times - np.where(change[:-1], self._last[units], np.roll(times, 1))
         self._last[units[change[1:]]] = times[change[1:]]
@@ -153,19 +178,39 @@ def _check_spikes(session: Session, check: SessionCheck) -> None:
     check.numbers["rate"] = float(np.median(rates))
     for count, text in (
         (scan.not_finite, "spike times are NaN or infinite; remove those spikes."),
-        (scan.falls, "spikes are earlier than the one before; sort spikes.timestamps and unit_index together."),
-        (scan.strangers, f"spikes belong to no unit; unit_index must be one of 0 ... {scan.num_units - 1}."),
+        (
+            scan.falls,
+            (
+                "spikes are earlier than the one before; sort spikes.timestamps and unit_index"
+                " together."
+            ),
+        ),
+        (
+            scan.strangers,
+            f"spikes belong to no unit; unit_index must be one of 0 ... {scan.num_units - 1}.",
+        ),
     ):
         if count:
             check.errors.append(f"{count:,} of {num_spikes:,} {text}")
     if silent := [session.unit_ids[unit] for unit in np.flatnonzero(scan.counts == 0)]:
-        check.warnings.append(f"{len(silent)} of {len(rates)} units have no spikes: {some(silent)}.")
-    fast = [f"{session.unit_ids[unit]} ({rates[unit]:.0f} Hz)" for unit in np.flatnonzero(rates > FASTEST)]
+        check.warnings.append(
+            f"{len(silent)} of {len(rates)} units have no spikes: {some(silent)}."
+        )
+    fast = [
+        f"{session.unit_ids[unit]} ({rates[unit]:.0f} Hz)"
+        for unit in np.flatnonzero(rates > FASTEST)
+    ]
     if fast and session.domain.duration >= WINDOW:
-        check.warnings.append(f"units faster than {FASTEST:g} Hz: {some(fast)}; are they single units, and times in s?")
+        check.warnings.append(
+            f"units faster than {FASTEST:g} Hz: {some(fast)}; are they single units, and times"
+            " in s?"
+        )
     if not scan.falls and not scan.not_finite:
         outside = 1 - scan.inside / num_spikes
-        check.judge(outside, f"{outside:.1%} of the spikes lie outside the domain; do all times share one clock?")
+        check.judge(
+            outside,
+            f"{outside:.1%} of the spikes lie outside the domain; do all times share one clock?",
+        )
         _check_repeats(session, scan, check)
 
 
@@ -184,7 +229,7 @@ def _check_repeats(session: Session, scan: SpikeScan, check: SessionCheck) -> No
             )
 
 
-# ------------------------------------------------------------------------------------------------------ splits
+# --- splits
 
 
 def _check_domain(session: Session, check: SessionCheck) -> None:
@@ -208,15 +253,24 @@ def _check_splits(session: Session, check: SessionCheck) -> None:
         shared = splits[one].intersect(splits[other])
         if shared.duration > SAME:
             where = f"{shared.duration:g} s, first at {shared.starts[0]:g} s"
-            check.errors.append(f"the splits {one} and {other} share {where}; scores would be too good.")
+            check.errors.append(
+                f"the splits {one} and {other} share {where}; scores would be too good."
+            )
     for name, split in splits.items():
         outside = split.subtract(session.domain).duration / split.duration
-        check.judge(outside, f"{outside:.0%} of the {name} split lies outside the domain.", fail=0.99)
+        check.judge(
+            outside, f"{outside:.0%} of the {name} split lies outside the domain.", fail=0.99
+        )
     lengths = {name: split.ends - split.starts for name, split in splits.items()}
-    shares = {name: np.sum(every[every < WINDOW - SAME]) / np.sum(every) for name, every in lengths.items()}
+    shares = {
+        name: np.sum(every[every < WINDOW - SAME]) / np.sum(every)
+        for name, every in lengths.items()
+    }
     if short := [f"{share:.0%} of {name}" for name, share in shares.items() if share > NOTABLE]:
         effect = "training leaves those out or widens them, elsewhere windows reach over their ends"
-        check.warnings.append(f"intervals shorter than a window of {WINDOW:g} s make up {', '.join(short)}: {effect}.")
+        check.warnings.append(
+            f"intervals shorter than a window of {WINDOW:g} s make up {', '.join(short)}: {effect}."
+        )
 
 
 def _check_rows(session: Session, name: str, check: SessionCheck) -> None:
@@ -226,19 +280,26 @@ def _check_rows(session: Session, name: str, check: SessionCheck) -> None:
     rows = session.table(name)
     starts, ends = (np.asarray(rows[column], np.float64) for column in ("start", "end"))
     if wrong := np.count_nonzero(~(np.isfinite(starts) & np.isfinite(ends) & (starts <= ends))):
-        check.errors.append(f"{wrong} of {len(starts)} rows of {name} have no finite bounds or end before they start.")
+        check.errors.append(
+            f"{wrong} of {len(starts)} rows of {name} have no finite bounds or end before they"
+            " start."
+        )
     order = np.argsort(starts)
     overlaps = np.count_nonzero(starts[order][1:] < np.maximum.accumulate(ends[order])[:-1] - SAME)
     if overlaps:
-        check.warnings.append(f"{overlaps} of {len(starts)} rows of {name} begin before an earlier one has ended.")
+        check.warnings.append(
+            f"{overlaps} of {len(starts)} rows of {name} begin before an earlier one has ended."
+        )
 
 
-# ------------------------------------------------------------------------------------------------------ behaviour
+# --- behaviour
 
 
 def _check_behaviour(session: Session, check: SessionCheck) -> None:
     if not (keys := session.behaviour_keys):
-        check.warnings.append("there is no behaviour: the session can be decoded, but not trained on or scored.")
+        check.warnings.append(
+            "there is no behaviour: the session can be decoded, but not trained on or scored."
+        )
         return
     rates = {key.rsplit(".", 1)[0]: np.nan for key in keys}
     for series in rates:
@@ -246,12 +307,17 @@ def _check_behaviour(session: Session, check: SessionCheck) -> None:
         rates[series] = _check_times(session.behaviour(key), series, check)
     try:
         readout = default_readout(session)
-        check.numbers |= {"key": readout.value_key, "sampling_rate": rates[readout.value_key.rsplit(".", 1)[0]]}
+        check.numbers |= {
+            "key": readout.value_key,
+            "sampling_rate": rates[readout.value_key.rsplit(".", 1)[0]],
+        }
     except PoyoError as error:
         readout = None
         check.warnings.append(f"there is no default readout: {error}")
     where = Intervals.from_pairs([])
-    for split in [session.split(name) for name in SPLITS if session.has_split(name)] or [session.domain]:
+    for split in [session.split(name) for name in SPLITS if session.has_split(name)] or [
+        session.domain
+    ]:
         where = where.union(split)
     for key in keys:
         is_decoded = readout is not None and readout.value_key == key
@@ -264,36 +330,61 @@ def _check_times(behaviour: Behaviour, series: str, check: SessionCheck) -> floa
         return behaviour.sampling_rate
     times = np.asarray(behaviour.timestamps)
     if wrong := np.count_nonzero(~np.isfinite(times)):
-        check.errors.append(f"{wrong:,} time stamps of {series} are NaN or infinite; remove those samples.")
+        check.errors.append(
+            f"{wrong:,} time stamps of {series} are NaN or infinite; remove those samples."
+        )
         return np.nan
     if len(steps := np.diff(times)) == 0:
         return np.nan
     if falls := np.count_nonzero(steps < 0):
-        check.errors.append(f"{falls:,} time stamps of {series} are earlier than the one before; sort its samples.")
+        check.errors.append(
+            f"{falls:,} time stamps of {series} are earlier than the one before; sort its samples."
+        )
         return np.nan
     usual = float(np.median(steps))
     far = steps > GAP * usual
     odd = float(np.mean(np.abs(steps - usual)[~far] > 0.1 * usual))
-    check.judge(odd, f"{odd:.1%} of the steps between samples of {series} differ from the usual {usual:g} s.", fail=1)
+    check.judge(
+        odd,
+        f"{odd:.1%} of the steps between samples of {series} differ from the usual {usual:g} s.",
+        fail=1,
+    )
     if repeated := np.count_nonzero(steps == 0):
-        check.warnings.append(f"{repeated:,} time stamps of {series} are the same as the one before.")
-    gaps = Intervals(times[:-1][far], times[1:][far]).intersect(behaviour.domain).longer_than(2 * usual)
+        check.warnings.append(
+            f"{repeated:,} time stamps of {series} are the same as the one before."
+        )
+    gaps = (
+        Intervals(times[:-1][far], times[1:][far])
+        .intersect(behaviour.domain)
+        .longer_than(2 * usual)
+    )
     if len(gaps):
-        text = f"{len(gaps)} gaps between samples of {series}, {gaps.duration:g} s in all, belong to its domain."
+        text = (
+            f"{len(gaps)} gaps between samples of {series}, {gaps.duration:g} s in all, belong to"
+            " its domain."
+        )
         check.warnings.append(text)
     return 1 / usual if usual else np.inf
 
 
-def _check_values(behaviour: Behaviour, where: Intervals, readout: Readout | None, check: SessionCheck) -> None:
-    """Samples that are missing in the splits, and the range of those that are decoded by default."""
+def _check_values(
+    behaviour: Behaviour, where: Intervals, readout: Readout | None, check: SessionCheck
+) -> None:
+    """Samples that are missing in the splits, and the range of those that are decoded by
+    default.
+    """
     key, num_samples, num_missing = behaviour.key, 0, 0
     speeds, targets = [], []
     mean, std = (readout.mean, readout.std) if readout else ((), ())
     if readout and len(mean) != behaviour.num_channels:
-        raise SessionError(f"{key} has {behaviour.num_channels} channels, but its readout has {len(mean)}.")
+        raise SessionError(
+            f"{key} has {behaviour.num_channels} channels, but its readout has {len(mean)}."
+        )
     for start in range(0, behaviour.count, CHUNK):
         stop = min(start + CHUNK, behaviour.count)
-        values = behaviour.values(start, stop)[where.contains(behaviour.times_at(np.arange(start, stop)))]
+        values = behaviour.values(start, stop)[
+            where.contains(behaviour.times_at(np.arange(start, stop)))
+        ]
         finite = np.isfinite(values).all(axis=1)
         num_samples += len(values)
         num_missing += int(np.count_nonzero(~finite))
@@ -310,8 +401,9 @@ def _check_values(behaviour: Behaviour, where: Intervals, readout: Readout | Non
     check.numbers |= {"missing": missing, "median": usual, "high": high, "scaled": scaled}
     if not SLOW <= scaled <= FAST:
         check.warnings.append(
-            f"99% of {key} are below {high:.3g}, which is {scaled:.3g} of the readout's standard deviation (of about "
-            f"{max(std):.3g}) and should be {SLOW:g} to {FAST:g}; is it in another unit?"
+            f"99% of {key} are below {high:.3g}, which is {scaled:.3g} of the readout's standard"
+            f" deviation (of about {max(std):.3g}) and should be {SLOW:g} to {FAST:g}; is it in"
+            " another unit?"
         )
 
 

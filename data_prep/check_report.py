@@ -33,13 +33,18 @@ FAMILIES = {  # parts of the names of intervals, in the order of their rows, and
 
 
 def write_report(checks: Sequence[SessionCheck], path: str | Path) -> Path:
-    """Write a page on the sessions of a folder and return its path. Raises DataError when it cannot be written."""
+    """Write a page on the sessions of a folder and return its path. Raises DataError when it cannot
+    be written.
+    """
     shown = sorted(checks, key=lambda check: (not check.errors, not check.warnings))[:MOST_PICTURES]
     text = (
-        f"{summary(checks)} Hz/unit is the median rate of the units; splits are train, valid and test in % of the time."
+        f"{summary(checks)} Hz/unit is the median rate of the units; splits are train, valid and"
+        " test in % of the time."
     )
     if len(shown) < len(checks):
-        text += f"\n\nBelow are {len(shown)} of the {len(checks)} sessions, those with findings first."
+        text += (
+            f"\n\nBelow are {len(shown)} of the {len(checks)} sessions, those with findings first."
+        )
     table = [{column: row[column] for column in COLUMNS} for row in rows(checks)]
     folders = [check.path.absolute().parent for check in checks if check.path]
     numbers = [check.numbers for check in checks]
@@ -58,8 +63,12 @@ def write_report(checks: Sequence[SessionCheck], path: str | Path) -> Path:
 
 
 def _section(check: SessionCheck) -> Section:
-    findings = [f"Error: {text}" for text in check.errors] + [f"Warning: {text}" for text in check.warnings]
-    text = "\n\n".join([f"File {check.name}.", *(findings or ["No findings."]), *_described(check.numbers)])
+    findings = [f"Error: {text}" for text in check.errors] + [
+        f"Warning: {text}" for text in check.warnings
+    ]
+    text = "\n\n".join(
+        [f"File {check.name}.", *(findings or ["No findings."]), *_described(check.numbers)]
+    )
     heading, figure, caption = Path(check.name).stem, None, ""
     if check.path and check.numbers.get("minutes"):
         try:
@@ -73,24 +82,29 @@ def _described(numbers: dict[str, Any]) -> Iterator[str]:
     """The numbers of the decoded behaviour, which the table has no room for."""
     if "high" in numbers:
         yield (
-            f"{numbers['spikes']:,} spikes. {numbers['key']} has {numbers['sampling_rate']:.6g} samples per second; "
-            f"{numbers['missing']:.1%} are missing in the splits. There its magnitude is {numbers['median']:.3g} in "
-            f"the median and {numbers['high']:.3g} at the 99th percentile, or {numbers['scaled']:.3g} once scaled."
+            f"{numbers['spikes']:,} spikes. {numbers['key']} has {numbers['sampling_rate']:.6g}"
+            f" samples per second; {numbers['missing']:.1%} are missing in the splits. There its"
+            f" magnitude is {numbers['median']:.3g} in the median and {numbers['high']:.3g} at the"
+            f" 99th percentile, or {numbers['scaled']:.3g} once scaled."
         )
 
 
-# ------------------------------------------------------------------------------------------------------ figure
+# --- figure
 
 
 def session_figure(session: Session, key: str | None) -> tuple[Any, str]:
-    """Spikes and the behaviour `key` of a typical stretch above a timeline of the intervals, and what they show."""
+    """Spikes and the behaviour `key` of a typical stretch above a timeline of the intervals, and
+    what they show.
+    """
     start, stop = typical_stretch(session, key)
     names = interval_rows(session)
     num_units = len(session.unit_ids)
     heights = [min(0.5 + 0.02 * num_units, 2.6), 1.1 if key else 0.0, 0.3 + 0.19 * len(names)]
     figure = plt.figure(figsize=(plots.WIDTH + 1.2, sum(heights) + 1.2), layout="constrained")
     plt.close(figure)  # which takes it from pyplot's list; it can be drawn all the same
-    grid = figure.add_gridspec(3 if key else 2, 1, height_ratios=[height for height in heights if height])
+    grid = figure.add_gridspec(
+        3 if key else 2, 1, height_ratios=[height for height in heights if height]
+    )
     spikes = figure.add_subplot(grid[0])
     plots.raster(session, start, stop, ax=spikes)
     spikes.set_title("", loc="left")
@@ -98,13 +112,20 @@ def session_figure(session: Session, key: str | None) -> tuple[Any, str]:
         spikes.set(xlabel="", xticklabels=[])
         _draw_behaviour(session, key, start, stop, figure.add_subplot(grid[1]))
     _draw_timeline(session, names, (start, stop), figure.add_subplot(grid[-1]))
-    caption = f"Spikes of {num_units} units{f' and {key}' if key else ''} from {start:,.1f} to {stop:,.1f} s. "
-    caption += "Below, the intervals of the whole session; the mark shows where the stretch above lies."
+    caption = (
+        f"Spikes of {num_units} units{f' and {key}' if key else ''} from {start:,.1f} to"
+        f" {stop:,.1f} s. "
+    )
+    caption += (
+        "Below, the intervals of the whole session; the mark shows where the stretch above lies."
+    )
     return figure, caption
 
 
 def typical_stretch(session: Session, key: str | None) -> tuple[float, float]:
-    """The stretch of SHOWN seconds, or less, with the median number of spikes among those full of behaviour."""
+    """The stretch of SHOWN seconds, or less, with the median number of spikes among those full of
+    behaviour.
+    """
     first, last = float(session.domain.starts[0]), float(session.domain.ends[-1])
     edges = np.arange(first, max(last - SHOWN, first) + SHOWN / 2, SHOWN)
     filled = np.ones(len(edges))
@@ -112,7 +133,9 @@ def typical_stretch(session: Session, key: str | None) -> tuple[float, float]:
         ranges = [session.behaviour(key).range(edge, edge + SHOWN) for edge in edges]
         filled = np.array([end - begin for begin, end in ranges])
     full = edges[filled >= 0.8 * filled.max()]
-    counts = count_before(session.spike_times, full + SHOWN) - count_before(session.spike_times, full)
+    counts = count_before(session.spike_times, full + SHOWN) - count_before(
+        session.spike_times, full
+    )
     middle = np.argsort(counts, kind="stable")[(len(full) - 1) // 2]
     start, num_spikes = float(full[middle]), int(counts[middle])
     length = min(SHOWN, last - start) * min(1.0, MOST_TICKS / max(num_spikes, 1))
@@ -136,17 +159,34 @@ def _draw_behaviour(session: Session, key: str, start: float, stop: float, ax: A
         gaps = np.flatnonzero(np.diff(times) > GAP * np.median(np.diff(times))) + 1
         times, values = np.insert(times, gaps, np.nan), np.insert(values, gaps, np.nan, axis=0)
     for channel, color in zip(range(behaviour.num_channels), plots.COLORS, strict=False):
-        ax.plot(times, values[:, channel], color=color, linewidth=1.1, label="xyz"[channel : channel + 1] or None)
+        ax.plot(
+            times,
+            values[:, channel],
+            color=color,
+            linewidth=1.1,
+            label="xyz"[channel : channel + 1] or None,
+        )
     if (finite := values[np.isfinite(values)]).size:  # outliers may leave the picture
         low, high = np.percentile(finite, [0.5, 99.5])
         ax.set_ylim(low - 0.2 * (high - low) - 1e-9, high + 0.2 * (high - low) + 1e-9)
     ax.set(xlim=(start, stop), xlabel="time (s)", ylabel=key)
     if behaviour.num_channels in (2, 3):
-        ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, borderaxespad=0.1, handlelength=1)
+        ax.legend(
+            loc="lower right",
+            bbox_to_anchor=(1, 1),
+            ncols=3,
+            frameon=False,
+            borderaxespad=0.1,
+            handlelength=1,
+        )
 
 
-def _draw_timeline(session: Session, names: Sequence[str], shown: tuple[float, float], ax: Axes) -> None:
-    """Bars in a row per name, paler where intervals fill less of the time; at the right their time and number."""
+def _draw_timeline(
+    session: Session, names: Sequence[str], shown: tuple[float, float], ax: Axes
+) -> None:
+    """Bars in a row per name, paler where intervals fill less of the time; at the right their time
+    and number.
+    """
     _style(ax)
     first, last = session.domain.starts[0], session.domain.ends[-1]
     unit, name_of_unit = (60, "min") if last - first > 300 else (1, "s")
@@ -157,15 +197,34 @@ def _draw_timeline(session: Session, names: Sequence[str], shown: tuple[float, f
         bar = np.empty((1, NUM_BINS, 4))  # red, green, blue, opacity
         bar[..., :3] = np.frombuffer(bytes.fromhex(color[1:]), np.uint8) / 255
         bar[..., 3] = np.where(share > 0, 0.25 + 0.75 * share, 0.0)
-        ax.imshow(bar, extent=(first / unit, last / unit, row + 0.36, row - 0.36), aspect="auto", interpolation="none")
-        text = f"{found.duration / unit:.1f} {name_of_unit}" + (f" in {len(found)}" if len(found) > 1 else "")
+        ax.imshow(
+            bar,
+            extent=(first / unit, last / unit, row + 0.36, row - 0.36),
+            aspect="auto",
+            interpolation="none",
+        )
+        text = f"{found.duration / unit:.1f} {name_of_unit}" + (
+            f" in {len(found)}" if len(found) > 1 else ""
+        )
         ax.annotate(
-            text, (1, row), xycoords=("axes fraction", "data"), xytext=(6, 0), textcoords="offset points",
-            va="center", fontsize="small", color=plots.GREY,
-        )  # fmt: skip
-    ax.axvspan(shown[0] / unit, shown[1] / unit, color=plots.INK, alpha=0.13, linewidth=0, zorder=-1)
+            text,
+            (1, row),
+            xycoords=("axes fraction", "data"),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize="small",
+            color=plots.GREY,
+        )
+    ax.axvspan(
+        shown[0] / unit, shown[1] / unit, color=plots.INK, alpha=0.13, linewidth=0, zorder=-1
+    )
     ax.plot(np.mean(shown) / unit, -0.75, marker="v", markersize=5, color=plots.INK, clip_on=False)
-    ax.set(xlim=(first / unit, last / unit), ylim=(len(names) - 0.4, -0.6), xlabel=f"time ({name_of_unit})")
+    ax.set(
+        xlim=(first / unit, last / unit),
+        ylim=(len(names) - 0.4, -0.6),
+        xlabel=f"time ({name_of_unit})",
+    )
     ax.set(yticks=range(len(names)), yticklabels=[_label(name) for name in names])
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
@@ -174,7 +233,9 @@ def _draw_timeline(session: Session, names: Sequence[str], shown: tuple[float, f
 def coverage(intervals: Intervals, edges: np.ndarray) -> np.ndarray:
     """The share of every bin between `edges` that the intervals fill."""
     bounds = np.stack([intervals.starts, intervals.ends], axis=1).ravel()
-    filled = np.stack([np.zeros(len(intervals)), intervals.ends - intervals.starts], axis=1).cumsum()
+    filled = np.stack(
+        [np.zeros(len(intervals)), intervals.ends - intervals.starts], axis=1
+    ).cumsum()
     return np.minimum(np.diff(np.interp(edges, bounds, filled)) / np.diff(edges), 1.0)
 
 

@@ -9,7 +9,9 @@ LONGEST = 33  # characters of a cell
 
 
 def rows(checks: Iterable[SessionCheck]) -> list[dict[str, Any]]:
-    """One row per session, as {column: value}; those with errors come first, then those with warnings."""
+    """One row per session, as {column: value}; those with errors come first, then those with
+    warnings.
+    """
     ordered = sorted(checks, key=lambda check: (not check.errors, not check.warnings))
     return [_row(check, check.numbers) for check in ordered]
 
@@ -33,7 +35,9 @@ def _row(check: SessionCheck, numbers: dict[str, Any]) -> dict[str, Any]:
 
 
 def table(checks: Sequence[SessionCheck]) -> str:
-    """The table of all sessions, then one line per finding, errors first, then a line that sums up."""
+    """The table of all sessions, then one line per finding, errors first, then a line that sums
+    up.
+    """
     findings = [f"error: {check.name}: {text}" for check in checks for text in check.errors]
     findings += [f"warning: {check.name}: {text}" for check in checks for text in check.warnings]
     parts = ["\n".join(_markdown(rows(checks))), "\n".join(findings), summary(checks)]
@@ -45,7 +49,10 @@ def summary(checks: Sequence[SessionCheck]) -> str:
     wrong = sum(bool(check.errors) for check in checks)
     sound = sum(check.verdict == "ok" for check in checks)
     many = "s" * (len(checks) != 1)
-    return f"{len(checks)} session{many}: {wrong} with errors, {len(checks) - wrong - sound} with warnings, {sound} ok."
+    return (
+        f"{len(checks)} session{many}: {wrong} with errors, {len(checks) - wrong - sound} with"
+        f" warnings, {sound} ok."
+    )
 
 
 def _markdown(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -1,7 +1,8 @@
 """Churchland, Shenoy et al.: monkeys Jenkins and Nitschke reach around barriers.
 
-Source: DANDI 000070; the rules are those of brainsets 0.2.1 and 0.2.2. Data exist only inside of trials. In several
-recordings the clock was reset, and in two of them two trials overlap (see `data_prep.clock`).
+Source: DANDI 000070; the rules are those of brainsets 0.2.1 and 0.2.2. Data exist only inside of
+trials. In several recordings the clock was reset, and in two of them two trials overlap (see
+`data_prep.clock`).
 """
 
 from pathlib import Path
@@ -11,12 +12,19 @@ import numpy as np
 from data_prep import rules
 from data_prep.clock import Clock, falls, outside, pieces_between, read_clock
 from poyo_jax import Session
-from poyo_jax.data import nwb
 from poyo_jax.data.derive import gradient_of_runs
+from poyo_jax.data.importers import nwb
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.layout import Node
-from poyo_jax.data.nodes import data_node, domain_of, interval_node, irregular_node, table_node, units_node
-from poyo_jax.data.raw import RawFile, open_raw
+from poyo_jax.data.io.layout import Node
+from poyo_jax.data.io.nodes import (
+    data_node,
+    domain_of,
+    interval_node,
+    irregular_node,
+    table_node,
+    units_node,
+)
+from poyo_jax.data.io.raw import RawFile, open_raw
 
 NAME = "churchland_shenoy_neural_2012"
 WITH_OVERLAP = ("nitschke_20090910", "nitschke_20090920")
@@ -29,7 +37,9 @@ SHARES = (0.7, 0.1, 0.2)
 
 
 def convert(path: Path) -> Session:
-    """The session in a raw file. Raises RawDataError when the file is not as its data set describes it."""
+    """The session in a raw file. Raises RawDataError when the file is not as its data set describes
+    it.
+    """
     with open_raw(path) as raw:
         return Session(_tree(raw))
 
@@ -42,12 +52,16 @@ def _tree(raw: RawFile) -> Node:
     spikes, units = _spikes_and_units(raw, clock, trial_domain)
     series, acceleration = _behaviour(raw, clock, len(trial_domain))
     cursor_times = series["cursor"].column("timestamps")
-    outliers = rules.mask_intervals(cursor_times, rules.outlier_mask(acceleration, MAX_ACCELERATION, grow=50))
+    outliers = rules.mask_intervals(
+        cursor_times, rules.outlier_mask(acceleration, MAX_ACCELERATION, grow=50)
+    )
     return data_node(
         {
             "brainset": _brainset(),
             "subject": nwb.subject_node(raw),
-            **rules.session_nodes(f"{recording}_maze", date, recording, "UTAH_ARRAY_THRESHOLD_CROSSINGS"),
+            **rules.session_nodes(
+                f"{recording}_maze", date, recording, "UTAH_ARRAY_THRESHOLD_CROSSINGS"
+            ),
             "domain": interval_node(domain_of(series["cursor"]).union(trial_domain)),
             "spikes": spikes,
             "units": units,
@@ -67,18 +81,26 @@ def _brainset() -> Node:
         derived="2.0.0",
         source="https://dandiarchive.org/dandiset/000070",
         description=(
-            "Monkeys recordings of Motor Cortex (M1) and dorsal Premotor Cortex (PMd) using two 96 channel high "
-            "density Utah Arrays (Blackrock Microsystems) while performing reaching tasks with right hand."
+            "Monkeys recordings of Motor Cortex (M1) and dorsal Premotor Cortex (PMd) using two 96"
+            " channel high density Utah Arrays (Blackrock Microsystems) while performing reaching"
+            " tasks with right hand."
         ),
     )
 
 
-# ------------------------------------------------------------------------------------------------------ trials
+# --- trials
 
 
 def _trials(raw: RawFile, *, overlapping: bool) -> tuple[rules.Table, Clock]:
     """The trials on the repaired clock, and that clock."""
-    needed = (*RENAMED, "go_cue_time", "move_begins_time", "move_ends_time", "discard_trial", "task_success")
+    needed = (
+        *RENAMED,
+        "go_cue_time",
+        "move_begins_time",
+        "move_ends_time",
+        "discard_trial",
+        "task_success",
+    )
     columns = rules.trial_columns(raw, needed)
     rules.refuse_nan(raw, columns, ("start_time", "stop_time"))
     trials = {RENAMED.get(name, name): column for name, column in columns.items()}
@@ -97,7 +119,8 @@ def _phases(raw: RawFile, trials: rules.Table, outliers: Intervals) -> Node:
         "return_period": ("move_ends_time", "end"),
     }
     phases = {
-        name: rules.trial_intervals(raw, rows[start], rows[end], name) for name, (start, end) in bounds_of.items()
+        name: rules.trial_intervals(raw, rows[start], rows[end], name)
+        for name, (start, end) in bounds_of.items()
     }
     covered = phases["hold_period"].union(phases["reach_period"]).union(phases["return_period"])
     return rules.phases_node(covered, outliers, phases)
@@ -116,11 +139,13 @@ def _splits(raw: RawFile, trials: rules.Table) -> dict[str, Node]:
     }
 
 
-# ------------------------------------------------------------------------------------------------------ behaviour
+# --- behaviour
 
 
 def _behaviour(raw: RawFile, clock: Clock, num_trials: int) -> tuple[dict[str, Node], np.ndarray]:
-    """The series cursor, hand and eye on the repaired clock, and the cursor's acceleration [samples, 2]."""
+    """The series cursor, hand and eye on the repaired clock, and the cursor's acceleration
+    [samples, 2].
+    """
     raw_times = raw.times(f"{POSITION}/Cursor/timestamps", in_order=False)
     times, kept = _repaired(raw, clock, raw_times)
     if (still := np.diff(times) <= 0).any():
@@ -130,17 +155,28 @@ def _behaviour(raw: RawFile, clock: Clock, num_trials: int) -> tuple[dict[str, N
     edges = np.concatenate([[0], runs, [len(times)]])
     if len(edges) - 1 != num_trials:
         found = f"samples in {len(edges) - 1} runs without a gap"
-        raise raw.wrong(f"{POSITION}/Cursor/timestamps", found, f"one run for each of {num_trials} trials")
+        raise raw.wrong(
+            f"{POSITION}/Cursor/timestamps", found, f"one run for each of {num_trials} trials"
+        )
     if (short := np.diff(edges) < 2).any():
-        raise raw.wrong(f"{POSITION}/Cursor", f"a single sample in trial {int(np.argmax(short))}", "two at least")
+        raise raw.wrong(
+            f"{POSITION}/Cursor",
+            f"a single sample in trial {int(np.argmax(short))}",
+            "two at least",
+        )
     domain = Intervals(times[edges[:-1]], times[edges[1:] - 1] + TOLERANCE)
     cursor, hand, eye = (
-        raw.array(f"{POSITION}/{name}/data", (len(raw_times), 2)) for name in ("Cursor", "Hand", "Eye")
+        raw.array(f"{POSITION}/{name}/data", (len(raw_times), 2))
+        for name in ("Cursor", "Hand", "Eye")
     )
     if kept is not None:
         cursor, hand, eye = cursor[kept], hand[kept], eye[kept]
-    cursor_vel, hand_vel = (gradient_of_runs(position, times, edges[:-1]) for position in (cursor, hand))
-    cursor_acc, hand_acc = (gradient_of_runs(velocity, times, edges[:-1]) for velocity in (cursor_vel, hand_vel))
+    cursor_vel, hand_vel = (
+        gradient_of_runs(position, times, edges[:-1]) for position in (cursor, hand)
+    )
+    cursor_acc, hand_acc = (
+        gradient_of_runs(velocity, times, edges[:-1]) for velocity in (cursor_vel, hand_vel)
+    )
     return {
         "cursor": irregular_node(times, domain, pos=cursor, vel=cursor_vel, acc=cursor_acc),
         "hand": irregular_node(times, domain, pos_2d=hand, vel_2d=hand_vel, acc_2d=hand_acc),
@@ -148,26 +184,37 @@ def _behaviour(raw: RawFile, clock: Clock, num_trials: int) -> tuple[dict[str, N
     }, cursor_acc
 
 
-def _repaired(raw: RawFile, clock: Clock, times: np.ndarray) -> tuple[np.ndarray, np.ndarray | slice]:
+def _repaired(
+    raw: RawFile, clock: Clock, times: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | slice]:
     """Time stamps on the repaired clock, and which samples stay."""
     first_fall = falls(times)[:1]
-    stop = int(first_fall[0]) - 1 if len(first_fall) else len(times)  # of the first block; the reference keeps the last
+    stop = (
+        int(first_fall[0]) - 1 if len(first_fall) else len(times)
+    )  # of the first block; the reference keeps the last
     kept = outside(times, clock.skipped, stop)
     times = times[kept]
     pieces = pieces_between(times, falls(times))
     field = f"{POSITION}/Cursor/timestamps"
     if len(pieces) != clock.num_blocks:
         found = f"in {len(pieces)} blocks between resets of the clock"
-        raise raw.wrong(field, found, f"{clock.num_blocks}, as in the trial table; this clock cannot be repaired")
+        raise raw.wrong(
+            field,
+            found,
+            f"{clock.num_blocks}, as in the trial table; this clock cannot be repaired",
+        )
     for block, (piece, start, end) in enumerate(zip(pieces, clock.starts, clock.ends, strict=True)):
         if clock.was_reset and not start <= piece[0] <= piece[-1] <= end:
             found = f"from {piece[0]:.9g} to {piece[-1]:.9g} s"
-            expected = f"times within its trials, {start:.9g} to {end:.9g} s; this clock cannot be repaired"
+            expected = (
+                f"times within its trials, {start:.9g} to {end:.9g} s; this clock cannot be"
+                " repaired"
+            )
             raise raw.wrong(f"{field} of block {block}", found, expected)
     return clock.join(pieces), slice(None) if kept.all() else kept
 
 
-# ------------------------------------------------------------------------------------------------------ units
+# --- units
 
 
 def _spikes_and_units(raw: RawFile, clock: Clock, domain: Intervals) -> tuple[Node, Node]:
@@ -184,17 +231,25 @@ def _spikes_and_units(raw: RawFile, clock: Clock, domain: Intervals) -> tuple[No
     spikes = [spikes for spikes in repaired if spikes is not None]
     counts = np.array([len(piece) for piece in spikes])
     units = units_node(
-        [f"group_{groups[unit]}/elec{unit}" for unit in kept], unit_number=np.arange(len(kept)), count=counts
+        [f"group_{groups[unit]}/elec{unit}" for unit in kept],
+        unit_number=np.arange(len(kept)),
+        count=counts,
     )
     return nwb.spikes_node(*nwb.sort_spikes(np.concatenate(spikes), counts), domain), units
 
 
 def _check_observed(raw: RawFile, num_units: int) -> None:
     """Refuse a recording to repair in which a unit was not observed in exactly the trials."""
-    trials = np.stack([raw.array(f"{nwb.TRIALS}/{name}", (None,)) for name in ("start_time", "stop_time")], axis=1)
+    trials = np.stack(
+        [raw.array(f"{nwb.TRIALS}/{name}", (None,)) for name in ("start_time", "stop_time")], axis=1
+    )
     observed = raw.array("units/obs_intervals", (None, 2))
-    if observed.shape != (num_units * len(trials), 2) or not np.allclose(observed, np.tile(trials, (num_units, 1))):
-        raise raw.wrong("units/obs_intervals", "unlike the trial table", "the trials, for every unit")
+    if observed.shape != (num_units * len(trials), 2) or not np.allclose(
+        observed, np.tile(trials, (num_units, 1))
+    ):
+        raise raw.wrong(
+            "units/obs_intervals", "unlike the trial table", "the trials, for every unit"
+        )
 
 
 def _unit_times(clock: Clock, times: np.ndarray) -> np.ndarray | None:

@@ -1,4 +1,6 @@
-"""Repair of recordings whose clock was reset: blocks of trials are laid one after the other, a minute apart."""
+"""Repair of recordings whose clock was reset: blocks of trials are laid one after the other, a
+minute apart.
+"""
 
 from dataclasses import dataclass
 
@@ -11,8 +13,9 @@ PAUSE = 60.0  # seconds between two blocks
 class Clock:
     """Blocks of a recording between resets of its clock.
 
-    Times of block b lie in [starts[b], ends[b]] of the raw clock and are moved by shifts[b]. `skipped` is the raw
-    (start, end) of two trials that overlap and were removed, if there were any.
+    Times of block b lie in [starts[b], ends[b]] of the raw clock and are moved by shifts[b].
+    `skipped` is the raw (start, end) of two trials that overlap and were removed, if there were
+    any.
     """
 
     starts: np.ndarray
@@ -30,7 +33,9 @@ class Clock:
         return self.num_blocks > 1 or self.skipped is not None
 
     def encloses(self, pieces: list[np.ndarray]) -> bool:
-        """Whether sorted pieces of time stamps, in the order of the blocks, each lie within their block."""
+        """Whether sorted pieces of time stamps, in the order of the blocks, each lie within their
+        block.
+        """
         return len(pieces) <= self.num_blocks and all(
             not len(piece) or (start <= piece[0] and piece[-1] <= end)
             for piece, start, end in zip(pieces, self.starts, self.ends, strict=False)
@@ -42,10 +47,13 @@ class Clock:
         return np.concatenate(moved) if moved else np.zeros(0)
 
 
-def read_clock(starts: np.ndarray, ends: np.ndarray, *, overlapping: bool) -> tuple[Clock, np.ndarray, np.ndarray]:
+def read_clock(
+    starts: np.ndarray, ends: np.ndarray, *, overlapping: bool
+) -> tuple[Clock, np.ndarray, np.ndarray]:
     """Find the blocks in the trials of a recording, whose times go back at each reset.
 
-    With `overlapping` the first time that a trial begins before its predecessor ended is no reset: both are removed.
+    With `overlapping` the first time that a trial begins before its predecessor ended is no reset:
+    both are removed.
 
     Returns the clock, a mask of the trials to keep [trials], and the block of every kept trial.
     """
@@ -76,7 +84,9 @@ def pieces_between(values: np.ndarray, falls: np.ndarray) -> list[np.ndarray]:
 
 
 def outside(times: np.ndarray, skipped: tuple[float, float] | None, stop: int) -> np.ndarray:
-    """Mask of the time stamps that stay: not those in the skipped span, both ends included, before index `stop`."""
+    """Mask of the time stamps that stay: not those in the skipped span, both ends included, before
+    index `stop`.
+    """
     if skipped is None:
         return np.ones(len(times), bool)
     inside = (skipped[0] <= times) & (times <= skipped[1])

@@ -1,8 +1,9 @@
 """What `python -m data_prep download` does: say what there is to fetch, then fetch it.
 
-The archives list their files, sizes and digests: DANDI through its own client, Zenodo through its record. Both are
-then fetched in one way (`data_prep.fetch`), since the client of DANDI names a file before its digest is checked, and
-appends to what it has even where a server sends the file from its beginning.
+The archives list their files, sizes and digests: DANDI through its own client, Zenodo through its
+record. Both are then fetched in one way (`data_prep.fetch`), since the client of DANDI names a file
+before its digest is checked, and appends to what it has even where a server sends the file from its
+beginning.
 """
 
 import contextlib
@@ -57,25 +58,35 @@ class Plan:
     free_bytes: int
 
     def __str__(self) -> str:
-        there = f"{self.num_verified} are there and verified, {self.num_unchecked} are there to be verified"
+        there = (
+            f"{self.num_verified} are there and verified, {self.num_unchecked} are there to be"
+            " verified"
+        )
         if isinstance(self.data_set.archive, Form):
             there = "all are there; the site gives no checksums to verify them"
-        total = sum(file.size for file in self.files) or sum(path.stat().st_size for path in self.paths)
+        total = sum(file.size for file in self.files) or sum(
+            path.stat().st_size for path in self.paths
+        )
         lines = [
             f"{self.data_set.name}, {self.data_set.archive} ({self.data_set.licence})",
             f"{len(self.paths)} of {self.data_set.num_files} files, {amount(total)}: {there}",
-            f"{amount(self.missing_bytes)} to fetch into {self.folder}, where {amount(self.free_bytes)} are free",
+            (
+                f"{amount(self.missing_bytes)} to fetch into {self.folder}, where"
+                f" {amount(self.free_bytes)} are free"
+            ),
         ]
         return "\n".join(lines)
 
 
 def plan(data_set: DataSet, folder: Path, patterns: Sequence[str] = ()) -> Plan:
-    """Ask the archive which files there are, and look which of them are in the folder; nothing is written.
+    """Ask the archive which files there are, and look which of them are in the folder; nothing is
+    written.
 
     `patterns` choose files by their names or paths, such as `sub-C_*`; without them all are taken.
 
-    Raises DataError when a pattern fits no file or the files must be fetched by hand, DownloadError when the archive
-    cannot be asked, and MissingDependencyError when the packages for downloads are not installed.
+    Raises DataError when a pattern fits no file or the files must be fetched by hand, DownloadError
+    when the archive cannot be asked, and MissingDependencyError when the packages for downloads are
+    not installed.
     """
     if isinstance(data_set.archive, Form):
         files, paths = (), _fetched_by_hand(data_set, data_set.archive, folder, patterns)
@@ -85,30 +96,43 @@ def plan(data_set: DataSet, folder: Path, patterns: Sequence[str] = ()) -> Plan:
         files = tuple(listed[name] for name in _choose(data_set, sorted(listed), patterns))
         paths = tuple(folder / file.name for file in files)
     verified = Verified(folder)
-    unchecked = [file for file in files if file not in verified and file_size(folder / file.name) == file.size]
+    unchecked = [
+        file
+        for file in files
+        if file not in verified and file_size(folder / file.name) == file.size
+    ]
     missing = [file for file in files if file not in verified and file not in unchecked]
     return Plan(
-        data_set, folder, files, paths, len(files) - len(missing) - len(unchecked), len(unchecked),
-        sum(file.size - _begun(file, folder) for file in missing), _free_bytes(folder),
-    )  # fmt: skip
+        data_set,
+        folder,
+        files,
+        paths,
+        len(files) - len(missing) - len(unchecked),
+        len(unchecked),
+        sum(file.size - _begun(file, folder) for file in missing),
+        _free_bytes(folder),
+    )
 
 
 def download(plan: Plan, *, progress: bool = True) -> list[Path]:
-    """Fetch what is missing, verify what is unchecked, and return the paths of all files of the plan.
+    """Fetch what is missing, verify what is unchecked, and return the paths of all files of the
+    plan.
 
-    Raises DownloadError when the disk lacks space or a file cannot be had, and PoyoError when the folder cannot be
-    written. Whatever stops a download, also Ctrl-C, the same plan continues it.
+    Raises DownloadError when the disk lacks space or a file cannot be had, and PoyoError when the
+    folder cannot be written. Whatever stops a download, also Ctrl-C, the same plan continues it.
     """
     if plan.missing_bytes > plan.free_bytes:
         raise DownloadError(
-            f"{plan.data_set.name} needs {amount(plan.missing_bytes)} more in {plan.folder}, where only "
-            f"{amount(plan.free_bytes)} are free. Free some space, choose a folder on another disk, or fetch fewer "
-            "files (--file)."
+            f"{plan.data_set.name} needs {amount(plan.missing_bytes)} more in {plan.folder}, where"
+            f" only {amount(plan.free_bytes)} are free. Free some space, choose a folder on another"
+            " disk, or fetch fewer files (--file)."
         )
     verified = Verified(plan.folder)
     left = [file for file in plan.files if file not in verified]
     total = sum(file.size for file in plan.files)
-    with Progress(plan.data_set.name, total - sum(file.size for file in left), total, progress) as bar:
+    with Progress(
+        plan.data_set.name, total - sum(file.size for file in left), total, progress
+    ) as bar:
         for file in left:
             fetch(file, plan.folder / file.name, bar.move)
             verified.add(file)
@@ -116,7 +140,9 @@ def download(plan: Plan, *, progress: bool = True) -> list[Path]:
 
 
 class Verified:
-    """The files of a folder whose digests were checked; they are not read again until their size or time changes."""
+    """The files of a folder whose digests were checked; they are not read again until their size or
+    time changes.
+    """
 
     def __init__(self, folder: Path):
         self._folder, self._path = folder, folder / RECORD
@@ -139,22 +165,24 @@ class Verified:
             return {"size": found.st_size, "mtime_ns": found.st_mtime_ns, "digest": file.digest}
 
 
-# ------------------------------------------------------------------------------------------------------- archives
+# --- archives
 
 
 def _list_files(data_set: DataSet, archive: Dandiset | ZenodoRecord) -> list[RemoteFile]:
     with _asking(archive):
         files = _list_dandiset(archive) if isinstance(archive, Dandiset) else _list_zenodo(archive)
     if not (files := [file for file in files if _fits(file.name, data_set.raw_files)]):
-        raise DownloadError(f"{archive} lists no file named like {' or '.join(data_set.raw_files)}.")
+        raise DownloadError(
+            f"{archive} lists no file named like {' or '.join(data_set.raw_files)}."
+        )
     return files
 
 
 def _list_dandiset(dandiset: Dandiset) -> list[RemoteFile]:
     if not re.fullmatch(r"\d+\.\d+\.\d+", dandiset.version):
         raise DataError(
-            f"{dandiset} is not a published version, and what is not published may change any day. Name one, such as "
-            "0.250122.1735; the archive's page of the set lists them."
+            f"{dandiset} is not a published version, and what is not published may change any day."
+            " Name one, such as 0.250122.1735; the archive's page of the set lists them."
         )
     api = needed("dandi.dandiapi")
     os.environ.setdefault("DANDI_NO_ET", "1")  # or the client reports its use to its authors
@@ -165,7 +193,9 @@ def _list_dandiset(dandiset: Dandiset) -> list[RemoteFile]:
         listed = client.paginate(f"{dandi.version_api_path}assets/", params={"metadata": "true"})
         assets = [api.RemoteAsset.from_data(dandi, entry) for entry in listed]
         return [
-            RemoteFile(a.path, a.base_download_url, a.size, f"sha256:{a.get_raw_digest('dandi:sha2-256')}")
+            RemoteFile(
+                a.path, a.base_download_url, a.size, f"sha256:{a.get_raw_digest('dandi:sha2-256')}"
+            )
             for a in assets
         ]
 
@@ -188,13 +218,15 @@ def _asking(archive: Dandiset | ZenodoRecord) -> Iterator[None]:
         raise
     except (LookupError, RuntimeError, TypeError, ValueError) as error:
         raise DownloadError(
-            f"what {archive} says about its files was not understood ({type(error).__name__}: {error}). "
-            "Its protocol may have changed; pip install --upgrade dandi pooch, then run the same command again."
+            f"what {archive} says about its files was not understood ({type(error).__name__}:"
+            f" {error}). Its protocol may have changed; pip install --upgrade dandi pooch, then run"
+            " the same command again."
         ) from error
     except requests.RequestException as error:
         raise DownloadError(
-            f"{archive} could not be asked for its files ({getattr(error.request, 'url', 'no request')}): "
-            f"{reason(error)}. Nothing was fetched; run the same command again later."
+            f"{archive} could not be asked for its files"
+            f" ({getattr(error.request, 'url', 'no request')}): {reason(error)}. Nothing was"
+            " fetched; run the same command again later."
         ) from error
 
 
@@ -213,11 +245,15 @@ def _without_errors(name: str) -> Iterator[None]:
         logger.removeFilter(no_error)
 
 
-# -------------------------------------------------------------------------------------------------------- choosing
+# --- choosing
 
 
 def _fits(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(text, pattern) for pattern in patterns for text in (name, name.rpartition("/")[2]))
+    return any(
+        fnmatchcase(text, pattern)
+        for pattern in patterns
+        for text in (name, name.rpartition("/")[2])
+    )
 
 
 def _choose(data_set: DataSet, names: Sequence[str], patterns: Sequence[str]) -> list[str]:
@@ -226,22 +262,31 @@ def _choose(data_set: DataSet, names: Sequence[str], patterns: Sequence[str]) ->
         if not any(_fits(name, [pattern]) for name in names):
             last_parts = [name.rpartition("/")[2] for name in names]
             raise DataError(
-                f"no file of {data_set.name} fits {pattern!r}.{suggest(pattern, last_parts)} Its {len(names)} files "
-                f"are named like {', '.join(last_parts[:: max(1, len(names) // 3)][:3])}; * stands for any letters."
+                f"no file of {data_set.name} fits {pattern!r}.{suggest(pattern, last_parts)} Its"
+                f" {len(names)} files are named like"
+                f" {', '.join(last_parts[:: max(1, len(names) // 3)][:3])}; * stands for any"
+                " letters."
             )
     return [name for name in names if not patterns or _fits(name, patterns)]
 
 
-def _fetched_by_hand(data_set: DataSet, form: Form, folder: Path, patterns: Sequence[str]) -> tuple[Path, ...]:
-    """The chosen files of a site with a form. Raises DataError, which explains what to do, when some are not there."""
+def _fetched_by_hand(
+    data_set: DataSet, form: Form, folder: Path, patterns: Sequence[str]
+) -> tuple[Path, ...]:
+    """The chosen files of a site with a form. Raises DataError, which explains what to do, when
+    some are not there.
+    """
     names = _choose(data_set, form.files, patterns)
     there = {path.name: path for path in data_set.find(folder) if path.name in names}
     if missing := [name for name in names if name not in there]:
-        so_far = f"{', '.join(there)} of it are there already" if there else "nothing of it is there yet"
+        so_far = (
+            f"{', '.join(there)} of it are there already" if there else "nothing of it is there yet"
+        )
         raise DataError(
-            f"{data_set.name} must be fetched by hand, since its site asks to fill in a form. Open {form.url} in a "
-            f"browser, fill in the form, and save {', '.join(missing)} in {folder} ({so_far}) or in "
-            f"any other folder. Then run: python -m data_prep prepare {data_set.name} --raw {folder}"
+            f"{data_set.name} must be fetched by hand, since its site asks to fill in a form. Open"
+            f" {form.url} in a browser, fill in the form, and save {', '.join(missing)} in {folder}"
+            f" ({so_far}) or in any other folder. Then run: python -m data_prep prepare"
+            f" {data_set.name} --raw {folder}"
         )
     return tuple(there[name] for name in names)
 
@@ -253,11 +298,13 @@ def _begun(file: RemoteFile, folder: Path) -> int:
 
 
 def _free_bytes(folder: Path) -> int:
-    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    existing = next(
+        path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()
+    )
     return shutil.disk_usage(existing).free
 
 
-# -------------------------------------------------------------------------------------------------------- progress
+# --- progress
 
 
 class Progress:
@@ -266,7 +313,9 @@ class Progress:
     def __init__(self, what: str, done: int, total: int, show: bool):
         self._what, self._done, self._total, self._show = what, done, total, show
         disable = None if show else True
-        self._bar = tqdm(desc=what, initial=done, total=total, unit="B", unit_scale=True, disable=disable)
+        self._bar = tqdm(
+            desc=what, initial=done, total=total, unit="B", unit_scale=True, disable=disable
+        )
         self._logged = time.monotonic()
 
     def move(self, num_bytes: int) -> None:

@@ -1,8 +1,8 @@
 """Fetching a file over HTTP so that it is there whole and verified, or not at all.
 
-pooch transfers and hashes. It does not resume: what it received before a fault is lost. Here it writes into
-`NAME.partial`, which the next attempt, or the next run, continues with a request for the rest. A file gets its name
-after its size and its digest were checked.
+pooch transfers and hashes. It does not resume: what it received before a fault is lost. Here it
+writes into `NAME.partial`, which the next attempt, or the next run, continues with a request for
+the rest. A file gets its name after its size and its digest were checked.
 """
 
 import contextlib
@@ -40,7 +40,9 @@ class Mismatch(Exception):
 
 
 def needed(package: str) -> Any:
-    """A package that only downloads need. Raises MissingDependencyError when it is not installed."""
+    """A package that only downloads need. Raises MissingDependencyError when it is not
+    installed.
+    """
     try:
         return importlib.import_module(package)
     except ImportError as error:
@@ -52,7 +54,9 @@ def needed(package: str) -> Any:
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file of an archive: its path below the folder of the data set, and its digest as `sha256:...` or `md5:...`."""
+    """A file of an archive: its path below the folder of the data set, and its digest as
+    `sha256:...` or `md5:...`.
+    """
 
     name: str
     url: str
@@ -67,7 +71,7 @@ class RemoteFile:
             raise ValueError(f"{self.digest!r} is no digest")
 
 
-# ------------------------------------------------------------------------------------------------------- one file
+# --- one file
 
 
 def file_size(path: Path) -> int:
@@ -82,9 +86,11 @@ def partial_path(path: Path) -> Path:
 
 
 def fetch(file: RemoteFile, path: Path, moved: Callable[[int], None]) -> None:
-    """Bring a file to `path`, continuing where an earlier attempt stopped; `moved` hears how many bytes came.
+    """Bring a file to `path`, continuing where an earlier attempt stopped; `moved` hears how many
+    bytes came.
 
-    Raises DownloadError when it cannot be had, and PoyoError when it cannot be written; the same call then continues.
+    Raises DownloadError when it cannot be had, and PoyoError when it cannot be written; the same
+    call then continues.
     """
     if file_size(path) == file.size:
         if not (wrong := _wrong_digest(file, path)):
@@ -101,9 +107,10 @@ def fetch(file: RemoteFile, path: Path, moved: Callable[[int], None]) -> None:
                 partial.restart()
                 if not attempts_left:
                     raise DownloadError(
-                        f"{file.name} was fetched twice from {file.url}, and what came is not the file that the "
-                        f"archive lists: {error}. It was not kept. Run the same command again later; if that fails "
-                        "too, look for a proxy between this machine and the archive that changes files."
+                        f"{file.name} was fetched twice from {file.url}, and what came is not the"
+                        f" file that the archive lists: {error}. It was not kept. Run the same"
+                        " command again later; if that fails too, look for a proxy between this"
+                        " machine and the archive that changes files."
                     ) from error
                 logger.warning("%s: %s; fetching it once more from its beginning", file.name, error)
 
@@ -182,7 +189,9 @@ def _receive(file: RemoteFile, partial: Partial) -> None:
             return
         rest = {"Range": f"bytes={partial.position}-"} if partial.position else {}
         hooks = {"response": partial.answered}
-        transfer = pooch.HTTPDownloader(chunk_size=CHUNK, timeout=TIMEOUT, headers=HEADERS | rest, hooks=hooks)
+        transfer = pooch.HTTPDownloader(
+            chunk_size=CHUNK, timeout=TIMEOUT, headers=HEADERS | rest, hooks=hooks
+        )
         try:
             transfer(file.url, partial, None)
         finally:
@@ -194,8 +203,9 @@ def _receive(file: RemoteFile, partial: Partial) -> None:
         retried(file.name, attempt, PAUSES, lambda: partial.position)
     except requests.RequestException as error:
         raise DownloadError(
-            f"{file.name} could not be fetched from {file.url}: {reason(error)}. {amount(partial.position)} of "
-            f"{amount(file.size)} are there; run the same command again to continue from there."
+            f"{file.name} could not be fetched from {file.url}: {reason(error)}."
+            f" {amount(partial.position)} of {amount(file.size)} are there; run the same command"
+            " again to continue from there."
         ) from error
 
 
@@ -219,13 +229,14 @@ def _lock(file: IO[bytes], path: Path) -> None:
     except BlockingIOError as error:
         file.close()
         raise DownloadError(
-            f"another process is fetching {path.with_suffix('')}. Wait until it is done, or stop it first."
+            f"another process is fetching {path.with_suffix('')}. Wait until it is done, or stop it"
+            " first."
         ) from error
     except (ImportError, OSError) as error:
         logger.debug("%s cannot be locked: %s", path, error)
 
 
-# ------------------------------------------------------------------------------------------------ faults that pass
+# --- faults that pass
 
 
 def get_json(url: str) -> Any:
@@ -241,9 +252,14 @@ def get_json(url: str) -> Any:
 
 
 def retried(
-    what: str, attempt: Callable[[], Result], pauses: tuple[float, ...], position: Callable[[], int] = int
+    what: str,
+    attempt: Callable[[], Result],
+    pauses: tuple[float, ...],
+    position: Callable[[], int] = int,
 ) -> Result:
-    """What `attempt` returns, repeated after faults that may pass; an attempt that brought much does not count."""
+    """What `attempt` returns, repeated after faults that may pass; an attempt that brought much
+    does not count.
+    """
     requests = needed("requests")
     left = list(pauses)
     while True:

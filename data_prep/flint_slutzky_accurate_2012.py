@@ -1,6 +1,7 @@
 """Flint, Slutzky et al.: monkey C reaches in three dimensions; trials are all that was kept.
 
-Source: Flint_2012_e1 ... e5 of the DREAM data base (MATLAB 5 files); the rules are those of brainsets 0.1.2 to 0.2.2.
+Source: Flint_2012_e1 ... e5 of the DREAM data base (MATLAB 5 files); the rules are those of
+brainsets 0.1.2 to 0.2.2.
 """
 
 import re
@@ -13,11 +14,11 @@ from scipy.io import loadmat
 
 from data_prep import rules
 from poyo_jax import Session
-from poyo_jax.data import nwb
+from poyo_jax.data.importers import nwb
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.layout import Node
-from poyo_jax.data.nodes import data_node, interval_node, irregular_node, units_node
-from poyo_jax.data.raw import need_file
+from poyo_jax.data.io.layout import Node
+from poyo_jax.data.io.nodes import data_node, interval_node, irregular_node, units_node
+from poyo_jax.data.io.raw import need_file
 from poyo_jax.errors import RawDataError, SessionError
 
 NAME = "flint_slutzky_accurate_2012"
@@ -27,33 +28,46 @@ SHARES = (0.7, 0.1, 0.2)
 
 
 def convert(path: Path) -> Session:
-    """The session in a raw file: its first recording. Raises RawDataError when the file is not as described."""
+    """The session in a raw file: its first recording. Raises RawDataError when the file is not as
+    described.
+    """
     if not (match := FILE_NAME.fullmatch(path.name)):
-        raise RawDataError(f"{path.name}: not a name of this data set; expected Flint_2012_e<1-5>.mat.")
+        raise RawDataError(
+            f"{path.name}: not a name of this data set; expected Flint_2012_e<1-5>.mat."
+        )
     need_file(path)
     try:
         trials = _trials(path)
         times = [trial.times() for trial in trials]
-        velocity = np.concatenate([trial.velocity(len(time)) for trial, time in zip(trials, times, strict=True)])
+        velocity = np.concatenate(
+            [trial.velocity(len(time)) for trial, time in zip(trials, times, strict=True)]
+        )
         spikes = [trial.spikes() for trial in trials]
         return Session(_tree(f"monkey_c_{match[1]}", times, velocity, spikes))
     except (RawDataError, SessionError) as error:
         raise RawDataError(f"{path.name}: {error}") from error
 
 
-def _tree(recording: str, times: list[np.ndarray], velocity: np.ndarray, spikes: list[list[np.ndarray]]) -> Node:
+def _tree(
+    recording: str, times: list[np.ndarray], velocity: np.ndarray, spikes: list[list[np.ndarray]]
+) -> Node:
     num_units = len(spikes[0])
     if not num_units or any(len(trial) < num_units for trial in spikes):
         counts = sorted({len(trial) for trial in spikes})
         raise RawDataError(
-            f"Trial.Neuron has {counts} units in different trials; expected as many as in Trial(1), at least."
+            f"Trial.Neuron has {counts} units in different trials; expected as many as in Trial(1),"
+            " at least."
         )
     domain = _spans(times, "Time")
     by_unit = [np.concatenate([trial[unit] for trial in spikes]) for unit in range(num_units)]
-    spike_times, units = nwb.sort_spikes(np.concatenate(by_unit), np.array([len(unit) for unit in by_unit]))
+    spike_times, units = nwb.sort_spikes(
+        np.concatenate(by_unit), np.array([len(unit) for unit in by_unit])
+    )
     in_trials = [np.concatenate(trial) for trial in spikes if any(len(unit) for unit in trial)]
     recorded = _spans(in_trials, "Neuron.Spike")
-    splits = zip(("train", "valid", "test"), rules.permutation_split(len(times), SHARES), strict=True)
+    splits = zip(
+        ("train", "valid", "test"), rules.permutation_split(len(times), SHARES), strict=True
+    )
     return data_node(
         {
             "brainset": _brainset(),
@@ -61,7 +75,9 @@ def _tree(recording: str, times: list[np.ndarray], velocity: np.ndarray, spikes:
             **rules.session_nodes(f"{recording}_reaching", DATE, recording, "UTAH_ARRAY_SPIKES"),
             "domain": interval_node(domain),
             "spikes": nwb.spikes_node(spike_times, units, recorded),
-            "units": units_node([f"unit_{unit}" for unit in range(num_units)], unit_number=np.arange(num_units)),
+            "units": units_node(
+                [f"unit_{unit}" for unit in range(num_units)], unit_number=np.arange(num_units)
+            ),
             "hand": irregular_node(np.concatenate(times), domain, vel=velocity),
             "trials": interval_node(domain),
             **{
@@ -79,21 +95,26 @@ def _brainset() -> Node:
         derived="1.0.0",
         source="https://portal.nersc.gov/project/crcns/download/dream/data_sets/Flint_2012",
         description=(
-            "Monkeys recordings of Motor Cortex (M1) and dorsal Premotor Cortex (PMd)  128-channel acquisition system "
-            "(Cerebus,Blackrock, Inc.)  while performing reaching tasks on right hand"
+            "Monkeys recordings of Motor Cortex (M1) and dorsal Premotor Cortex (PMd)  128-channel"
+            " acquisition system (Cerebus,Blackrock, Inc.)  while performing reaching tasks on"
+            " right hand"
         ),
     )
 
 
 def _spans(trials: list[np.ndarray], field: str) -> Intervals:
-    """From the first to the last time of every trial. Raises RawDataError unless trials follow each other."""
+    """From the first to the last time of every trial. Raises RawDataError unless trials follow each
+    other.
+    """
     try:
-        return Intervals(np.array([times.min() for times in trials]), np.array([times.max() for times in trials]))
+        return Intervals(
+            np.array([times.min() for times in trials]), np.array([times.max() for times in trials])
+        )
     except SessionError as error:
         raise RawDataError(f"Trial.{field}: {error} Trials must follow each other.") from error
 
 
-# ------------------------------------------------------------------------------------------------------ reading
+# --- reading
 
 
 @dataclass(frozen=True)
@@ -119,21 +140,27 @@ class _Trial:
             raise self.wrong("Time", found, "two finite times at least")
         if (wrong := np.diff(times) <= 0).any():
             row = int(np.argmax(wrong))
-            raise self.wrong(f"Time({row + 2})", f"{times[row + 1]} s after {times[row]} s", "increasing times")
+            raise self.wrong(
+                f"Time({row + 2})", f"{times[row + 1]} s after {times[row]} s", "increasing times"
+            )
         return times
 
     def velocity(self, count: int) -> np.ndarray:
         """The velocity in the plane, [count, 2]."""
         velocity = self.numbers("HandVel")
         if velocity.ndim != 2 or len(velocity) != count or velocity.shape[1] < 2:
-            raise self.wrong("HandVel", f"of shape {velocity.shape}", f"{count} rows of 2 or 3 values")
+            raise self.wrong(
+                "HandVel", f"of shape {velocity.shape}", f"{count} rows of 2 or 3 values"
+            )
         return velocity[:, :2]
 
     def spikes(self) -> list[np.ndarray]:
         """Spike times of every unit, from the first field of its struct."""
         neurons = self.field("Neuron")
         if neurons.size and not neurons.dtype.names:
-            raise self.wrong("Neuron", f"of type {neurons.dtype}", "a struct array, one element per unit")
+            raise self.wrong(
+                "Neuron", f"of type {neurons.dtype}", "a struct array, one element per unit"
+            )
         spikes = [np.asarray(neuron[0]).ravel() for neuron in neurons.ravel()]
         for unit, times in enumerate(spikes):
             if times.dtype.kind not in "biuf" or not np.isfinite(times).all():
@@ -143,7 +170,9 @@ class _Trial:
     def field(self, name: str) -> np.ndarray:
         names = self.struct.dtype.names or ()
         if name not in names:
-            raise self.wrong(name, "missing", f"a field (the trial has {', '.join(names) or 'none'})")
+            raise self.wrong(
+                name, "missing", f"a field (the trial has {', '.join(names) or 'none'})"
+            )
         return np.asarray(self.struct[name])
 
 
@@ -156,8 +185,11 @@ def _trials(path: Path) -> list[_Trial]:
         raise RawDataError(f"cannot be read ({error}); fetch it again.") from error
     except Exception as error:  # scipy raises many kinds for damaged files
         raise RawDataError(
-            f"is cut off or has no struct array Subject with trials ({type(error).__name__}: {error}); fetch it again."
+            f"is cut off or has no struct array Subject with trials ({type(error).__name__}:"
+            f" {error}); fetch it again."
         ) from error
     if not len(trials):
         raise RawDataError("Subject(1) has no trials; expected one at least.")
-    return [_Trial(f"Subject(1).Trial({number})", trial) for number, trial in enumerate(trials, start=1)]
+    return [
+        _Trial(f"Subject(1).Trial({number})", trial) for number, trial in enumerate(trials, start=1)
+    ]

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_prep import rules
-from poyo_jax.data import nwb
 from poyo_jax.data.derive import BENCHMARK_SHARES
+from poyo_jax.data.importers import nwb
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.layout import Node
-from poyo_jax.data.nodes import data_node, interval_node, table_node, units_node
-from poyo_jax.data.raw import RawFile
+from poyo_jax.data.io.layout import Node
+from poyo_jax.data.io.nodes import data_node, interval_node, table_node, units_node
+from poyo_jax.data.io.raw import RawFile
 
 NAME = "pei_pandarinath_nlb_2021"
 BEHAVIOUR = "processing/behavior"
@@ -50,7 +50,9 @@ def tree(raw: RawFile, source: Source, decimals: int | None = None) -> Node:
             **rules.session_nodes(source.session_id, date, recording, "UTAH_ARRAY_SPIKES"),
             "domain": interval_node(recorded.union(rows)),
             "spikes": spikes,
-            "units": units_node(nwb.unit_ids(raw, len(counts)), unit_number=np.arange(len(counts)), count=counts),
+            "units": units_node(
+                nwb.unit_ids(raw, len(counts)), unit_number=np.arange(len(counts)), count=counts
+            ),
             "trials": table_node(trials),
         }
     )
@@ -75,16 +77,24 @@ def splits(raw: RawFile, tree: Node) -> dict[str, Node]:
     columns = {name: trials.column(name) for name in trials.members}
     own, test = (np.flatnonzero(columns[name]) for name in ("train_mask_nwb", "test_mask_nwb"))
     if not len(own):
-        raise raw.wrong(f"{nwb.TRIALS}/split", f"'train' for none of {len(columns['start'])} trials", "one at least")
+        raise raw.wrong(
+            f"{nwb.TRIALS}/split",
+            f"'train' for none of {len(columns['start'])} trials",
+            "one at least",
+        )
     train, valid = (own[rows] for rows in rules.permutation_split(len(own), BENCHMARK_SHARES))
     parts = {"train": train, "valid": valid, "test": test}
-    return {f"{name}_domain": table_node(rules.rows_of(columns, rows)) for name, rows in parts.items()}
+    return {
+        f"{name}_domain": table_node(rules.rows_of(columns, rows)) for name, rows in parts.items()
+    }
 
 
 def intervals_around(raw: RawFile, tree: Node, column: str, around: tuple[float, float]) -> Node:
     """An interval around a time of every trial."""
     trials = tree.group("trials")
     if column not in trials.members or trials.column(column).dtype.kind not in "iuf":
-        raise raw.wrong(f"{nwb.TRIALS}/{column}", "missing, or no numbers", "a time for every trial")
+        raise raw.wrong(
+            f"{nwb.TRIALS}/{column}", "missing, or no numbers", "a time for every trial"
+        )
     times = trials.column(column)
     return table_node({"start": times + around[0], "end": times + around[1]})

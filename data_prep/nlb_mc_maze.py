@@ -1,7 +1,8 @@
-"""Neural Latents Benchmark, MC_Maze (full, large, medium, small): monkey Jenkins reaches around barriers.
+"""Neural Latents Benchmark, MC_Maze (full, large, medium, small): monkey Jenkins reaches around
+barriers.
 
-Source: DANDI 000128, 000138, 000139 and 000140, which share a layout; the rules for the small set are those of
-brainsets 0.2.1 and 0.2.2, and the others follow them.
+Source: DANDI 000128, 000138, 000139 and 000140, which share a layout; the rules for the small set
+are those of brainsets 0.2.1 and 0.2.2, and the others follow them.
 """
 
 import re
@@ -11,12 +12,14 @@ import numpy as np
 
 from data_prep import nlb
 from poyo_jax import Session
-from poyo_jax.data.layout import Node
-from poyo_jax.data.nodes import regular_node
-from poyo_jax.data.raw import RawFile, open_raw
+from poyo_jax.data.io.layout import Node
+from poyo_jax.data.io.nodes import regular_node
+from poyo_jax.data.io.raw import RawFile, open_raw
 from poyo_jax.errors import RawDataError
 
-FILE_NAME = re.compile(r"sub-Jenkins_ses-(full|large|medium|small)_desc-(train|test)_.*ecephys\.nwb")
+FILE_NAME = re.compile(
+    r"sub-Jenkins_ses-(full|large|medium|small)_desc-(train|test)_.*ecephys\.nwb"
+)
 DANDISETS = {
     "full": "000128/0.220113.0400",
     "large": "000138/0.220113.0407",
@@ -24,20 +27,23 @@ DANDISETS = {
     "small": "000140/0.220113.0408",
 }
 DESCRIPTION = (
-    "This dataset contains sorted unit spiking times and behavioral data from a macaque performing a delayed reaching "
-    "task. The experimental task was a center-out reaching task with obstructing barriers forming a maze, resulting in "
-    "a variety of straight and curved reaches."
+    "This dataset contains sorted unit spiking times and behavioral data from a macaque performing"
+    " a delayed reaching task. The experimental task was a center-out reaching task with"
+    " obstructing barriers forming a maze, resulting in a variety of straight and curved reaches."
 )
 SAMPLING_RATE = 1000.0
 AROUND_ONSET = (-0.05, 0.65)  # seconds around the onset of movement in which the benchmark scores
 
 
 def convert(path: Path) -> Session:
-    """The session in a raw file. Raises RawDataError when the file is not as its data set describes it."""
+    """The session in a raw file. Raises RawDataError when the file is not as its data set describes
+    it.
+    """
     if not (match := FILE_NAME.fullmatch(path.name)):
         raise RawDataError(
-            f"{path.name}: size and part cannot be told from this name; expected "
-            "sub-Jenkins_ses-<full|large|medium|small>_desc-<train|test>_...ecephys.nwb, as the archive calls it."
+            f"{path.name}: size and part cannot be told from this name; expected"
+            " sub-Jenkins_ses-<full|large|medium|small>_desc-<train|test>_...ecephys.nwb, as the"
+            " archive calls it."
         )
     size, part = match.groups()
     source = nlb.Source(
@@ -50,7 +56,9 @@ def convert(path: Path) -> Session:
         if part == "train":
             tree.members |= {
                 **_behaviour(raw),
-                "nlb_eval_intervals": nlb.intervals_around(raw, tree, "move_onset_time", AROUND_ONSET),
+                "nlb_eval_intervals": nlb.intervals_around(
+                    raw, tree, "move_onset_time", AROUND_ONSET
+                ),
                 **nlb.splits(raw, tree),
             }
         return Session(tree)
@@ -67,7 +75,9 @@ def _on_grid(raw: RawFile, columns: dict[str, str]) -> Node:
     """Series, recorded within trials only, on a regular grid with NaN between trials."""
     times = raw.times(f"{nlb.BEHAVIOUR}/{next(iter(columns.values()))}/timestamps")
     if not len(times):
-        raise raw.wrong(f"{nlb.BEHAVIOUR}/{next(iter(columns.values()))}", "empty", "samples at 1 kHz")
+        raise raw.wrong(
+            f"{nlb.BEHAVIOUR}/{next(iter(columns.values()))}", "empty", "samples at 1 kHz"
+        )
     rows = np.round((times - times[0]) * SAMPLING_RATE).astype(np.int64)
     grid = {}
     for column, name in columns.items():

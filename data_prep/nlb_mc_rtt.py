@@ -1,7 +1,8 @@
-"""Neural Latents Benchmark, MC_RTT: monkey Indy reaches to targets on a grid, on a day that O'Doherty's set lacks.
+"""Neural Latents Benchmark, MC_RTT: monkey Indy reaches to targets on a grid, on a day that
+O'Doherty's set lacks.
 
-Source: DANDI 000129. No released pipeline prepares it; splits follow those of MC_Maze: the benchmark's training trials
-become train and valid, its validation trials test.
+Source: DANDI 000129. No released pipeline prepares it; splits follow those of MC_Maze: the
+benchmark's training trials become train and valid, its validation trials test.
 """
 
 import re
@@ -11,11 +12,11 @@ import numpy as np
 
 from data_prep import nlb, rules
 from poyo_jax import Session
-from poyo_jax.data import nwb
+from poyo_jax.data.importers import nwb
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.layout import Node
-from poyo_jax.data.nodes import irregular_node
-from poyo_jax.data.raw import RawFile, open_raw
+from poyo_jax.data.io.layout import Node
+from poyo_jax.data.io.nodes import irregular_node
+from poyo_jax.data.io.raw import RawFile, open_raw
 from poyo_jax.errors import RawDataError
 
 FILE_NAME = re.compile(r"sub-Indy.*_desc-(train|test)_.*ecephys\.nwb")
@@ -24,15 +25,20 @@ SERIES = {
     "finger": {"pos": "finger_pos", "vel": "finger_vel"},
     "target": {"pos": "target_pos"},
 }
-DESCRIPTION = "Sorted units of M1 and the finger of a macaque that reaches to targets on a grid without pauses."
+DESCRIPTION = (
+    "Sorted units of M1 and the finger of a macaque that reaches to targets on a grid without"
+    " pauses."
+)
 
 
 def convert(path: Path) -> Session:
-    """The session in a raw file. Raises RawDataError when the file is not as its data set describes it."""
+    """The session in a raw file. Raises RawDataError when the file is not as its data set describes
+    it.
+    """
     if not (match := FILE_NAME.fullmatch(path.name)):
         raise RawDataError(
-            f"{path.name}: the part cannot be told from this name; expected sub-Indy_desc-<train|test>_...ecephys.nwb, "
-            "as the archive calls it."
+            f"{path.name}: the part cannot be told from this name; expected"
+            " sub-Indy_desc-<train|test>_...ecephys.nwb, as the archive calls it."
         )
     source = nlb.Source("000129/0.241017.1444", DESCRIPTION, f"indy_RTT_{match[1]}")
     with open_raw(path) as raw:
@@ -44,11 +50,19 @@ def convert(path: Path) -> Session:
 
 
 def _series(raw: RawFile, columns: dict[str, str]) -> Node:
-    series = {column: nwb.read_samples(raw, f"{nlb.BEHAVIOUR}/{name}") for column, name in columns.items()}
+    series = {
+        column: nwb.read_samples(raw, f"{nlb.BEHAVIOUR}/{name}") for column, name in columns.items()
+    }
     times = next(iter(series.values())).times
     for column, samples in series.items():
         if not np.array_equal(samples.times, times):
-            raise raw.wrong(f"{nlb.BEHAVIOUR}/{columns[column]}", "sampled at other times", "the times of the position")
+            raise raw.wrong(
+                f"{nlb.BEHAVIOUR}/{columns[column]}",
+                "sampled at other times",
+                "the times of the position",
+            )
     rules.need_samples(raw, f"{nlb.BEHAVIOUR}/{next(iter(columns.values()))}/data", times)
     domain = Intervals.from_pairs([(times[0], times[-1])])
-    return irregular_node(times, domain, **{column: samples.values for column, samples in series.items()})
+    return irregular_node(
+        times, domain, **{column: samples.values for column, samples in series.items()}
+    )

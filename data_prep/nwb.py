@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from poyo_jax import Session
-from poyo_jax.data.nwb_session import NwbOptions, nwb_tree
+from poyo_jax.data.importers.nwb_session import NwbOptions, nwb_tree
 
 __all__ = ["NwbOptions", "converter"]
 

@@ -1,6 +1,8 @@
-"""O'Doherty, Makin, Sabes et al.: monkeys Indy and Loco reach to targets on a grid, one after the other.
+"""O'Doherty, Makin, Sabes et al.: monkeys Indy and Loco reach to targets on a grid, one after the
+other.
 
-Source: Zenodo 3854034 (MATLAB 7.3 files, which are HDF5); the rules are those of brainsets 0.2.1 and 0.2.2.
+Source: Zenodo 3854034 (MATLAB 7.3 files, which are HDF5); the rules are those of brainsets 0.2.1
+and 0.2.2.
 """
 
 import re
@@ -12,16 +14,20 @@ import numpy as np
 
 from data_prep import rules
 from poyo_jax import Session
-from poyo_jax.data import nwb
+from poyo_jax.data.importers import nwb
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.layout import Node
-from poyo_jax.data.nodes import data_node, domain_of, interval_node, regular_node, units_node
-from poyo_jax.data.raw import RawFile, open_raw
+from poyo_jax.data.io.layout import Node
+from poyo_jax.data.io.nodes import data_node, domain_of, interval_node, regular_node, units_node
+from poyo_jax.data.io.raw import RawFile, open_raw
 from poyo_jax.errors import RawDataError
 
 NAME = "odoherty_sabes_nonhuman_2017"
 FILE_NAME = re.compile(r"(indy|loco)_(\d{4})(\d{2})(\d{2})_\d{2}")
-PERIOD, TOLERANCE, MAX_SPREAD = 0.004, 1e-4, 1e-3  # of the spacing of samples, in seconds and relative
+PERIOD, TOLERANCE, MAX_SPREAD = (
+    0.004,
+    1e-4,
+    1e-3,
+)  # of the spacing of samples, in seconds and relative
 MAX_SORTED = 11
 SLOW, LONG = 10.0, 10.0  # mm/s, seconds: what counts as no movement
 NUM_BLOCKS, NUM_TRAIN = 10, 8
@@ -29,21 +35,24 @@ FIXED_BLOCKS = {"train": [0, 2, 3, 4, 5, 6, 7, 9], "valid": [1], "test": [8]}
 
 
 def convert(path: Path, waveforms: bool = True) -> Session:
-    """The session in a raw file, with the waveform of every spike or without (they are most of the file).
+    """The session in a raw file, with the waveform of every spike or without (they are most of the
+    file).
 
     Raises RawDataError when the file is not as its data set describes it.
     """
     if not (match := FILE_NAME.fullmatch(path.stem)):
         raise RawDataError(
-            f"{path.name}: subject and date cannot be told from this name; expected indy_YYYYMMDD_NN.mat or "
-            "loco_YYYYMMDD_NN.mat, as the archive calls it."
+            f"{path.name}: subject and date cannot be told from this name; expected"
+            " indy_YYYYMMDD_NN.mat or loco_YYYYMMDD_NN.mat, as the archive calls it."
         )
     with open_raw(path) as raw:
         return Session(_tree(raw, match[1], "-".join(match.groups()[1:]), waveforms))
 
 
 def _tree(raw: RawFile, subject: str, date: str, waveforms: bool) -> Node:
-    times = raw.times("t") if raw.data_set("t").ndim == 1 else raw.array("t", (1, None), finite=True)[0]
+    times = (
+        raw.times("t") if raw.data_set("t").ndim == 1 else raw.array("t", (1, None), finite=True)[0]
+    )
     rate = _sampling_rate(raw, times)
     cursor, speed = _cursor(raw, times, rate)
     domain = domain_of(cursor)
@@ -61,7 +70,10 @@ def _tree(raw: RawFile, subject: str, date: str, waveforms: bool) -> Node:
             "cursor": cursor,
             "finger": _finger(raw, times, rate),
             "no_movement_segments": interval_node(still),
-            **{f"{name}_domain": interval_node(split) for name, split in _splits(raw, domain, still).items()},
+            **{
+                f"{name}_domain": interval_node(split)
+                for name, split in _splits(raw, domain, still).items()
+            },
         }
     )
 
@@ -73,15 +85,16 @@ def _brainset() -> Node:
         derived="2.0.0",
         source="https://zenodo.org/record/583331",
         description=(
-            "The behavioral task was to make self-paced reaches to targets arranged in a grid (e.g. 8x8) without gaps "
-            "or pre-movement delay intervals. One monkey reached with the right arm (recordings made in the left "
-            "hemisphere)The other reached with the left arm (right hemisphere). In some sessions recordings were made "
-            "from both M1 and S1 arrays (192 channels); in most sessions M1 recordings were made alone (96 channels)."
+            "The behavioral task was to make self-paced reaches to targets arranged in a grid (e.g."
+            " 8x8) without gaps or pre-movement delay intervals. One monkey reached with the right"
+            " arm (recordings made in the left hemisphere)The other reached with the left arm"
+            " (right hemisphere). In some sessions recordings were made from both M1 and S1 arrays"
+            " (192 channels); in most sessions M1 recordings were made alone (96 channels)."
         ),
     )
 
 
-# ------------------------------------------------------------------------------------------------------ behaviour
+# --- behaviour
 
 
 def _sampling_rate(raw: RawFile, times: np.ndarray) -> float:
@@ -90,10 +103,14 @@ def _sampling_rate(raw: RawFile, times: np.ndarray) -> float:
     steps = np.diff(times)
     worst = int(np.argmax(np.abs(steps - PERIOD)))
     if not abs(steps[worst] - PERIOD) < TOLERANCE:
-        raise raw.wrong(f"t[{worst + 1}] - t[{worst}]", f"{steps[worst]:g} s", f"{PERIOD} s, to {TOLERANCE} s")
+        raise raw.wrong(
+            f"t[{worst + 1}] - t[{worst}]", f"{steps[worst]:g} s", f"{PERIOD} s, to {TOLERANCE} s"
+        )
     median = np.median(steps)
     if (spread := (steps.max() - steps.min()) / median) > MAX_SPREAD:
-        raise raw.wrong("t", f"spaced unevenly, by {spread:.2%}", f"even samples, to {MAX_SPREAD:.1%}")
+        raise raw.wrong(
+            "t", f"spaced unevenly, by {spread:.2%}", f"even samples, to {MAX_SPREAD:.1%}"
+        )
     return float(1 / median)
 
 
@@ -101,18 +118,25 @@ def _cursor(raw: RawFile, times: np.ndarray, rate: float) -> tuple[Node, np.ndar
     """The cursor's series, and its speed in mm/s, [samples]."""
     position = raw.array("cursor_pos", (2, len(times))).T
     velocity = rules.gradient(position, times)
-    node = regular_node(rate, times[0], pos=position, vel=velocity, acc=rules.gradient(velocity, times))
+    node = regular_node(
+        rate, times[0], pos=position, vel=velocity, acc=rules.gradient(velocity, times)
+    )
     return node, np.linalg.norm(velocity, axis=1)
 
 
 def _finger(raw: RawFile, times: np.ndarray, rate: float) -> Node:
-    """Position and velocity of the finger in cm, and the sensor's orientation where it was recorded."""
+    """Position and velocity of the finger in cm, and the sensor's orientation where it was
+    recorded.
+    """
     samples = raw.array("finger_pos", (None, len(times))).T
     if samples.shape[1] not in (3, 6):
         raise raw.wrong("finger_pos", f"of {samples.shape[1]} columns", "3 or 6 columns")
     columns = {"pos_3d": samples[:, :3], "vel_3d": rules.gradient(samples[:, :3], times)}
     if samples.shape[1] == 6:
-        columns |= {"orientation": samples[:, 3:], "angular_vel": rules.gradient(samples[:, 3:], times)}
+        columns |= {
+            "orientation": samples[:, 3:],
+            "angular_vel": rules.gradient(samples[:, 3:], times),
+        }
     return regular_node(rate, times[0], **columns)
 
 
@@ -122,31 +146,50 @@ def _no_movement(domain: Intervals, speed: np.ndarray, rate: float) -> Intervals
 
 
 def _splits(raw: RawFile, domain: Intervals, still: Intervals) -> dict[str, Intervals]:
-    """Ten blocks of the time with movement: eight to train on; the one with most movement is the test."""
+    """Ten blocks of the time with movement: eight to train on; the one with most movement is the
+    test.
+    """
     moving = domain.subtract(still).longer_than(LONG) if len(still) else domain
     if not len(moving):
-        raise raw.wrong("cursor_pos", f"at rest but for pieces of {LONG:g} s or less", "longer movement to split")
+        raise raw.wrong(
+            "cursor_pos",
+            f"at rest but for pieces of {LONG:g} s or less",
+            "longer movement to split",
+        )
     edges = np.linspace(moving.starts[0], moving.ends[-1], NUM_BLOCKS + 1)
     blocks = Intervals(edges[:-1], edges[1:])
     if not len(still):
-        return {name: Intervals(blocks.starts[rows], blocks.ends[rows]) for name, rows in FIXED_BLOCKS.items()}
-    covered = [Intervals(*np.split(np.array(block), 2)).intersect(moving).duration for block in blocks]
-    table = np.stack([np.arange(NUM_BLOCKS), np.array(covered) / (blocks.ends - blocks.starts)], axis=1)
+        return {
+            name: Intervals(blocks.starts[rows], blocks.ends[rows])
+            for name, rows in FIXED_BLOCKS.items()
+        }
+    covered = [
+        Intervals(*np.split(np.array(block), 2)).intersect(moving).duration for block in blocks
+    ]
+    table = np.stack(
+        [np.arange(NUM_BLOCKS), np.array(covered) / (blocks.ends - blocks.starts)], axis=1
+    )
     np.random.default_rng(rules.SEED).shuffle(table)
     order = table[np.argsort(table[:, 1], kind="stable"), 0].astype(int)
     rows_of = {"train": order[:NUM_TRAIN], "valid": order[NUM_TRAIN:-1], "test": order[-1:]}
     return {
-        name: Intervals(blocks.starts[np.sort(rows)], blocks.ends[np.sort(rows)]).subtract(still).longer_than(LONG)
+        name: (
+            Intervals(blocks.starts[np.sort(rows)], blocks.ends[np.sort(rows)])
+            .subtract(still)
+            .longer_than(LONG)
+        )
         for name, rows in rows_of.items()
     }
 
 
-# ------------------------------------------------------------------------------------------------------ units
+# --- units
 
 
 @dataclass(frozen=True)
 class _Cell:
-    """What was recorded of one unit: the HDF5 data sets of its spikes, [1, spikes], and waveforms, [48, spikes]."""
+    """What was recorded of one unit: the HDF5 data sets of its spikes, [1, spikes], and waveforms,
+    [48, spikes].
+    """
 
     channel: str
     sort: int
@@ -161,7 +204,9 @@ class _Cell:
 def _spikes_and_units(raw: RawFile, waveforms: bool) -> tuple[Node, Node]:
     cells = _cells(raw)
     counts = np.array([cell.spikes.size for cell in cells])
-    times = np.concatenate([_numbers(raw, cell.spikes, f"spikes of {cell.name}").ravel() for cell in cells])
+    times = np.concatenate(
+        [_numbers(raw, cell.spikes, f"spikes of {cell.name}").ravel() for cell in cells]
+    )
     if not np.isfinite(times).all():
         raise raw.wrong("spikes", "NaN somewhere", "finite times")
     order = np.argsort(times, kind="stable")
@@ -189,21 +234,32 @@ def _numbers(raw: RawFile, data_set: h5py.Dataset, field: str) -> np.ndarray:
 
 
 def _cells(raw: RawFile) -> list[_Cell]:
-    """Every unit with spikes: the unsorted ones of all channels, then the first sorted ones, and so on."""
+    """Every unit with spikes: the unsorted ones of all channels, then the first sorted ones, and so
+    on.
+    """
     spikes, waveforms = _references(raw, "spikes"), _references(raw, "wf")
-    names = (raw.at(reference, "chan_names") for reference in _references(raw, "chan_names").ravel())
+    names = (
+        raw.at(reference, "chan_names") for reference in _references(raw, "chan_names").ravel()
+    )
     channels = ["".join(map(chr, name[()].ravel())) for name in names]
     if spikes.shape != waveforms.shape or spikes.shape[0] > MAX_SORTED:
         found = f"cells of shape {spikes.shape}, and wf of {waveforms.shape}"
-        raise raw.wrong("spikes", found, f"the same shape, of {MAX_SORTED} units per channel at most")
+        raise raw.wrong(
+            "spikes", found, f"the same shape, of {MAX_SORTED} units per channel at most"
+        )
     if spikes.shape[1] != len(channels):
         raise raw.wrong(
-            "spikes", f"given for {spikes.shape[1]} channels", f"one column for each of {len(channels)} names"
+            "spikes",
+            f"given for {spikes.shape[1]} channels",
+            f"one column for each of {len(channels)} names",
         )
     cells = []
     for sort, channel in np.ndindex(spikes.shape):
         cell = _Cell(
-            channels[channel], sort, raw.at(spikes[sort, channel], "spikes"), raw.at(waveforms[sort, channel], "wf")
+            channels[channel],
+            sort,
+            raw.at(spikes[sort, channel], "spikes"),
+            raw.at(waveforms[sort, channel], "wf"),
         )
         if cell.spikes.attrs.get("MATLAB_empty", 0) or not cell.spikes.size:
             continue
@@ -219,5 +275,7 @@ def _cells(raw: RawFile) -> list[_Cell]:
 def _references(raw: RawFile, field: str) -> np.ndarray:
     data_set = raw.data_set(field)
     if data_set.ndim != 2 or h5py.check_ref_dtype(data_set.dtype) is not h5py.Reference:
-        raise raw.wrong(field, f"of type {data_set.dtype} and shape {data_set.shape}", "a cell array")
+        raise raw.wrong(
+            field, f"of type {data_set.dtype} and shape {data_set.shape}", "a cell array"
+        )
     return data_set[()]

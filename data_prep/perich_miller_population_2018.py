@@ -1,4 +1,5 @@
-"""Perich, Miller et al.: monkeys C, J, M and T reach with a manipulandum, centre-out or to random targets.
+"""Perich, Miller et al.: monkeys C, J, M and T reach with a manipulandum, centre-out or to random
+targets.
 
 Source: DANDI 000688; the rules are those of brainsets 0.1.2 to 0.2.2.
 """
@@ -10,11 +11,11 @@ import numpy as np
 
 from data_prep import rules
 from poyo_jax import Session
-from poyo_jax.data import nwb
+from poyo_jax.data.importers import nwb
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.layout import Node
-from poyo_jax.data.nodes import data_node, interval_node, irregular_node, table_node, units_node
-from poyo_jax.data.raw import RawFile, open_raw
+from poyo_jax.data.io.layout import Node
+from poyo_jax.data.io.nodes import data_node, interval_node, irregular_node, table_node, units_node
+from poyo_jax.data.io.raw import RawFile, open_raw
 from poyo_jax.errors import RawDataError
 
 NAME = "perich_miller_population_2018"
@@ -29,11 +30,13 @@ POSITION = "processing/behavior/Position/cursor_pos"
 
 
 def convert(path: Path) -> Session:
-    """The session in a raw file. Raises RawDataError when the file is not as its data set describes it."""
+    """The session in a raw file. Raises RawDataError when the file is not as its data set describes
+    it.
+    """
     if not (match := FILE_NAME.fullmatch(path.name)):
         raise RawDataError(
-            f"{path.name}: the task cannot be told from this name; expected sub-<C|J|M|T>_ses-<CO|RT>-<YYYYMMDD>_"
-            "behavior+ecephys.nwb, as the archive calls it."
+            f"{path.name}: the task cannot be told from this name; expected"
+            " sub-<C|J|M|T>_ses-<CO|RT>-<YYYYMMDD>_behavior+ecephys.nwb, as the archive calls it."
         )
     with open_raw(path) as raw:
         return Session(_tree(raw, match[1]))
@@ -51,7 +54,9 @@ def _tree(raw: RawFile, task: str) -> Node:
     )
     domain = Intervals.from_pairs([(times[0], times[-1])])
     outliers = _outliers(times, position, acceleration)
-    trials, domain_of_phases, phases = (_center_out if task == "CO" else _random_target)(raw, domain)
+    trials, domain_of_phases, phases = (_center_out if task == "CO" else _random_target)(
+        raw, domain
+    )
 
     rules.need_trials(raw, trials["is_valid"], 3)
     kept = rules.rows_of(trials, np.flatnonzero(trials["is_valid"]))
@@ -62,10 +67,14 @@ def _tree(raw: RawFile, task: str) -> Node:
         {
             "brainset": _brainset(),
             "subject": nwb.subject_node(raw),
-            **rules.session_nodes(f"{recording}_{TASKS[task]}", date, recording, "UTAH_ARRAY_SPIKES"),
+            **rules.session_nodes(
+                f"{recording}_{TASKS[task]}", date, recording, "UTAH_ARRAY_SPIKES"
+            ),
             "domain": interval_node(domain),
             "spikes": nwb.spikes_node(*nwb.sort_spikes(spike_times, counts)),
-            "units": units_node(nwb.unit_ids(raw, len(counts)), unit_number=np.arange(len(counts)), count=counts),
+            "units": units_node(
+                nwb.unit_ids(raw, len(counts)), unit_number=np.arange(len(counts)), count=counts
+            ),
             "cursor": irregular_node(times, domain, pos=position, vel=velocity, acc=acceleration),
             "cursor_outlier_segments": interval_node(outliers),
             "trials": table_node(trials),
@@ -84,13 +93,14 @@ def _brainset() -> Node:
         derived="1.0.0",
         source="https://dandiarchive.org/dandiset/000688",
         description=(
-            "This dataset contains electrophysiology and behavioral data from three macaques performing either a "
-            "center-out task or a continuous random target acquisition task. Neural activity was recorded from "
-            "chronically-implanted electrode arrays in the primary motor cortex (M1) or dorsal premotor cortex (PMd) "
-            "of four rhesus macaque monkeys. A subset of sessions includes recordings from both regions "
-            "simultaneously. The data contains spiking activity—manually spike sorted in three subjects, and "
-            "threshold crossings in the fourth subject—obtained from up to 192 electrodes per session, cursor "
-            "position and velocity, and other task related metadata."
+            "This dataset contains electrophysiology and behavioral data from three macaques"
+            " performing either a center-out task or a continuous random target acquisition task."
+            " Neural activity was recorded from chronically-implanted electrode arrays in the"
+            " primary motor cortex (M1) or dorsal premotor cortex (PMd) of four rhesus macaque"
+            " monkeys. A subset of sessions includes recordings from both regions simultaneously."
+            " The data contains spiking activity—manually spike sorted in three subjects, and"
+            " threshold crossings in the fourth subject—obtained from up to 192 electrodes per"
+            " session, cursor position and velocity, and other task related metadata."
         ),
     )
 
@@ -121,7 +131,9 @@ def _center_out(raw: RawFile, domain: Intervals) -> Trials:
     start, end = bounds[:-1], bounds[1:]
     rules.trial_intervals(raw, start, end, "trials")
     length = end - start
-    valid = (trials["result"] == "R") & ~np.isnan(trials["target_id"]) & (length > 0.5) & (length < 6.0)
+    valid = (
+        (trials["result"] == "R") & ~np.isnan(trials["target_id"]) & (length > 0.5) & (length < 6.0)
+    )
     trials |= {"start": start, "end": end, "is_valid": valid.astype(bool)}
 
     rows = rules.rows_of(trials, np.flatnonzero(valid))
@@ -145,7 +157,12 @@ def _random_target(raw: RawFile, domain: Intervals) -> Trials:
     trials["start"], trials["end"] = trials.pop("start_time"), trials.pop("stop_time")
     rules.trial_intervals(raw, trials["start"], trials["end"], "trials")
     length = trials["end"] - trials["start"]
-    valid = (trials["result"] == "R") & (trials["num_attempted"] == 4) & (length > 2.0) & (length < 10.0)
+    valid = (
+        (trials["result"] == "R")
+        & (trials["num_attempted"] == 4)
+        & (length > 2.0)
+        & (length < 10.0)
+    )
     trials["is_valid"] = valid.astype(bool)
 
     first_cue = trials["go_cue_time_array"][:, 0]

@@ -1,7 +1,7 @@
 """Raw files become session files: in parallel, resumable, each file whole or not there.
 
-Beside the sessions, OUT/.prepared/NAME holds a record of every finished raw file with the checksums of both, so that a
-further run does only what is missing or has changed.
+Beside the sessions, OUT/.prepared/NAME holds a record of every finished raw file with the checksums
+of both, so that a further run does only what is missing or has changed.
 """
 
 import fcntl
@@ -30,7 +30,9 @@ RECORDS = ".prepared"
 
 @dataclass(frozen=True)
 class Job:
-    """What happens to every raw file: `convert` makes a session of it. `recipe` tells apart conversions and options."""
+    """What happens to every raw file: `convert` makes a session of it. `recipe` tells apart
+    conversions and options.
+    """
 
     name: str
     convert: Callable[[Path], Session]
@@ -60,10 +62,11 @@ class Result:
 
 
 def prepare(job: Job, raw_files: Sequence[Path], workers: int = 1) -> list[Result]:
-    """Convert raw files, in the order of the list; those that cannot be converted are in the results with the reason.
+    """Convert raw files, in the order of the list; those that cannot be converted are in the
+    results with the reason.
 
-    Raises DataError when another process prepares the same data set in the same folder, PoyoError when OUT cannot be
-    written.
+    Raises DataError when another process prepares the same data set in the same folder, PoyoError
+    when OUT cannot be written.
     """
     with _only_one(job):
         _sweep(job)
@@ -82,7 +85,10 @@ def _place(job: Job, raw: Path, result: Result, taken: dict[str, str]) -> Result
     if not result.skipped and (other := taken.get(result.session)):
         partial.unlink(missing_ok=True)
         session_id = Path(result.session).stem
-        reason = f"{raw.name}: its session id {session_id} is that of {other} as well; remove one of the two files."
+        reason = (
+            f"{raw.name}: its session id {session_id} is that of {other} as well; remove one of the"
+            " two files."
+        )
         return Result(raw=raw.name, recipe=job.recipe, skipped=reason)
     if result.skipped:
         return result
@@ -102,10 +108,14 @@ def _converted(job: Job, raw_files: Sequence[Path], workers: int) -> Iterator[Re
     if workers == 1:
         yield from (_convert(job, raw) for raw in raw_files)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_follow_parent) as pool:
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_follow_parent
+    ) as pool:
         futures = [pool.submit(_convert, job, raw) for raw in raw_files]
         try:
-            yield from (_outcome(job, raw, future) for raw, future in zip(raw_files, futures, strict=True))
+            yield from (
+                _outcome(job, raw, future) for raw, future in zip(raw_files, futures, strict=True)
+            )
         except BaseException:  # interrupted: do not wait for the files that are being converted
             pool.shutdown(wait=False, cancel_futures=True)
             for worker in active_children():
@@ -130,7 +140,10 @@ def _outcome(job: Job, raw: Path, future: Future[Result]) -> Result:
     try:
         return future.result()
     except BrokenProcessPool:
-        reason = f"{raw.name}: a worker was killed, probably for lack of memory; run again with fewer --workers."
+        reason = (
+            f"{raw.name}: a worker was killed, probably for lack of memory; run again with fewer"
+            " --workers."
+        )
         return Result(raw=raw.name, recipe=job.recipe, skipped=reason)
 
 
@@ -157,13 +170,18 @@ def _convert(job: Job, raw: Path) -> Result:
         text = str(error)
         reason = text if raw.name in text else f"{raw.name}: {text}"
     except OSError as error:
-        reason = f"{raw.name}: cannot be read ({error.strerror or error}); check the file and its permissions."
-    except Exception as error:  # one file that nobody foresaw must not keep the others from being prepared
+        reason = (
+            f"{raw.name}: cannot be read ({error.strerror or error}); check the file and its"
+            " permissions."
+        )
+    except (
+        Exception
+    ) as error:  # one file that nobody foresaw must not keep the others from being prepared
         reason = f"{raw.name}: unforeseen {type(error).__name__}: {error}; please report this file."
     return Result(raw=raw.name, recipe=job.recipe, skipped=reason)
 
 
-# ------------------------------------------------------------------------------------------------------ records
+# --- records
 
 
 def _finished(job: Job, raw: Path, checksum: str) -> Result | None:
@@ -175,7 +193,11 @@ def _finished(job: Job, raw: Path, checksum: str) -> Result | None:
     session = job.out / record.session
     if (record.raw_sha256, record.recipe) != (checksum, job.recipe) or not session.is_file():
         return None
-    return replace(record, done_before=True) if file_checksum(session) == record.session_sha256 else None
+    return (
+        replace(record, done_before=True)
+        if file_checksum(session) == record.session_sha256
+        else None
+    )
 
 
 def file_checksum(path: Path) -> str:
@@ -194,13 +216,19 @@ def _record_path(job: Job, raw: Path) -> Path:
 
 
 def _partial(job: Job, raw: Path) -> Path:
-    """Where a converted session waits for its final name; raw files in two folders may have the same name."""
-    return job.folder / f"{raw.name}.{hashlib.sha256(bytes(raw.absolute())).hexdigest()[:8]}.partial"
+    """Where a converted session waits for its final name; raw files in two folders may have the
+    same name.
+    """
+    return (
+        job.folder / f"{raw.name}.{hashlib.sha256(bytes(raw.absolute())).hexdigest()[:8]}.partial"
+    )
 
 
 @contextmanager
 def _only_one(job: Job) -> Iterator[None]:
-    """Keep other processes from preparing the same data set in the same folder; the system frees the lock at exit."""
+    """Keep other processes from preparing the same data set in the same folder; the system frees
+    the lock at exit.
+    """
     with writable(job.folder):
         job.folder.mkdir(parents=True, exist_ok=True)
         lock = (job.folder / "lock").open("w")
@@ -208,7 +236,9 @@ def _only_one(job: Job) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise DataError(f"another process is preparing {job.name} in {job.out}; wait until it has ended.") from None
+            raise DataError(
+                f"another process is preparing {job.name} in {job.out}; wait until it has ended."
+            ) from None
         yield
 
 

@@ -7,14 +7,12 @@ import numpy as np
 from scipy import ndimage
 
 from poyo_jax import __version__
-from poyo_jax.data import nwb
 from poyo_jax.data.derive import SEED as SEED
-from poyo_jax.data.derive import gradient as gradient
-from poyo_jax.data.derive import permutation_split as permutation_split
+from poyo_jax.data.importers import nwb
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.layout import Node
-from poyo_jax.data.nodes import data_node, interval_node
-from poyo_jax.data.raw import RawFile
+from poyo_jax.data.io.layout import Node
+from poyo_jax.data.io.nodes import data_node, interval_node
+from poyo_jax.data.io.raw import RawFile
 from poyo_jax.errors import RawDataError, SessionError
 
 Table = dict[str, np.ndarray]
@@ -22,9 +20,13 @@ Table = dict[str, np.ndarray]
 
 def brainset_node(name: str, *, origin: str, derived: str, source: str, description: str) -> Node:
     return data_node(
-        id=name, origin_version=origin, derived_version=derived, source=source, description=description,
+        id=name,
+        origin_version=origin,
+        derived_version=derived,
+        source=source,
+        description=description,
         poyo_jax_version=__version__,
-    )  # fmt: skip
+    )
 
 
 def session_nodes(session_id: str, date: str, device_id: str, technology: str) -> dict[str, Node]:
@@ -35,7 +37,7 @@ def session_nodes(session_id: str, date: str, device_id: str, technology: str) -
     }
 
 
-# ------------------------------------------------------------------------------------------------------ samples
+# --- samples
 
 
 def need_samples(raw: RawFile, field: str, times: np.ndarray) -> None:
@@ -44,7 +46,9 @@ def need_samples(raw: RawFile, field: str, times: np.ndarray) -> None:
 
 
 def outlier_mask(values: np.ndarray, limit: float, grow: int) -> np.ndarray:
-    """Samples whose vector is longer than `limit`, with those around them: `grow // 2` before, one less after."""
+    """Samples whose vector is longer than `limit`, with those around them: `grow // 2` before, one
+    less after.
+    """
     return dilated(np.linalg.norm(values, axis=1) > limit, grow)
 
 
@@ -54,12 +58,16 @@ def dilated(mask: np.ndarray, size: int) -> np.ndarray:
 
 
 def eroded(mask: np.ndarray, size: int) -> np.ndarray:
-    """Every run of True loses `size // 2` samples at its beginning and `(size - 1) // 2` at its end."""
+    """Every run of True loses `size // 2` samples at its beginning and `(size - 1) // 2` at its
+    end.
+    """
     return np.asarray(ndimage.binary_erosion(mask, np.ones(size)))
 
 
 def mask_intervals(times: np.ndarray, mask: np.ndarray) -> Intervals:
-    """Runs of True as intervals from the sample before a run to its last sample (its first one, if it is the first)."""
+    """Runs of True as intervals from the sample before a run to its last sample (its first one, if
+    it is the first).
+    """
     edges = np.diff(mask.astype(np.int8))
     starts, ends = times[:-1][edges == 1], times[:-1][edges == -1]
     if len(mask) and mask[0]:
@@ -69,11 +77,13 @@ def mask_intervals(times: np.ndarray, mask: np.ndarray) -> Intervals:
     return Intervals(starts, ends)
 
 
-# ------------------------------------------------------------------------------------------------------ splits
+# --- splits
 
 
 def nested_split(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of train (70 %), valid (10 %) and test (20 %) as scikit-learn's `train_test_split` draws them, twice."""
+    """Rows of train (70 %), valid (10 %) and test (20 %) as scikit-learn's `train_test_split` draws
+    them, twice.
+    """
     shuffled = np.random.RandomState(SEED).permutation(count)
     test, rest = np.split(shuffled, [math.ceil(0.2 * count)])
     shuffled = np.random.RandomState(SEED).permutation(len(rest))
@@ -85,16 +95,23 @@ def rows_of(table: Mapping[str, np.ndarray], rows: np.ndarray) -> Table:
     return {name: column[rows] for name, column in table.items()}
 
 
-# ------------------------------------------------------------------------------------------------------ trials
+# --- trials
 
 
-def trial_columns(raw: RawFile, numbers: Sequence[str], texts: Sequence[str] = (), arrays: Sequence[str] = ()) -> Table:
-    """The trial table, in which each of these columns holds one number, text, or row of numbers per trial.
+def trial_columns(
+    raw: RawFile, numbers: Sequence[str], texts: Sequence[str] = (), arrays: Sequence[str] = ()
+) -> Table:
+    """The trial table, in which each of these columns holds one number, text, or row of numbers per
+    trial.
 
     Raises RawDataError when one of them is missing or holds something else.
     """
     trials = nwb.trial_table(raw, (*numbers, *texts, *arrays))
-    kinds = [(numbers, 1, "biuf", "number"), (texts, 1, "O", "text"), (arrays, 2, "biuf", "row of numbers")]
+    kinds = [
+        (numbers, 1, "biuf", "number"),
+        (texts, 1, "O", "text"),
+        (arrays, 2, "biuf", "row of numbers"),
+    ]
     for names, dimensions, types, what in kinds:
         for name in names:
             column = trials[name]
@@ -105,12 +122,18 @@ def trial_columns(raw: RawFile, numbers: Sequence[str], texts: Sequence[str] = (
 
 
 def refuse_nan(raw: RawFile, trials: Table, names: Sequence[str]) -> None:
-    """Raise RawDataError when there is no trial, or when one lacks a time that every trial must have."""
+    """Raise RawDataError when there is no trial, or when one lacks a time that every trial must
+    have.
+    """
     for name in names:
         if not len(trials[name]):
             raise raw.wrong("intervals/trials", "an empty table", "one row per trial")
         if (missing := np.isnan(trials[name])).any():
-            raise raw.wrong(f"intervals/trials/{name}[{int(np.argmax(missing))}]", "NaN", "the time of every trial")
+            raise raw.wrong(
+                f"intervals/trials/{name}[{int(np.argmax(missing))}]",
+                "NaN",
+                "the time of every trial",
+            )
 
 
 def trial_intervals(raw: RawFile, starts: np.ndarray, ends: np.ndarray, what: str) -> Intervals:
@@ -118,16 +141,19 @@ def trial_intervals(raw: RawFile, starts: np.ndarray, ends: np.ndarray, what: st
     try:
         return Intervals(starts, ends)
     except SessionError as error:
-        raise RawDataError(f"{raw.path.name}: {what}: {error} Trials must follow each other.") from error
+        raise RawDataError(
+            f"{raw.path.name}: {what}: {error} Trials must follow each other."
+        ) from error
 
 
 def need_trials(raw: RawFile, valid: np.ndarray, least: int) -> None:
     """Raise RawDataError unless there are enough valid trials to split."""
     if valid.sum() < least:
         raise raw.wrong(
-            "intervals/trials", f"a table with {int(valid.sum())} valid of {len(valid)} trials",
+            "intervals/trials",
+            f"a table with {int(valid.sum())} valid of {len(valid)} trials",
             f"{least} valid at least",
-        )  # fmt: skip
+        )
 
 
 def phases_node(domain: Intervals, outliers: Intervals, phases: Mapping[str, Intervals]) -> Node:

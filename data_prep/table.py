@@ -10,16 +10,26 @@ def results_table(results: Sequence[Result]) -> str:
     done = [result for result in results if not result.skipped]
     skipped = [result for result in results if result.skipped]
     rows = [
-        (result.session, f"{result.units}", f"{result.spikes:,}", f"{result.hours:.2f}", _state(result))
+        (
+            result.session,
+            f"{result.units}",
+            f"{result.spikes:,}",
+            f"{result.hours:.2f}",
+            _state(result),
+        )
         for result in done
     ]
     totals = (sum(result.units for result in done), sum(result.spikes for result in done))
     hours = sum(result.hours for result in done)
-    rows.append((_count(len(done), "session"), f"{totals[0]}", f"{totals[1]:,}", f"{hours:.2f}", ""))
+    rows.append(
+        (_count(len(done), "session"), f"{totals[0]}", f"{totals[1]:,}", f"{hours:.2f}", "")
+    )
     lines = _columns([("session", "units", "spikes", "hours", ""), *rows])
     lines += [f"skipped: {result.skipped}" for result in skipped]
     if skipped:
-        lines.append(f"{_count(len(skipped), 'raw file')} skipped, {len(done)} of {len(results)} prepared.")
+        lines.append(
+            f"{_count(len(skipped), 'raw file')} skipped, {len(done)} of {len(results)} prepared."
+        )
     return "\n".join(lines)
 
 

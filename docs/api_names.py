@@ -40,10 +40,14 @@ def _names() -> tuple[dict[str, str], set[str]]:
 
 
 def meant(code: str, inside: str = "") -> str | None:
-    """The full name that `code` means, in the documentation of `inside`; None if it is nothing on the API pages."""
+    """The full name that `code` means, in the documentation of `inside`; None if it is nothing on
+    the API pages.
+    """
     ends, members = _names()
     code = code.removesuffix("()")
-    if (own := f"{inside.rpartition('.')[0]}.{code}") in members or (own := f"{inside}.{code}") in members:
+    if (own := f"{inside.rpartition('.')[0]}.{code}") in members or (
+        own := f"{inside}.{code}"
+    ) in members:
         return own
     if code in ends:
         return ends[code]

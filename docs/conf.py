@@ -1,4 +1,6 @@
-"""Sphinx configuration; `make docs` builds the pages. Nothing here or in the pages needs the network."""
+"""Sphinx configuration; `make docs` builds the pages. Nothing here or in the pages needs the
+network.
+"""
 
 import sys
 from collections.abc import Iterator
@@ -26,7 +28,9 @@ extensions = [
     "sphinx.ext.viewcode",
 ]
 exclude_patterns = ["_build"]
-default_role = "literal"  # single backticks in docstrings; LinkNames makes links of those that it can
+default_role = (
+    "literal"  # single backticks in docstrings; LinkNames makes links of those that it can
+)
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 
@@ -39,7 +43,8 @@ maximum_signature_line_length = 88
 python_use_unqualified_type_names = True
 add_module_names = False
 toc_object_entries_show_parents = "hide"
-# Names of this package must resolve; those of others are shown as they are, since looking them up takes a network.
+# Names of this package must resolve; those of others are shown as they are, since looking them up
+# takes a network.
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!poyo_jax\.).*"),
@@ -91,12 +96,22 @@ class LinkNames(SphinxPostTransform):
         for literal in list(self.document.findall(nodes.literal)):
             around = list(ancestors(literal))
             linked = any(isinstance(node, nodes.reference | nodes.title) for node in around)
-            signatures = [node.next_node(addnodes.desc_signature) for node in around if isinstance(node, addnodes.desc)]
-            inside = next((name for signature in signatures if signature for name in signature["ids"]), "")
+            signatures = [
+                node.next_node(addnodes.desc_signature)
+                for node in around
+                if isinstance(node, addnodes.desc)
+            ]
+            inside = next(
+                (name for signature in signatures if signature for name in signature["ids"]), ""
+            )
             if not linked and (name := api_names.meant(literal.astext(), inside)):
                 link = addnodes.pending_xref(
-                    refdomain="py", reftype="obj", reftarget=name, refdoc=self.env.docname, refexplicit=True
-                )  # fmt: skip
+                    refdomain="py",
+                    reftype="obj",
+                    reftarget=name,
+                    refdoc=self.env.docname,
+                    refexplicit=True,
+                )
                 literal.replace_self(link)
                 link += literal
 
@@ -108,12 +123,20 @@ def ancestors(node: nodes.Node) -> Iterator[nodes.Node]:
 
 
 def without_fields(app: Sphinx, what: str, name: str, obj: object, *_) -> tuple[str, None] | None:
-    """Fields of a class are listed under it, with what they mean; its signature would say them twice."""
-    return ("", None) if what == "class" and (is_dataclass(obj) or hasattr(obj, "_fields")) else None
+    """Fields of a class are listed under it, with what they mean; its signature would say them
+    twice.
+    """
+    return (
+        ("", None) if what == "class" and (is_dataclass(obj) or hasattr(obj, "_fields")) else None
+    )
 
 
-def without_type(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
-    """What stands before a colon in the first line about an attribute is no type, for which napoleon takes it."""
+def without_type(
+    app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
+) -> None:
+    """What stands before a colon in the first line about an attribute is no type, for which
+    napoleon takes it.
+    """
     if what in ("attribute", "property"):
         lines.insert(0, "")
 

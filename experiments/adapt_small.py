@@ -1,13 +1,15 @@
-"""Strategies of adapting by labelled data, rates, and speed, on sessions that a pretrained model does not know.
+"""Strategies of adapting by labelled data, rates, and speed, on sessions that a pretrained model
+does not know.
 
-    python experiments/adapt_small.py DATA --model runs/real_small/pretrain --workdir runs/adapt_small
-    python experiments/adapt_small.py DATA --model RUN --what speed --seeds 0
+    python experiments/adapt_small.py DATA --model runs/real_small/pretrain --workdir
+    runs/adapt_small python experiments/adapt_small.py DATA --model RUN --what speed --seeds 0
 
-DATA holds session files: those that the model knows give the map from tuning to embeddings, and --held-out names those
-to adapt to. Every choice (rows kept, end of a fit, ridge of the Wiener filter) is made on the valid split, and scores
-are of the test split, so rates must be compared on other sessions than those whose scores are quoted. Each fit is
-written to `results.jsonl` as it ends, and the same command goes on with what is missing or failed; the tables are
-written to `adapt_small.md`, what they are made of to `adapt_small.json`.
+DATA holds session files: those that the model knows give the map from tuning to embeddings, and
+--held-out names those to adapt to. Every choice (rows kept, end of a fit, ridge of the Wiener
+filter) is made on the valid split, and scores are of the test split, so rates must be compared on
+other sessions than those whose scores are quoted. Each fit is written to `results.jsonl` as it
+ends, and the same command goes on with what is missing or failed; the tables are written to
+`adapt_small.md`, what they are made of to `adapt_small.json`.
 """
 
 import sys
@@ -45,7 +47,9 @@ class AdaptSmall:
     workdir: Path = Path("runs/adapt_small")
     """Folder for results."""
     what: tuple[Literal["table", "rates", "speed"], ...] = ("table", "rates", "speed")
-    """Strategy by labelled data; rates of each strategy; steps and seconds until 95 % of the final R2."""
+    """Strategy by labelled data; rates of each strategy; steps and seconds until 95 % of the final
+    R2.
+    """
     held_out: tuple[str, ...] = HELD_OUT
     """File names (without .h5) of the sessions to adapt to."""
     strategies: tuple[str, ...] = (ROWS_ALONE, "gradual", "full", "lora", "from_scratch")
@@ -57,7 +61,9 @@ class AdaptSmall:
     rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 8e-3)
     """Rates of the backbone to compare, with the first seed alone."""
     row_rates: tuple[float, ...] = (0.015, 0.05, 0.15)
-    """Rates of the rows to compare, in standard deviations of the trained rows, for unit identification."""
+    """Rates of the rows to compare, in standard deviations of the trained rows, for unit
+    identification.
+    """
     num_steps: int | None = None
     """Most steps of every fit; None takes the strategy's."""
 
@@ -73,16 +79,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def adapt_small(options: AdaptSmall) -> None:
     from poyo_jax import load, open_sessions
     from poyo_jax.finetune import learn_tuning
-    from poyo_jax.finetune.config import choose
+    from poyo_jax.finetune.strategies import choose
 
     for strategy in options.strategies:
         choose(strategy)  # a name that does not exist fails before anything is fitted
     pretrained = load(options.model, step=options.step)
-    held_out = {session.session_id: session for session in open_sessions(options.data, options.held_out)}
-    tuned = learn_tuning(pretrained, [session for session in open_sessions(options.data) if pretrained.knows(session)])
+    held_out = {
+        session.session_id: session for session in open_sessions(options.data, options.held_out)
+    }
+    tuned = learn_tuning(
+        pretrained,
+        [session for session in open_sessions(options.data) if pretrained.knows(session)],
+    )
     wanted = list(jobs(options, held_out))
     results = complete(
-        options.workdir / "results.jsonl", wanted, key, lambda job: compute(job, tuned, held_out[job["session"]])
+        options.workdir / "results.jsonl",
+        wanted,
+        key,
+        lambda job: compute(job, tuned, held_out[job["session"]]),
     )
     found = [results[key(job)] for job in wanted]
     text = "\n".join(tables(found))
@@ -101,7 +115,9 @@ def jobs(options: AdaptSmall, held_out: dict) -> Iterator[Job]:
             for rate in PLAIN_RATES:
                 yield speed | {"rate": rate, "plain": True}
         if "table" in options.what:
-            amounts = [amount for amount in options.amounts if amount <= session.split("train").duration]
+            amounts = [
+                amount for amount in options.amounts if amount <= session.split("train").duration
+            ]
             for amount, strategy in product(amounts, (WIENER, *options.strategies)):
                 yield common | {"what": "table", "strategy": strategy, "seconds": amount}
         if "rates" in options.what and seed == options.seeds[0]:
@@ -114,7 +130,7 @@ def key(job: Job) -> tuple:
     return tuple(job[name] for name in KEY)
 
 
-# --- fits ------------------------------------------------------------------------------------------------------------
+# --- fits
 
 
 def compute(job: Job, pretrained, session) -> Job:
@@ -128,7 +144,8 @@ def compute(job: Job, pretrained, session) -> Job:
 @contextmanager
 def plain_descent() -> Iterator[None]:
     """Rows start at random, as in torch_brain, and move along their own axes."""
-    from poyo_jax.finetune import stage, start
+    from poyo_jax.finetune import stage
+    from poyo_jax.finetune import starts as start
 
     with (
         patch.object(start, "mean_row", lambda table: np.zeros(table.shape[1])),
@@ -146,22 +163,37 @@ def fit(job: Job, pretrained, session) -> Job:
     config = STRATEGIES[job["strategy"]]
     changes: dict[str, Any] = {"seed": job["seed"], "num_labelled_seconds": job["seconds"] or None}
     if job["num_steps"] is not None:
-        changes |= {"num_steps": job["num_steps"], "unit_steps": min(config.unit_steps, job["num_steps"] // 2)}
+        changes |= {
+            "num_steps": job["num_steps"],
+            "unit_steps": min(config.unit_steps, job["num_steps"] // 2),
+        }
     if job["what"] == "speed":
         changes |= {"eval_every": 10, "patience": 1000}
     if job["plain"]:
         changes["prior_weight"] = 0.0
     if job["rate"] is not None:
         alone = job["strategy"] == ROWS_ALONE
-        changes |= {"learning_rate": job["rate"]} if alone else {"backbone_rates": {"": job["rate"]}}
+        changes |= (
+            {"learning_rate": job["rate"]} if alone else {"backbone_rates": {"": job["rate"]}}
+        )
     start_from, speed = {} if job["plain"] else None, job["what"] == "speed"
-    result = finetune(pretrained, [session], replace(config, **changes), start_from=start_from, keep_snapshots=speed)
+    result = finetune(
+        pretrained,
+        [session],
+        replace(config, **changes),
+        start_from=start_from,
+        keep_snapshots=speed,
+    )
     curve = [[int(look["step"]), look["seconds"], look["valid_r2"]] for look in result.history]
     return {
         "valid_r2": result.valid_r2,
         "test_r2": evaluate(result.pretrained, [session]).mean,
         "steps": curve[-1][0],
-        "curve": [[*look, evaluate(result.at(look[0]), [session]).mean] for look in curve] if speed else curve,
+        "curve": (
+            [[*look, evaluate(result.at(look[0]), [session]).mean] for look in curve]
+            if speed
+            else curve
+        ),
     }
 
 
@@ -172,24 +204,39 @@ def wiener(job: Job, pretrained, session) -> Job:
     from poyo_jax.finetune import labelled_intervals
 
     window = pretrained.config.model.window_length
-    labels = labelled_intervals(session, window, num_seconds=job["seconds"] or None, seed=job["seed"])
+    labels = labelled_intervals(
+        session, window, num_seconds=job["seconds"] or None, seed=job["seed"]
+    )
     found = wiener_filter(session, default_readout(session, labels), labels=labels)
     return {"valid_r2": found.r2["valid"], "test_r2": found.r2["test"]}
 
 
-# --- tables ----------------------------------------------------------------------------------------------------------
+# --- tables
 
 
 def tables(results: list[Job]) -> Iterator[str]:
     """Lines of Markdown."""
-    of = {what: [job for job in results if job["what"] == what] for what in ("table", "rates", "speed")}
+    of = {
+        what: [job for job in results if job["what"] == what]
+        for what in ("table", "rates", "speed")
+    }
     if of["table"]:
         yield "\nTest R2 by labelled data, mean ± SD over seeds\n"
-        yield from grid(of["table"], ("session", "strategy"), "seconds", lambda x: f"{x:g} s" if x else "all")
+        yield from grid(
+            of["table"], ("session", "strategy"), "seconds", lambda x: f"{x:g} s" if x else "all"
+        )
         yield "\nMean over sessions ± SD over seeds of that mean\n"
-        yield from grid(mean_session(of["table"]), ("strategy",), "seconds", lambda x: f"{x:g} s" if x else "all")
+        yield from grid(
+            mean_session(of["table"]),
+            ("strategy",),
+            "seconds",
+            lambda x: f"{x:g} s" if x else "all",
+        )
     if of["rates"]:
-        yield "\nTest R2 by rate (of the rows for unit identification, else of the backbone), mean ± SD over sessions"
+        yield (
+            "\nTest R2 by rate (of the rows for unit identification, else of the backbone), mean ±"
+            " SD over sessions"
+        )
         for alone in (True, False):
             some = [job for job in of["rates"] if (job["strategy"] == ROWS_ALONE) == alone]
             if some:
@@ -197,7 +244,10 @@ def tables(results: list[Job]) -> Iterator[str]:
                 yield from grid(some, ("strategy",), "rate", lambda x: f"{x:g}")
     if of["speed"]:
         yield from speed_table(of["speed"])
-    yield from (f"- {job['what']}, {job['session']}, {job['strategy']}: {job['error']}" for job in failed(results))
+    yield from (
+        f"- {job['what']}, {job['session']}, {job['strategy']}: {job['error']}"
+        for job in failed(results)
+    )
 
 
 def failed(results: list[Job]) -> list[Job]:
@@ -211,8 +261,14 @@ def grid(results: list[Job], rows: tuple[str, ...], column: str, label: Callable
     yield f"| {' | '.join((*rows, *map(label, columns)))} |"
     yield f"|{'---|' * (len(rows) + len(columns))}"
     for names in keys:
-        chosen = [job for job in results if tuple(job[name] for name in rows) == names and "test_r2" in job]
-        cells = [cell([job["test_r2"] for job in chosen if job[column] == value]) for value in columns]
+        chosen = [
+            job
+            for job in results
+            if tuple(job[name] for name in rows) == names and "test_r2" in job
+        ]
+        cells = [
+            cell([job["test_r2"] for job in chosen if job[column] == value]) for value in columns
+        ]
         yield f"| {' | '.join((*names, *cells))} |"
 
 
@@ -222,7 +278,9 @@ def mean_session(results: list[Job]) -> list[Job]:
     groups: dict[tuple, list[float]] = {}
     for job in results:
         if "test_r2" in job:
-            groups.setdefault((job["strategy"], job["seconds"], job["seed"]), []).append(job["test_r2"])
+            groups.setdefault((job["strategy"], job["seconds"], job["seed"]), []).append(
+                job["test_r2"]
+            )
     return [
         {"strategy": strategy, "seconds": seconds, "test_r2": float(np.mean(scores))}
         for (strategy, seconds, _), scores in groups.items()
@@ -235,15 +293,29 @@ def cell(scores: list[float]) -> str:
 
 
 def speed_table(results: Iterable[Job]) -> Iterator[str]:
-    """Steps and seconds until 95 % of what plain descent comes to at the rate that is best on the valid split."""
-    yield "\nUnit identification: until 95 % of what plain descent from random rows comes to at its best rate\n"
-    yield "| session | seed | descent | first test R2 | valid R2 | test R2 | until 95 % of valid R2 | of test R2 |"
+    """Steps and seconds until 95 % of what plain descent comes to at the rate that is best on the
+    valid split.
+    """
+    yield (
+        "\nUnit identification: until 95 % of what plain descent from random rows comes to at its"
+        " best rate\n"
+    )
+    yield (
+        "| session | seed | descent | first test R2 | valid R2 | test R2 | until 95 % of valid R2 |"
+        " of test R2 |"
+    )
     yield "|---|---|---|---|---|---|---|---|"
     fits = [job for job in results if "curve" in job]
     for job in fits:
-        plain = [fit for fit in fits if fit["plain"] and (fit["session"], fit["seed"]) == (job["session"], job["seed"])]
+        plain = [
+            fit
+            for fit in fits
+            if fit["plain"] and (fit["session"], fit["seed"]) == (job["session"], job["seed"])
+        ]
         best = max(plain, key=lambda fit: fit["valid_r2"], default=None)
-        reached = [until(job["curve"], place, best[name]) if best else "" for place, name in SCORES.items()]
+        reached = [
+            until(job["curve"], place, best[name]) if best else "" for place, name in SCORES.items()
+        ]
         scores = [f"{value:.3f}" for value in (job["curve"][0][3], job["valid_r2"], job["test_r2"])]
         name = f"plain, rate {job['rate']:g}" if job["plain"] else "ours"
         yield f"| {' | '.join(map(str, (job['session'], job['seed'], name, *scores, *reached)))} |"

@@ -1,10 +1,12 @@
-"""What it costs to train without attention dropout, which flash attention cannot apply: R2 of three recipes.
+"""What it costs to train without attention dropout, which flash attention cannot apply: R2 of three
+recipes.
 
     python experiments/attention_dropout.py DATA
 
-DATA holds session files. Every session is trained alone for 1000 steps, by poyo_small with the dropouts of poyo_1,
-then without attention dropout, then with more dropout in feed-forward blocks instead. The model is the
-best checkpoint on the valid split; scores are means over seeds, with their standard deviation.
+DATA holds session files. Every session is trained alone for 1000 steps, by poyo_small with the
+dropouts of poyo_1, then without attention dropout, then with more dropout in feed-forward blocks
+instead. The model is the best checkpoint on the valid split; scores are means over seeds, with
+their standard deviation.
 """
 
 import sys
@@ -53,9 +55,14 @@ def attention_dropout(options: AttentionDropout) -> None:
     for session in open_sessions(options.data, options.sessions):
         for name in RECIPES:
             folder = options.workdir / session.session_id / name.replace(" ", "_")
-            found = [scores(session, recipe(name, seed), folder / str(seed)) for seed in range(options.seeds)]
+            found = [
+                scores(session, recipe(name, seed), folder / str(seed))
+                for seed in range(options.seeds)
+            ]
             means, spreads = np.mean(found, axis=0), np.std(found, axis=0)
-            valid, test = (f"{mean:.3f} ± {spread:.3f}" for mean, spread in zip(means, spreads, strict=True))
+            valid, test = (
+                f"{mean:.3f} ± {spread:.3f}" for mean, spread in zip(means, spreads, strict=True)
+            )
             print(f"| {session.session_id} | {name} | {valid} | {test} |", flush=True)
 
 
@@ -64,7 +71,10 @@ def recipe(name: str, seed: int) -> Config:
     plain = with_steps(few_sessions(poyo_small()), NUM_STEPS, seed)
     feedforward, residual, attention = RECIPES[name]
     model = replace(
-        plain.model, feedforward_dropout=feedforward, residual_dropout=residual, attention_dropout=attention
+        plain.model,
+        feedforward_dropout=feedforward,
+        residual_dropout=residual,
+        attention_dropout=attention,
     )
     return replace(plain, model=model)
 

@@ -1,13 +1,15 @@
-"""Speed and memory of training, inference and the input pipeline, alone or interleaved with torch_brain's.
+"""Speed and memory of training, inference and the input pipeline, alone or interleaved with
+torch_brain's.
 
-    python experiments/benchmark.py --what train
-    python experiments/benchmark.py --what train --peer PEER/bin/python      # tests/golden/README.md makes PEER
-    python experiments/benchmark.py --what train --cpu-devices 1 2 4         # or --depth, or --vocabulary
-    python experiments/benchmark.py --what train --compare main              # against another revision
+    python experiments/benchmark.py --what train python experiments/benchmark.py --what train --peer
+    PEER/bin/python      # tests/golden/README.md makes PEER python experiments/benchmark.py --what
+    train --cpu-devices 1 2 4         # or --depth, or --vocabulary python experiments/benchmark.py
+    --what train --compare main              # against another revision
 
-Every contender runs in a process of its own and takes turns, one call each, so that a busy machine slows all alike; the
-first round is discarded. The ratio of minima is the robust figure. Windows are simulated: 60 sessions of 30 to 300
-units, 500 to 8000 tokens per window; `--fixed-tokens 2000` makes all windows equal, so that the peer pads nothing.
+Every contender runs in a process of its own and takes turns, one call each, so that a busy machine
+slows all alike; the first round is discarded. The ratio of minima is the robust figure. Windows are
+simulated: 60 sessions of 30 to 300 units, 500 to 8000 tokens per window; `--fixed-tokens 2000`
+makes all windows equal, so that the peer pads nothing.
 """
 
 import itertools
@@ -21,7 +23,16 @@ from typing import Literal
 
 import tyro
 from benchmark_data import measure_data
-from benchmark_race import REPOSITORY, TUNED_ALLOCATOR, Contender, ours, print_ratios, print_table, race, source_tree
+from benchmark_race import (
+    REPOSITORY,
+    TUNED_ALLOCATOR,
+    Contender,
+    ours,
+    print_ratios,
+    print_table,
+    race,
+    source_tree,
+)
 
 HERE = Path(__file__).parent
 UNIT_DROPOUT = {"min_units": 30, "mode_units": 100, "max_units": 300}
@@ -33,8 +44,9 @@ class Benchmark:
     """Speed and memory of training, inference and the input pipeline."""
 
     what: Literal["train", "inference", "window", "pipeline", "data"] = "train"
-    """A training step (forward, backward, SparseLamb), predictions of a batch, windows decoded one by one, batches from
-    session files, or preparing and opening sessions."""
+    """A training step (forward, backward, SparseLamb), predictions of a batch, windows decoded one
+    by one, batches from session files, or preparing and opening sessions.
+    """
     preset: Literal["poyo_single", "poyo_1", "demo"] = "poyo_single"
     """Model to run, with its dropout."""
     batch_size: int = 32
@@ -67,14 +79,19 @@ def main(arguments: list[str] | None = None) -> None:
     options = tyro.cli(Benchmark, args=arguments, description=__doc__)
     figures = measure_data(options.num_sessions) if options.what == "data" else measure(options)
     if options.json:
-        options.json.write_text(json.dumps({"options": asdict(options), **figures}, indent=2, default=str))
+        options.json.write_text(
+            json.dumps({"options": asdict(options), **figures}, indent=2, default=str)
+        )
 
 
 def measure(options: Benchmark) -> dict:
     """Run all contenders in turn, print the table, return the figures."""
     with ExitStack() as stack:
         figures = race(start_contenders(options, stack), options.rounds)
-    print(f"{options.what}, {options.preset}, batch {1 if options.what == 'window' else options.batch_size}")
+    print(
+        f"{options.what}, {options.preset}, batch"
+        f" {1 if options.what == 'window' else options.batch_size}"
+    )
     print_table(figures)
     print_ratios(figures)
     return {"contenders": figures}
@@ -85,7 +102,9 @@ def start_contenders(options: Benchmark, stack: ExitStack) -> dict[str, Contende
     settings = base_settings(options)
     if options.what == "pipeline":
         settings["folder"] = stack.enter_context(session_files())
-    contenders = {name: ours(REPOSITORY, settings | change) for name, change in variants(options).items()}
+    contenders = {
+        name: ours(REPOSITORY, settings | change) for name, change in variants(options).items()
+    }
     if options.compare:
         tree = stack.enter_context(source_tree(options.compare))
         contenders[options.compare] = ours(tree, settings | {"cpu_devices": options.cpu_devices[0]})
@@ -118,7 +137,10 @@ def variants(options: Benchmark) -> dict[str, dict]:
     from poyo_jax.presets import PRESETS
 
     if options.what == "pipeline":
-        return {f"poyo_jax, {workers} worker processes": {"workers": workers} for workers in LOADER_WORKERS}
+        return {
+            f"poyo_jax, {workers} worker processes": {"workers": workers}
+            for workers in LOADER_WORKERS
+        }
     model = PRESETS[options.preset]().model
     found = {}
     for devices, depth, rows in itertools.product(
@@ -129,19 +151,30 @@ def variants(options: Benchmark) -> dict[str, dict]:
             f"{depth} layers" * bool(options.depth),
             f"{rows} units" * bool(options.vocabulary),
         ]
-        change = {"cpu_devices": devices, "model": asdict(replace(model, depth=depth)), "vocabulary": rows}
+        change = {
+            "cpu_devices": devices,
+            "model": asdict(replace(model, depth=depth)),
+            "vocabulary": rows,
+        }
         found[", ".join(["poyo_jax", *filter(None, labels)])] = change
     return found
 
 
 def start_peers(options: Benchmark, settings: dict) -> dict[str, Contender]:
-    """torch_brain as shipped, with a tuned allocator if asked for; of its input pipeline one for every worker count."""
+    """torch_brain as shipped, with a tuned allocator if asked for; of its input pipeline one for
+    every worker count.
+    """
     assert options.peer
     lamb = Path(options.peer).absolute().parent.parent / "sparse_lamb" / "torch_brain" / "optim.py"
-    command, settings = [options.peer, str(HERE / "benchmark_peer.py")], settings | {"sparse_lamb": str(lamb)}
+    command, settings = (
+        [options.peer, str(HERE / "benchmark_peer.py")],
+        settings | {"sparse_lamb": str(lamb)},
+    )
     if options.what == "pipeline":
         return {
-            f"torch_brain, {workers} worker processes": Contender(command, settings | {"workers": workers})
+            f"torch_brain, {workers} worker processes": Contender(
+                command, settings | {"workers": workers}
+            )
             for workers in LOADER_WORKERS
         }
     peers = {"torch_brain": Contender(command, settings)}

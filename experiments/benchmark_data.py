@@ -1,4 +1,6 @@
-"""What `benchmark.py` measures of data: preparing a large raw file, cold windows, thousands of sessions, intervals."""
+"""What `benchmark.py` measures of data: preparing a large raw file, cold windows, thousands of
+sessions, intervals.
+"""
 
 import os
 import subprocess
@@ -29,7 +31,10 @@ def measure_data(num_sessions: int) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / RAW_NAME
         write_raw(raw)
-        print(f"raw file of {UNITS} units, {SPIKES / 1e6:.0f} M spikes, {SAMPLES / 1e6:.0f} M samples:")
+        print(
+            f"raw file of {UNITS} units, {SPIKES / 1e6:.0f} M spikes, {SAMPLES / 1e6:.0f} M"
+            " samples:"
+        )
         for kind in ("plain", "compressed"):
             figures[kind] = measure_prepare(raw, Path(folder) / f"{kind}.h5", kind)
         figures |= measure_opening(Path(folder) / "many", num_sessions)
@@ -37,7 +42,9 @@ def measure_data(num_sessions: int) -> dict:
 
 
 def write_raw(path: Path) -> None:
-    """A raw file of the size of Churchland and Shenoy's, with random spikes and a random walk of the hand."""
+    """A raw file of the size of Churchland and Shenoy's, with random spikes and a random walk of
+    the hand.
+    """
     rng, per_trial, per_unit = np.random.default_rng(0), SAMPLES // TRIALS, SPIKES // UNITS
     starts = 10 + np.arange(TRIALS) * (per_trial / 1000 + 1.0)
     with h5py.File(path, "w") as file:
@@ -49,31 +56,51 @@ def write_raw(path: Path) -> None:
         for unit in range(UNITS):
             trial = np.sort(rng.integers(0, TRIALS, per_unit))
             spikes = np.sort(starts[trial] + rng.random(per_unit) * per_trial / 1000)
-            times[unit * per_unit : (unit + 1) * per_unit] = np.round(spikes * 30_000) / 30_000  # of the amplifier
+            times[unit * per_unit : (unit + 1) * per_unit] = (
+                np.round(spikes * 30_000) / 30_000
+            )  # of the amplifier
         file["units/spike_times_index"] = per_unit * np.arange(1, UNITS + 1)
         stamps = (starts[:, None] + np.arange(per_trial) / 1000).ravel()
         for name in ("Cursor", "Hand", "Eye"):
             group = file.create_group(f"processing/behavior/Position/{name}")
             group["timestamps"] = stamps
             group["data"] = np.cumsum(rng.normal(size=(len(stamps), 2)), axis=0)
-        after = {"target_presentation_time": 0.2, "go_cue_time": 1.0, "move_begins_time": 1.3, "move_ends_time": 1.8}
+        after = {
+            "target_presentation_time": 0.2,
+            "go_cue_time": 1.0,
+            "move_begins_time": 1.3,
+            "move_ends_time": 1.8,
+        }
         trials = {name: starts + seconds for name, seconds in after.items()}
         trials |= {"start_time": starts, "stop_time": starts + per_trial / 1000}
-        trials |= {"discard_trial": np.zeros(TRIALS, np.uint8), "task_success": np.ones(TRIALS, np.uint8)}
+        trials |= {
+            "discard_trial": np.zeros(TRIALS, np.uint8),
+            "task_success": np.ones(TRIALS, np.uint8),
+        }
         for name, column in trials.items():
             file[f"intervals/trials/{name}"] = column
 
 
 def measure_prepare(raw: Path, out: Path, kind: str) -> dict:
-    """Seconds and memory of converting the raw file, size of the session, and milliseconds of cold windows."""
+    """Seconds and memory of converting the raw file, size of the session, and milliseconds of cold
+    windows.
+    """
     command = [sys.executable, "-c", PREPARE, str(raw), str(out), kind]
-    text = subprocess.run(command, check=True, capture_output=True, text=True, env=_environment()).stdout
+    text = subprocess.run(
+        command, check=True, capture_output=True, text=True, env=_environment()
+    ).stdout
     seconds, peak = map(float, text.split())
-    figures = {"seconds": seconds, "peak_gib": peak, "gigabytes": out.stat().st_size / 1e9, **measure_windows(out)}
+    figures = {
+        "seconds": seconds,
+        "peak_gib": peak,
+        "gigabytes": out.stat().st_size / 1e9,
+        **measure_windows(out),
+    }
     print(
-        f"  {kind}: {seconds:.0f} s, {peak:.1f} GiB at most, session of {figures['gigabytes']:.2f} GB; cold: open "
-        f"{figures['open_ms']:.0f} ms, first window {figures['first_window_ms']:.1f} ms, others "
-        f"{figures['window_ms']:.1f} ms in median; warm {figures['warm_ms']:.2f} ms"
+        f"  {kind}: {seconds:.0f} s, {peak:.1f} GiB at most, session of {figures['gigabytes']:.2f}"
+        f" GB; cold: open {figures['open_ms']:.0f} ms, first window"
+        f" {figures['first_window_ms']:.1f} ms, others {figures['window_ms']:.1f} ms in median;"
+        f" warm {figures['warm_ms']:.2f} ms"
     )
     return figures
 
@@ -92,9 +119,11 @@ def measure_windows(path: Path) -> dict:
         cold.append(_seconds(session, start))
         warm.append(_seconds(session, start))
     return {
-        "open_ms": 1e3 * (opened - began), "first_window_ms": 1e3 * cold[0], "window_ms": 1e3 * float(np.median(cold)),
+        "open_ms": 1e3 * (opened - began),
+        "first_window_ms": 1e3 * cold[0],
+        "window_ms": 1e3 * float(np.median(cold)),
         "warm_ms": 1e3 * float(np.median(warm)),
-    }  # fmt: skip
+    }
 
 
 def _seconds(session, start: float) -> float:
@@ -123,8 +152,8 @@ def measure_opening(folder: Path, count: int) -> dict:
         seconds.append(time.perf_counter() - began)
     train = sum(session.split("train").duration for session in sessions)
     print(
-        f"open {count} sessions ({train / 3600:.0f} h of training): {seconds[0]:.1f} s the first time, "
-        f"{seconds[1]:.1f} s from the manifest"
+        f"open {count} sessions ({train / 3600:.0f} h of training): {seconds[0]:.1f} s the first"
+        f" time, {seconds[1]:.1f} s from the manifest"
     )
     return {"open_first_s": seconds[0], "open_again_s": seconds[1]}
 

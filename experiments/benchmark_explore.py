@@ -1,9 +1,11 @@
-"""How long the explorer takes to answer a click: spikes and query times over HTTP, predictions back.
+"""How long the explorer takes to answer a click: spikes and query times over HTTP, predictions
+back.
 
     python experiments/benchmark_explore.py
 
-A model of the size of poyo_single with random weights, a simulated session of 100 units. Every question is a window of
-its own with one spike more than was recorded, and is sent as the page sends it.
+A model of the size of poyo_single with random weights, a simulated session of 100 units. Every
+question is a window of its own with one spike more than was recorded, and is sent as the page sends
+it.
 """
 
 import http.client
@@ -45,15 +47,26 @@ def main() -> None:
         thread.join()
     explorer.close()
     median, p95, p99 = np.percentile(times, [50, 95, 99])
-    print(f"first answer after {first:.1f} s, all {progress['sizes']} sizes of windows compiled after {prepared:.1f} s")
-    print(f"{CLICKS} clicks: median {median:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms, longest {times.max():.1f} ms")
+    print(
+        f"first answer after {first:.1f} s, all {progress['sizes']} sizes of windows compiled after"
+        f" {prepared:.1f} s"
+    )
+    print(
+        f"{CLICKS} clicks: median {median:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms, longest"
+        f" {times.max():.1f} ms"
+    )
 
 
 def question(explorer: Explorer, session_id: str, start: float) -> bytes:
     """A window with one spike more."""
     window = explorer.window(session_id, start)
-    spikes = {"spike_times": [*window["spike_times"], 0.5], "spike_units": [*window["spike_units"], 0]}
-    return json.dumps({"session": session_id, "query_times": window["query_times"], **spikes}).encode()
+    spikes = {
+        "spike_times": [*window["spike_times"], 0.5],
+        "spike_units": [*window["spike_units"], 0],
+    }
+    return json.dumps(
+        {"session": session_id, "query_times": window["query_times"], **spikes}
+    ).encode()
 
 
 def click(connection: http.client.HTTPConnection, body: bytes) -> float:

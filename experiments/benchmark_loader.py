@@ -6,16 +6,17 @@ from benchmark_server import timed
 
 from poyo_jax import open_sessions
 from poyo_jax.config import DataConfig, UnitDropoutConfig
-from poyo_jax.data.arrange import padding_fraction
-from poyo_jax.data.pipeline import TrainBatches, prefetch
+from poyo_jax.data.batches.arrange import padding_fraction
+from poyo_jax.data.batches.pipeline import TrainBatches, prefetch
+from poyo_jax.data.batches.tokens import ModelSession
 from poyo_jax.data.readout import default_readout
 from poyo_jax.data.simulate import simulate_study
-from poyo_jax.data.tokens import ModelSession
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.types import PADDING, SPIKE
 
 TURN = 100  # batches of a call
-AHEAD = 6  # batches that may have been made between two calls, without worker processes; they add 2 each
+# batches that may have been made between two calls, without worker processes; they add 2 each
+AHEAD = 6
 
 
 def save_sessions(folder: Path) -> None:
@@ -27,11 +28,18 @@ def save_sessions(folder: Path) -> None:
 def make_loader(settings: dict):
     """(a call that takes TURN batches, facts)."""
     sessions = open_sessions(settings["folder"])
-    units, names = Vocab(name for s in sessions for name in s.unit_names), Vocab(s.id for s in sessions)
-    sources = [ModelSession.build(s, default_readout(s), units, names, s.split("train")) for s in sessions]
+    units, names = (
+        Vocab(name for s in sessions for name in s.unit_names),
+        Vocab(s.id for s in sessions),
+    )
+    sources = [
+        ModelSession.build(s, default_readout(s), units, names, s.split("train")) for s in sessions
+    ]
     dropout = UnitDropoutConfig(**settings["unit_dropout"])
     config = DataConfig(batch_size=settings["batch_size"], unit_dropout=dropout)
-    batches = prefetch(TrainBatches(sources, config, 1.0, num_steps=1 << 30), num_workers=settings["workers"])
+    batches = prefetch(
+        TrainBatches(sources, config, 1.0, num_steps=1 << 30), num_workers=settings["workers"]
+    )
 
     def take(count: int) -> None:
         for _ in range(count):

@@ -1,4 +1,6 @@
-"""Our side of the benchmark. Started by benchmark.py with the settings as JSON on the command line."""
+"""Our side of the benchmark. Started by benchmark.py with the settings as JSON on the command
+line.
+"""
 
 import json
 import sys
@@ -13,13 +15,15 @@ from benchmark_windows import NUM_QUERIES, SimulatedWindow, draw_windows, sessio
 from jax.sharding import Mesh
 
 from poyo_jax.config import ModelConfig, OptimConfig, RunConfig
-from poyo_jax.data.arrange import arrange, deal, padding_fraction, round_up, rows_of
-from poyo_jax.data.tokens import BatchShape, Window
+from poyo_jax.data.batches.arrange import arrange, deal, padding_fraction, round_up, rows_of
+from poyo_jax.data.batches.tokens import BatchShape, Window
+from poyo_jax.decoding.predict import make_predict_step
+from poyo_jax.distributed.mesh import make_mesh, put_batch, split_over_windows
+from poyo_jax.model.build import build_model
 from poyo_jax.model.flops import TRAINING, forward_flops
-from poyo_jax.train.mesh import make_mesh, put_batch, split_over_windows
-from poyo_jax.train.optimizers import choose_optimizer
-from poyo_jax.train.state import build_model, init_state
-from poyo_jax.train.steps import make_predict_step, make_train_step
+from poyo_jax.train.optim.choose import choose_optimizer
+from poyo_jax.train.state import init_state
+from poyo_jax.train.step import make_train_step
 from poyo_jax.types import PADDING, SPIKE, START, STOP, Batch
 
 CHUNK_TOKENS = 256
@@ -74,18 +78,27 @@ def make_step(settings: dict, mesh: Mesh):
 
 
 def make_matmul(mesh: Mesh):
-    """A function that measures the rate, in GFLOP/s, of float32 matrix products on all devices at once."""
+    """A function that measures the rate, in GFLOP/s, of float32 matrix products on all devices at
+    once.
+    """
     shape = (mesh.size, MATMUL_SIZE, MATMUL_SIZE)
-    factors = jax.device_put(np.random.default_rng(0).random(shape, np.float32), split_over_windows(mesh))
+    factors = jax.device_put(
+        np.random.default_rng(0).random(shape, np.float32), split_over_windows(mesh)
+    )
     product = jax.jit(lambda x: jnp.matmul(x, x), out_shardings=split_over_windows(mesh))
     jax.block_until_ready(product(factors))
     gflop = 2 * mesh.size * MATMUL_SIZE**3 / 1e9
-    return lambda: max(gflop / seconds(lambda: jax.block_until_ready(product(factors))) for _ in range(3))
+    return lambda: max(
+        gflop / seconds(lambda: jax.block_until_ready(product(factors))) for _ in range(3)
+    )
 
 
 def batch_facts(settings: dict, host: list[Batch]) -> dict:
     """What an average batch holds and how many operations a call on it takes."""
-    spikes, tokens = (np.mean([test(batch.token_kinds).sum() for batch in host]) for test in (_is_spike, _is_token))
+    spikes, tokens = (
+        np.mean([test(batch.token_kinds).sum() for batch in host])
+        for test in (_is_spike, _is_token)
+    )
     flops = forward_flops(
         ModelConfig(**settings["model"]),
         windows=settings["batch_size"],
@@ -112,7 +125,10 @@ def make_batches(settings: dict) -> list[Batch]:
         for row, (end, count) in enumerate(zip(ends, units, strict=True), start=1)
     ]
     groups = [
-        [as_window(window, sessions) for window in draw_windows(settings["batch_size"], seed, settings["fixed_tokens"])]
+        [
+            as_window(window, sessions)
+            for window in draw_windows(settings["batch_size"], seed, settings["fixed_tokens"])
+        ]
         for seed in range(settings["num_batches"])
     ]
     shards = settings["cpu_devices"]
@@ -126,14 +142,23 @@ def make_batches(settings: dict) -> list[Batch]:
         channels=2,
         packed=True,
     )
-    return [dealt_batch(*group_and_shards, shards, shape) for group_and_shards in zip(groups, dealt, strict=True)]
+    return [
+        dealt_batch(*group_and_shards, shards, shape)
+        for group_and_shards in zip(groups, dealt, strict=True)
+    ]
 
 
 def rows_of_fullest_shard(windows: list[Window], dealt: np.ndarray) -> int:
-    return int(np.bincount(dealt, [rows_of(len(window.token_kinds), CHUNK_TOKENS) for window in windows]).max())
+    return int(
+        np.bincount(
+            dealt, [rows_of(len(window.token_kinds), CHUNK_TOKENS) for window in windows]
+        ).max()
+    )
 
 
-def dealt_batch(windows: list[Window], dealt: np.ndarray, num_shards: int, shape: BatchShape) -> Batch:
+def dealt_batch(
+    windows: list[Window], dealt: np.ndarray, num_shards: int, shape: BatchShape
+) -> Batch:
     ids = [np.flatnonzero(dealt == shard) for shard in range(num_shards)]
     return arrange([[windows[i] for i in part] for part in ids], ids, [shape])
 
@@ -141,7 +166,9 @@ def dealt_batch(windows: list[Window], dealt: np.ndarray, num_shards: int, shape
 def as_window(window: SimulatedWindow, sessions: list) -> Window:
     alive = np.arange(window.num_units)
     edges = np.repeat([0.0, 1.0], window.num_units)
-    kinds = np.repeat([START, STOP, SPIKE], [window.num_units, window.num_units, len(window.spike_units)])
+    kinds = np.repeat(
+        [START, STOP, SPIKE], [window.num_units, window.num_units, len(window.spike_units)]
+    )
     return Window(
         session=sessions[window.session],
         token_units=np.concatenate([alive, alive, window.spike_units]),

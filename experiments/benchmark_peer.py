@@ -16,7 +16,14 @@ from torch_brain.models import POYO
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "tests" / "golden")]
 from benchmark_server import seconds, serve, timed, timed_windows  # noqa: E402
-from benchmark_windows import SPIKES, UNITS, SimulatedWindow, draw_window, draw_windows, session_units  # noqa: E402
+from benchmark_windows import (  # noqa: E402
+    SPIKES,
+    UNITS,
+    SimulatedWindow,
+    draw_window,
+    draw_windows,
+    session_units,
+)
 from make_golden import load_sparse_lamb, weighted_mse  # noqa: E402
 
 TURN = 25  # windows of a call of `--what window`
@@ -42,48 +49,76 @@ def batch_facts(batches: list[dict[str, torch.Tensor]]) -> dict:
     """What an average batch holds."""
     masks = [batch["input_mask"] for batch in batches]
     tokens = sum(float(mask.sum()) for mask in masks) / len(masks)
-    spikes = sum(float((batch["input_mask"] & (batch["input_token_type"] == 0)).sum()) for batch in batches)
+    spikes = sum(
+        float((batch["input_mask"] & (batch["input_token_type"] == 0)).sum()) for batch in batches
+    )
     padding = 1 - sum(float(mask.float().mean()) for mask in masks) / len(masks)
-    return {"windows": len(masks[0]), "tokens": tokens, "spikes": spikes / len(batches), "padding": padding}
+    return {
+        "windows": len(masks[0]),
+        "tokens": tokens,
+        "spikes": spikes / len(batches),
+        "padding": padding,
+    }
 
 
 def make_decoder(settings: dict):
     """(a call that decodes TURN windows one after the other, numpy in and numpy out; facts)."""
     model = make_model(settings["model"], [UNITS]).eval()
     windows = [collate_windows(model, [draw_window(number)]) for number in range(TURN)]
-    windows = [{key: np.asarray(window[key]) for key in window if key not in OF_LOSS} for window in windows]
+    windows = [
+        {key: np.asarray(window[key]) for key in window if key not in OF_LOSS} for window in windows
+    ]
 
     @torch.inference_mode()
     def decode(window: dict[str, np.ndarray]) -> None:
         model(**{key: torch.from_numpy(value) for key, value in window.items()}).numpy()
 
     decode(windows[0])
-    return timed_windows(decode, windows), {"windows": 1, "tokens": SPIKES + 2 * UNITS, "spikes": SPIKES}
+    return timed_windows(decode, windows), {
+        "windows": 1,
+        "tokens": SPIKES + 2 * UNITS,
+        "spikes": SPIKES,
+    }
 
 
 def make_model(config: dict, units: list[int]) -> POYO:
     model = POYO(
-        sequence_length=config["window_length"], latent_step=config["latent_step"], dim=config["dim"],
-        num_latents_per_step=config["num_latents"], depth=config["depth"], dim_head=config["head_dim"],
-        cross_heads=config["cross_heads"], self_heads=config["self_heads"], dim_out=config["num_channels"],
-        ffn_dropout=config["feedforward_dropout"], lin_dropout=config["residual_dropout"],
+        sequence_length=config["window_length"],
+        latent_step=config["latent_step"],
+        dim=config["dim"],
+        num_latents_per_step=config["num_latents"],
+        depth=config["depth"],
+        dim_head=config["head_dim"],
+        cross_heads=config["cross_heads"],
+        self_heads=config["self_heads"],
+        dim_out=config["num_channels"],
+        ffn_dropout=config["feedforward_dropout"],
+        lin_dropout=config["residual_dropout"],
         atn_dropout=config["attention_dropout"],
-    )  # fmt: skip
-    model.unit_emb.initialize_vocab([f"s{s}/u{u}" for s, count in enumerate(units) for u in range(count)])
+    )
+    model.unit_emb.initialize_vocab(
+        [f"s{s}/u{u}" for s, count in enumerate(units) for u in range(count)]
+    )
     model.session_emb.initialize_vocab([f"s{s}" for s in range(len(units))])
     return model
 
 
 def make_batch(model: POYO, settings: dict, seed: int) -> dict[str, torch.Tensor]:
-    return collate_windows(model, draw_windows(settings["batch_size"], seed, settings["fixed_tokens"]))
+    return collate_windows(
+        model, draw_windows(settings["batch_size"], seed, settings["fixed_tokens"])
+    )
 
 
 def collate_windows(model: POYO, windows: list[SimulatedWindow]) -> dict[str, torch.Tensor]:
     samples = []
     for window in windows:
         data = types.SimpleNamespace(
-            units=types.SimpleNamespace(id=[f"s{window.session}/u{unit}" for unit in range(window.num_units)]),
-            spikes=types.SimpleNamespace(unit_index=window.spike_units, timestamps=window.spike_times),
+            units=types.SimpleNamespace(
+                id=[f"s{window.session}/u{unit}" for unit in range(window.num_units)]
+            ),
+            spikes=types.SimpleNamespace(
+                unit_index=window.spike_units, timestamps=window.spike_times
+            ),
             session=types.SimpleNamespace(id=f"s{window.session}"),
         )
         queries = {
@@ -98,7 +133,9 @@ def collate_windows(model: POYO, windows: list[SimulatedWindow]) -> dict[str, to
 
 def make_call(model: POYO, settings: dict):
     tables = [model.unit_emb.weight, model.session_emb.weight]
-    others = [tensor for tensor in model.parameters() if all(tensor is not table for table in tables)]
+    others = [
+        tensor for tensor in model.parameters() if all(tensor is not table for table in tables)
+    ]
     groups = [{"params": tables, "sparse": True}, {"params": others}]
     optimizer = load_sparse_lamb(Path(settings["sparse_lamb"]))(groups, lr=0.004, weight_decay=1e-4)
 

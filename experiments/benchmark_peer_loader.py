@@ -1,4 +1,5 @@
-"""torch_brain's input pipeline alone: data set, transforms, tokeniser, sampler and collate function in a DataLoader.
+"""torch_brain's input pipeline alone: data set, transforms, tokeniser, sampler and collate function
+in a DataLoader.
 
 Runs in the environment of the peer; see benchmark_peer.py.
 """
@@ -53,12 +54,19 @@ def make_loader(settings: dict):
     model = POYO(sequence_length=1.0, latent_step=0.125, num_latents_per_step=16, dim=64, dim_out=2)
     model.init_vocabs(sessions)
     sessions.transform = Compose([UnitDropout(**settings["unit_dropout"]), Tokenize(model)])
-    sampler = RandomFixedWindowSampler(sampling_intervals=sessions.get_sampling_intervals(), window_length=1.0)
+    sampler = RandomFixedWindowSampler(
+        sampling_intervals=sessions.get_sampling_intervals(), window_length=1.0
+    )
     workers = settings["workers"]
     loader = torch.utils.data.DataLoader(
-        sessions, settings["batch_size"], sampler=sampler, collate_fn=collate, num_workers=workers, drop_last=True,
+        sessions,
+        settings["batch_size"],
+        sampler=sampler,
+        collate_fn=collate,
+        num_workers=workers,
+        drop_last=True,
         persistent_workers=workers > 0,
-    )  # fmt: skip
+    )
     batches = itertools.chain.from_iterable(itertools.repeat(loader))
 
     def take(count: int) -> None:
@@ -68,7 +76,9 @@ def make_loader(settings: dict):
     def call(number: int) -> dict:
         take(AHEAD * workers)
         answer = timed(lambda number: take(TURN))(number)
-        time.sleep(bool(workers))  # until the workers are ahead again, not to disturb the next contender
+        time.sleep(
+            bool(workers)
+        )  # until the workers are ahead again, not to disturb the next contender
         return answer
 
     mask = next(batches)["input_mask"]

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-# Keeps glibc from handing freed memory back to the kernel, whose page faults cost eager torch half of its time here.
+# Keeps glibc from handing freed memory back to the kernel, whose page faults cost eager torch half
+# of its time here.
 TUNED_ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 34),
@@ -21,15 +22,27 @@ TUNED_ALLOCATOR = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 COLUMNS = (
-    "fastest s", "median s", "p99 s", "windows/s", "tokens/s", "spikes/s", "padding", "peak GB", "trace s", "compile s",
-    "GFLOP/s", "of matmul rate",
-)  # fmt: skip
+    "fastest s",
+    "median s",
+    "p99 s",
+    "windows/s",
+    "tokens/s",
+    "spikes/s",
+    "padding",
+    "peak GB",
+    "trace s",
+    "compile s",
+    "GFLOP/s",
+    "of matmul rate",
+)
 
 
 class Contender:
     """A process that makes one call per line it reads (benchmark_server.py)."""
 
-    def __init__(self, command: list[str], settings: dict, environment: dict[str, str] | None = None):
+    def __init__(
+        self, command: list[str], settings: dict, environment: dict[str, str] | None = None
+    ):
         environment = {**os.environ, **(environment or {})}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         self._process = subprocess.Popen([*command, json.dumps(settings)], env=environment, **pipes)
@@ -50,7 +63,9 @@ class Contender:
     def _read(self) -> dict:
         line = self._output.readline()
         if not line:
-            raise SystemExit(f"a contender stopped with status {self._process.wait()}; its message stands above.")
+            raise SystemExit(
+                f"a contender stopped with status {self._process.wait()}; its message stands above."
+            )
         return json.loads(line)
 
 
@@ -67,7 +82,9 @@ def source_tree(revision: str) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="benchmark_"))
     git = ["git", "-C", str(REPOSITORY), "worktree"]
     try:
-        subprocess.run([*git, "add", "--detach", "--quiet", str(folder / "tree"), revision], check=True)
+        subprocess.run(
+            [*git, "add", "--detach", "--quiet", str(folder / "tree"), revision], check=True
+        )
         yield folder / "tree"
     finally:
         shutil.rmtree(folder)
@@ -75,11 +92,15 @@ def source_tree(revision: str) -> Iterator[Path]:
 
 
 def race(contenders: dict[str, Contender], rounds: int) -> dict[str, dict]:
-    """Let all make one call in turn, round after round; figures by contender. The first round is discarded."""
+    """Let all make one call in turn, round after round; figures by contender. The first round is
+    discarded.
+    """
     turns = [{name: one.call() for name, one in contenders.items()} for _ in range(rounds + 1)][1:]
     for one in contenders.values():
         one.close()
-    return {name: figures(one.facts, [turn[name] for turn in turns]) for name, one in contenders.items()}
+    return {
+        name: figures(one.facts, [turn[name] for turn in turns]) for name, one in contenders.items()
+    }
 
 
 def figures(facts: dict, answers: list[dict]) -> dict:
@@ -95,7 +116,11 @@ def figures(facts: dict, answers: list[dict]) -> dict:
         "trace s": facts.get("trace_s"),
         "compile s": facts.get("compile_s"),
     }
-    found |= {f"{what}/s": facts[what] / fastest for what in ("windows", "tokens", "spikes") if what in facts}
+    found |= {
+        f"{what}/s": facts[what] / fastest
+        for what in ("windows", "tokens", "spikes")
+        if what in facts
+    }
     if "gflop" in facts:
         found["GFLOP/s"] = facts["gflop"] / fastest
     rates = [answer["matmul_gflops"] for answer in answers if "matmul_gflops" in answer]
@@ -106,14 +131,23 @@ def figures(facts: dict, answers: list[dict]) -> dict:
 
 def print_table(found: dict[str, dict]) -> None:
     """One Markdown row for every contender."""
-    columns = [column for column in COLUMNS if any(row.get(column) is not None for row in found.values())]
+    columns = [
+        column for column in COLUMNS if any(row.get(column) is not None for row in found.values())
+    ]
     print("| " + " | ".join(["", *columns]) + " |")
     print("|---" * (len(columns) + 1) + "|")
     for name, row in found.items():
-        print("| " + " | ".join([name, *(_text(column, row.get(column)) for column in columns)]) + " |")
+        print(
+            "| "
+            + " | ".join([name, *(_text(column, row.get(column)) for column in columns)])
+            + " |"
+        )
     rates = [row["matmul GFLOP/s"] for row in found.values() if "matmul GFLOP/s" in row]
     if rates:
-        print(f"float32 matrix products ran at {max(rates):.0f} GFLOP/s on the same devices in the same run")
+        print(
+            f"float32 matrix products ran at {max(rates):.0f} GFLOP/s on the same devices in the"
+            " same run"
+        )
 
 
 def print_ratios(found: dict[str, dict]) -> None:
@@ -121,12 +155,17 @@ def print_ratios(found: dict[str, dict]) -> None:
     (first, ours), *others = found.items()
     for name, row in others:
         ratios = {
-            key.split()[0]: (row[key] / row["facts"]["windows"]) / (ours[key] / ours["facts"]["windows"])
+            key.split()[0]: (
+                (row[key] / row["facts"]["windows"]) / (ours[key] / ours["facts"]["windows"])
+            )
             for key in ("fastest s", "median s", "p99 s")
             if ours[key] and row[key]
         }
         listed = ", ".join(f"{key} {ratio:.2f}" for key, ratio in ratios.items())
-        print(f"time per window of {name} / {first}: {listed}; peak memory {row['peak GB'] / ours['peak GB']:.2f}")
+        print(
+            f"time per window of {name} / {first}: {listed}; peak memory"
+            f" {row['peak GB'] / ours['peak GB']:.2f}"
+        )
 
 
 def _text(column: str, value: float | None) -> str:

@@ -1,4 +1,6 @@
-"""A contender of the benchmark: a process that makes one call per line on standard input. Only the standard library."""
+"""A contender of the benchmark: a process that makes one call per line on standard input. Only the
+standard library.
+"""
 
 import json
 import resource
@@ -8,11 +10,18 @@ from collections.abc import Callable
 
 
 def serve(call: Callable[[int], dict], facts: dict) -> None:
-    """Print the facts, then for each line what `call(number)` measured, with the peak memory so far."""
+    """Print the facts, then for each line what `call(number)` measured, with the peak memory so
+    far.
+    """
     print(json.dumps(facts), flush=True)
     for number, _ in enumerate(sys.stdin):
         answer = call(number)
-        print(json.dumps(answer | {"peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}), flush=True)
+        print(
+            json.dumps(
+                answer | {"peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}
+            ),
+            flush=True,
+        )
 
 
 def seconds(function: Callable, *arguments) -> float:

@@ -8,26 +8,37 @@ from benchmark_windows import SPIKES, UNITS, SimulatedWindow, draw_window
 from poyo_jax import Pretrained, Readout, Session, WindowDecoder
 from poyo_jax.config import Config, ModelConfig
 from poyo_jax.data.vocab import Vocab
-from poyo_jax.train.state import build_model, init_params
+from poyo_jax.model.build import build_model, init_params
 
 TURN = 25  # windows of a call
 
 
 def make_decoder(settings: dict):
     """(a call that decodes TURN windows, facts)."""
-    session = Session.from_arrays([0.0, 10.0], [0, 1], range(UNITS), [0.0, 10.0], np.zeros((2, 2)), session_id="one")
+    session = Session.from_arrays(
+        [0.0, 10.0], [0, 1], range(UNITS), [0.0, 10.0], np.zeros((2, 2)), session_id="one"
+    )
     pretrained = untrained(Config(model=ModelConfig(**settings["model"])), session)
-    decoder, windows = WindowDecoder(pretrained, session), [draw_window(number) for number in range(TURN)]
+    decoder, windows = (
+        WindowDecoder(pretrained, session),
+        [draw_window(number) for number in range(TURN)],
+    )
 
     def decode(window: SimulatedWindow) -> None:
         decoder(window.spike_times, window.spike_units, window.query_times)
 
     decode(windows[0])
-    return timed_windows(decode, windows), {"windows": 1, "tokens": SPIKES + 2 * UNITS, "spikes": SPIKES}
+    return timed_windows(decode, windows), {
+        "windows": 1,
+        "tokens": SPIKES + 2 * UNITS,
+        "spikes": SPIKES,
+    }
 
 
 def untrained(config: Config, session: Session) -> Pretrained:
-    """A model with random weights that knows one session and leaves its cursor velocity as it is."""
+    """A model with random weights that knows one session and leaves its cursor velocity as it
+    is.
+    """
     units, names = Vocab(session.unit_names), Vocab([session.id])
     model = build_model(config.model, config.run, units.num_rows, names.num_rows)
     return Pretrained(

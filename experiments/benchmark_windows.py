@@ -1,4 +1,6 @@
-"""Simulated windows for the benchmark, drawn from a seed so that every contender sees the same ones. Only numpy."""
+"""Simulated windows for the benchmark, drawn from a seed so that every contender sees the same
+ones. Only numpy.
+"""
 
 from dataclasses import dataclass
 
@@ -26,10 +28,14 @@ def session_units() -> np.ndarray:
     return np.random.default_rng(0).triangular(30, 100, 300, NUM_SESSIONS).astype(int)
 
 
-def draw_windows(batch_size: int, seed: int, fixed_tokens: int | None = None) -> list[SimulatedWindow]:
-    """Windows of random sessions; their tokens are log-normal (median 1600, mean about 2300), clipped to 500 ... 8000.
+def draw_windows(
+    batch_size: int, seed: int, fixed_tokens: int | None = None
+) -> list[SimulatedWindow]:
+    """Windows of random sessions; their tokens are log-normal (median 1600, mean about 2300),
+    clipped to 500 ... 8000.
 
-    `fixed_tokens` gives every window so many tokens instead, from sessions with fewer units than half of that.
+    `fixed_tokens` gives every window so many tokens instead, from sessions with fewer units than
+    half of that.
     """
     rng, units = np.random.default_rng([1, seed]), session_units()
     windows = []

@@ -13,15 +13,21 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """A browser of playwright. Raises MissingDependencyError where playwright or a Chromium is absent."""
+    """A browser of playwright. Raises MissingDependencyError where playwright or a Chromium is
+    absent.
+    """
     try:
         from playwright.sync_api import sync_playwright
     except ImportError as error:
-        raise MissingDependencyError(f"pages need playwright ({error}); run: pip install playwright") from error
+        raise MissingDependencyError(
+            f"pages need playwright ({error}); run: pip install playwright"
+        ) from error
     with sync_playwright() as driver:
         path = next(filter(None, map(shutil.which, NAMES)), driver.chromium.executable_path)
         if not Path(path).exists():
-            raise MissingDependencyError("there is no Chromium here; install one, or run: playwright install chromium")
+            raise MissingDependencyError(
+                "there is no Chromium here; install one, or run: playwright install chromium"
+            )
         browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()

@@ -1,11 +1,13 @@
-"""Convert a checkpoint of torch_brain to a folder that poyo_jax.load reads, or back with --to-torch.
+"""Convert a checkpoint of torch_brain to a folder that poyo_jax.load reads, or back with
+--to-torch.
 
     python experiments/convert.py poyo_mp.ckpt --out models/poyo_mp
     python experiments/convert.py models/poyo_mp --out poyo_mp.ckpt --to-torch
 
-Neither direction needs torch, and nothing that a checkpoint asks to run is run. Sessions of other data sets than POYO's
-need a readout, as checkpoints do not tell how behaviour was normalised: a JSON file such as
-{"my_lab": {"value_key": "cursor.vel", "mean": [0, 0], "std": [20, 20]}}, by data set or by session id.
+Neither direction needs torch, and nothing that a checkpoint asks to run is run. Sessions of other
+data sets than POYO's need a readout, as checkpoints do not tell how behaviour was normalised: a
+JSON file such as {"my_lab": {"value_key": "cursor.vel", "mean": [0, 0], "std": [20, 20]}}, by data
+set or by session id.
 """
 
 import json
@@ -26,7 +28,9 @@ class Convert:
     """Convert a checkpoint of torch_brain, or to one."""
 
     source: tyro.conf.Positional[str]
-    """The .ckpt or .pt file; with --to-torch a run or saved model (folder, gs://..., hf://organisation/name)."""
+    """The .ckpt or .pt file; with --to-torch a run or saved model (folder, gs://...,
+    hf://organisation/name).
+    """
     out: str
     """Folder to write, or with --to-torch the file."""
     to_torch: bool = False
@@ -61,7 +65,9 @@ def read_readouts(path: Path | None) -> dict[str, Readout]:
     try:
         items = json.loads(path.read_text(encoding="utf-8")).items()
     except (OSError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{path} holds no readouts ({error}). Write {{data set or session id: readout}}.") from error
+        raise ConfigError(
+            f"{path} holds no readouts ({error}). Write {{data set or session id: readout}}."
+        ) from error
     return {name: Readout.from_json(json.dumps(value)) for name, value in items}
 
 

@@ -1,9 +1,11 @@
-"""How the cost of training grows, on paper: the tables of docs/scaling.md, from the model's sizes and the chips' rates.
+"""How the cost of training grows, on paper: the tables of docs/scaling.md, from the model's sizes
+and the chips' rates.
 
     python experiments/cost.py
 
-Nothing is run. A window's operations come from poyo_jax/model/flops.py; what it moves through memory was counted by
-hand for POYO-1 with flash attention in bfloat16. Rates of chips and links are round numbers near their vendors'.
+Nothing is run. A window's operations come from poyo_jax/model/flops.py; what it moves through
+memory was counted by hand for POYO-1 with flash attention in bfloat16. Rates of chips and links are
+round numbers near their vendors'.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,11 +15,16 @@ from poyo_jax.model.flops import TRAINING, forward_flops
 from poyo_jax.presets import PRESETS
 
 TOKENS, UNITS, QUERIES = 4096, 100, 100  # of a window of 1 s
-LAYER_BYTES, LAYER_PASSES = 6.7e6, 3  # that a processor layer moves per window in one pass; forward and backward
+LAYER_BYTES, LAYER_PASSES = (
+    6.7e6,
+    3,
+)  # that a processor layer moves per window in one pass; forward and backward
 ENCODER_BYTES = 12.6e6 * TOKENS / 4096 * LAYER_PASSES
 TOKEN_BYTES = 4 + 1 + 4 + 4  # position, kind and time of a token, as they go to a device
 SPIKE_BYTES = 8 + 8  # time and unit of a spike in a session file
-PIPELINE_TOKENS = 8_000 * 2_300  # that one core prepares in a second (experiments/benchmark.py --what pipeline)
+PIPELINE_TOKENS = (
+    8_000 * 2_300
+)  # that one core prepares in a second (experiments/benchmark.py --what pipeline)
 POYO_SPIKES = 143e6 + 706e6  # of Perich's and Churchland's recordings
 EFFICIENCY = 0.5  # share of the peak that products of this size reach
 
@@ -63,22 +70,31 @@ def operations_table(name: str) -> None:
 def step_seconds(chip: Chip, windows: int) -> float:
     """A chip's time for its windows of a step: the greater of what products and memory take."""
     config = PRESETS["poyo_1"]().model
-    cost = forward_flops(config, windows=windows, tokens=windows * TOKENS, units=UNITS * windows, queries=QUERIES)
+    cost = forward_flops(
+        config, windows=windows, tokens=windows * TOKENS, units=UNITS * windows, queries=QUERIES
+    )
     moved = windows * (LAYER_BYTES * LAYER_PASSES * config.depth + ENCODER_BYTES)
     return max(TRAINING * cost.total / (EFFICIENCY * chip.flops), moved / chip.memory)
 
 
 def reduce_seconds(chip: Chip, count: int, size: float) -> float:
-    """Sum of `size` bytes over all chips: within pods, then of each chip's part between pods, and back."""
+    """Sum of `size` bytes over all chips: within pods, then of each chip's part between pods, and
+    back.
+    """
     near = min(chip.pod, count)
     pods = count / near
-    return 2 * (near - 1) / near * size / chip.link + 2 * (pods - 1) / pods * size / near / chip.beyond
+    return (
+        2 * (near - 1) / near * size / chip.link + 2 * (pods - 1) / pods * size / near / chip.beyond
+    )
 
 
 def devices_table(title: str, windows_of: Callable[[int], int], counts: Sequence[int]) -> None:
     """`windows_of` tells how many windows a chip has in a step of so many chips."""
     print(f"\nPOYO-1, {TOKENS} tokens a window, {title}\n")
-    print("| chip | chips | step ms | gradient ms | share lost | windows/s | tokens/s |\n|---|---|---|---|---|---|---|")
+    print(
+        "| chip | chips | step ms | gradient ms | share lost | windows/s | tokens/s"
+        " |\n|---|---|---|---|---|---|---|"
+    )
     gradient = 4 * 11_717_378  # float32
     for chip in CHIPS:
         for count in counts:
@@ -86,21 +102,27 @@ def devices_table(title: str, windows_of: Callable[[int], int], counts: Sequence
             step, reduce = step_seconds(chip, windows), reduce_seconds(chip, count, gradient)
             rate = count * windows / (step + reduce)
             print(
-                f"| {chip.name} | {count} | {1e3 * step:.1f} | {1e3 * reduce:.2f} | {reduce / (step + reduce):.1%} "
-                f"| {rate:,.0f} | {rate * TOKENS:.1e} |"
+                f"| {chip.name} | {count} | {1e3 * step:.1f} | {1e3 * reduce:.2f} |"
+                f" {reduce / (step + reduce):.1%} | {rate:,.0f} | {rate * TOKENS:.1e} |"
             )
 
 
 def table_table() -> None:
     dim, used = 128, 64 * UNITS
     print(f"\nUnit table of dim {dim}; every chip looks up {used} rows in a step\n")
-    print("| units | table and moments | chips | held by a chip | travels per step and chip |\n|---|---|---|---|---|")
+    print(
+        "| units | table and moments | chips | held by a chip | travels per step and chip"
+        " |\n|---|---|---|---|---|"
+    )
     for rows in (27_373, 1_100_000, 10_000_000, 100_000_000):
         whole = rows * (3 * 4 * dim + 4)
         for count in (1, 64, 4096):
             held = whole / (count if rows >= 1 << 16 else 1)
             travels = 0 if count == 1 else 2 * 4 * dim * min(rows, count * used)
-            print(f"| {rows:,} | {whole / 1e9:.2f} GB | {count} | {held / 1e9:.3f} GB | {travels / 1e9:.3f} GB |")
+            print(
+                f"| {rows:,} | {whole / 1e9:.2f} GB | {count} | {held / 1e9:.3f} GB |"
+                f" {travels / 1e9:.3f} GB |"
+            )
 
 
 def data_table() -> None:
@@ -109,7 +131,9 @@ def data_table() -> None:
     print("| what | needs |\n|---|---|")
     for chip in CHIPS:
         tokens = 64 * TOKENS / step_seconds(chip, 64)
-        print(f"| chips, {chip.name} | {rate / tokens:,.0f}, at {tokens / 1e6:.1f} M tokens/s each |")
+        print(
+            f"| chips, {chip.name} | {rate / tokens:,.0f}, at {tokens / 1e6:.1f} M tokens/s each |"
+        )
     print(f"| cores that prepare batches | {rate / PIPELINE_TOKENS:.0f} |")
     print(f"| read from files or page cache | {rate * SPIKE_BYTES / 1e9:.0f} GB/s over all hosts |")
     print(f"| sent to the devices | {rate * TOKEN_BYTES / 1e9:.0f} GB/s over all hosts |")

@@ -1,10 +1,12 @@
-"""The whole path on simulated recordings: pretrain, adapt to a session with unseen units, compare, and draw a report.
+"""The whole path on simulated recordings: pretrain, adapt to a session with unseen units, compare,
+and draw a report.
 
     python experiments/demo.py --workdir demo
 
-Six sessions of three simulated monkeys are made; a small POYO is pretrained on five of them, and `fit_units` learns
-the unit embeddings of the sixth while everything else stays frozen. Every score is on test splits that nothing was
-trained or chosen on. Takes a few minutes on two CPU cores and downloads nothing.
+Six sessions of three simulated monkeys are made; a small POYO is pretrained on five of them, and
+`fit_units` learns the unit embeddings of the sixth while everything else stays frozen. Every score
+is on test splits that nothing was trained or chosen on. Takes a few minutes on two CPU cores and
+downloads nothing.
 """
 
 import sys
@@ -46,24 +48,40 @@ def demo(options: Demo) -> None:
     began = time.monotonic()
     sessions = simulated_sessions(options)
     *known, new = sessions
-    print(f"pretraining on {len(known)} sessions, {sum(len(s.unit_ids) for s in known)} units", flush=True)
+    print(
+        f"pretraining on {len(known)} sessions, {sum(len(s.unit_ids) for s in known)} units",
+        flush=True,
+    )
     train_model(config(options), known, options.workdir / "pretrain")
     pretrained = learn_tuning(load(options.workdir / "pretrain"), known)
-    print(f"fitting the {len(new.unit_ids)} units of {new.session_id}, which the model has never seen", flush=True)
+    print(
+        f"fitting the {len(new.unit_ids)} units of {new.session_id}, which the model has never"
+        " seen",
+        flush=True,
+    )
     fit = fit_units(pretrained, [new], FitConfig(num_steps=options.fit_steps), keep_snapshots=True)
     save_once(fit, options.workdir / "adapted")
 
     evaluation = evaluate(fit.pretrained, sessions)
     wiener = {s.id: wiener_filter(s, fit.pretrained.readouts[s.id]).r2["test"] for s in sessions}
     table = {
-        label(session, new): {"Wiener filter": wiener[session.id], "POYO": evaluation.r2[session.id]}
+        label(session, new): {
+            "Wiener filter": wiener[session.id],
+            "POYO": evaluation.r2[session.id],
+        }
         for session in sessions
     }
     print_table(table)
     report = write_report(
-        options.workdir / "report.html", fit.pretrained, sessions, workdir=options.workdir / "pretrain",
-        evaluation=evaluation, fits={new.id: fit}, scores={"Wiener filter": wiener}, title="poyo_jax demo",
-    )  # fmt: skip
+        options.workdir / "report.html",
+        fit.pretrained,
+        sessions,
+        workdir=options.workdir / "pretrain",
+        evaluation=evaluation,
+        fits={new.id: fit},
+        scores={"Wiener filter": wiener},
+        title="poyo_jax demo",
+    )
     print(f"\n{time.monotonic() - began:.0f} s. Report: {report}")
     print_next(options)
 
@@ -73,7 +91,10 @@ def config(options: Demo):
 
     preset = demo()
     every = max(options.num_steps // 4, 1)
-    return replace(preset, run=replace(preset.run, num_steps=options.num_steps, eval_every=every, save_every=every))
+    return replace(
+        preset,
+        run=replace(preset.run, num_steps=options.num_steps, eval_every=every, save_every=every),
+    )
 
 
 def simulated_sessions(options: Demo) -> list:
@@ -83,7 +104,9 @@ def simulated_sessions(options: Demo) -> list:
 
     folder = options.workdir / "sessions"
     folder.mkdir(parents=True, exist_ok=True)
-    for session in simulate_study(0, options.num_sessions, num_units=(20, 36), duration=options.duration):
+    for session in simulate_study(
+        0, options.num_sessions, num_units=(20, 36), duration=options.duration
+    ):
         path = folder / f"{session.session_id}.h5"
         if not path.exists():
             session.save(path)
@@ -112,12 +135,11 @@ def print_table(table: dict[str, dict[str, float]]) -> None:
 def print_next(options: Demo) -> None:
     data = options.workdir / "sessions"
     print(
-        "\nNext:\n"
-        f"  open {options.workdir / 'report.html'} in a browser\n"
-        f"  .venv/bin/tensorboard --logdir {options.workdir / 'pretrain' / 'tb'}     (pip install tensorboard)\n"
-        f"  .venv/bin/python experiments/pretrain.py demo --data {data} --workdir runs/demo\n"
-        "  .venv/bin/python -i -c \"import poyo_jax; model = poyo_jax.load('"
-        f"{options.workdir / 'adapted'}'); print(model)\""
+        f"\nNext:\n  open {options.workdir / 'report.html'} in a browser\n  .venv/bin/tensorboard"
+        f" --logdir {options.workdir / 'pretrain' / 'tb'}     (pip install tensorboard)\n "
+        f" .venv/bin/python experiments/pretrain.py demo --data {data} --workdir runs/demo\n "
+        ' .venv/bin/python -i -c "import poyo_jax; model ='
+        f" poyo_jax.load('{options.workdir / 'adapted'}'); print(model)\""
     )
 
 

@@ -1,10 +1,10 @@
 """Decode a split of sessions that a model knows, and score it.
 
-    python experiments/evaluate.py runs/pretrain sessions/
-    python experiments/evaluate.py runs/monday sessions/monday.h5 --split valid --predictions runs/monday/predictions
+    python experiments/evaluate.py runs/pretrain sessions/ python experiments/evaluate.py
+    runs/monday sessions/monday.h5 --split valid --predictions runs/monday/predictions
 
-With --predictions the decoded behaviour of every session is written as one NumPy archive: times (s of session time),
-values and targets (in the units of the session file), scored.
+With --predictions the decoded behaviour of every session is written as one NumPy archive: times (s
+of session time), values and targets (in the units of the session file), scored.
 """
 
 import sys
@@ -25,7 +25,9 @@ class Evaluate:
     model: tyro.conf.Positional[Path]
     """Folder of a run or of a saved model."""
     data: tyro.conf.Positional[Path]
-    """A session file, or a folder of them; of a folder, sessions that the model does not know are left out."""
+    """A session file, or a folder of them; of a folder, sessions that the model does not know are
+    left out.
+    """
     split: Literal["train", "valid", "test", "all"] = "test"
     """What to decode."""
     overlap: int = 2
@@ -48,8 +50,8 @@ def evaluate_folder(options: Evaluate) -> None:
         sessions = [session for session in found if pretrained.knows(session)]
         if not sessions:
             raise VocabError(
-                f"the model knows none of the {len(found)} sessions in {options.data}. Fit their units first: python "
-                "experiments/finetune.py"
+                f"the model knows none of the {len(found)} sessions in {options.data}. Fit their"
+                " units first: python experiments/finetune.py"
             )
     print(repr(pretrained), flush=True)
     evaluation = evaluate(pretrained, sessions, options.split, overlap=options.overlap)
@@ -59,7 +61,11 @@ def evaluate_folder(options: Evaluate) -> None:
         for name, decoded in evaluation.predictions.items():
             path = options.predictions / f"{name.replace('/', '_')}.npz"
             np.savez_compressed(
-                path, times=decoded.times, values=decoded.values, targets=decoded.targets, scored=decoded.scored
+                path,
+                times=decoded.times,
+                values=decoded.values,
+                targets=decoded.targets,
+                scored=decoded.scored,
             )
 
 

@@ -1,10 +1,12 @@
 """Adapt a pretrained model to sessions that it does not know, and decode their test splits.
 
-    python experiments/finetune.py runs/pretrain sessions/monday.h5 --out runs/monday
-    python experiments/finetune.py runs/pretrain sessions/ --out runs/week --strategy gradual --num-labelled-seconds 60
+    python experiments/finetune.py runs/pretrain sessions/monday.h5 --out runs/monday python
+    experiments/finetune.py runs/pretrain sessions/ --out runs/week --strategy gradual
+    --num-labelled-seconds 60
 
-Strategies: unit_identification learns the embeddings of units and sessions alone; gradual these first, then all
-parameters; full all at once; lora the embeddings, then low-rank updates of all matrices; from_scratch a new model.
+Strategies: unit_identification learns the embeddings of units and sessions alone; gradual these
+first, then all parameters; full all at once; lora the embeddings, then low-rank updates of all
+matrices; from_scratch a new model.
 """
 
 import sys
@@ -34,7 +36,9 @@ class Finetune:
     num_steps: int | None = None
     """Most gradient steps; None takes the strategy's."""
     learning_rate: float | None = None
-    """Peak rate of the rows, in standard deviations of the trained rows; None takes the strategy's."""
+    """Peak rate of the rows, in standard deviations of the trained rows; None takes the
+    strategy's.
+    """
     num_labelled_seconds: float | None = None
     """Learn from so much of each train split; None takes all."""
     num_trials: int | None = None
@@ -53,9 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def finetune_folder(options: Finetune) -> None:
     from poyo_jax import evaluate, load
+    from poyo_jax.checkpoint.store import saved_steps
     from poyo_jax.finetune import finetune
-    from poyo_jax.finetune.config import choose
-    from poyo_jax.train.checkpoint import saved_steps
+    from poyo_jax.finetune.strategies import choose
 
     given = {"num_steps": options.num_steps, "learning_rate": options.learning_rate}
     config = replace(
@@ -66,10 +70,17 @@ def finetune_folder(options: Finetune) -> None:
         **{name: value for name, value in given.items() if value is not None},
     )
     if saved_steps(options.out):
-        raise CheckpointError(f"{options.out} holds a model already; give another --out, or delete that one first.")
+        raise CheckpointError(
+            f"{options.out} holds a model already; give another --out, or delete that one first."
+        )
     pretrained, sessions = load(options.model), sessions_at(options.data)
-    print(f"{pretrained!r}\n{len(sessions)} sessions, {sum(len(s.unit_ids) for s in sessions)} units", flush=True)
-    result = finetune(pretrained, sessions, config, start_from=options.start_from, known=options.known)
+    print(
+        f"{pretrained!r}\n{len(sessions)} sessions, {sum(len(s.unit_ids) for s in sessions)} units",
+        flush=True,
+    )
+    result = finetune(
+        pretrained, sessions, config, start_from=options.start_from, known=options.known
+    )
     print(f"units: {result.units}\nsessions: {result.sessions}\nvalid R2 {result.valid_r2:.3f}")
     result.save(options.out)
     print(f"saved to {options.out}", flush=True)

@@ -1,10 +1,12 @@
-"""Kill a training run at random moments, again and again, and see whether it ends as a run left alone.
+"""Kill a training run at random moments, again and again, and see whether it ends as a run left
+alone.
 
     python experiments/kill_run.py --kills 50
 
-Every kill is a SIGKILL to the whole process group, after a delay drawn anew, so that it falls into starting, compiling,
-training, evaluating and writing of checkpoints alike. After every kill all checkpoints must be readable, and at the end
-the parameters must equal those of an undisturbed run bit for bit. Runs on simulated sessions, in a few minutes.
+Every kill is a SIGKILL to the whole process group, after a delay drawn anew, so that it falls into
+starting, compiling, training, evaluating and writing of checkpoints alike. After every kill all
+checkpoints must be readable, and at the end the parameters must equal those of an undisturbed run
+bit for bit. Runs on simulated sessions, in a few minutes.
 """
 
 import os
@@ -24,15 +26,30 @@ import tyro
 from tqdm import tqdm
 
 from poyo_jax import load
+from poyo_jax.checkpoint.store import saved_steps
 from poyo_jax.data.simulate import simulate_study
-from poyo_jax.train.checkpoint import saved_steps
 
 PRETRAIN = Path(__file__).with_name("pretrain.py")
 TINY = [
-    "--config.model.dim", "16", "--config.model.depth", "1", "--config.model.num-latents", "4",
-    "--config.data.batch-size", "8", "--config.data.chunk-tokens", "64", "--config.run.log-every", "1",
-    "--config.run.save-every", "1", "--config.run.eval-every", "20", "--config.optim.warmup-steps", "5",
-]  # fmt: skip
+    "--config.model.dim",
+    "16",
+    "--config.model.depth",
+    "1",
+    "--config.model.num-latents",
+    "4",
+    "--config.data.batch-size",
+    "8",
+    "--config.data.chunk-tokens",
+    "64",
+    "--config.run.log-every",
+    "1",
+    "--config.run.save-every",
+    "1",
+    "--config.run.eval-every",
+    "20",
+    "--config.optim.warmup-steps",
+    "5",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,38 +78,69 @@ def main(arguments: list[str] | None = None) -> None:
         compiled = options.compiled or here / "compiled"
 
         def command(workdir: Path) -> list[str]:
-            places = ["--data", str(data), "--workdir", str(workdir), "--compilation-cache", str(compiled)]
+            places = [
+                "--data",
+                str(data),
+                "--workdir",
+                str(workdir),
+                "--compilation-cache",
+                str(compiled),
+            ]
             return [sys.executable, str(PRETRAIN), "demo", *places, *TINY, *steps]
 
         subprocess.run(command(here / "whole"), check=True, capture_output=True)
-        met = Counter(kill(command(here / "cut"), here / "cut", moments) for _ in tqdm(range(options.kills), "kills"))
+        met = Counter(
+            kill(command(here / "cut"), here / "cut", moments)
+            for _ in tqdm(range(options.kills), "kills")
+        )
         subprocess.run(command(here / "cut"), check=True, capture_output=True)
         last = saved_steps(here / "whole")[-1]
-        whole, cut = (jax.tree.leaves(load(here / name, step=last).params) for name in ("whole", "cut"))
+        whole, cut = (
+            jax.tree.leaves(load(here / name, step=last).params) for name in ("whole", "cut")
+        )
         if not all(np.array_equal(x, y) for x, y in zip(whole, cut, strict=True)):
-            sys.exit("the parameters of the run that was killed differ from those of the undisturbed one.")
+            sys.exit(
+                "the parameters of the run that was killed differ from those of the undisturbed"
+                " one."
+            )
     listed = ", ".join(f"{count} {what}" for what, count in sorted(met.items()))
-    print(f"{options.kills} kills ({listed}): always resumable, and the final parameters are equal bit for bit")
+    print(
+        f"{options.kills} kills ({listed}): always resumable, and the final parameters are equal"
+        " bit for bit"
+    )
 
 
 def kill(command: list[str], workdir: Path, moments: random.Random) -> str:
     """Start the run, kill it, check what it left; returns what the kill met."""
     before = saved_steps(workdir)
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     if moments.random() < 0.8:  # wait until it trains; else it is hit while it starts
         while process.poll() is None and saved_steps(workdir) == before:
             time.sleep(0.01)
     time.sleep(moments.uniform(0.0, 1.5))
     if process.poll() is not None:
-        raise SystemExit(f"the run ended with status {process.returncode} before it was killed; give it more steps.")
+        raise SystemExit(
+            f"the run ended with status {process.returncode} before it was killed; give it more"
+            " steps."
+        )
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     steps = saved_steps(workdir)
     for step in steps:
         if load(workdir, step=step).step != step:
             raise SystemExit(f"the checkpoint of step {step} tells of another step.")
-    writing = any("tmp" in path.name for path in (workdir / "checkpoints").glob("*")) if steps else False
-    return "while a checkpoint was written" if writing else "during training" if steps != before else "before a step"
+    writing = (
+        any("tmp" in path.name for path in (workdir / "checkpoints").glob("*")) if steps else False
+    )
+    return (
+        "while a checkpoint was written"
+        if writing
+        else "during training"
+        if steps != before
+        else "before a step"
+    )
 
 
 if __name__ == "__main__":

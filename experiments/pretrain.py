@@ -1,12 +1,12 @@
 """Pretrain a POYO on a folder of session files, or continue an interrupted run.
 
-    python experiments/pretrain.py poyo_single --data sessions/ --workdir runs/single
-    python experiments/pretrain.py demo --data sessions/ --workdir runs/demo --config.run.num-steps 2000
+    python experiments/pretrain.py poyo_single --data sessions/ --workdir runs/single python
+    experiments/pretrain.py demo --data sessions/ --workdir runs/demo --config.run.num-steps 2000
 
-poyo_mp and poyo_1, and their variants for accelerators, take the sessions that the paper pretrained them on, whatever
-else the folder holds (--sessions). The same command continues a run from its last checkpoint. `--help` after a preset
-lists every setting. On a cluster, start the same command on every host; docs/launching.md tells how, and what the exit
-status means.
+poyo_mp and poyo_1, and their variants for accelerators, take the sessions that the paper pretrained
+them on, whatever else the folder holds (--sessions). The same command continues a run from its last
+checkpoint. `--help` after a preset lists every setting. On a cluster, start the same command on
+every host; docs/launching.md tells how, and what the exit status means.
 """
 
 import inspect
@@ -21,7 +21,12 @@ from shell import run_shell, score_lines
 
 from poyo_jax import Session
 from poyo_jax.config import Config
-from poyo_jax.data.session_lists import DATA_SETS, find_sessions, missing_sessions_error, pretraining_sessions
+from poyo_jax.data.datasets.session_lists import (
+    DATA_SETS,
+    find_sessions,
+    missing_sessions_error,
+    pretraining_sessions,
+)
 from poyo_jax.errors import ConfigError, DataError, suggest
 from poyo_jax.presets import PRESETS
 
@@ -33,9 +38,13 @@ class Pretrain:
     data: Path
     """Folder with session files (*.h5), searched with its sub-folders."""
     workdir: str
-    """Folder of the run, or an address such as gs://bucket/run: configuration, metrics, checkpoints."""
+    """Folder of the run, or an address such as gs://bucket/run: configuration, metrics,
+    checkpoints.
+    """
     sessions: Literal["paper", "released", "all"]
-    """Train on the sessions of the paper, on those of torch_brain's release, or on all that are in the folder."""
+    """Train on the sessions of the paper, on those of torch_brain's release, or on all that are in
+    the folder.
+    """
     missing_ok: bool = False
     """Train although the folder lacks some of the listed sessions."""
     exclude: tuple[str, ...] = ()
@@ -47,11 +56,15 @@ class Pretrain:
     max_minutes: float | None = None
     """Save and stop with exit status 42 after so many minutes."""
     distributed: Literal["auto", "on", "off"] = "auto"
-    """Join the other processes of the job: where the environment tells of some, in any case, or never."""
+    """Join the other processes of the job: where the environment tells of some, in any case, or
+    never.
+    """
     profile: tuple[int, int] | None = None
     """Write a profile of the steps between these two, counted from the first of this start."""
     compilation_cache: Path | None = None
-    """Folder for compiled programs, which a restart then finds. Keep it private: its content is executed."""
+    """Folder for compiled programs, which a restart then finds. Keep it private: its content is
+    executed.
+    """
     dry_run: bool = False
     """Compile, tell the memory and operations of a step, make three steps, and write nothing."""
     cpu_devices: int | None = None
@@ -69,7 +82,9 @@ def parse(arguments: Sequence[str]) -> Pretrain:
     """Options from the command line; raises ConfigError for a preset that does not exist."""
     for name in arguments[:1]:
         if name not in PRESETS and not name.startswith("-"):
-            raise ConfigError(f"there is no preset {name!r}.{suggest(name, PRESETS)} Choose {', '.join(PRESETS)}.")
+            raise ConfigError(
+                f"there is no preset {name!r}.{suggest(name, PRESETS)} Choose {', '.join(PRESETS)}."
+            )
     defaults = {
         name: (
             inspect.getdoc(preset) or "",
@@ -89,8 +104,8 @@ def pretrain(options: Pretrain, preset: str) -> None:
     import jax
 
     from poyo_jax import open_sessions, train_model
-    from poyo_jax.train.distributed import start
-    from poyo_jax.train.rehearsal import rehearse
+    from poyo_jax.distributed.processes import start
+    from poyo_jax.train.dry_run import rehearse
 
     if options.cpu_devices:
         jax.config.update("jax_num_cpu_devices", options.cpu_devices)
@@ -107,14 +122,21 @@ def pretrain(options: Pretrain, preset: str) -> None:
         say(rehearse(options.config, sessions))
         return
     train_model(
-        options.config, sessions, options.workdir, resume=options.resume, init_from=options.init_from,
-        max_minutes=options.max_minutes, profile=options.profile,
-    )  # fmt: skip
+        options.config,
+        sessions,
+        options.workdir,
+        resume=options.resume,
+        init_from=options.init_from,
+        max_minutes=options.max_minutes,
+        profile=options.profile,
+    )
     report(options, sessions, say)
 
 
 def report(options: Pretrain, sessions: list[Session], say: Callable) -> None:
-    """Test R2 of the best checkpoint, session by session; and where the units of other sessions can start from it."""
+    """Test R2 of the best checkpoint, session by session; and where the units of other sessions can
+    start from it.
+    """
     import jax
 
     from poyo_jax import evaluate, load
@@ -131,7 +153,9 @@ def report(options: Pretrain, sessions: list[Session], say: Callable) -> None:
 
 
 def listed(preset: str, options: Pretrain) -> list[str] | None:
-    """File names of the sessions to train on; None for all. Raises DataError when the folder lacks some of them."""
+    """File names of the sessions to train on; None for all. Raises DataError when the folder lacks
+    some of them.
+    """
     if options.sessions == "all":
         return None
     names = pretraining_sessions(preset, options.sessions)
@@ -142,11 +166,15 @@ def listed(preset: str, options: Pretrain) -> list[str] | None:
 
 
 def without(sessions: list[Session], names: Sequence[str]) -> list[Session]:
-    """The sessions but for those whose file has one of the names; raises DataError for a name that no file has."""
+    """The sessions but for those whose file has one of the names; raises DataError for a name that
+    no file has.
+    """
     stems = [session.path.stem if session.path else session.session_id for session in sessions]
     for name in names:
         if name not in stems:
-            raise DataError(f"--exclude {name} is none of the {len(stems)} sessions.{suggest(name, stems)}")
+            raise DataError(
+                f"--exclude {name} is none of the {len(stems)} sessions.{suggest(name, stems)}"
+            )
     return [session for session, stem in zip(sessions, stems, strict=True) if stem not in names]
 
 

@@ -1,11 +1,13 @@
-"""Pretraining, unit identification and single-session training on a folder of small recordings, in one table.
+"""Pretraining, unit identification and single-session training on a folder of small recordings, in
+one table.
 
     python experiments/real_small.py DATA --workdir runs/real_small
 
-DATA holds session files; --held-out names those whose units the pretrained model never sees. For every session the
-table gives test R2 of a ridge Wiener filter, of a model trained on that session alone, of the pretrained model, and for
-held-out sessions of the pretrained backbone with fitted units. Every choice (ridge, steps, stopping) is made on the
-valid split. Finished parts are kept in the work directory, so the same command continues where it stopped.
+DATA holds session files; --held-out names those whose units the pretrained model never sees. For
+every session the table gives test R2 of a ridge Wiener filter, of a model trained on that session
+alone, of the pretrained model, and for held-out sessions of the pretrained backbone with fitted
+units. Every choice (ridge, steps, stopping) is made on the valid split. Finished parts are kept in
+the work directory, so the same command continues where it stopped.
 """
 
 import json
@@ -27,13 +29,20 @@ if TYPE_CHECKING:
 
 HELD_OUT = ("set1_expt19", "set2_expt11", "m_20140303_100ms")
 PRETRAIN_STEPS = 4000
-SINGLE_STEPS = (200, 400, 1000, 2000)  # tried as long as they help: the more a session tells, the more are of use
+SINGLE_STEPS = (
+    200,
+    400,
+    1000,
+    2000,
+)  # tried as long as they help: the more a session tells, the more are of use
 OVERLAP = 8  # windows that say what a sample of the valid split is, when trials are compared
 
 
 @dataclass(frozen=True, kw_only=True)
 class RealSmall:
-    """Pretraining, unit identification and single-session training on a folder of small recordings."""
+    """Pretraining, unit identification and single-session training on a folder of small
+    recordings.
+    """
 
     data: tyro.conf.Positional[Path]
     """Folder with session files (*.h5), searched with its sub-folders."""
@@ -55,7 +64,9 @@ def real_small(options: RealSmall) -> None:
     from poyo_jax import open_sessions
 
     sessions = {session.session_id: session for session in open_sessions(options.data)}
-    open_sessions(options.data, options.held_out)  # names that are not there fail before anything is trained
+    open_sessions(
+        options.data, options.held_out
+    )  # names that are not there fail before anything is trained
     table = {name: {"Wiener filter": wiener(session)} for name, session in sessions.items()}
     print_table(table, options)
     for name, score in from_pretrained(sessions, options).items():
@@ -81,15 +92,19 @@ def single_session(session: Session, options: RealSmall) -> float:
     """Test R2 of a model trained on this session alone."""
     from poyo_jax import evaluate
 
-    return evaluate(train_alone(session, options.workdir / "single" / session.session_id), [session]).mean
+    return evaluate(
+        train_alone(session, options.workdir / "single" / session.session_id), [session]
+    ).mean
 
 
 def train_alone(
     session: Session, workdir: Path, seed: int = 0, num_steps: Sequence[int] = SINGLE_STEPS
 ) -> "Pretrained":
-    """A model of this session alone, trained for more of `num_steps` as long as R2 on the valid split gets better.
+    """A model of this session alone, trained for more of `num_steps` as long as R2 on the valid
+    split gets better.
 
-    Each counts as it is at its end, where its rate is 0: earlier ones differ by more than half a minute can tell.
+    Each counts as it is at its end, where its rate is 0: earlier ones differ by more than half a
+    minute can tell.
     """
     from poyo_jax import evaluate, load, train_model
 
@@ -110,13 +125,18 @@ def pretrain(sessions: list[Session], workdir: Path, num_steps: int) -> "Pretrai
     from poyo_jax import load, train_model
     from poyo_jax.finetune import learn_tuning
 
-    # The last checkpoint: the mean validation R2 hangs on two sessions whose joystick drifts in the valid block.
+    # The last checkpoint: the mean validation R2 hangs on two sessions whose joystick drifts in the
+    # valid block.
     train_model(with_steps(poyo_small(), num_steps), sessions, workdir)
     return learn_tuning(load(workdir, step=num_steps), sessions)
 
 
-def from_pretrained(sessions: dict[str, Session], options: RealSmall) -> dict[str, dict[str, float]]:
-    """Test R2 of the pretrained model on its own sessions, and after `fit_units` on the held-out ones."""
+def from_pretrained(
+    sessions: dict[str, Session], options: RealSmall
+) -> dict[str, dict[str, float]]:
+    """Test R2 of the pretrained model on its own sessions, and after `fit_units` on the held-out
+    ones.
+    """
     from poyo_jax import evaluate, fit_units
 
     own = {name: session for name, session in sessions.items() if name not in options.held_out}
@@ -135,11 +155,24 @@ def from_pretrained(sessions: dict[str, Session], options: RealSmall) -> dict[st
 
 def print_table(table: dict[str, dict[str, float]], options: RealSmall) -> None:
     """Markdown table of test R2, held-out sessions last."""
-    columns = ["Wiener filter", "single-session", "pretrained", "pretrained + fit_units", "fit_units, s"]
+    columns = [
+        "Wiener filter",
+        "single-session",
+        "pretrained",
+        "pretrained + fit_units",
+        "fit_units, s",
+    ]
     print("\n| session | " + " | ".join(columns) + " |\n|---" * 1 + "|---" * len(columns) + "|")
     for name in sorted(table, key=lambda name: (name in options.held_out, name)):
-        cells = [f"{table[name][column]:.3f}" if column in table[name] else "" for column in columns]
-        print(f"| {name}{' (held out)' if name in options.held_out else ''} | " + " | ".join(cells) + " |", flush=True)
+        cells = [
+            f"{table[name][column]:.3f}" if column in table[name] else "" for column in columns
+        ]
+        print(
+            f"| {name}{' (held out)' if name in options.held_out else ''} | "
+            + " | ".join(cells)
+            + " |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

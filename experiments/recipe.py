@@ -1,18 +1,22 @@
-"""Training recipes against each other: validation R2 against data seen and wall time, and the health of the weights.
+"""Training recipes against each other: validation R2 against data seen and wall time, and the
+health of the weights.
 
     python experiments/recipe.py                                  # simulates a laboratory first
-    python experiments/recipe.py sessions/ --workdir runs/recipe  # a folder of recordings
-    python experiments/recipe.py sessions/ --arms "ours, 0.5 of the data" "ours, but AdamW" --seeds 0
+    python experiments/recipe.py sessions/ --workdir runs/recipe  # a folder of recordings python
+    experiments/recipe.py sessions/ --arms "ours, 0.5 of the data" "ours, but AdamW" --seeds 0
 
-One small model is trained on all sessions together. The published recipe (LAMB, a constant and then a cosine rate, the
-paper's dropout, windows of one second) sees `--num-seconds` of data, at several rates, of which the best counts. Ours
-sees as much, one half and one quarter of it. The other arms are ours with one thing changed, on one half of the data.
+One small model is trained on all sessions together. The published recipe (LAMB, a constant and then
+a cosine rate, the paper's dropout, windows of one second) sees `--num-seconds` of data, at several
+rates, of which the best counts. Ours sees as much, one half and one quarter of it. The other arms
+are ours with one thing changed, on one half of the data.
 
-The test split is not touched. Of the train and valid splits together, every fifth piece of six seconds is held out: the
-valid split of a short recording is one piece, whose R2 hangs on what happened in it.
+The test split is not touched. Of the train and valid splits together, every fifth piece of six
+seconds is held out: the valid split of a short recording is one piece, whose R2 hangs on what
+happened in it.
 
-Each run is a line of `results.jsonl`, written as it is finished, and the same command goes on with what is missing or
-failed. The table is also written to `recipe.md`, its cells to `recipe.json`, the curves to `recipe.png`.
+Each run is a line of `results.jsonl`, written as it is finished, and the same command goes on with
+what is missing or failed. The table is also written to `recipe.md`, its cells to `recipe.json`, the
+curves to `recipe.png`.
 """
 
 import sys
@@ -35,7 +39,10 @@ from poyo_jax.data.simulate import Laboratory
 from poyo_jax.errors import ConfigError, suggest
 from poyo_jax.presets import poyo_single_paper, poyo_small, with_steps
 
-PIECE, EVERY = 6.0, 5  # seconds of a held-out piece, and how many pieces there are to one that is held out
+PIECE, EVERY = (
+    6.0,
+    5,
+)  # seconds of a held-out piece, and how many pieces there are to one that is held out
 LOOKS = 8  # evaluations of a run
 BATCH = 32  # windows of a step
 
@@ -45,7 +52,9 @@ class Recipe:
     """Training recipes against each other."""
 
     data: tyro.conf.Positional[Path | None] = None
-    """Folder with session files (*.h5), searched with its sub-folders; by default sessions are simulated."""
+    """Folder with session files (*.h5), searched with its sub-folders; by default sessions are
+    simulated.
+    """
     sessions: tuple[str, ...] | None = None
     """File names (without .h5) of the sessions to train on; by default all."""
     workdir: Path = Path("runs/recipe")
@@ -65,13 +74,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def recipe(options: Recipe) -> None:
     sessions = [scattered(session) for session in find_sessions(options)]
     wanted = list(cells(options))
-    results = complete(options.workdir / "results.jsonl", wanted, key, lambda cell: fill(cell, sessions, options))
+    results = complete(
+        options.workdir / "results.jsonl", wanted, key, lambda cell: fill(cell, sessions, options)
+    )
     found = [results[key(cell)] for cell in wanted]
     publish(options.workdir / "recipe", render(found), found)
     print(f"\n{render(found)}\n\nFigure: {draw(found, options.workdir / 'recipe.png')}")
 
 
-# --- data ------------------------------------------------------------------------------------------------------------
+# --- data
 
 
 def find_sessions(options: Recipe) -> list[Session]:
@@ -85,14 +96,18 @@ def find_sessions(options: Recipe) -> list[Session]:
 
 
 def scattered(session: Session) -> Session:
-    """The session with every fifth piece of its train and valid splits as validation, and no test split."""
+    """The session with every fifth piece of its train and valid splits as validation, and no test
+    split.
+    """
     have = session.split("train").union(session.split("valid"))
     starts = np.arange(have.starts[0], have.ends[-1], PIECE)[EVERY // 2 :: EVERY]
     valid = Intervals.from_arrays(starts, starts + PIECE).intersect(have)
-    return session.with_splits(train=have.subtract(valid), valid=valid, test=Intervals.from_pairs([]))
+    return session.with_splits(
+        train=have.subtract(valid), valid=valid, test=Intervals.from_pairs([])
+    )
 
 
-# --- recipes ---------------------------------------------------------------------------------------------------------
+# --- recipes
 
 
 @dataclass(frozen=True)
@@ -101,23 +116,28 @@ class Arm:
 
     config: Config
     share: float = 0.5  # of the data that the published recipe sees
-    one_scale: bool = (
-        False  # one target scale for all sessions of a data set, as in the paper, in place of each its own
+    # one target scale for all sessions of a data set, as in the paper, in place of each its own
+    one_scale: bool = False
+    averaged: bool = (
+        False  # the mean of the weights at five points of the last fifth, in place of the last ones
     )
-    averaged: bool = False  # the mean of the weights at five points of the last fifth, in place of the last ones
 
 
 def arms() -> dict[str, Arm]:
     ours, published = poyo_small(), as_published(poyo_small())
     table = {
-        f"published, rate x {factor}": Arm(optim(published, base_learning_rate=factor * 1e-3 / BATCH), 1.0)
+        f"published, rate x {factor}": Arm(
+            optim(published, base_learning_rate=factor * 1e-3 / BATCH), 1.0
+        )
         for factor in (0.25, 1, 4, 16)
     }
     table |= {f"ours, {share:g} of the data": Arm(ours, share) for share in (1.0, 0.5, 0.25)}
     changed = {
         "random units": optim(ours, unit_start="random"),
         "AdamW": optim(ours, name="adamw"),
-        "LAMB": replace(ours, optim=optim(published, base_learning_rate=8e-3 / BATCH, unit_start="tuning").optim),
+        "LAMB": replace(
+            ours, optim=optim(published, base_learning_rate=8e-3 / BATCH, unit_start="tuning").optim
+        ),
         "constant rate, then cosine": optim(ours, hold=0.5),
         "rate x 3": optim(ours, base_learning_rate=9e-3 / BATCH),
         "rate / 3": optim(ours, base_learning_rate=1e-3 / BATCH),
@@ -143,7 +163,11 @@ def as_published(config: Config) -> Config:
     """The same model trained as the paper's are."""
     paper = poyo_single_paper()
     own = model(
-        config, window_length=1.0, latent_step=0.125, frequencies=None, residual_dropout=paper.model.residual_dropout
+        config,
+        window_length=1.0,
+        latent_step=0.125,
+        frequencies=None,
+        residual_dropout=paper.model.residual_dropout,
     )
     return replace(data(own, max_queries=None), optim=paper.optim)
 
@@ -160,7 +184,7 @@ def data(config: Config, **changes) -> Config:
     return replace(config, data=replace(config.data, **changes))
 
 
-# --- cells -----------------------------------------------------------------------------------------------------------
+# --- cells
 
 
 def cells(options: Recipe) -> Iterator[Cell]:
@@ -168,9 +192,15 @@ def cells(options: Recipe) -> Iterator[Cell]:
     known = arms()
     for name in options.arms or known:
         if name not in known:
-            raise ConfigError(f"there is no recipe {name!r}.{suggest(name, known)} There are: {'; '.join(known)}.")
+            raise ConfigError(
+                f"there is no recipe {name!r}.{suggest(name, known)} There are: {'; '.join(known)}."
+            )
     for seed, name in product(options.seeds, options.arms or known):
-        yield {"arm": name, "num_seconds": round(options.num_seconds * known[name].share), "seed": seed}
+        yield {
+            "arm": name,
+            "num_seconds": round(options.num_seconds * known[name].share),
+            "seed": seed,
+        }
 
 
 def key(cell: Cell) -> tuple:
@@ -178,15 +208,24 @@ def key(cell: Cell) -> tuple:
 
 
 def fill(cell: Cell, sessions: list[Session], options: Recipe) -> Cell:
-    """Validation R2 of one run: its curve over windows and seconds, its end, and the health of the weights."""
+    """Validation R2 of one run: its curve over windows and seconds, its end, and the health of the
+    weights.
+    """
     from poyo_jax import train_model
 
     arm = arms()[cell["arm"]]
     steps = round(cell["num_seconds"] / BATCH / arm.config.model.window_length)
     config = with_steps(arm.config, steps, cell["seed"], LOOKS)
-    run = replace(config.run, eval_every=max(steps // LOOKS, 1), save_every=steps, keep_every=max(steps // 20, 1))
+    run = replace(
+        config.run,
+        eval_every=max(steps // LOOKS, 1),
+        save_every=steps,
+        keep_every=max(steps // 20, 1),
+    )
     workdir = (
-        options.workdir / "runs" / "{arm}-{num_seconds}-{seed}".format(**cell).replace(" ", "_").replace("/", "by")
+        options.workdir
+        / "runs"
+        / "{arm}-{num_seconds}-{seed}".format(**cell).replace(" ", "_").replace("/", "by")
     )
     readouts = common_scale(sessions) if arm.one_scale else None
     train_model(replace(config, run=run), sessions, workdir, readouts=readouts, progress=False)
@@ -194,7 +233,9 @@ def fill(cell: Cell, sessions: list[Session], options: Recipe) -> Cell:
 
 
 def common_scale(sessions: list[Session]) -> dict[str, Readout]:
-    """Readouts without an offset, and with one scale for each data set: the mean over its sessions."""
+    """Readouts without an offset, and with one scale for each data set: the mean over its
+    sessions.
+    """
     from poyo_jax.data.readout import default_readout
 
     readouts = {session.id: default_readout(session) for session in sessions}
@@ -212,8 +253,10 @@ def common_scale(sessions: list[Session]) -> dict[str, Readout]:
 
 
 def measured(workdir: Path, step_seconds: float, averaged: list[Session] | None) -> Cell:
-    """What a finished run came to; `averaged` are sessions on which to score the mean of its weights."""
-    from poyo_jax.train.metrics import read_metrics
+    """What a finished run came to; `averaged` are sessions on which to score the mean of its
+    weights.
+    """
+    from poyo_jax.train.writers import read_metrics
 
     history = read_metrics(workdir)
     seconds, curve, health = 0.0, [], []
@@ -222,7 +265,9 @@ def measured(workdir: Path, step_seconds: float, averaged: list[Session] | None)
         if "seconds_per_step" in line:
             seconds, last = seconds + line["seconds_per_step"] * (line["step"] - last), line["step"]
         if "valid_r2" in line:
-            curve.append([line["step"] * step_seconds, round(seconds, 1), round(line["valid_r2"], 4)])
+            curve.append(
+                [line["step"] * step_seconds, round(seconds, 1), round(line["valid_r2"], 4)]
+            )
         if "effective_rank" in line:
             norm = sum(value**2 for value in line["parameter_norm"].values()) ** 0.5
             health.append(
@@ -242,27 +287,34 @@ def averaged_r2(workdir: Path, sessions: list[Session]) -> float:
     import jax
 
     from poyo_jax import evaluate, load
-    from poyo_jax.train.checkpoint import saved_steps
+    from poyo_jax.checkpoint.store import saved_steps
 
     models = [load(workdir, step=step) for step in saved_steps(workdir)[-5:]]
     params = jax.tree.map(lambda *x: sum(x) / len(x), *[model.params for model in models])
     return evaluate(replace(models[-1], params=params), sessions, split="valid").mean
 
 
-# --- what came out ---------------------------------------------------------------------------------------------------
+# --- what came out
 
 
 def render(found: list[Cell]) -> str:
     """Markdown: a row for each arm, and below them what failed."""
     runs = by_arm(found)
-    goal = max((final(some) for name, some in runs.items() if name.startswith("published")), default=np.nan)
+    goal = max(
+        (final(some) for name, some in runs.items() if name.startswith("published")), default=np.nan
+    )
     lines = [
-        "| recipe | seconds of data | validation R2 [SD over seeds, seeds] | minus the published one's | "
-        "wall time, s | weight norm | mean effective rank |",
+        (
+            "| recipe | seconds of data | validation R2 [SD over seeds, seeds] | minus the"
+            " published one's | wall time, s | weight norm | mean effective rank |"
+        ),
         "|---" * 7 + "|",
     ]
     for name, some in runs.items():
-        r2, ends = [cell["r2"] for cell in some], np.mean([cell["curve"][-1] for cell in some], axis=0)
+        r2, ends = (
+            [cell["r2"] for cell in some],
+            np.mean([cell["curve"][-1] for cell in some], axis=0),
+        )
         _, norm, rank = np.mean([cell["health"][-1] for cell in some], axis=0)
         lines.append(
             f"| {name} | {ends[0]:,.0f} | {np.mean(r2):.3f} [{np.std(r2):.3f}, {len(r2)}] | "
@@ -289,10 +341,16 @@ def draw(found: list[Cell], path: Path) -> Path:
 
     runs = by_arm(found)
     best = max(
-        (name for name in runs if name.startswith("published")), key=lambda name: final(runs[name]), default=None
+        (name for name in runs if name.startswith("published")),
+        key=lambda name: final(runs[name]),
+        default=None,
     )
-    shown = [name for name in runs if name == best or (name.startswith("ours") and "but" not in name)]
-    figure, axes = plt.subplots(1, 2, figsize=(2 * plots.WIDTH, 3.4), layout="constrained", sharey=True)
+    shown = [
+        name for name in runs if name == best or (name.startswith("ours") and "but" not in name)
+    ]
+    figure, axes = plt.subplots(
+        1, 2, figsize=(2 * plots.WIDTH, 3.4), layout="constrained", sharey=True
+    )
     for name, color in zip(shown, plots.COLORS, strict=False):
         for i, cell in enumerate(runs[name]):
             data_seen, seconds, r2 = np.array(cell["curve"]).T

@@ -1,22 +1,26 @@
-"""Figure 1 of the paper (Azabou et al. 2023): R2 against the size of the model and the amount of pretraining data.
+"""Figure 1 of the paper (Azabou et al. 2023): R2 against the size of the model and the amount of
+pretraining data.
 
     python experiments/scaling.py                                  # simulates a laboratory first
     python experiments/scaling.py sessions/ --held-out monday tuesday --workdir runs/scaling
     python experiments/scaling.py sessions/ --preset paper --num-sessions 8 25 80
 
-Every depth is pretrained on growing sets of sessions, each of which holds the smaller ones. Two test R2 are measured,
-and every choice is made on the valid splits: that of the sessions which all sets share, and that of held-out sessions
-after unit identification.
+Every depth is pretrained on growing sets of sessions, each of which holds the smaller ones. Two
+test R2 are measured, and every choice is made on the valid splits: that of the sessions which all
+sets share, and that of held-out sessions after unit identification.
 
-All models see the same number of windows, whatever their data. With the same number of epochs, little data would also
-mean few steps, and a model that is merely not yet trained would look like one that lacks data. What little data is seen
-too often does no harm beyond its lack, because the checkpoint that is best on the valid splits is scored.
+All models see the same number of windows, whatever their data. With the same number of epochs,
+little data would also mean few steps, and a model that is merely not yet trained would look like
+one that lacks data. What little data is seen too often does no harm beyond its lack, because the
+checkpoint that is best on the valid splits is scored.
 
-The curves are 1 - R2 = a + b N^-c with a, b >= 0, N the number of sessions or of parameters, by least squares: a and b
-for each c of a grid. Three different N are needed, and the exponent means little with fewer than five.
+The curves are 1 - R2 = a + b N^-c with a, b >= 0, N the number of sessions or of parameters, by
+least squares: a and b for each c of a grid. Three different N are needed, and the exponent means
+little with fewer than five.
 
-Each model is a line of `results.jsonl`, written as it is finished, and the same command goes on with what is missing or
-failed. The table is also written to `scaling.md`, its cells to `scaling.json`, the figure to `scaling.png`.
+Each model is a line of `results.jsonl`, written as it is finished, and the same command goes on
+with what is missing or failed. The table is also written to `scaling.md`, its cells to
+`scaling.json`, the figure to `scaling.png`.
 """
 
 import random
@@ -54,7 +58,9 @@ class Scaling:
     """R2 against the size of the model and the amount of pretraining data."""
 
     data: tyro.conf.Positional[Path | None] = None
-    """Folder with session files (*.h5), searched with its sub-folders; by default sessions are simulated."""
+    """Folder with session files (*.h5), searched with its sub-folders; by default sessions are
+    simulated.
+    """
     workdir: Path = Path("runs/scaling")
     """Folder for results, runs and simulated sessions; one for each data folder."""
     preset: Literal["small", "paper"] = "small"
@@ -70,8 +76,9 @@ class Scaling:
     num_steps: int | None = None
     """Steps of every pretraining; None takes the preset's."""
     held_out: tuple[str, ...] | None = None
-    """File names (without .h5) of the sessions to transfer to; by default those of the paper's Table 2 that the folder
-    has, and if it has none two others, the same every time."""
+    """File names (without .h5) of the sessions to transfer to; by default those of the paper's
+    Table 2 that the folder has, and if it has none two others, the same every time.
+    """
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -80,10 +87,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def scaling(options: Scaling) -> None:
     known, held_out = find_data(options)
-    print(f"{len(held_out)} sessions are held out: {', '.join(session.session_id for session in held_out)}", flush=True)
+    print(
+        f"{len(held_out)} sessions are held out:"
+        f" {', '.join(session.session_id for session in held_out)}",
+        flush=True,
+    )
     wanted = list(cells(options, known, held_out))
     results = complete(
-        options.workdir / "results.jsonl", wanted, key, lambda cell: fill(cell, known, held_out, options)
+        options.workdir / "results.jsonl",
+        wanted,
+        key,
+        lambda cell: fill(cell, known, held_out, options),
     )
     found = [results[key(cell)] for cell in wanted]
     text = render(options, found)
@@ -91,24 +105,32 @@ def scaling(options: Scaling) -> None:
     print(f"\n{text}\n\nFigure: {draw(options, found)}")
 
 
-# --- data ------------------------------------------------------------------------------------------------------------
+# --- data
 
 
 def find_data(options: Scaling) -> tuple[list[Session], list[Session]]:
-    """Sessions to pretrain on, in the order in which they are taken, and held-out ones; DataError for too few."""
+    """Sessions to pretrain on, in the order in which they are taken, and held-out ones; DataError
+    for too few.
+    """
     from poyo_jax import open_sessions
-    from poyo_jax.data.session_lists import find_sessions, held_out_sessions
+    from poyo_jax.data.datasets.session_lists import find_sessions, held_out_sessions
 
     folder, names = simulated(options) if options.data is None else found_in(options.data)
-    held_out = options.held_out or find_sessions(folder, held_out_sessions())[0] or names[:NUM_HELD_OUT]
+    held_out = (
+        options.held_out or find_sessions(folder, held_out_sessions())[0] or names[:NUM_HELD_OUT]
+    )
     names = [name for name in names if name not in held_out]
     if len(names) < max(options.num_sessions) or not held_out:
         raise too_few(folder, len(names), options)
-    return open_sessions(folder, names[: max(options.num_sessions)]), open_sessions(folder, held_out)
+    return open_sessions(folder, names[: max(options.num_sessions)]), open_sessions(
+        folder, held_out
+    )
 
 
 def simulated(options: Scaling) -> tuple[Path, list[str]]:
-    """A folder with as many sessions of a laboratory as are needed, and their names; more are added at the end."""
+    """A folder with as many sessions of a laboratory as are needed, and their names; more are added
+    at the end.
+    """
     folder, lab = options.workdir / "sessions", laboratory(options)
     save_laboratory(lab, folder)
     return folder, [lab.describe(i).session_id for i in range(len(lab))]
@@ -127,38 +149,57 @@ def laboratory(options: Scaling) -> Laboratory:
 def too_few(folder: Path, count: int, options: Scaling) -> DataError:
     needed = laboratory(options)
     return DataError(
-        f"{folder} has {count} sessions besides the held-out ones, but pretraining takes {max(options.num_sessions)}. "
-        "Give smaller --num-sessions; or prepare recordings (`python -m data_prep list` tells which there are; "
-        "perich_miller_population_2018 is a download of 13 GB, 2.9 GB prepared); or simulate some: python "
-        f"experiments/simulate.py sessions/ --num-sessions {len(needed)} (about {needed.num_bytes() / 1e6:,.0f} MB)."
+        f"{folder} has {count} sessions besides the held-out ones, but pretraining takes"
+        f" {max(options.num_sessions)}. Give smaller --num-sessions; or prepare recordings (`python"
+        " -m data_prep list` tells which there are; perich_miller_population_2018 is a download of"
+        " 13 GB, 2.9 GB prepared); or simulate some: python experiments/simulate.py sessions/"
+        f" --num-sessions {len(needed)} (about {needed.num_bytes() / 1e6:,.0f} MB)."
     )
 
 
-# --- cells -----------------------------------------------------------------------------------------------------------
+# --- cells
 
 
 def cells(options: Scaling, known: list[Session], held_out: list[Session]) -> Iterator[Cell]:
     """All models to pretrain, the quick ones first."""
     shared = [session.session_id for session in known[: min(options.num_sessions)]]
-    for depth, count, seed in product(sorted(options.depths), sorted(options.num_sessions), options.seeds):
+    for depth, count, seed in product(
+        sorted(options.depths), sorted(options.num_sessions), options.seeds
+    ):
         config = configure(options, depth, seed)
         yield {
-            "depth": depth, "num_sessions": count, "seed": seed, "dim": config.model.dim,
-            "num_steps": config.run.num_steps, "test_sessions": shared,
+            "depth": depth,
+            "num_sessions": count,
+            "seed": seed,
+            "dim": config.model.dim,
+            "num_steps": config.run.num_steps,
+            "test_sessions": shared,
             "transfer_sessions": [session.session_id for session in held_out],
-        }  # fmt: skip
+        }
 
 
 def key(cell: Cell) -> tuple:
-    names = ("depth", "num_sessions", "seed", "dim", "num_steps", "test_sessions", "transfer_sessions")
+    names = (
+        "depth",
+        "num_sessions",
+        "seed",
+        "dim",
+        "num_steps",
+        "test_sessions",
+        "transfer_sessions",
+    )
     return tuple(str(cell[name]) for name in names)
 
 
 def configure(options: Scaling, depth: int, seed: int) -> Config:
-    """The preset at this depth. Units start from their tuning, which many sessions need, however few there are."""
+    """The preset at this depth. Units start from their tuning, which many sessions need, however
+    few there are.
+    """
     from poyo_jax.presets import demo, poyo_1, with_steps
 
-    config = with_steps(demo() if options.preset == "small" else poyo_1(), options.num_steps, seed, looks=4)
+    config = with_steps(
+        demo() if options.preset == "small" else poyo_1(), options.num_steps, seed, looks=4
+    )
     return replace(
         config,
         model=replace(config.model, depth=depth, dim=options.dim or config.model.dim),
@@ -170,8 +211,13 @@ def fill(cell: Cell, known: list[Session], held_out: list[Session], options: Sca
     """Size, data and test R2 of one model. Raises DataError when a score is not a number."""
     from poyo_jax import evaluate, load, train_model
 
-    sessions, config = known[: cell["num_sessions"]], configure(options, cell["depth"], cell["seed"])
-    name = "depth_{depth}-sessions_{num_sessions}-seed_{seed}-dim_{dim}-steps_{num_steps}".format(**cell)
+    sessions, config = (
+        known[: cell["num_sessions"]],
+        configure(options, cell["depth"], cell["seed"]),
+    )
+    name = "depth_{depth}-sessions_{num_sessions}-seed_{seed}-dim_{dim}-steps_{num_steps}".format(
+        **cell
+    )
     train_model(config, sessions, options.workdir / "pretrain" / name)
     pretrained = load(options.workdir / "pretrain" / name)
     scores = {
@@ -179,12 +225,16 @@ def fill(cell: Cell, known: list[Session], held_out: list[Session], options: Sca
         "transfer": evaluate(transferred(pretrained, sessions, held_out, cell), held_out).mean,
     }
     if not np.isfinite(list(scores.values())).all():
-        raise DataError(f"a score is not a number: {scores}; choose sessions whose test splits vary.")
+        raise DataError(
+            f"a score is not a number: {scores}; choose sessions whose test splits vary."
+        )
     hours = sum(session.split("train").duration for session in sessions) / 3600
     return {"parameters": pretrained.num_backbone, "hours": round(hours, 3)} | scores
 
 
-def transferred(pretrained: "Pretrained", known: list[Session], held_out: list[Session], cell: Cell) -> "Pretrained":
+def transferred(
+    pretrained: "Pretrained", known: list[Session], held_out: list[Session], cell: Cell
+) -> "Pretrained":
     """The model after unit identification of the held-out sessions."""
     from poyo_jax.finetune import STRATEGIES, fit_units, learn_tuning
 
@@ -193,7 +243,7 @@ def transferred(pretrained: "Pretrained", known: list[Session], held_out: list[S
     return fit_units(learn_tuning(pretrained, known), held_out, config).pretrained
 
 
-# --- what came out ---------------------------------------------------------------------------------------------------
+# --- what came out
 
 
 def power_law(scores: dict[float, list[float]]) -> Law | None:
@@ -213,7 +263,9 @@ def line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     return (level, slope) if level >= 0 else (0.0, float(x @ y / (x @ x)))
 
 
-def curves(found: list[Cell], measure: str, along: str, by: str) -> dict[int, dict[float, list[float]]]:
+def curves(
+    found: list[Cell], measure: str, along: str, by: str
+) -> dict[int, dict[float, list[float]]]:
     """{value of `by`: {value of `along`: R2 of every seed}} of the cells that did not fail."""
     table: dict[int, dict[float, list[float]]] = {}
     for cell in found:
@@ -228,7 +280,11 @@ def render(options: Scaling, found: list[Cell]) -> str:
     for measure, title in MEASURES.items():
         table = curves(found, measure, "num_sessions", "depth")
         lines += [f"Test R2 of {title}: mean over sessions and seeds [SD over seeds]", ""]
-        lines += ["| depth | " + " | ".join(f"{count} sessions" for count in counts) + " | 1 - R2 for N sessions |"]
+        lines += [
+            "| depth | "
+            + " | ".join(f"{count} sessions" for count in counts)
+            + " | 1 - R2 for N sessions |"
+        ]
         lines += ["|---" * (len(counts) + 2) + "|"]
         for depth in sorted(options.depths):
             scores = table.get(depth, {})
@@ -236,7 +292,10 @@ def render(options: Scaling, found: list[Cell]) -> str:
             lines += [f"| {depth} | {' | '.join(row)} | {show_law(power_law(scores))} |"]
         lines += [""]
     failed = [cell for cell in found if "error" in cell]
-    lines += ["- depth {depth}, {num_sessions} sessions, seed {seed}: {error}".format(**cell) for cell in failed]
+    lines += [
+        "- depth {depth}, {num_sessions} sessions, seed {seed}: {error}".format(**cell)
+        for cell in failed
+    ]
     return "\n".join(lines).rstrip()
 
 
@@ -260,7 +319,10 @@ def draw(options: Scaling, found: list[Cell]) -> Path:
     sides = (("num_sessions", "depth", "layers"), ("parameters", "num_sessions", "sessions"))
     for row, (measure, title) in zip(axes, MEASURES.items(), strict=True):
         for ax, (along, by, noun) in zip(row, sides, strict=True):
-            table = {f"{value} {noun}": scores for value, scores in curves(found, measure, along, by).items()}
+            table = {
+                f"{value} {noun}": scores
+                for value, scores in curves(found, measure, along, by).items()
+            }
             fits = {name: law_of(scores) for name, scores in table.items()}
             if table:
                 plots.r2_by_size(table, ax, size=AXES[along], score=f"test R², {title}", fits=fits)

@@ -1,8 +1,8 @@
 """The pictures of the README: a report and the explorer, as a browser shows them.
 
-    make demo
-    python experiments/screenshots.py --report demo/report.html --model demo/adapted --data demo/sessions
-    python experiments/screenshots.py --report report.html --name report_real --session stevenson_2011/m1_stevenson_2011
+    make demo python experiments/screenshots.py --report demo/report.html --model demo/adapted
+    --data demo/sessions python experiments/screenshots.py --report report.html --name report_real
+    --session stevenson_2011/m1_stevenson_2011
 
 Needs playwright and a Chromium (playwright install chromium).
 """
@@ -48,7 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def screenshots(options: Screenshots) -> None:
     if not options.report.is_file():
-        raise ConfigError(f"there is no page {options.report}; write it with python -m poyo_jax.report, or make demo.")
+        raise ConfigError(
+            f"there is no page {options.report}; write it with python -m poyo_jax.report, or make"
+            " demo."
+        )
     if (options.model is None) != (options.data is None):
         raise ConfigError("the explorer needs both --model and --data; give the other one, too.")
     options.out.mkdir(parents=True, exist_ok=True)

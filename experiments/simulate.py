@@ -1,9 +1,10 @@
-"""Write the sessions of a simulated laboratory to a folder, or those of them that are missing there.
+"""Write the sessions of a simulated laboratory to a folder, or those of them that are missing
+there.
 
     python experiments/simulate.py sessions/ --num-sessions 40 --duration 120 --seed 0
 
-Session i is the same however many there are, so the folder can be extended later. Half a second for each session of two
-minutes.
+Session i is the same however many there are, so the folder can be extended later. Half a second for
+each session of two minutes.
 """
 
 import sys
@@ -42,7 +43,8 @@ def save_laboratory(laboratory: Laboratory, folder: Path) -> None:
     missing = laboratory.missing(folder)
     size = f"about {laboratory.num_bytes(missing) / 1e6:,.0f} MB"
     print(
-        f"{len(laboratory)} sessions of {laboratory.duration:g} s for {folder}, {len(missing)} missing, {size}",
+        f"{len(laboratory)} sessions of {laboratory.duration:g} s for {folder}, {len(missing)}"
+        f" missing, {size}",
         flush=True,
     )
     for i in tqdm(missing, unit="session", disable=None):

@@ -1,21 +1,24 @@
-"""Table 2 of the paper (Azabou et al. 2023): baselines and POYO on sessions that pretraining has not seen.
+"""Table 2 of the paper (Azabou et al. 2023): baselines and POYO on sessions that pretraining has
+not seen.
 
-    python experiments/table2.py sessions/ --poyo-mp runs/poyo_mp --poyo-1 runs/poyo_1 --workdir runs/table2
-    python experiments/table2.py recordings/ --preset small --held-out monday tuesday
+    python experiments/table2.py sessions/ --poyo-mp runs/poyo_mp --poyo-1 runs/poyo_1 --workdir
+    runs/table2 python experiments/table2.py recordings/ --preset small --held-out monday tuesday
 
-The first fills the paper's columns from a folder of prepared sessions and shows the paper's figures beside; a column
-whose sessions are absent says how to get them. The second makes a column of every data set among the held-out sessions,
-and with `--preset small` pretrains on the other sessions of the folder (the settings of experiments/real_small.py):
-POYO-1 on all of them, POYO-MP on every second one by name.
+The first fills the paper's columns from a folder of prepared sessions and shows the paper's figures
+beside; a column whose sessions are absent says how to get them. The second makes a column of every
+data set among the held-out sessions, and with `--preset small` pretrains on the other sessions of
+the folder (the settings of experiments/real_small.py): POYO-1 on all of them, POYO-MP on every
+second one by name.
 
-Every choice is made on the valid split. Each cell and seed is a line of `results.jsonl`, written as it is finished, and
-the same command goes on with what is missing or failed; the table is also written to `table2.md`,
-its cells to `table2.json`.
+Every choice is made on the valid split. Each cell and seed is a line of `results.jsonl`, written as
+it is finished, and the same command goes on with what is missing or failed; the table is also
+written to `table2.md`, its cells to `table2.json`.
 
-Protocols: "random" takes the splits of the files and averages overlapping windows, as the released code does (here
-eight say what a sample is, there two);
-"contiguous" takes the first 70 % of each session to train, 10 % to tune, and the last 20 % to test, and decodes
-causally: baselines from the spikes before a sample, POYO from a window that ends at most 50 ms after it.
+Protocols: "random" takes the splits of the files and averages overlapping windows, as the released
+code does (here eight say what a sample is, there two); "contiguous" takes the first 70 % of each
+session to train, 10 % to tune, and the last 20 % to test, and decodes
+causally: baselines from the spikes before a sample, POYO from a window that ends at most 50 ms
+after it.
 """
 
 import sys
@@ -36,34 +39,56 @@ from poyo_jax import Session
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.errors import ConfigError, DataError
 
-PERICH = "python -m data_prep prepare perich_miller_population_2018 (download 13 GB, prepared 2.9 GB)"
+PERICH = (
+    "python -m data_prep prepare perich_miller_population_2018 (download 13 GB, prepared 2.9 GB)"
+)
 # name: prefix of the sessions' ids, part of them, and what makes them
 COLUMNS = {
     "Monkey C - CO": ("c_", "center_out", PERICH),
     "Monkey T - CO": ("t_", "center_out", PERICH),
     "Monkey T - RT": ("t_", "random_target", PERICH),
-    "NLB-Maze": ("jenkins", "maze", "python -m data_prep prepare nlb_mc_maze_full (download and prepared 0.7 GB)"),
-    "NLB-RTT": ("indy", "RTT", "python -m data_prep prepare nlb_mc_rtt (download 0.05 GB, prepared 0.1 GB)"),
+    "NLB-Maze": (
+        "jenkins",
+        "maze",
+        "python -m data_prep prepare nlb_mc_maze_full (download and prepared 0.7 GB)",
+    ),
+    "NLB-RTT": (
+        "indy",
+        "RTT",
+        "python -m data_prep prepare nlb_mc_rtt (download 0.05 GB, prepared 0.1 GB)",
+    ),
 }
 DETERMINISTIC = ("wiener", "kalman")
 # row: title, and mean and SD over sessions in the paper
 ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "wiener": ("Wiener filter", ("0.886 ± 0.015", "0.639 ± 0.028", "0.592 ± 0.090", "0.749", "0.544")),
+    "wiener": (
+        "Wiener filter",
+        ("0.886 ± 0.015", "0.639 ± 0.028", "0.592 ± 0.090", "0.749", "0.544"),
+    ),
     "kalman": ("Kalman filter", ()),
     "gru": ("GRU", ("0.931 ± 0.026", "0.804 ± 0.023", "0.697 ± 0.101", "0.889", "0.595")),
     "mlp": ("MLP", ("0.950 ± 0.012", "0.858 ± 0.024", "0.747 ± 0.077", "0.879", "0.695")),
-    "poyo_single": ("POYO, single session", ("0.968 ± 0.011", "0.919 ± 0.019", "0.780 ± 0.070", "0.947", "0.685")),
+    "poyo_single": (
+        "POYO, single session",
+        ("0.968 ± 0.011", "0.919 ± 0.019", "0.780 ± 0.070", "0.947", "0.685"),
+    ),
     "poyo_mp_unit_identification": (
-        "POYO-MP + unit identification", ("0.968 ± 0.008", "0.901 ± 0.027", "0.776 ± 0.047", "0.896", "0.711")
+        "POYO-MP + unit identification",
+        ("0.968 ± 0.008", "0.901 ± 0.027", "0.776 ± 0.047", "0.896", "0.711"),
     ),
     "poyo_mp_gradual": (
-        "POYO-MP + full finetuning", ("0.971 ± 0.012", "0.938 ± 0.019", "0.811 ± 0.056", "0.947", "0.732")
+        "POYO-MP + full finetuning",
+        ("0.971 ± 0.012", "0.938 ± 0.019", "0.811 ± 0.056", "0.947", "0.732"),
     ),
     "poyo_1_unit_identification": (
-        "POYO-1 + unit identification", ("0.968 ± 0.010", "0.903 ± 0.025", "0.779 ± 0.055", "0.933", "0.729")
+        "POYO-1 + unit identification",
+        ("0.968 ± 0.010", "0.903 ± 0.025", "0.779 ± 0.055", "0.933", "0.729"),
     ),
-    "poyo_1_gradual": ("POYO-1 + finetuning", ("0.968 ± 0.012", "0.936 ± 0.013", "0.815 ± 0.050", "0.948", "0.738")),
-}  # fmt: skip
+    "poyo_1_gradual": (
+        "POYO-1 + finetuning",
+        ("0.968 ± 0.012", "0.936 ± 0.013", "0.815 ± 0.050", "0.948", "0.738"),
+    ),
+}
 CAUSAL_STEP = 0.05  # s, where windows may not reach beyond a sample
 PARTS = (0.7, 0.8)  # where the valid and the test split begin under the protocol "contiguous"
 
@@ -79,9 +104,13 @@ class Table2:
     workdir: Path = Path("runs/table2")
     """Folder for results and runs."""
     preset: Literal["paper", "small"] = "paper"
-    """Models and recipes of the paper, or of experiments/real_small.py for recordings of minutes."""
+    """Models and recipes of the paper, or of experiments/real_small.py for recordings of
+    minutes.
+    """
     poyo_mp: Path | None = None
-    """Run or saved model for the rows of POYO-MP; with the preset small one is pretrained if none is given."""
+    """Run or saved model for the rows of POYO-MP; with the preset small one is pretrained if none
+    is given.
+    """
     poyo_1: Path | None = None
     """The same for the rows of POYO-1."""
     held_out: tuple[str, ...] | None = None
@@ -104,9 +133,14 @@ def table2(options: Table2) -> None:
     columns = find_columns(options)
     sessions = {name: session for some in columns.values() for name, session in some.items()}
     results = complete(
-        options.workdir / "results.jsonl", jobs(options, columns), key, lambda job: fill(job, sessions, options)
+        options.workdir / "results.jsonl",
+        jobs(options, columns),
+        key,
+        lambda job: fill(job, sessions, options),
     )
-    text = "\n\n".join(render(options, protocol, columns, results) for protocol in options.protocols)
+    text = "\n\n".join(
+        render(options, protocol, columns, results) for protocol in options.protocols
+    )
     publish(options.workdir / "table2", text, [results[key(job)] for job in jobs(options, columns)])
     print(f"\n{text}")
 
@@ -114,22 +148,28 @@ def table2(options: Table2) -> None:
 def find_columns(options: Table2) -> dict[str, dict[str, Session]]:
     """The sessions of every column, by file name; none where they are absent."""
     from poyo_jax import open_sessions
-    from poyo_jax.data.session_lists import find_sessions, held_out_sessions
+    from poyo_jax.data.datasets.session_lists import find_sessions, held_out_sessions
 
     if options.held_out is not None:
         columns: dict[str, dict[str, Session]] = {}
-        for name, session in zip(options.held_out, open_sessions(options.data, options.held_out), strict=True):
+        for name, session in zip(
+            options.held_out, open_sessions(options.data, options.held_out), strict=True
+        ):
             columns.setdefault(session.brainset_id or "sessions", {})[name] = session
         return columns
     found, _ = find_sessions(options.data, held_out_sessions())
     if not found:
         raise DataError(
-            f"none of the sessions of Table 2 is in {options.data}. Prepare them with {PERICH}, or name the sessions "
-            "to decode with --held-out."
+            f"none of the sessions of Table 2 is in {options.data}. Prepare them with {PERICH}, or"
+            " name the sessions to decode with --held-out."
         )
     sessions = dict(zip(found, open_sessions(options.data, found), strict=True))
     return {
-        column: {name: some for name, some in sessions.items() if name.startswith(prefix) and part in name}
+        column: {
+            name: some
+            for name, some in sessions.items()
+            if name.startswith(prefix) and part in name
+        }
         for column, (prefix, part, _) in COLUMNS.items()
     }
 
@@ -146,7 +186,7 @@ def key(job: Job) -> tuple:
     return tuple(job[name] for name in ("protocol", "row", "session", "seed"))
 
 
-# --- cells -----------------------------------------------------------------------------------------------------------
+# --- cells
 
 
 def contiguous(session: Session) -> Session:
@@ -154,13 +194,17 @@ def contiguous(session: Session) -> Session:
     start, end = session.domain.starts[0], session.domain.ends[-1]
     edges = start + np.array([0.0, *PARTS, 1.0]) * (end - start)
     parts = zip(("train", "valid", "test"), pairwise(edges.tolist()), strict=True)
-    return session.with_splits(**{name: session.domain.intersect(Intervals.from_pairs([part])) for name, part in parts})
+    return session.with_splits(
+        **{name: session.domain.intersect(Intervals.from_pairs([part])) for name, part in parts}
+    )
 
 
 def fill(job: Job, sessions: dict[str, Session], options: Table2) -> Job:
     """Scores of a cell. Raises DataError where none can be had."""
     session = sessions[job["session"]]
-    result = score(job, contiguous(session) if job["protocol"] == "contiguous" else session, options)
+    result = score(
+        job, contiguous(session) if job["protocol"] == "contiguous" else session, options
+    )
     if not np.isfinite(result["r2"]):
         raise DataError("the scored samples of the test split do not vary")
     return result
@@ -175,9 +219,20 @@ def score(job: Job, session: Session, options: Table2) -> Job:
         found = fit_baseline(job["row"], session, causal=causal, seed=job["seed"])
         trials = [trial.settings | {"valid_r2": trial.valid_r2} for trial in found.trials]
         return {"r2": found.r2["test"], "chosen": found.describe(), "trials": trials}
-    model = single(job, session, options) if job["row"] == "poyo_single" else adapted(job, session, options)
+    model = (
+        single(job, session, options)
+        if job["row"] == "poyo_single"
+        else adapted(job, session, options)
+    )
     return {
-        "r2": evaluate(model, [session], overlap=real_small.OVERLAP, causal_step=CAUSAL_STEP if causal else None).mean
+        "r2": (
+            evaluate(
+                model,
+                [session],
+                overlap=real_small.OVERLAP,
+                causal_step=CAUSAL_STEP if causal else None,
+            ).mean
+        )
     }
 
 
@@ -214,22 +269,35 @@ def pretrained(which: str, options: Table2) -> Any:
         return load(given)
     if options.preset == "paper" or options.held_out is None:
         raise ConfigError(
-            f"no model is given for this row: pretrain one (python experiments/pretrain.py poyo_{which} --data "
-            f"{options.data} --workdir RUN), and pass --poyo-{which} RUN."
+            "no model is given for this row: pretrain one (python experiments/pretrain.py"
+            f" poyo_{which} --data {options.data} --workdir RUN), and pass --poyo-{which} RUN."
         )
-    others = [some for some in open_sessions(options.data) if some.path and some.path.stem not in options.held_out]
+    others = [
+        some
+        for some in open_sessions(options.data)
+        if some.path and some.path.stem not in options.held_out
+    ]
     others = others[::2] if which == "mp" else others
     steps = options.num_steps or real_small.PRETRAIN_STEPS
     return real_small.pretrain(others, options.workdir / f"pretrain_{which}", steps)
 
 
-# --- table -----------------------------------------------------------------------------------------------------------
+# --- table
 
 
-def render(options: Table2, protocol: str, columns: dict[str, dict[str, Session]], results: dict[tuple, Job]) -> str:
-    """Markdown: a table, if of several data sets with a last column of all, and what is absent or failed below it."""
+def render(
+    options: Table2,
+    protocol: str,
+    columns: dict[str, dict[str, Session]],
+    results: dict[tuple, Job],
+) -> str:
+    """Markdown: a table, if of several data sets with a last column of all, and what is absent or
+    failed below it.
+    """
     if options.held_out is not None and len(columns) > 1:
-        columns = columns | {"all": {name: session for some in columns.values() for name, session in some.items()}}
+        columns = columns | {
+            "all": {name: session for some in columns.values() for name, session in some.items()}
+        }
     titles = [f"{name} ({len(some)})" for name, some in columns.items()]
     beside = " (paper)" if options.held_out is None else ""
     lines = [f"Test R2, protocol {protocol}: mean ± SD over sessions [SD over seeds]{beside}", ""]
@@ -239,22 +307,35 @@ def render(options: Table2, protocol: str, columns: dict[str, dict[str, Session]
         cells = []
         for place, sessions in enumerate(columns.values()):
             known = options.held_out is None and len(paper) > place
-            ours = cell([job for job in results.values() if job_in(job, protocol, row, sessions, options)], sessions)
+            ours = cell(
+                [job for job in results.values() if job_in(job, protocol, row, sessions, options)],
+                sessions,
+            )
             cells.append(f"{ours} ({paper[place]})" if known else ours)
         lines.append(f"| {title} | {' | '.join(cells)} |")
-    absent = [f"- {name}: absent. {COLUMNS[name][2]}." for name, some in columns.items() if not some]
+    absent = [
+        f"- {name}: absent. {COLUMNS[name][2]}." for name, some in columns.items() if not some
+    ]
     failed = [
         f"- {ROWS[job['row']][0]}, {job['session']}, seed {job['seed']}: {job['error']}"
         for job in results.values()
         if "error" in job
-        and any(job_in(job, protocol, row, some, options) for row in options.rows for some in columns.values())
+        and any(
+            job_in(job, protocol, row, some, options)
+            for row in options.rows
+            for some in columns.values()
+        )
     ]
     return "\n".join(lines + [""] * bool(absent or failed) + absent + failed)
 
 
-def job_in(job: Job, protocol: str, row: str, sessions: dict[str, Session], options: Table2) -> bool:
+def job_in(
+    job: Job, protocol: str, row: str, sessions: dict[str, Session], options: Table2
+) -> bool:
     return (
-        (job["protocol"], job["row"]) == (protocol, row) and job["session"] in sessions and job["seed"] in options.seeds
+        (job["protocol"], job["row"]) == (protocol, row)
+        and job["session"] in sessions
+        and job["seed"] in options.seeds
     )
 
 
@@ -262,7 +343,9 @@ def cell(found: list[Job], sessions: dict[str, Session]) -> str:
     """Mean and spread of the sessions' means over seeds, and the mean spread over seeds."""
     if not sessions:
         return "absent"
-    scores = [[job["r2"] for job in found if job["session"] == name and "r2" in job] for name in sessions]
+    scores = [
+        [job["r2"] for job in found if job["session"] == name and "r2" in job] for name in sessions
+    ]
     scores = [some for some in scores if some]
     failures = sum("error" in job for job in found)
     note = f"{failures} failed" if failures else ""
@@ -270,7 +353,9 @@ def cell(found: list[Job], sessions: dict[str, Session]) -> str:
         return note or "missing"
     means = [np.mean(some) for some in scores]
     spread = f" ± {np.std(means):.3f}" if len(means) > 1 else ""
-    seeds = f" [{np.mean([np.std(some) for some in scores]):.3f}]" if max(map(len, scores)) > 1 else ""
+    seeds = (
+        f" [{np.mean([np.std(some) for some in scores]):.3f}]" if max(map(len, scores)) > 1 else ""
+    )
     return f"{np.mean(means):.3f}{spread}{seeds}" + (f", {note}" if note else "")
 
 

@@ -1,4 +1,5 @@
-"""Build the notebooks: run the .py files in this folder, cell by cell, and write what comes out as .ipynb next to them.
+"""Build the notebooks: run the .py files in this folder, cell by cell, and write what comes out as
+.ipynb next to them.
 
     python notebooks/build.py     (or: make notebooks)
 
@@ -21,7 +22,9 @@ METADATA = {
 
 
 def notebook(source: Path) -> NotebookNode:
-    """The notebook of a percent-format .py file, without outputs; always the same for the same text."""
+    """The notebook of a percent-format .py file, without outputs; always the same for the same
+    text.
+    """
     built = jupytext.read(source, fmt="py:percent")
     built.metadata = NotebookNode(METADATA)
     for number, cell in enumerate(built.cells):
@@ -30,8 +33,12 @@ def notebook(source: Path) -> NotebookNode:
 
 
 def execute(built: NotebookNode, folder: Path) -> None:
-    """Run the cells in `folder` and put their outputs in place. Raises CellExecutionError for a cell that fails."""
-    NotebookClient(built, timeout=600, record_timing=False, resources={"metadata": {"path": str(folder)}}).execute()
+    """Run the cells in `folder` and put their outputs in place. Raises CellExecutionError for a
+    cell that fails.
+    """
+    NotebookClient(
+        built, timeout=600, record_timing=False, resources={"metadata": {"path": str(folder)}}
+    ).execute()
     built.metadata = NotebookNode(METADATA)  # without the version of this Python
 
 
@@ -41,7 +48,10 @@ def main() -> None:
         execute(built, FOLDER)
         path = source.with_suffix(".ipynb")
         write(built, path)
-        print(f"{path.name}: {time.monotonic() - began:.0f} s, {path.stat().st_size / 1000:.0f} kB", flush=True)
+        print(
+            f"{path.name}: {time.monotonic() - began:.0f} s, {path.stat().st_size / 1000:.0f} kB",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

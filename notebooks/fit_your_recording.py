@@ -1,12 +1,13 @@
 # %% [markdown]
 # # Fit your own recording
 #
-# Each recording has neurons that no model has seen. POYO knows a neuron by a vector, its unit embedding. To adapt a
-# pretrained model it is enough to learn those vectors for the new units; the network itself stays as it is.
+# Each recording has neurons that no model has seen. POYO knows a neuron by a vector, its unit
+# embedding. To adapt a pretrained model it is enough to learn those vectors for the new units; the
+# network itself stays as it is.
 #
-# Your recording may come as numpy arrays, an NWB file, or pynapple objects: all three are shown. The pretrained model
-# and the recording are simulated here, so that nothing is downloaded. The notebook takes about a minute and a half on
-# two CPU cores.
+# Your recording may come as numpy arrays, an NWB file, or pynapple objects: all three are shown.
+# The pretrained model and the recording are simulated here, so that nothing is downloaded. The
+# notebook takes about a minute and a half on two CPU cores.
 
 # %%
 # Installs poyo_jax where it is missing, and keeps the jax that is there.
@@ -50,30 +51,41 @@ folder = Path(tempfile.mkdtemp())
 # Five arrays describe a recording. Replace this cell by what reads your own; times are in seconds.
 
 # %%
-recording = simulate_session(29, num_units=32, duration=90.0, sampling_rate=50.0, task="random_target")
+recording = simulate_session(
+    29, num_units=32, duration=90.0, sampling_rate=50.0, task="random_target"
+)
 
 spike_times = np.array(recording.spike_times)  # sorted, [spikes]
-spike_units = np.array(recording.spike_units)  # position in unit_ids of every spike's unit, [spikes]
+spike_units = np.array(
+    recording.spike_units
+)  # position in unit_ids of every spike's unit, [spikes]
 unit_ids = [f"unit_{number}" for number in range(32)]
 times = np.arange(4500) / 50  # [samples]
-velocity = recording.behaviour("cursor.vel").values(0, 4500)  # cm/s, [samples, 2]; NaN where it was not measured
+velocity = recording.behaviour("cursor.vel").values(
+    0, 4500
+)  # cm/s, [samples, 2]; NaN where it was not measured
 
 # %%
-monday = Session.from_arrays(spike_times, spike_units, unit_ids, times, velocity, session_id="monday")
+monday = Session.from_arrays(
+    spike_times, spike_units, unit_ids, times, velocity, session_id="monday"
+)
 print(monday)
 for split in ("train", "valid", "test"):
     print(f"{split:5} {monday.split(split).duration:.0f} s")
 
-# %% [markdown]
-# Without further word the session is cut into ten blocks: seven train, one validates, two test. `train=`, `valid=`
-# and `test=` take (start, end) pairs instead, and `intervals={"trials": ...}` keeps your trials.
+# %% [markdown] Without further word the session is cut into ten blocks: seven train, one validates,
+# two test. `train=`, `valid=` and `test=` take (start, end) pairs instead, and
+# `intervals={"trials": ...}` keeps your trials.
 #
 # ### From an NWB file
 #
-# Any file with sorted units and a behaviour series will do. This cell writes one, as your acquisition would have:
+# Any file with sorted units and a behaviour series will do. This cell writes one, as your
+# acquisition would have:
 
 # %%
-nwb = NWBFile("reaching", identifier="tuesday", session_start_time=datetime(2024, 5, 7, 9, 30, tzinfo=UTC))
+nwb = NWBFile(
+    "reaching", identifier="tuesday", session_start_time=datetime(2024, 5, 7, 9, 30, tzinfo=UTC)
+)
 for unit in range(32):
     nwb.add_unit(spike_times=spike_times[spike_units == unit])
 series = TimeSeries(name="cursor_vel", data=velocity, timestamps=times, unit="cm/s")
@@ -82,9 +94,8 @@ module.add(BehavioralTimeSeries(time_series=series, name="Velocity"))
 with NWBHDF5IO(folder / "tuesday.nwb", "w") as io:
     io.write(nwb)
 
-# %% [markdown]
-# `describe` lists what could be decoded. Where the file has only positions, `derive_velocity=True` differentiates
-# them.
+# %% [markdown] `describe` lists what could be decoded. Where the file has only positions,
+# `derive_velocity=True` differentiates them.
 
 # %%
 print(describe(folder / "tuesday.nwb"))
@@ -103,8 +114,8 @@ cursor = nap.TsdFrame(t=times, d=velocity, columns=["x", "y"])
 wednesday = Session.from_pynapple(units, cursor, session_id="wednesday")
 print(wednesday)
 
-# %% [markdown]
-# Three sources, one session: they hold the same spikes, and from here on it does not matter which one you made.
+# %% [markdown] Three sources, one session: they hold the same spikes, and from here on it does not
+# matter which one you made.
 
 # %%
 for other in (tuesday, wednesday):
@@ -116,21 +127,28 @@ ax = plots.raster(tuesday, 30.0, 36.0)
 # ## A pretrained model
 #
 # With a model of your own or a published one this is `model = poyo_jax.load("...")`, as in
-# [restore_and_decode](restore_and_decode.ipynb). Here a small one is trained on three simulated days with 30 units
-# each. `learn_tuning` then relates the tuning of those units to their embeddings, so that new units start near old
-# ones with like tuning.
+# [restore_and_decode](restore_and_decode.ipynb). Here a small one is trained on three simulated
+# days with 30 units each. `learn_tuning` then relates the tuning of those units to their
+# embeddings, so that new units start near old ones with like tuning.
 
 # %%
 days = [
     simulate_session(
-        20 + day, session_id=f"day_{day}", num_units=30, duration=90.0, sampling_rate=50.0, task="random_target"
+        20 + day,
+        session_id=f"day_{day}",
+        num_units=30,
+        duration=90.0,
+        sampling_rate=50.0,
+        task="random_target",
     )
     for day in (1, 2, 3)
 ]
 preset = demo()
 config = replace(
     preset,
-    model=replace(preset.model, depth=1, feedforward_dropout=0.0, residual_dropout=0.0, attention_dropout=0.0),
+    model=replace(
+        preset.model, depth=1, feedforward_dropout=0.0, residual_dropout=0.0, attention_dropout=0.0
+    ),
     data=replace(preset.data, batch_size=16, unit_dropout=None),
     optim=replace(preset.optim, base_learning_rate=5e-3 / 16),  # per window of the batch
     run=replace(preset.run, num_steps=500),
@@ -146,9 +164,8 @@ result = fit_units(model, [tuesday], FitConfig(num_steps=100, batch_size=16), ke
 print("units:", result.units)
 ax = plots.training_curve(result.history)
 
-# %% [markdown]
-# Step 0 is the start from the tuning alone. Each point in the next figure is the embedding of a unit, in the plane in
-# which the embeddings differ most.
+# %% [markdown] Step 0 is the start from the tuning alone. Each point in the next figure is the
+# embedding of a unit, in the plane in which the embeddings differ most.
 
 # %%
 ax = plots.unit_embedding(result.snapshots)
@@ -156,8 +173,8 @@ ax = plots.unit_embedding(result.snapshots)
 # %% [markdown]
 # ## Does it decode?
 #
-# The test split took no part in fitting nor in choosing when to stop. A Wiener filter, fitted to the train split of
-# the same session, is what to compare with.
+# The test split took no part in fitting nor in choosing when to stop. A Wiener filter, fitted to
+# the train split of the same session, is what to compare with.
 
 # %%
 prediction = poyo_jax.decode(result.pretrained, tuesday, split="test")
@@ -168,17 +185,16 @@ start = prediction.times[0]
 ax = plots.decoding(prediction, start, start + 8, channel=0, quantity="velocity (cm/s)")
 ax = plots.decoding(prediction, start, start + 8, channel=1, quantity="velocity (cm/s)")
 
-# %% [markdown]
-# These 32 units are tuned by the same rule as those of the pretraining days, and nothing else differs between days.
-# Real recordings are less kind, and where only unit embeddings learn, R² often ends below that of a model that may
-# learn everything. Then let more of it learn:
+# %% [markdown] These 32 units are tuned by the same rule as those of the pretraining days, and
+# nothing else differs between days. Real recordings are less kind, and where only unit embeddings
+# learn, R² often ends below that of a model that may learn everything. Then let more of it learn:
 #
 # ```python
 # from poyo_jax.finetune import few_shot_curve, finetune
 #
-# result = finetune(model, [tuesday], strategy="gradual")  # unit embeddings first, then all parameters
-# result = finetune(model, [tuesday], strategy="lora")     # or low-rank updates
-# curve = few_shot_curve(model, tuesday)                   # how R² grows with 10 s, 30 s, 100 s of labels
+# result = finetune(model, [tuesday], strategy="gradual")  # unit embeddings first, then all
+# parameters result = finetune(model, [tuesday], strategy="lora")     # or low-rank updates curve =
+# few_shot_curve(model, tuesday)                   # how R² grows with 10 s, 30 s, 100 s of labels
 # ```
 #
 # ## Keep it

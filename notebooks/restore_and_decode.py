@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Restore a model and decode
 #
-# A trained POYO is a folder with its parameters, its configuration, and the names of the units and sessions that it
-# knows. This notebook trains a small one on simulated reaching (half a minute on two CPU cores, no download), loads
-# it back, and decodes cursor velocity with it: a whole test split at once, then one window after the other.
+# A trained POYO is a folder with its parameters, its configuration, and the names of the units and
+# sessions that it knows. This notebook trains a small one on simulated reaching (half a minute on
+# two CPU cores, no download), loads it back, and decodes cursor velocity with it: a whole test
+# split at once, then one window after the other.
 
 # %%
 # Installs poyo_jax where it is missing, and keeps the jax that is there.
@@ -14,7 +15,9 @@ from importlib.util import find_spec
 
 if find_spec("poyo_jax") is None:
     kept = [f"{name}=={version(name)}" for name in ("jax", "jaxlib") if find_spec(name)]
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "poyo_jax[plots]", *kept], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", "poyo_jax[plots]", *kept], check=True
+    )
 
 # %%
 import tempfile
@@ -36,20 +39,28 @@ runs = Path(tempfile.mkdtemp())
 # %% [markdown]
 # ## A model to restore
 #
-# Two recordings of 90 s, each with 30 units of its own. Every session is cut into ten blocks; seven train the model,
-# one tells which checkpoint is best, and two are the test split, which nothing is trained or chosen on.
+# Two recordings of 90 s, each with 30 units of its own. Every session is cut into ten blocks; seven
+# train the model, one tells which checkpoint is best, and two are the test split, which nothing is
+# trained or chosen on.
 
 # %%
 sessions = [
     simulate_session(
-        20 + day, session_id=f"day_{day}", num_units=30, duration=90.0, sampling_rate=50.0, task="random_target"
+        20 + day,
+        session_id=f"day_{day}",
+        num_units=30,
+        duration=90.0,
+        sampling_rate=50.0,
+        task="random_target",
     )
     for day in (1, 2)
 ]
 preset = demo()
 config = replace(
     preset,
-    model=replace(preset.model, depth=1, feedforward_dropout=0.0, residual_dropout=0.0, attention_dropout=0.0),
+    model=replace(
+        preset.model, depth=1, feedforward_dropout=0.0, residual_dropout=0.0, attention_dropout=0.0
+    ),
     data=replace(preset.data, batch_size=16, unit_dropout=None),
     optim=replace(preset.optim, base_learning_rate=5e-3 / 16),  # per window of the batch
     run=replace(preset.run, num_steps=200),
@@ -65,17 +76,16 @@ print(model)
 print(*model.sessions.names, sep=", ")
 print(*model.units.names[:3], "...", sep=", ")
 
-# %% [markdown]
-# The same call loads from a bucket and from the Hugging Face hub, on any number of devices. Only parameters are read,
-# never the optimiser state, and nothing that a file asks to run is run.
+# %% [markdown] The same call loads from a bucket and from the Hugging Face hub, on any number of
+# devices. Only parameters are read, never the optimiser state, and nothing that a file asks to run
+# is run.
 #
-# ```python
-# model = poyo_jax.load("runs/study")                   # a run, or a folder that model.save(...) wrote
-# model = poyo_jax.load("runs/study", step=200)         # instead of the checkpoint with the best validation R²
-# model = poyo_jax.load("gs://bucket/runs/study")       # with: pip install gcsfs
-# model = poyo_jax.load("hf://organisation/name@v1")    # with: pip install poyo_jax[hub]
-# model = poyo_jax.from_torch("poyo_mp.ckpt")           # a checkpoint of torch_brain, without torch
-# ```
+# ```python model = poyo_jax.load("runs/study")                   # a run, or a folder that
+# model.save(...) wrote model = poyo_jax.load("runs/study", step=200)         # instead of the
+# checkpoint with the best validation R² model = poyo_jax.load("gs://bucket/runs/study")       #
+# with: pip install gcsfs model = poyo_jax.load("hf://organisation/name@v1")    # with: pip install
+# poyo_jax[hub] model = poyo_jax.from_torch("poyo_mp.ckpt")           # a checkpoint of torch_brain,
+# without torch ```
 #
 # ## Decode the test split
 
@@ -84,11 +94,13 @@ session = sessions[0]
 prediction = poyo_jax.decode(model, session, split="test")
 wiener = wiener_filter(session, model.readouts[session.id])
 print(f"test R² {prediction.r2:.2f}, Wiener filter {wiener.r2['test']:.2f}")
-print(f"{len(prediction.times)} samples of {prediction.values.shape[1]} channels, in the units of the session (cm/s)")
+print(
+    f"{len(prediction.times)} samples of {prediction.values.shape[1]} channels, in the units of the"
+    " session (cm/s)"
+)
 
-# %% [markdown]
-# The units of these recordings were simulated with a log rate that is linear in velocity, which a linear filter suits
-# well. Look at the traces before you trust a number:
+# %% [markdown] The units of these recordings were simulated with a log rate that is linear in
+# velocity, which a linear filter suits well. Look at the traces before you trust a number:
 
 # %%
 start = prediction.times[0]
@@ -106,8 +118,9 @@ print(f"mean test R² {evaluation.mean:.2f}, standard deviation over sessions {e
 # %% [markdown]
 # ## Decode one window after the other
 #
-# In an experiment spikes arrive window by window. `WindowDecoder` gives the same values and is made for that: times
-# count from the start of the window, and a unit is its position in `session.unit_ids`.
+# In an experiment spikes arrive window by window. `WindowDecoder` gives the same values and is made
+# for that: times count from the start of the window, and a unit is its position in
+# `session.unit_ids`.
 
 # %%
 decoder = poyo_jax.WindowDecoder(model, session)

@@ -1,4 +1,6 @@
-"""POYO in JAX: one decoder for many recordings, adapted to a new one by fitting only its unit embeddings."""
+"""POYO in JAX: one decoder for many recordings, adapted to a new one by fitting only its unit
+embeddings.
+"""
 
 from importlib import import_module
 from importlib.util import find_spec
@@ -15,29 +17,29 @@ _HOMES = {
     "train_model": "train.loop",
     "decode": "decoding",
     "evaluate": "decoding",
-    "WindowDecoder": "window_decoder",
+    "WindowDecoder": "decoding",
     "fit_units": "finetune",
     "Decoder": "estimator",
-    "from_torch": "convert",
-    "to_torch": "convert",
-    "save_torch": "convert",
+    "from_torch": "interop.convert",
+    "to_torch": "interop.convert",
+    "save_torch": "interop.convert",
     "POYO": "model.poyo",
     "PoyoError": "errors",
 }
 
 if TYPE_CHECKING:
-    from poyo_jax.convert import from_torch, save_torch, to_torch
     from poyo_jax.data.folder import open_sessions
     from poyo_jax.data.readout import Readout
     from poyo_jax.data.session import Session
-    from poyo_jax.decoding import decode, evaluate
+    from poyo_jax.decoding.offline import decode, evaluate
+    from poyo_jax.decoding.window import WindowDecoder
     from poyo_jax.errors import PoyoError
     from poyo_jax.estimator import Decoder
     from poyo_jax.finetune import fit_units
+    from poyo_jax.interop.convert import from_torch, save_torch, to_torch
     from poyo_jax.model.poyo import POYO
     from poyo_jax.pretrained import Pretrained, load
     from poyo_jax.train.loop import train_model
-    from poyo_jax.window_decoder import WindowDecoder
 
 __all__ = [
     "POYO",
@@ -60,7 +62,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Public names and modules load when first used, so that importing the package is quick and loads no jax."""
+    """Public names and modules load when first used, so that importing the package is quick and
+    loads no jax.
+    """
     if name in _HOMES:
         return getattr(import_module(f"poyo_jax.{_HOMES[name]}"), name)
     if not name.startswith("_") and find_spec(f"poyo_jax.{name}") is not None:

@@ -1,4 +1,6 @@
-"""The model card: what someone who finds a saved model needs to know, as the README.md of its folder."""
+"""The model card: what someone who finds a saved model needs to know, as the README.md of its
+folder.
+"""
 
 import json
 from bisect import bisect_left
@@ -74,8 +76,12 @@ Of the parameters: {licence}. Data sets have licences of their own. poyo_jax its
 """
 
 
-def model_card(pretrained: "Pretrained", r2: Mapping[str, float] | None = None, licence: str = "unknown") -> str:
-    """Markdown with the front matter of the Hugging Face hub; `r2` is the test R2 by session id, where it is known."""
+def model_card(
+    pretrained: "Pretrained", r2: Mapping[str, float] | None = None, licence: str = "unknown"
+) -> str:
+    """Markdown with the front matter of the Hugging Face hub; `r2` is the test R2 by session id,
+    where it is known.
+    """
     params = pretrained.params
     tables = params["unit_embedding"].size + params["session_embedding"].size
     return _CARD.format(
@@ -100,7 +106,10 @@ def _data_sets(pretrained: "Pretrained") -> list[str]:
     rows = []
     for name, sessions in sorted(members.items()):
         # The names of a session's units begin with its id and /; 0 is the character after /.
-        count = sum(bisect_left(units, f"{session}0") - bisect_left(units, f"{session}/") for session in sessions)
+        count = sum(
+            bisect_left(units, f"{session}0") - bisect_left(units, f"{session}/")
+            for session in sessions
+        )
         decoded = sorted({_decoded(pretrained, session) for session in sessions})
         rows.append(f"| {name or '–'} | {len(sessions)} | {count} | {', '.join(decoded)} |")
     return rows
@@ -112,7 +121,9 @@ def _decoded(pretrained: "Pretrained", session: str) -> str:
 
 
 def _scores(pretrained: "Pretrained", r2: Mapping[str, float]) -> list[str]:
-    lines = [f"{name}: {value:.4f} (mean over sessions)" for name, value in pretrained.metrics.items()]
+    lines = [
+        f"{name}: {value:.4f} (mean over sessions)" for name, value in pretrained.metrics.items()
+    ]
     if r2:
         lines += ["", "| session | test R² |", "|---|---|"]
         lines += [f"| {session} | {value:.4f} |" for session, value in sorted(r2.items())]

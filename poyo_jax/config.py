@@ -37,8 +37,10 @@ class ModelConfig:
     num_channels: int = 2
     """Components of the decoded behaviour."""
     frequencies: tuple[float, ...] | None = None
-    """Angular frequencies of the rotary time embedding, rad/s, one for every 4 channels of a head; None takes those of
-    periods from 1e-4 to 2.0627 s. Models of torch_brain from before June 2025 bring slightly others."""
+    """Angular frequencies of the rotary time embedding, rad/s, one for every 4 channels of a head;
+    None takes those of periods from 1e-4 to 2.0627 s. Models of torch_brain from before June 2025
+    bring slightly others.
+    """
     feedforward_dropout: float = 0.2
     """Dropout inside feed-forward blocks."""
     residual_dropout: float = 0.4
@@ -47,19 +49,42 @@ class ModelConfig:
     """Dropout of attention weights."""
 
     def __post_init__(self):
-        for name in ("dim", "depth", "head_dim", "cross_heads", "self_heads", "num_latents", "num_channels"):
+        for name in (
+            "dim",
+            "depth",
+            "head_dim",
+            "cross_heads",
+            "self_heads",
+            "num_latents",
+            "num_channels",
+        ):
             require(self, name, getattr(self, name) >= 1, "at least 1")
-        require(self, "head_dim", self.head_dim % 4 == 0, "a multiple of 4, so that half of a head forms pairs")
-        frequencies = self.frequencies or ()
-        sound = len(frequencies) == self.head_dim // 4 and all(0 < value < math.inf for value in frequencies)
         require(
-            self, "frequencies", self.frequencies is None or sound, f"None or {self.head_dim // 4} positive numbers"
+            self,
+            "head_dim",
+            self.head_dim % 4 == 0,
+            "a multiple of 4, so that half of a head forms pairs",
+        )
+        frequencies = self.frequencies or ()
+        sound = len(frequencies) == self.head_dim // 4 and all(
+            0 < value < math.inf for value in frequencies
+        )
+        require(
+            self,
+            "frequencies",
+            self.frequencies is None or sound,
+            f"None or {self.head_dim // 4} positive numbers",
         )
         for name in ("feedforward_dropout", "residual_dropout", "attention_dropout"):
             require(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
         steps = self.window_length / self.latent_step if self.latent_step > 0 else 0
         whole = math.isclose(steps, round(steps), rel_tol=1e-9) and round(steps) >= 1
-        require(self, "window_length", whole, f"a positive multiple of latent_step = {self.latent_step} s")
+        require(
+            self,
+            "window_length",
+            whole,
+            f"a positive multiple of latent_step = {self.latent_step} s",
+        )
 
     @property
     def num_latent_steps(self) -> int:
@@ -68,14 +93,18 @@ class ModelConfig:
 
     @property
     def latent_times(self) -> np.ndarray:
-        """Times of all latents [latents] in s from the window's start, float64: the centres of the grid's steps."""
+        """Times of all latents [latents] in s from the window's start, float64: the centres of the
+        grid's steps.
+        """
         centres = (np.arange(self.num_latent_steps) + 0.5) * self.latent_step
         return np.repeat(centres, self.num_latents)
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnitDropoutConfig:
-    """How many units a training window keeps: a triangular-like draw between min and max with a peak at mode."""
+    """How many units a training window keeps: a triangular-like draw between min and max with a
+    peak at mode.
+    """
 
     min_units: int = 20
     """Never keep fewer units than this (unless the recording has fewer)."""
@@ -88,9 +117,16 @@ class UnitDropoutConfig:
 
     def __post_init__(self):
         require(self, "min_units", self.min_units >= 1, "at least 1")
-        ordered = self.min_units <= self.mode_units <= self.max_units and self.min_units < self.max_units
+        ordered = (
+            self.min_units <= self.mode_units <= self.max_units and self.min_units < self.max_units
+        )
         require(self, "peak", self.peak > 0, "positive")
-        require(self, "mode_units", ordered, f"between min_units = {self.min_units} and max_units = {self.max_units}")
+        require(
+            self,
+            "mode_units",
+            ordered,
+            f"between min_units = {self.min_units} and max_units = {self.max_units}",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,15 +144,21 @@ class DataConfig:
     spike_jitter: float = 0.0
     """Standard deviation of the noise on spike times in training windows, s."""
     query_jitter: float = 0.0
-    """Queries of training windows move by up to this share of the way to the next one, with interpolated targets."""
+    """Queries of training windows move by up to this share of the way to the next one, with
+    interpolated targets.
+    """
     max_queries: int | None = None
-    """Training windows ask for at most so many of their samples, drawn anew in each: behaviour sampled at 1 kHz costs
-    as much as at 100 Hz, and counts as much. None asks for all."""
+    """Training windows ask for at most so many of their samples, drawn anew in each: behaviour
+    sampled at 1 kHz costs as much as at 100 Hz, and counts as much. None asks for all.
+    """
     short_intervals: Literal["widen", "drop"] = "widen"
-    """What happens to training intervals shorter than a window: the window reaches over their ends (samples outside
-    are not trained on), or they are left out, as the reference does."""
+    """What happens to training intervals shorter than a window: the window reaches over their ends
+    (samples outside are not trained on), or they are left out, as the reference does.
+    """
     layout: Literal["packed", "padded"] = "packed"
-    """Tokens in densely packed chunks, or every window padded to the longest (the plain reference path)."""
+    """Tokens in densely packed chunks, or every window padded to the longest (the plain reference
+    path).
+    """
     chunk_tokens: int = 256
     """Tokens of a packed chunk, or the multiple to which padded windows are rounded."""
 
@@ -126,9 +168,16 @@ class DataConfig:
         require(self, "spike_dropout", 0 <= self.spike_dropout < 1, "in [0, 1)")
         require(self, "spike_jitter", 0 <= self.spike_jitter < math.inf, "at least 0 s")
         require(self, "query_jitter", 0 <= self.query_jitter <= 1, "in [0, 1]")
-        require(self, "max_queries", self.max_queries is None or self.max_queries >= 1, "at least 1, or None")
+        require(
+            self,
+            "max_queries",
+            self.max_queries is None or self.max_queries >= 1,
+            "at least 1, or None",
+        )
         require(self, "chunk_tokens", self.chunk_tokens >= 8, "at least 8")
-        require(self, "short_intervals", self.short_intervals in ("widen", "drop"), "'widen' or 'drop'")
+        require(
+            self, "short_intervals", self.short_intervals in ("widen", "drop"), "'widen' or 'drop'"
+        )
         require(self, "layout", self.layout in ("packed", "padded"), "'packed' or 'padded'")
 
 
@@ -137,8 +186,9 @@ class OptimConfig:
     """Where parameters start and how they move. A change invalidates the optimiser state."""
 
     name: Literal["sparse_lamb", "adamw", "muon"] = "sparse_lamb"
-    """The reference's LAMB with sparse embedding updates; or, with warm-up, AdamW, or Muon for matrices and Adam for
-    the rest."""
+    """The reference's LAMB with sparse embedding updates; or, with warm-up, AdamW, or Muon for
+    matrices and Adam for the rest.
+    """
     base_learning_rate: float = 3.125e-5
     """Peak learning rate per window of the batch: the rate itself is this times batch_size."""
     weight_decay: float = 1e-4
@@ -148,16 +198,25 @@ class OptimConfig:
     warmup_steps: int = 100
     """Steps of linear warm-up (adamw, muon)."""
     hold: float = 0.0
-    """Share of the steps after the warm-up at the peak rate before the cosine decay (adamw, muon)."""
+    """Share of the steps after the warm-up at the peak rate before the cosine decay (adamw,
+    muon).
+    """
     clip_norm: float | None = None
     """Clip the gradient to this global norm."""
     accumulate_steps: int = 1
     """Steps whose gradients are averaged before the parameters move."""
     unit_start: Literal["random", "tuning"] = "random"
-    """Where the embeddings of units start: anywhere, or where units of like tuning in the train split start too."""
+    """Where the embeddings of units start: anywhere, or where units of like tuning in the train
+    split start too.
+    """
 
     def __post_init__(self):
-        require(self, "name", self.name in ("sparse_lamb", "adamw", "muon"), "'sparse_lamb', 'adamw' or 'muon'")
+        require(
+            self,
+            "name",
+            self.name in ("sparse_lamb", "adamw", "muon"),
+            "'sparse_lamb', 'adamw' or 'muon'",
+        )
         require(self, "base_learning_rate", self.base_learning_rate > 0, "positive")
         require(self, "weight_decay", self.weight_decay >= 0, "at least 0")
         require(self, "pct_start", 0 < self.pct_start < 1, "between 0 and 1")
@@ -170,7 +229,9 @@ class OptimConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class MeshConfig:
-    """How the devices of all processes are arranged. Windows are shared by all; parameters lie in parts along fsdp."""
+    """How the devices of all processes are arranged. Windows are shared by all; parameters lie in
+    parts along fsdp.
+    """
 
     data: int = -1
     """Devices along the axis on which parameters are repeated; -1 takes all that are left."""
@@ -178,7 +239,12 @@ class MeshConfig:
     """Devices among which each parameter and its optimiser state are divided."""
 
     def __post_init__(self):
-        require(self, "data", self.data == -1 or self.data >= 1, "at least 1, or -1 for all devices that are left")
+        require(
+            self,
+            "data",
+            self.data == -1 or self.data >= 1,
+            "at least 1, or -1 for all devices that are left",
+        )
         require(self, "fsdp", self.fsdp >= 1, "at least 1")
 
 
@@ -197,38 +263,61 @@ class RunConfig:
     save_minutes: float | None = 15.0
     """A checkpoint is saved at least every so many minutes; None counts steps alone."""
     keep_checkpoints: int = 3
-    """Newest checkpoints to keep; older ones make room, but for the one with the best validation R2."""
+    """Newest checkpoints to keep; older ones make room, but for the one with the best validation
+    R2.
+    """
     keep_every: int | None = None
     """Checkpoints whose step is a multiple of this are saved and stay for good."""
     watchdog_minutes: float = 10.0
-    """A step, or a wait for data, that takes longer counts as hung and ends the process; saving and compiling may take
-    six times as long."""
+    """A step, or a wait for data, that takes longer counts as hung and ends the process; saving and
+    compiling may take six times as long.
+    """
     mesh: MeshConfig = field(default_factory=MeshConfig)
     """Arrangement of the devices."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     """Of matrix products and activations; parameters, softmax, phases and loss are float32."""
     attention: BackEnd = "auto"
-    """How attention is computed: with its scores in memory (xla), in chunks (chunked), by the flash attention of NVIDIA
-    GPUs (cudnn) or TPUs (splash), which cannot drop attention weights, or by what fits the platform (auto)."""
+    """How attention is computed: with its scores in memory (xla), in chunks (chunked), by the flash
+    attention of NVIDIA GPUs (cudnn) or TPUs (splash), which cannot drop attention weights, or by
+    what fits the platform (auto).
+    """
     remat: Remat = "none"
-    """What the backward pass of a processor layer computes again instead of remembering: nothing; all
-    of it (layers), for the least memory and a third more time; or all but products with weights (products)."""
+    """What the backward pass of a processor layer computes again instead of remembering: nothing;
+    all of it (layers), for the least memory and a third more time; or all but products with weights
+    (products).
+    """
     microbatch_windows: int | None = 2
-    """Windows that pass the processor at the same time on one device; None means all. Small is fast on CPUs."""
+    """Windows that pass the processor at the same time on one device; None means all. Small is fast
+    on CPUs.
+    """
     rows_per_group: int = 8
-    """Packed token rows that are attended at the same time on one device, where attention is chunked."""
+    """Packed token rows that are attended at the same time on one device, where attention is
+    chunked.
+    """
     num_workers: int = 0
     """Processes that prepare batches; 0 prepares them in a thread of the trainer."""
 
     def __post_init__(self):
-        for name in ("num_steps", "log_every", "eval_every", "save_every", "keep_checkpoints", "rows_per_group"):
+        for name in (
+            "num_steps",
+            "log_every",
+            "eval_every",
+            "save_every",
+            "keep_checkpoints",
+            "rows_per_group",
+        ):
             require(self, name, getattr(self, name) >= 1, "at least 1")
         for name in ("save_minutes", "keep_every"):
             value = getattr(self, name)
             require(self, name, value is None or value > 0, "positive or None")
         require(self, "watchdog_minutes", self.watchdog_minutes > 0, "positive")
         require(self, "num_workers", self.num_workers >= 0, "at least 0")
-        require(self, "compute_dtype", self.compute_dtype in ("float32", "bfloat16"), "'float32' or 'bfloat16'")
+        require(
+            self,
+            "compute_dtype",
+            self.compute_dtype in ("float32", "bfloat16"),
+            "'float32' or 'bfloat16'",
+        )
         require(self, "attention", self.attention in get_args(BackEnd), _one_of(BackEnd))
         require(self, "remat", self.remat in get_args(Remat), _one_of(Remat))
         micro = self.microbatch_windows
@@ -250,18 +339,24 @@ class Config:
 
 
 def from_dict(kind: type, values: Mapping[str, Any]):
-    """Rebuild a configuration of class `kind` from `dataclasses.asdict`; an unknown field raises ConfigError."""
+    """Rebuild a configuration of class `kind` from `dataclasses.asdict`; an unknown field raises
+    ConfigError.
+    """
     names = [item.name for item in dataclasses.fields(kind)]
     if isinstance(values.get("remat"), bool):  # as in configurations of version 0.1
         values = {**values, "remat": "layers" if values["remat"] else "none"}
     for name in values:
         if name not in names:
             raise ConfigError(
-                f"{kind.__name__} has no field {name!r}.{suggest(name, names)} The configuration may have been "
-                "written by a newer version of poyo_jax; update the package."
+                f"{kind.__name__} has no field {name!r}.{suggest(name, names)} The configuration"
+                " may have been written by a newer version of poyo_jax; update the package."
             )
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    return kind(**{n: from_dict(_NESTED[n], v) if isinstance(v, Mapping) else v for n, v in values.items()})
+    values = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
+    return kind(
+        **{n: from_dict(_NESTED[n], v) if isinstance(v, Mapping) else v for n, v in values.items()}
+    )
 
 
 def differences(saved, given, prefix: str = "") -> list[str]:
@@ -292,9 +387,12 @@ def _one_of(names: Any) -> str:
 
 
 def require(config, name: str, holds: bool, expected: str) -> None:
-    """Raise ConfigError, which quotes the field `name` of `config` and what was `expected`, unless it `holds`."""
+    """Raise ConfigError, which quotes the field `name` of `config` and what was `expected`, unless
+    it `holds`.
+    """
     if not holds:
         value = getattr(config, name)
         raise ConfigError(
-            f"{type(config).__name__}.{name} is {value!r}; it must be {expected}. Change it and start again."
+            f"{type(config).__name__}.{name} is {value!r}; it must be {expected}. Change it and"
+            " start again."
         )

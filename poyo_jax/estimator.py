@@ -1,4 +1,6 @@
-"""`Decoder`: load, adapt, predict and score in a line each, for those who think in scikit-learn's words."""
+"""`Decoder`: load, adapt, predict and score in a line each, for those who think in scikit-learn's
+words.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from poyo_jax.data.session import Session
-from poyo_jax.decoding import decode, evaluate
-from poyo_jax.finetune.config import FitConfig
+from poyo_jax.decoding.offline import decode, evaluate
 from poyo_jax.finetune.fit import finetune
+from poyo_jax.finetune.strategies import FitConfig
 from poyo_jax.pretrained import Pretrained, load
 from poyo_jax.types import Prediction
 
 
 @dataclass(frozen=True, eq=False)
 class Decoder:
-    """A pretrained model that is adapted and decodes. Nothing changes a Decoder; `adapt` returns a new one.
+    """A pretrained model that is adapted and decodes. Nothing changes a Decoder; `adapt` returns a
+    new one.
 
     >>> prediction = Decoder.from_pretrained("runs/pretrain").adapt(session).predict(session)
     """
@@ -33,12 +36,16 @@ class Decoder:
         strategy: str | FitConfig = "unit_identification",
         **options: Any,
     ) -> "Decoder":
-        """A decoder that knows these sessions; strategies, options and errors are those of `finetune`."""
+        """A decoder that knows these sessions; strategies, options and errors are those of
+        `finetune`.
+        """
         chosen = [sessions] if isinstance(sessions, Session) else list(sessions)
         return Decoder(finetune(self.pretrained, chosen, strategy, **options).pretrained)
 
     def predict(self, session: Session, split: str = "all") -> Prediction:
-        """What `decode` makes of a split ("train", "valid", "test"), by default of the whole session."""
+        """What `decode` makes of a split ("train", "valid", "test"), by default of the whole
+        session.
+        """
         return decode(self.pretrained, session, split)
 
     def score(self, session: Session, split: str = "test") -> float:

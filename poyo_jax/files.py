@@ -9,7 +9,9 @@ from poyo_jax.errors import PoyoError
 
 
 def write_text(path: epath.PathLike, text: str) -> None:
-    """Write a text file atomically, with its folder. Raises PoyoError when the disk is full or may not be written."""
+    """Write a text file atomically, with its folder. Raises PoyoError when the disk is full or may
+    not be written.
+    """
     path = epath.Path(path)
     partial = path.parent / f"{path.name}.partial"
     with writable(path):
@@ -24,7 +26,9 @@ def write_text(path: epath.PathLike, text: str) -> None:
 
 
 def append_text(path: epath.PathLike, text: str) -> None:
-    """Write at the end of a text file. Raises PoyoError when the disk is full or may not be written."""
+    """Write at the end of a text file. Raises PoyoError when the disk is full or may not be
+    written.
+    """
     path = epath.Path(path)
     if in_bucket(path):  # which only takes whole files
         write_text(path, (path.read_text(encoding="utf-8") if path.exists() else "") + text)
@@ -45,6 +49,6 @@ def writable(path: epath.PathLike) -> Iterator[None]:
         yield
     except OSError as error:
         raise PoyoError(
-            f"{path} cannot be written ({error.strerror or error}). Check that the disk has space and that you may "
-            "write there, or choose another folder."
+            f"{path} cannot be written ({error.strerror or error}). Check that the disk has space"
+            " and that you may write there, or choose another folder."
         ) from error

@@ -10,33 +10,40 @@ SCHEME = "hf://"
 
 
 def local_folder(path: epath.PathLike, *, local_files_only: bool = False) -> epath.PathLike:
-    """The folder of a model: `path` itself, or for hf://organisation/name@revision the copy of it on this computer.
+    """The folder of a model: `path` itself, or for hf://organisation/name@revision the copy of it
+    on this computer.
 
-    What is not there yet is downloaded, without optimiser state, unless `local_files_only`. Raises CheckpointError for
-    an address that is none and for a download that fails, MissingDependencyError without huggingface_hub.
+    What is not there yet is downloaded, without optimiser state, unless `local_files_only`. Raises
+    CheckpointError for an address that is none and for a download that fails,
+    MissingDependencyError without huggingface_hub.
     """
     if not str(path).startswith(SCHEME):
         return path
     match = re.fullmatch(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", str(path))
     if match is None:
         raise CheckpointError(
-            f"{path} is no address of a model. Write hf://organisation/name, or hf://organisation/name@revision for a "
-            "branch, tag or commit."
+            f"{path} is no address of a model. Write hf://organisation/name, or"
+            " hf://organisation/name@revision for a branch, tag or commit."
         )
     repository, revision = match.groups()
     try:
         from huggingface_hub import snapshot_download  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise MissingDependencyError(
-            f"{path} needs huggingface_hub, which cannot be imported ({error}); run: pip install poyo_jax[hub]"
+            f"{path} needs huggingface_hub, which cannot be imported ({error}); run: pip install"
+            " poyo_jax[hub]"
         ) from error
     try:
         return snapshot_download(
-            repository, revision=revision, local_files_only=local_files_only, ignore_patterns=["*/opt_state/*"]
+            repository,
+            revision=revision,
+            local_files_only=local_files_only,
+            ignore_patterns=["*/opt_state/*"],
         )
     except Exception as error:  # the package and what it stands on raise many kinds
         where = "is not on this computer" if local_files_only else "cannot be downloaded"
         raise CheckpointError(
-            f"{path} {where} ({type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}). Check its name, "
-            "the network, and for a private model that you are logged in (hf auth login)."
+            f"{path} {where} ({type(error).__name__}:"
+            f" {(str(error).splitlines() or [''])[0][:200]}). Check its name, the network, and for"
+            " a private model that you are logged in (hf auth login)."
         ) from error

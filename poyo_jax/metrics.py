@@ -8,14 +8,17 @@ from jaxtyping import Float, Float64
 
 from poyo_jax.errors import DataError
 
-Samples = Float[np.ndarray, "_samples _channels"]  # underscore: compared by the function itself, with its own message
+Samples = Float[
+    np.ndarray, "_samples _channels"
+]  # underscore: compared by the function itself, with its own message
 
 
 def r2_per_channel(targets: Samples, predictions: Samples) -> Float64[np.ndarray, " channels"]:
-    """Coefficient of determination of each channel: 1 - (sum of squared errors) / (sum of squares about the mean).
+    """Coefficient of determination of each channel: 1 - (sum of squared errors) / (sum of squares
+    about the mean).
 
-    Targets and predictions are in the same units. Samples with a NaN target are left out. A channel whose targets never
-    vary gives NaN. Computed in float64.
+    Targets and predictions are in the same units. Samples with a NaN target are left out. A channel
+    whose targets never vary gives NaN. Computed in float64.
 
     Raises:
         DataError: the shapes differ, or fewer than two samples have targets.
@@ -26,7 +29,10 @@ def r2_per_channel(targets: Samples, predictions: Samples) -> Float64[np.ndarray
             "R2 compares them one by one, so give two arrays [samples, channels] of one shape."
         )
     given, measured = len(targets), ~np.isnan(targets).any(axis=1)
-    targets, predictions = targets[measured].astype(np.float64), predictions[measured].astype(np.float64)
+    targets, predictions = (
+        targets[measured].astype(np.float64),
+        predictions[measured].astype(np.float64),
+    )
     if len(targets) < 2:
         raise DataError(
             f"R2 needs at least 2 samples with targets, but got {len(targets)} of {given}; "
@@ -38,23 +44,34 @@ def r2_per_channel(targets: Samples, predictions: Samples) -> Float64[np.ndarray
 
 
 def r2_score(targets: Samples, predictions: Samples) -> float:
-    """Mean over channels of `r2_per_channel`, for two arrays in the same units; raises what that raises."""
+    """Mean over channels of `r2_per_channel`, for two arrays in the same units; raises what that
+    raises.
+    """
     return float(r2_per_channel(targets, predictions).mean())
 
 
-def r2_sums(targets: Samples, predictions: Samples, origin: Sequence[float]) -> Float64[np.ndarray, "4 channels"]:
+def r2_sums(
+    targets: Samples, predictions: Samples, origin: Sequence[float]
+) -> Float64[np.ndarray, "4 channels"]:
     """What R2 has to know of some samples; those of several sets of samples are added.
 
-    Count, sum, and sum of squares of (target - origin), and sum of squared errors. An `origin` near the mean keeps it
-    exact; it must be the same for all sets.
+    Count, sum, and sum of squares of (target - origin), and sum of squared errors. An `origin` near
+    the mean keeps it exact; it must be the same for all sets.
     """
-    centred, errors = targets.astype(np.float64) - np.asarray(origin), targets.astype(np.float64) - predictions
+    centred, errors = (
+        targets.astype(np.float64) - np.asarray(origin),
+        targets.astype(np.float64) - predictions,
+    )
     count = np.full(len(origin), float(len(targets)))
-    return np.stack([count, centred.sum(axis=0), np.square(centred).sum(axis=0), np.square(errors).sum(axis=0)])
+    return np.stack(
+        [count, centred.sum(axis=0), np.square(centred).sum(axis=0), np.square(errors).sum(axis=0)]
+    )
 
 
 def r2_of_sums(sums: Float64[np.ndarray, "4 channels"]) -> float:
-    """R2 as `r2_score` gives it, from `r2_sums`; NaN for fewer than two samples or a channel that does not vary."""
+    """R2 as `r2_score` gives it, from `r2_sums`; NaN for fewer than two samples or a channel that
+    does not vary.
+    """
     count, total, squares, errors = sums
     if count.min() < 2:
         return math.nan

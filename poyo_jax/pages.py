@@ -11,7 +11,8 @@ def look() -> str:
 
 
 def assemble(package: str, scripts: Sequence[str], **parts: str) -> str:
-    """`page.html` of a package, in which `@STYLE@` becomes the common and its own style and `@SCRIPT@` its scripts.
+    """`page.html` of a package, in which `@STYLE@` becomes the common and its own style and
+    `@SCRIPT@` its scripts.
 
     The name of each of `parts`, in capitals and between @, becomes that part.
     """

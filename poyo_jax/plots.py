@@ -1,6 +1,8 @@
-"""Figures. Every function draws into `ax`, or into a new figure when `ax` is None, and returns the Axes.
+"""Figures. Every function draws into `ax`, or into a new figure when `ax` is None, and returns the
+Axes.
 
-None shows or saves anything: notebooks show the figure by themselves, and `ax.figure.savefig(path)` saves it.
+None shows or saves anything: notebooks show the figure by themselves, and `ax.figure.savefig(path)`
+saves it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +12,7 @@ import numpy as np
 
 from poyo_jax.data.session import Session
 from poyo_jax.errors import DataError, MissingDependencyError
-from poyo_jax.plane import Plane
+from poyo_jax.pca import Plane
 
 try:
     import matplotlib.pyplot as plt
@@ -18,10 +20,12 @@ try:
     from matplotlib.collections import LineCollection
 except ImportError as error:
     raise MissingDependencyError(
-        f"figures need matplotlib, which cannot be imported ({error}); run: pip install poyo_jax[plots]"
+        f"figures need matplotlib, which cannot be imported ({error}); run: pip install"
+        " poyo_jax[plots]"
     ) from error
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart; the measured behaviour is always INK.
+# Okabe and Ito's palette, which colour-blind readers can tell apart; the measured behaviour is
+# always INK.
 INK, GREY, FAINT = "#1f2430", "#6b7280", "#c9ced6"
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 WIDTH = 5.6  # inches; narrow, so that the words can be read on a phone
@@ -29,7 +33,9 @@ WIDTH = 5.6  # inches; narrow, so that the words can be read on a phone
 
 @runtime_checkable
 class Prediction(Protocol):
-    """What `decoding` draws: decoded and measured behaviour at `times`, in seconds of session time."""
+    """What `decoding` draws: decoded and measured behaviour at `times`, in seconds of session
+    time.
+    """
 
     @property
     def times(self) -> Any:
@@ -50,7 +56,11 @@ def raster(session: Session, start: float, stop: float, ax: Axes | None = None) 
     ax = _prepare(ax, height=min(0.7 + 0.045 * num_units, 6.0))
     times, units = session.spikes_between(start, stop)
     ax.vlines(times, units - 0.4, units + 0.4, color=INK, linewidth=0.7, rasterized=True)
-    ax.set(xlim=(start, stop), ylim=(-1, num_units), yticks=[0, num_units - 1] if num_units > 1 else [0])
+    ax.set(
+        xlim=(start, stop),
+        ylim=(-1, num_units),
+        yticks=[0, num_units - 1] if num_units > 1 else [0],
+    )
     ax.set_yticklabels([str(tick + 1) for tick in ax.get_yticks().astype(int)])
     ax.set(xlabel="time (s)", ylabel="unit")
     _title(ax, f"{session.id}, {num_units} units")
@@ -66,22 +76,30 @@ def decoding(
     *,
     quantity: str = "behaviour",
 ) -> Axes:
-    """Draw one channel of the decoded and the measured behaviour in [start, stop), in seconds of session time.
+    """Draw one channel of the decoded and the measured behaviour in [start, stop), in seconds of
+    session time.
 
-    `quantity` names the axis, with its unit: "velocity (cm/s)". Lines are interrupted where samples are missing.
+    `quantity` names the axis, with its unit: "velocity (cm/s)". Lines are interrupted where samples
+    are missing.
 
     Raises:
         DataError: no such channel, or no sample in [start, stop).
     """
-    times, targets, values = (np.asarray(a) for a in (prediction.times, prediction.targets, prediction.values))
+    times, targets, values = (
+        np.asarray(a) for a in (prediction.times, prediction.targets, prediction.values)
+    )
     num_channels = targets.shape[1]
     if not 0 <= channel < num_channels:
-        raise DataError(f"channel is {channel}, but the prediction has {num_channels}; give 0 to {num_channels - 1}.")
+        raise DataError(
+            f"channel is {channel}, but the prediction has {num_channels}; give 0 to"
+            f" {num_channels - 1}."
+        )
     shown = (times >= start) & (times < stop)
     if not shown.any():
         raise DataError(
-            f"no decoded sample lies in [{start:g}, {stop:g}) s; the prediction reaches from {times.min():g} to "
-            f"{times.max():g} s, possibly with gaps. Choose a stretch inside it."
+            f"no decoded sample lies in [{start:g}, {stop:g}) s; the prediction reaches from"
+            f" {times.min():g} to {times.max():g} s, possibly with gaps. Choose a stretch"
+            " inside it."
             if len(times)
             else "the prediction holds no samples, so there is nothing to draw."
         )
@@ -89,31 +107,57 @@ def decoding(
     ax.axhline(0, color=FAINT, linewidth=0.8, zorder=0)
     ax.plot(*_with_gaps(times[shown], targets[shown, channel]), color=INK, linewidth=1.3)
     ax.plot(*_with_gaps(times[shown], values[shown, channel]), color=COLORS[0], linewidth=1.6)
-    axis = f"{'xyz'[channel]} {quantity}" if num_channels in (2, 3) else f"{quantity}, channel {channel}"
+    axis = (
+        f"{'xyz'[channel]} {quantity}"
+        if num_channels in (2, 3)
+        else f"{quantity}, channel {channel}"
+    )
     ax.set(xlim=(start, stop), xlabel="time (s)", ylabel=axis if num_channels > 1 else quantity)
     _key(ax, [("measured", INK), ("decoded", COLORS[0])])
     return ax
 
 
 def r2_by_session(table: Mapping[str, Mapping[str, float]], ax: Axes | None = None) -> Axes:
-    """Draw the R2 of every method on every session, as {session: {method: R2}}; a method may lack sessions.
+    """Draw the R2 of every method on every session, as {session: {method: R2}}; a method may lack
+    sessions.
 
     Raises:
         DataError: the table is empty.
     """
     if not table:
-        raise DataError("the table of R2 has no session; give at least one, as {session: {method: R2}}.")
+        raise DataError(
+            "the table of R2 has no session; give at least one, as {session: {method: R2}}."
+        )
     ax = _prepare(ax, height=0.9 + 0.26 * len(table))
     methods = list(dict.fromkeys(method for scores in table.values() for method in scores))
     places = np.arange(len(table))
     for place, scores in zip(places, table.values(), strict=True):
-        ax.plot([min(scores.values()), max(scores.values())], [place, place], color=FAINT, linewidth=2, zorder=1)
+        ax.plot(
+            [min(scores.values()), max(scores.values())],
+            [place, place],
+            color=FAINT,
+            linewidth=2,
+            zorder=1,
+        )
     for i, method in enumerate(methods):
         points = [
-            (scores[method], place) for place, scores in zip(places, table.values(), strict=True) if method in scores
+            (scores[method], place)
+            for place, scores in zip(places, table.values(), strict=True)
+            if method in scores
         ]
-        ax.scatter(*zip(*points, strict=True), s=42, color=COLORS[i % len(COLORS)], edgecolor="white", zorder=2)
-    ax.set(yticks=places, yticklabels=list(table), ylim=(len(table) - 0.4, -0.6), xlabel="R² on the test split")
+        ax.scatter(
+            *zip(*points, strict=True),
+            s=42,
+            color=COLORS[i % len(COLORS)],
+            edgecolor="white",
+            zorder=2,
+        )
+    ax.set(
+        yticks=places,
+        yticklabels=list(table),
+        ylim=(len(table) - 0.4, -0.6),
+        xlabel="R² on the test split",
+    )
     ax.set_xlim(min(0.0, ax.get_xlim()[0]), 1.0)
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="x", color=FAINT, linewidth=0.5)
@@ -130,7 +174,8 @@ def r2_by_size(
     score: str = "R² on the test split",
     fits: Mapping[str, Callable[[np.ndarray], np.ndarray] | None] | None = None,
 ) -> Axes:
-    """Draw R2 against size, as {curve: {size: R2 of every seed}}, and what `fits` makes of sizes, [sizes] -> [sizes].
+    """Draw R2 against size, as {curve: {size: R2 of every seed}}, and what `fits` makes of sizes,
+    [sizes] -> [sizes].
 
     `size` and `score` name the axes; that of sizes is logarithmic.
 
@@ -138,7 +183,10 @@ def r2_by_size(
         DataError: the table is empty.
     """
     if not table:
-        raise DataError("the table of R2 has no curve; give at least one, as {curve: {size: [R2 of every seed]}}.")
+        raise DataError(
+            "the table of R2 has no curve; give at least one, as {curve: {size: [R2 of every"
+            " seed]}}."
+        )
     ax = _prepare(ax, height=3.2)
     ax.set(xscale="log", xlabel=size, ylabel=score)
     ticks = sorted({some for scores in table.values() for some in scores})
@@ -152,13 +200,20 @@ def r2_by_size(
             sizes = np.geomspace(sizes[0], sizes[-1], 100)
             ax.plot(sizes, fit(sizes), color=color, linewidth=1.4, zorder=1)
         else:
-            ax.plot(sizes, [np.mean(scores[some]) for some in sizes], color=color, linewidth=0.8, linestyle=":")
+            ax.plot(
+                sizes,
+                [np.mean(scores[some]) for some in sizes],
+                color=color,
+                linewidth=0.8,
+                linestyle=":",
+            )
     _key(ax, [(name, COLORS[i % len(COLORS)]) for i, name in enumerate(table)])
     return ax
 
 
 def training_curve(history: Sequence[Mapping[str, float]], ax: Axes | None = None) -> Axes:
-    """Draw the loss over the steps of a run, and the validation R2 on an axis at the right where rows have it.
+    """Draw the loss over the steps of a run, and the validation R2 on an axis at the right where
+    rows have it.
 
     Rows have `step` and either or both of `loss` and `valid_r2`.
 
@@ -167,7 +222,10 @@ def training_curve(history: Sequence[Mapping[str, float]], ax: Axes | None = Non
     """
     loss, valid = (_series(history, key) for key in ("loss", "valid_r2"))
     if not len(loss):
-        raise DataError(f"none of the {len(history)} rows of the history has a step and a loss; log at least one.")
+        raise DataError(
+            f"none of the {len(history)} rows of the history has a step and a loss; log at least"
+            " one."
+        )
     ax = _prepare(ax, height=2.6)
     ax.plot(*loss.T, color=COLORS[0], linewidth=1.4, marker="o" if len(loss) == 1 else None)
     ax.set(xlabel="step", ylabel="loss", ylim=(0, None))
@@ -185,45 +243,61 @@ def training_curve(history: Sequence[Mapping[str, float]], ax: Axes | None = Non
     return ax
 
 
-def unit_embedding(snapshots: Mapping[int, np.ndarray], ax: Axes | None = None, *, colors: Any = COLORS[0]) -> Axes:
-    """Draw the paths that the rows of the unit table took while they were fitted, as {step: rows [units, dim]}.
+def unit_embedding(
+    snapshots: Mapping[int, np.ndarray], ax: Axes | None = None, *, colors: Any = COLORS[0]
+) -> Axes:
+    """Draw the paths that the rows of the unit table took while they were fitted, as {step: rows
+    [units, dim]}.
 
-    The plane is that of the first two principal components of all snapshots together. `colors` is anything matplotlib
-    takes as colours: one for all units, or one each.
+    The plane is that of the first two principal components of all snapshots together. `colors` is
+    anything matplotlib takes as colours: one for all units, or one each.
 
     Raises:
-        DataError: no snapshot, snapshots of different shapes, or fewer than two units or dimensions.
+        DataError: no snapshot, snapshots of different shapes, or fewer than two units or
+        dimensions.
     """
     steps = sorted(snapshots)
     shapes = {np.shape(snapshots[step]) for step in steps}
     if len(shapes) != 1 or any(len(shape) != 2 or min(shape) < 2 for shape in shapes):
         raise DataError(
-            f"snapshots have the shapes {sorted(shapes)}, but need one shape [units, dim] with at least two of each; "
-            "pass the same rows of the unit table at every step."
+            f"snapshots have the shapes {sorted(shapes)}, but need one shape [units, dim] with at"
+            " least two of each; pass the same rows of the unit table at every step."
         )
     rows = np.stack([snapshots[step] for step in steps])
     plane = Plane(rows.reshape(-1, rows.shape[-1]))
     paths, shares = plane(rows), plane.shares
     ax = _prepare(ax, height=4.6)
-    ax.add_collection(LineCollection(list(paths.swapaxes(0, 1)), colors=FAINT, linewidths=0.8, zorder=1))
+    ax.add_collection(
+        LineCollection(list(paths.swapaxes(0, 1)), colors=FAINT, linewidths=0.8, zorder=1)
+    )
     if len(steps) > 1:
         ax.scatter(*paths[0].T, s=10, facecolor="white", edgecolor=GREY, linewidth=0.7, zorder=2)
     ax.scatter(*paths[-1].T, s=26, c=colors, edgecolor="white", linewidth=0.5, zorder=3)
     ax.set_aspect("equal", adjustable="datalim")
     ax.set(xticks=[], yticks=[])
-    ax.set(xlabel=f"component 1 ({shares[0]:.0%} of variance)", ylabel=f"component 2 ({shares[1]:.0%})")
-    span = f"open at step {steps[0]}, filled at step {steps[-1]}" if len(steps) > 1 else f"step {steps[0]}"
+    ax.set(
+        xlabel=f"component 1 ({shares[0]:.0%} of variance)", ylabel=f"component 2 ({shares[1]:.0%})"
+    )
+    span = (
+        f"open at step {steps[0]}, filled at step {steps[-1]}"
+        if len(steps) > 1
+        else f"step {steps[0]}"
+    )
     _title(ax, f"{paths.shape[1]} units, {span}")
     return ax
 
 
 def _series(history: Sequence[Mapping[str, float]], key: str) -> np.ndarray:
     """Pairs (step, value) [rows, 2] of the rows that have a value."""
-    return np.array([(row["step"], row[key]) for row in history if row.get(key) is not None], np.float64).reshape(-1, 2)
+    return np.array(
+        [(row["step"], row[key]) for row in history if row.get(key) is not None], np.float64
+    ).reshape(-1, 2)
 
 
 def _with_gaps(times: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Insert a NaN wherever the step in time is more than three times the usual one, so that the line breaks."""
+    """Insert a NaN wherever the step in time is more than three times the usual one, so that the
+    line breaks.
+    """
     steps = np.diff(times)
     gaps = np.flatnonzero(steps > 3 * np.median(steps)) + 1 if len(steps) else np.empty(0, int)
     return np.insert(times, gaps, np.nan), np.insert(values.astype(np.float64), gaps, np.nan)

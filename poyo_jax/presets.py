@@ -1,14 +1,23 @@
-"""Named configurations: the paper's models with our recipe, with torch_brain's, and for accelerators; and small models.
+"""Named configurations: the paper's models with our recipe, with torch_brain's, and for
+accelerators; and small models.
 
-Our recipe is Muon where the paper has LAMB, less dropout of residual branches, a limit to the samples of a window, and,
-for many sessions, units that start from their tuning. `experiments/recipe.py` compares them on small models, where ours
-needs a half or a quarter of the data. At the size of POYO-1 neither was trained; the presets take half of the steps.
+Our recipe is Muon where the paper has LAMB, less dropout of residual branches, a limit to the
+samples of a window, and, for many sessions, units that start from their tuning.
+`experiments/recipe.py` compares them on small models, where ours needs a half or a quarter of the
+data. At the size of POYO-1 neither was trained; the presets take half of the steps.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 
-from poyo_jax.config import Config, DataConfig, ModelConfig, OptimConfig, RunConfig, UnitDropoutConfig
+from poyo_jax.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    RunConfig,
+    UnitDropoutConfig,
+)
 from poyo_jax.model.rotary import frequencies_between
 
 
@@ -18,7 +27,9 @@ def poyo_single() -> Config:
 
 
 def poyo_mp() -> Config:
-    """POYO-MP, centre-out and random-target reaching of monkeys C, M and J: 11.8 M parameters, our recipe."""
+    """POYO-MP, centre-out and random-target reaching of monkeys C, M and J: 11.8 M parameters, our
+    recipe.
+    """
     return _ours(poyo_mp_paper())
 
 
@@ -28,14 +39,18 @@ def poyo_1() -> Config:
 
 
 def poyo_mp_fast() -> Config:
-    """POYO-MP on accelerators: bfloat16 and flash attention, without attention dropout; see poyo_1_fast."""
+    """POYO-MP on accelerators: bfloat16 and flash attention, without attention dropout; see
+    poyo_1_fast.
+    """
     return _fast(poyo_mp())
 
 
 def poyo_1_fast() -> Config:
-    """POYO-1 on accelerators: bfloat16 and flash attention, which cannot drop attention weights. More dropout in
-    feed-forward blocks, 0.3 for 0.2, takes its place: on two recordings a small model so trained reached a test R2 of
-    0.80 against 0.78 with the dropouts of the paper, no loss within the spread (experiments/results/README.md)."""
+    """POYO-1 on accelerators: bfloat16 and flash attention, which cannot drop attention weights.
+    More dropout in feed-forward blocks, 0.3 for 0.2, takes its place: on two recordings a small
+    model so trained reached a test R2 of 0.80 against 0.78 with the dropouts of the paper, no loss
+    within the spread (experiments/results/README.md).
+    """
     return _fast(poyo_1())
 
 
@@ -43,7 +58,10 @@ def poyo_single_paper() -> Config:
     """One recording session with the published recipe: LAMB, a constant and then a cosine rate."""
     return Config(
         model=ModelConfig(dim=64, depth=6, num_latents=16),
-        data=DataConfig(batch_size=128, unit_dropout=UnitDropoutConfig(min_units=60, mode_units=300, max_units=1000)),
+        data=DataConfig(
+            batch_size=128,
+            unit_dropout=UnitDropoutConfig(min_units=60, mode_units=300, max_units=1000),
+        ),
         run=RunConfig(num_steps=10_000),
     )
 
@@ -59,38 +77,66 @@ def poyo_1_paper() -> Config:
 
 
 def poyo_small() -> Config:
-    """One to some dozen recordings of minutes, on a laptop: 0.3 M parameters, our recipe, windows of two seconds."""
+    """One to some dozen recordings of minutes, on a laptop: 0.3 M parameters, our recipe, windows
+    of two seconds.
+    """
     model = ModelConfig(
-        dim=64, depth=2, head_dim=32, cross_heads=2, self_heads=4, num_latents=8, latent_step=0.25,
-        window_length=2.0, frequencies=frequencies_between(0.05, 4.0, 32),
-        feedforward_dropout=0.2, residual_dropout=0.2, attention_dropout=0.2,
-    )  # fmt: skip
+        dim=64,
+        depth=2,
+        head_dim=32,
+        cross_heads=2,
+        self_heads=4,
+        num_latents=8,
+        latent_step=0.25,
+        window_length=2.0,
+        frequencies=frequencies_between(0.05, 4.0, 32),
+        feedforward_dropout=0.2,
+        residual_dropout=0.2,
+        attention_dropout=0.2,
+    )
     units = UnitDropoutConfig(min_units=8, mode_units=50, max_units=120)
-    config = _on_a_laptop(model, units, 3e-3, RunConfig(num_steps=2000, eval_every=250, save_every=250))
+    config = _on_a_laptop(
+        model, units, 3e-3, RunConfig(num_steps=2000, eval_every=250, save_every=250)
+    )
     return replace(config, data=replace(config.data, max_queries=64))
 
 
 def demo() -> Config:
     """A model that pretrains on simulated sessions within minutes on two CPU cores."""
     model = ModelConfig(
-        dim=32, depth=2, head_dim=32, cross_heads=2, self_heads=2, num_latents=8,
-        feedforward_dropout=0.1, residual_dropout=0.1, attention_dropout=0.1,
-    )  # fmt: skip
+        dim=32,
+        depth=2,
+        head_dim=32,
+        cross_heads=2,
+        self_heads=2,
+        num_latents=8,
+        feedforward_dropout=0.1,
+        residual_dropout=0.1,
+        attention_dropout=0.1,
+    )
     units = UnitDropoutConfig(min_units=20, mode_units=40, max_units=60)
-    return few_sessions(_on_a_laptop(model, units, 5e-3, RunConfig(num_steps=1000, eval_every=200, save_every=500)))
+    return few_sessions(
+        _on_a_laptop(model, units, 5e-3, RunConfig(num_steps=1000, eval_every=200, save_every=500))
+    )
 
 
 def few_sessions(config: Config) -> Config:
-    """The run for one or a few sessions, whose units start from random embeddings: they are few enough to be learned
-    one by one, and models of one and of five sessions ended no better, or worse, when units started from their tuning.
+    """The run for one or a few sessions, whose units start from random embeddings: they are few
+    enough to be learned one by one, and models of one and of five sessions ended no better, or
+    worse, when units started from their tuning.
     """
     return replace(config, optim=replace(config.optim, unit_start="random"))
 
 
 def with_steps(config: Config, num_steps: int | None, seed: int = 0, looks: int = 8) -> Config:
-    """The run over another number of steps (None keeps it), with a seed, evaluated and saved at least `looks` times."""
+    """The run over another number of steps (None keeps it), with a seed, evaluated and saved at
+    least `looks` times.
+    """
     steps = num_steps or config.run.num_steps
-    every = {name: min(getattr(config.run, name), max(steps // looks, 1)) for name in ("eval_every", "save_every")}
+    every = {
+        name: min(getattr(config.run, name), max(steps // looks, 1))
+        for name in ("eval_every", "save_every")
+    }
     return replace(
         config,
         data=replace(config.data, seed=seed),
@@ -107,11 +153,19 @@ def _large(num_steps: int) -> Config:
             unit_dropout=UnitDropoutConfig(min_units=30, mode_units=100, max_units=300),
             short_intervals="drop",
         ),
-        run=RunConfig(num_steps=num_steps, log_every=100, eval_every=5_000, save_every=1_000, keep_every=20_000),
+        run=RunConfig(
+            num_steps=num_steps,
+            log_every=100,
+            eval_every=5_000,
+            save_every=1_000,
+            keep_every=20_000,
+        ),
     )
 
 
-def _on_a_laptop(model: ModelConfig, units: UnitDropoutConfig, rate: float, run: RunConfig) -> Config:
+def _on_a_laptop(
+    model: ModelConfig, units: UnitDropoutConfig, rate: float, run: RunConfig
+) -> Config:
     return Config(
         model=model,
         data=DataConfig(batch_size=32, chunk_tokens=128, unit_dropout=units),
@@ -121,7 +175,9 @@ def _on_a_laptop(model: ModelConfig, units: UnitDropoutConfig, rate: float, run:
 
 
 def _fast(config: Config) -> Config:
-    """128 windows at a time take about 20 GB, by arithmetic: so a batch of 1024 is one pass on eight GPUs."""
+    """128 windows at a time take about 20 GB, by arithmetic: so a batch of 1024 is one pass on
+    eight GPUs.
+    """
     return replace(
         config,
         model=replace(config.model, feedforward_dropout=0.3, attention_dropout=0.0),
@@ -143,15 +199,27 @@ def _ours(paper: Config) -> Config:
 
 def _muon(rate: float, batch_size: int, warmup_steps: int) -> OptimConfig:
     return OptimConfig(
-        name="muon", base_learning_rate=rate / batch_size, weight_decay=0.05, warmup_steps=warmup_steps, clip_norm=1.0,
+        name="muon",
+        base_learning_rate=rate / batch_size,
+        weight_decay=0.05,
+        warmup_steps=warmup_steps,
+        clip_norm=1.0,
         unit_start="tuning",
-    )  # fmt: skip
+    )
 
 
 PRESETS: dict[str, Callable[[], Config]] = {
     preset.__name__: preset
     for preset in (
-        poyo_single, poyo_mp, poyo_1, poyo_mp_fast, poyo_1_fast, poyo_single_paper, poyo_mp_paper, poyo_1_paper,
-        poyo_small, demo,
+        poyo_single,
+        poyo_mp,
+        poyo_1,
+        poyo_mp_fast,
+        poyo_1_fast,
+        poyo_single_paper,
+        poyo_mp_paper,
+        poyo_1_paper,
+        poyo_small,
+        demo,
     )
-}  # fmt: skip
+}

@@ -12,8 +12,9 @@ Axis names in shape annotations:
 ``dim``       width of the model
 ============  ==========================================================================
 
-When a batch is split over several devices, every leading axis is the concatenation of one equal part per device, and
-positions (`token_units`, `token_windows`) count within the part of their device.
+When a batch is split over several devices, every leading axis is the concatenation of one equal
+part per device, and positions (`token_units`, `token_windows`) count within the part of their
+device.
 """
 
 from dataclasses import dataclass
@@ -30,9 +31,9 @@ SPIKE, START, STOP, PADDING = 0, 1, 2, 3  # token kinds, rows of the token kind 
 class Batch(NamedTuple):
     """Windows of one step; a pytree of numpy arrays on the host and of jax arrays on the device.
 
-    Two layouts of the tokens exist. *Padded*: row i holds all tokens of window i, `token_windows` is None. *Packed*:
-    rows are chunks, each holding tokens of one window only, and `token_windows` tells which; an unused chunk holds
-    nothing but padding.
+    Two layouts of the tokens exist. *Padded*: row i holds all tokens of window i, `token_windows`
+    is None. *Packed*: rows are chunks, each holding tokens of one window only, and `token_windows`
+    tells which; an unused chunk holds nothing but padding.
     """
 
     unit_rows: Int[Any, " units"]  #: rows of the unit table that the batch uses
@@ -41,23 +42,33 @@ class Batch(NamedTuple):
     token_times: Float32[Any, "rows tokens"]  #: s from the window's start, rounded to float32 ...
     token_times_low: Float32[Any, "rows tokens"]  #: ... and what the rounding left out
     token_windows: Int[Any, " rows"] | None  #: window that each chunk belongs to
-    token_offsets: Int[Any, " rows"]  #: place of the row's first token among the tokens of its window
+    token_offsets: Int[
+        Any, " rows"
+    ]  #: place of the row's first token among the tokens of its window
     session_rows: Int[Any, " windows"]  #: row of the session table
     query_times: Float32[Any, "windows queries"]  #: s from the window's start
     targets: Float32[Any, "windows queries channels"]  #: normalised: (value - mean) / std
-    target_weights: Float32[Any, "windows queries"]  #: weight in the loss; 0 for padding, masked and missing samples
-    window_ids: UInt32[Any, " windows"]  #: number of the window in the global batch; dropout is a function of it
+    target_weights: Float32[
+        Any, "windows queries"
+    ]  #: weight in the loss; 0 for padding, masked and missing samples
+    window_ids: UInt32[
+        Any, " windows"
+    ]  #: number of the window in the global batch; dropout is a function of it
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Decoded behaviour of one session at its own sample times, in the units of the session file."""
+    """Decoded behaviour of one session at its own sample times, in the units of the session
+    file.
+    """
 
     session_id: str  #: id of the session
     times: Float64[np.ndarray, " samples"]  #: s of session time
     values: Float32[np.ndarray, "samples channels"]  #: decoded
     targets: Float32[np.ndarray, "samples channels"]  #: measured; NaN where it was not
-    scored: Bool[np.ndarray, " samples"]  #: samples that count: inside the evaluation interval, and measured
+    scored: Bool[
+        np.ndarray, " samples"
+    ]  #: samples that count: inside the evaluation interval, and measured
 
     @property
     def r2(self) -> float:

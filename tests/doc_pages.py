@@ -8,7 +8,10 @@ from typing import NamedTuple
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DOCS = REPOSITORY / "docs"
-PAGES = [REPOSITORY / "README.md", *sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)]
+PAGES = [
+    REPOSITORY / "README.md",
+    *sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts),
+]
 NOT_RUN = re.compile(r"<!-- not run: .+ -->")
 PROGRAMS = ("python", "make", "pip", "experiments/launch/", "bash experiments/launch/", "sbatch")
 
@@ -35,8 +38,10 @@ def blocks(page: Path) -> list[Block]:
                     break
                 inside.append(part)
             found.append(
-                Block(match[1], number + 1, "\n".join(inside), bool(NOT_RUN.fullmatch(above)), follows)
-            )  # fmt: skip
+                Block(
+                    match[1], number + 1, "\n".join(inside), bool(NOT_RUN.fullmatch(above)), follows
+                )
+            )
             above, follows = "", True
         elif line.strip():
             above, follows = line.strip(), False
@@ -44,8 +49,12 @@ def blocks(page: Path) -> list[Block]:
 
 
 def commands(page: Path) -> Iterator[str]:
-    """Every command line of a page: of indented blocks, and of code in the text that begins as a command does."""
-    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    """Every command line of a page: of indented blocks, and of code in the text that begins as a
+    command does.
+    """
+    text = re.sub(
+        r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
     for block in re.findall(r"(?:\A|\n\n)((?: {4}.*\n)(?:(?: {4}.*)?\n)*)", text):
         for line in re.sub(r"\\\n\s*", " ", block).splitlines():
             if words := shlex.split(line, comments=True):

@@ -9,9 +9,17 @@ from poyo_jax.types import PADDING, Batch
 
 GOLDEN = Path(__file__).parent / "golden"
 TINY = ModelConfig(
-    dim=32, depth=2, head_dim=16, cross_heads=2, self_heads=2, num_latents=4, latent_step=0.25,
-    feedforward_dropout=0.0, residual_dropout=0.0, attention_dropout=0.0,
-)  # fmt: skip
+    dim=32,
+    depth=2,
+    head_dim=16,
+    cross_heads=2,
+    self_heads=2,
+    num_latents=4,
+    latent_step=0.25,
+    feedforward_dropout=0.0,
+    residual_dropout=0.0,
+    attention_dropout=0.0,
+)
 
 
 def load(name: str) -> dict[str, np.ndarray]:
@@ -27,7 +35,9 @@ def params_from_torch(tensors: dict[str, np.ndarray], prefix: str, depth: int) -
 
     def linear(name):
         weight = {"kernel": get(f"{name}.weight").T}
-        return weight | ({"bias": get(f"{name}.bias")} if f"{prefix}/{name}.bias" in tensors else {})
+        return weight | (
+            {"bias": get(f"{name}.bias")} if f"{prefix}/{name}.bias" in tensors else {}
+        )
 
     def norm(name):
         return {"scale": get(f"{name}.weight"), "bias": get(f"{name}.bias")}
@@ -64,14 +74,19 @@ def params_from_torch(tensors: dict[str, np.ndarray], prefix: str, depth: int) -
             f"{side}_output": linear(f"{name}_atn.to_out"),
             f"{side}_feedforward": feedforward(f"{name}_ffn"),
         }
-    tables = {"unit_embedding": get("unit_emb.weight"), "session_embedding": get("session_emb.weight")}
+    tables = {
+        "unit_embedding": get("unit_emb.weight"),
+        "session_embedding": get("session_emb.weight"),
+    }
     return tables | {"backbone": backbone}
 
 
 def stack(trees: list[dict]) -> dict:
     first = trees[0]
     return {
-        key: stack([tree[key] for tree in trees]) if isinstance(first[key], dict) else np.stack([t[key] for t in trees])
+        key: stack([tree[key] for tree in trees])
+        if isinstance(first[key], dict)
+        else np.stack([t[key] for t in trees])
         for key in first
     }
 

@@ -1,13 +1,15 @@
 """Simulated sessions as a model sees them."""
 
+from poyo_jax.data.batches.tokens import ModelSession
 from poyo_jax.data.readout import default_readout
 from poyo_jax.data.simulate import simulate_study
-from poyo_jax.data.tokens import ModelSession
 from poyo_jax.data.vocab import Vocab
 
 
 def bind(sessions, split="train", readouts=None):
-    """The sessions with their readouts and rows of the tables, and the vocabularies of units and sessions."""
+    """The sessions with their readouts and rows of the tables, and the vocabularies of units and
+    sessions.
+    """
     units = Vocab(name for session in sessions for name in session.unit_names)
     names = Vocab(session.id for session in sessions)
     readouts = readouts or [default_readout(session) for session in sessions]

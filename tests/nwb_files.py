@@ -22,7 +22,12 @@ def unit_spikes(num_units=3, num_spikes=40, seed=1):
 def trial_columns(count=10, length=2.0, period=3.0):
     """Columns of trials that begin every `period` seconds."""
     start = np.arange(count) * period
-    return {"start_time": start, "stop_time": start + length, "go_cue_time": start + 0.5, "result": ["R"] * count}
+    return {
+        "start_time": start,
+        "stop_time": start + length,
+        "go_cue_time": start + 0.5,
+        "result": ["R"] * count,
+    }
 
 
 def trial_table(**columns):
@@ -30,8 +35,12 @@ def trial_table(**columns):
     return {"trials": trial_columns() | columns}
 
 
-def write_nwb(path: Path, *, units=None, series=None, tables=None, electrodes=True, subject="Ada") -> Path:
-    """A file with units (a list of spike times each), series {path: fields} and tables {name: columns of intervals}."""
+def write_nwb(
+    path: Path, *, units=None, series=None, tables=None, electrodes=True, subject="Ada"
+) -> Path:
+    """A file with units (a list of spike times each), series {path: fields} and tables {name:
+    columns of intervals}.
+    """
     units = unit_spikes() if units is None else units
     series = {VELOCITY: {"data": samples(), "timestamps": TIMES}} if series is None else series
     with h5py.File(path, "w") as file:
@@ -53,7 +62,9 @@ def write_nwb(path: Path, *, units=None, series=None, tables=None, electrodes=Tr
 def write_units(file: h5py.File, units: list) -> None:
     if units:
         file["units/spike_times"] = np.concatenate(units).astype(np.float64)
-        file["units/spike_times_index"] = np.cumsum([len(times) for times in units]).astype(np.uint32)
+        file["units/spike_times_index"] = np.cumsum([len(times) for times in units]).astype(
+            np.uint32
+        )
         file["units/id"] = 10 * np.arange(len(units))
 
 
@@ -64,7 +75,9 @@ def write_electrodes(file: h5py.File, num_units: int) -> None:
     file["units/electrodes_index"] = np.arange(num_units) + 1
 
 
-def write_series(file: h5py.File, name: str, *, data, timestamps=None, start=None, rate=None, **attrs) -> None:
+def write_series(
+    file: h5py.File, name: str, *, data, timestamps=None, start=None, rate=None, **attrs
+) -> None:
     data_set = file.create_dataset(f"{name}/data", data=data)
     data_set.attrs.update({"unit": "cm/s"} | attrs)
     if timestamps is not None:

@@ -1,4 +1,6 @@
-"""Start the pretraining script as several processes of one job on this computer, each with some devices of the CPU."""
+"""Start the pretraining script as several processes of one job on this computer, each with some
+devices of the CPU.
+"""
 
 import os
 import re
@@ -11,13 +13,17 @@ from pathlib import Path
 
 import tiny
 
-from poyo_jax.train.metrics import read_metrics
+from poyo_jax.train.writers import read_metrics
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PRETRAIN = REPOSITORY / "experiments" / "pretrain.py"
 LIMIT = 240  # seconds
-# Gloo writes "[Gloo] Rank 0 is connected to 3 peer ranks. …" from many threads, which cut into each other.
-GLOO = re.compile(r"\[Gloo\] Rank|is connected to|peer ranks\.|Expected number of connected peer ranks is :|[\d\s]")
+# Gloo writes "[Gloo] Rank 0 is connected to 3 peer ranks. …" from many threads, which cut into each
+# other.
+GLOO = re.compile(
+    r"\[Gloo\] Rank|is connected to|peer ranks\.|Expected number of connected peer ranks is"
+    r" :|[\d\s]"
+)
 
 
 class Job:
@@ -41,18 +47,39 @@ class Job:
         self.processes = []
         for number in range(processes):
             environment = os.environ | {
-                "PYTHONPATH": os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "tests", REPOSITORY / "experiments"))),
+                "PYTHONPATH": os.pathsep.join(
+                    map(str, (REPOSITORY, REPOSITORY / "tests", REPOSITORY / "experiments"))
+                ),
                 "JAX_PLATFORMS": "cpu",
                 "JAX_NUM_CPU_DEVICES": str(devices),
             }
             if processes > 1:
-                environment |= {"JAX_COORDINATOR_ADDRESS": f"localhost:{port}", "JAX_NUM_PROCESSES": str(processes)}
+                environment |= {
+                    "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
+                    "JAX_NUM_PROCESSES": str(processes),
+                }
                 environment |= {"JAX_PROCESS_ID": str(number)}
-            arguments = ["--data", data, "--workdir", workdir, "--exclude", "session_2", *tiny.options(), *options]
+            arguments = [
+                "--data",
+                data,
+                "--workdir",
+                workdir,
+                "--exclude",
+                "session_2",
+                *tiny.options(),
+                *options,
+            ]
             arguments += own[number] if own else []
             command, pipe = [sys.executable, script, "demo", *arguments], subprocess.PIPE
             self.processes.append(
-                subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+                subprocess.Popen(
+                    command,
+                    env=environment,
+                    stdout=pipe,
+                    stderr=pipe,
+                    text=True,
+                    start_new_session=True,
+                )
             )
 
     def __enter__(self) -> "Job":

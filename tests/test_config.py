@@ -14,14 +14,22 @@ from poyo_jax.config import (
     UnitDropoutConfig,
     differences,
     from_dict,
-)  # fmt: skip
+)
 from poyo_jax.errors import ConfigError
 from poyo_jax.presets import PRESETS
 
 REFUSED = [
-    (ModelConfig, {"dim": 0}, "ModelConfig.dim is 0; it must be at least 1. Change it and start again."),
+    (
+        ModelConfig,
+        {"dim": 0},
+        "ModelConfig.dim is 0; it must be at least 1. Change it and start again.",
+    ),
     (ModelConfig, {"head_dim": 6}, "ModelConfig.head_dim is 6; it must be a multiple of 4"),
-    (ModelConfig, {"frequencies": (1.0, 2.0)}, r"frequencies is \(1.0, 2.0\); it must be None or 16 positive numbers"),
+    (
+        ModelConfig,
+        {"frequencies": (1.0, 2.0)},
+        r"frequencies is \(1.0, 2.0\); it must be None or 16 positive numbers",
+    ),
     (ModelConfig, {"frequencies": (0.0,) * 16}, "it must be None or 16 positive numbers"),
     (ModelConfig, {"residual_dropout": 1.0}, r"residual_dropout is 1.0; it must be in \[0, 1\)"),
     (
@@ -29,7 +37,11 @@ REFUSED = [
         {"window_length": 1.1},
         "window_length is 1.1; it must be a positive multiple of latent_step = 0.125 s",
     ),
-    (ModelConfig, {"latent_step": 0.0}, "window_length is 1.0; it must be a positive multiple of latent_step = 0.0 s"),
+    (
+        ModelConfig,
+        {"latent_step": 0.0},
+        "window_length is 1.0; it must be a positive multiple of latent_step = 0.0 s",
+    ),
     (
         UnitDropoutConfig,
         {"mode_units": 400},
@@ -44,10 +56,22 @@ REFUSED = [
     (OptimConfig, {"base_learning_rate": 0.0}, "base_learning_rate is 0.0; it must be positive"),
     (OptimConfig, {"weight_decay": -1.0}, "weight_decay is -1.0; it must be at least 0"),
     (RunConfig, {"num_steps": 0}, "num_steps is 0; it must be at least 1"),
-    (RunConfig, {"compute_dtype": "float16"}, "compute_dtype is 'float16'; it must be 'float32' or 'bfloat16'"),
-    (RunConfig, {"attention": "flash"}, "'flash'; it must be 'auto', 'xla', 'chunked', 'cudnn' or 'splash'"),
+    (
+        RunConfig,
+        {"compute_dtype": "float16"},
+        "compute_dtype is 'float16'; it must be 'float32' or 'bfloat16'",
+    ),
+    (
+        RunConfig,
+        {"attention": "flash"},
+        "'flash'; it must be 'auto', 'xla', 'chunked', 'cudnn' or 'splash'",
+    ),
     (RunConfig, {"remat": True}, "remat is True; it must be 'none', 'layers' or 'products'"),
-    (RunConfig, {"microbatch_windows": 0}, "microbatch_windows is 0; it must be at least 1, or None"),
+    (
+        RunConfig,
+        {"microbatch_windows": 0},
+        "microbatch_windows is 0; it must be at least 1, or None",
+    ),
 ]
 
 
@@ -66,7 +90,9 @@ def test_json_and_back(name):
     assert from_dict(Config, json.loads(json.dumps(asdict(config)))) == config
     without = replace(config, data=replace(config.data, unit_dropout=None))
     assert from_dict(Config, json.loads(json.dumps(asdict(without)))) == without
-    other = replace(config, model=replace(config.model, frequencies=(1.0,) * (config.model.head_dim // 4)))
+    other = replace(
+        config, model=replace(config.model, frequencies=(1.0,) * (config.model.head_dim // 4))
+    )
     assert from_dict(Config, json.loads(json.dumps(asdict(other)))) == other
 
 
@@ -75,7 +101,10 @@ def test_fields_that_are_missing_get_their_defaults():
 
 
 def test_a_field_that_does_not_exist():
-    with pytest.raises(ConfigError, match=r"ModelConfig has no field 'dept'. Did you mean 'depth'\? .*newer version"):
+    with pytest.raises(
+        ConfigError,
+        match=r"ModelConfig has no field 'dept'. Did you mean 'depth'\? .*newer version",
+    ):
         from_dict(Config, {"model": {"dept": 3}})
 
 

@@ -1,4 +1,6 @@
-"""The documentation: its Python runs as it stands and prints what it says, and Sphinx builds it without a warning."""
+"""The documentation: its Python runs as it stands and prints what it says, and Sphinx builds it
+without a warning.
+"""
 
 import contextlib
 import importlib.util
@@ -28,13 +30,18 @@ SHORT = {"num_steps": 4, "eval_every": 2}
 
 
 def arrays() -> dict:
-    """A recording as its owner would have it: what `Session.from_arrays` takes, and the same as pynapple's objects."""
+    """A recording as its owner would have it: what `Session.from_arrays` takes, and the same as
+    pynapple's objects.
+    """
     import pynapple as nap
 
     session = tiny.simulate(3)
     velocity = session.behaviour("cursor.vel")
     spike_times, spike_units = np.array(session.spike_times), np.array(session.spike_units)
-    target_times, targets = velocity.times_at(np.arange(velocity.count)), velocity.values(0, velocity.count)
+    target_times, targets = (
+        velocity.times_at(np.arange(velocity.count)),
+        velocity.values(0, velocity.count),
+    )
     units = nap.TsGroup({unit: nap.Ts(spike_times[spike_units == unit]) for unit in range(12)})
     return {
         "spike_times": spike_times,
@@ -50,7 +57,9 @@ def arrays() -> dict:
 
 @pytest.fixture
 def prepared(tiny_run, tiny_data, tmp_path, monkeypatch):
-    """A folder with a small model and its sessions, in which the presets are small, too, and fits are short."""
+    """A folder with a small model and its sessions, in which the presets are small, too, and fits
+    are short.
+    """
     from nwb_files import trial_table, write_nwb
 
     shutil.copytree(tiny_run, tmp_path / "runs" / "pretrain")
@@ -60,10 +69,19 @@ def prepared(tiny_run, tiny_data, tmp_path, monkeypatch):
     for preset in ("poyo_single", "poyo_mp", "demo"):
         monkeypatch.setattr(f"poyo_jax.presets.{preset}", lambda: tiny.config(num_steps=4))
     for name, config in STRATEGIES.items():
-        monkeypatch.setitem(STRATEGIES, name, replace(config, **SHORT, unit_steps=min(config.unit_steps, 2)))
+        monkeypatch.setitem(
+            STRATEGIES, name, replace(config, **SHORT, unit_steps=min(config.unit_steps, 2))
+        )
     for name, search in BASELINES.items():
         if isinstance(search, NetworkSearch):
-            quick = replace(search, hidden=(4,), bin_sizes=(0.05,), reaches=((0.2, 0.1),), num_draws=1, num_steps=20)
+            quick = replace(
+                search,
+                hidden=(4,),
+                bin_sizes=(0.05,),
+                reaches=((0.2, 0.1),),
+                num_draws=1,
+                num_steps=20,
+            )
             monkeypatch.setitem(BASELINES, name, quick)
     monkeypatch.chdir(tmp_path)
     yield arrays()
@@ -75,12 +93,16 @@ def test_the_python_of_a_page_runs(page, prepared):
     printed = ""
     for block in blocks(page):
         if block.language == "python" and not block.not_run:
-            code = compile("\n" * (block.line - 1) + block.text, page, "exec")  # so that errors name the line
+            code = compile(
+                "\n" * (block.line - 1) + block.text, page, "exec"
+            )  # so that errors name the line
             with contextlib.redirect_stdout(io.StringIO()) as stdout:
                 exec(code, prepared)
             printed = stdout.getvalue()
         elif block.language == "text" and block.follows:
-            assert printed.strip() == block.text.strip(), f"{page.name}, line {block.line}: what is printed differs"
+            assert printed.strip() == block.text.strip(), (
+                f"{page.name}, line {block.line}: what is printed differs"
+            )
 
 
 def test_hardly_anything_is_not_run():
@@ -97,13 +119,17 @@ def test_every_block_says_what_it_is():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
 def test_what_a_page_points_at_exists(page):
     text = page.read_text(encoding="utf-8")
-    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]*)\)", text) if "://" not in link]
+    links = [
+        link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]*)\)", text) if "://" not in link
+    ]
     assert not [link for link in links if not (page.parent / link).exists()]
     for path, name in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text):
         assert f"def {name}" in (REPOSITORY / path).read_text(encoding="utf-8"), f"{path}::{name}"
 
 
-@pytest.mark.skipif(importlib.util.find_spec("sphinx") is None, reason="Sphinx is not installed: poyo_jax[docs]")
+@pytest.mark.skipif(
+    importlib.util.find_spec("sphinx") is None, reason="Sphinx is not installed: poyo_jax[docs]"
+)
 def test_the_pages_build_without_a_warning(tmp_path):
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", DOCS, tmp_path]
     built = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
@@ -115,4 +141,8 @@ def test_the_pages_build_without_a_warning(tmp_path):
 def _loaded_from_elsewhere(folder: Path) -> set[str]:
     """Addresses from which the pages would load something: they are read offline, too."""
     tags = re.compile(r"<(?:script|link|img)\b[^>]*?(?:src|href)=\"(https?://[^\"]+)\"")
-    return {match for page in folder.rglob("*.html") for match in tags.findall(page.read_text(encoding="utf-8"))}
+    return {
+        match
+        for page in folder.rglob("*.html")
+        for match in tags.findall(page.read_text(encoding="utf-8"))
+    }

@@ -1,4 +1,6 @@
-"""Every command in the documentation can be given: programs and scripts exist, and take these options."""
+"""Every command in the documentation can be given: programs and scripts exist, and take these
+options.
+"""
 
 import importlib
 import inspect
@@ -15,7 +17,11 @@ from doc_pages import DOCS, PAGES, REPOSITORY, commands
 # Programs of others, whose options are not checked here.
 FOREIGN = {"cd", "docker", "kubectl", "python3", "scancel", "ssh"}
 FIGURES = sorted((REPOSITORY / "experiments").rglob("*.md"))
-ALL = [(page, command) for page in [*PAGES, REPOSITORY / "CONTRIBUTING.md", *FIGURES] for command in commands(page)]
+ALL = [
+    (page, command)
+    for page in [*PAGES, REPOSITORY / "CONTRIBUTING.md", *FIGURES]
+    for command in commands(page)
+]
 
 
 class Parsed(Exception):
@@ -72,7 +78,9 @@ def launcher(words: list[str], parse) -> None:
 
 
 def make(words: list[str]) -> None:
-    targets = re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    targets = re.findall(
+        r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert all(word in targets for word in words if "=" not in word), words
 
 
@@ -82,7 +90,9 @@ def pip(words: list[str]) -> None:
         assert set(names.split(",")) <= set(project["optional-dependencies"]), names
 
 
-@pytest.mark.parametrize("page, command", ALL, ids=[f"{page.name}: {command[:60]}" for page, command in ALL])
+@pytest.mark.parametrize(
+    "page, command", ALL, ids=[f"{page.name}: {command[:60]}" for page, command in ALL]
+)
 def test_a_command_can_be_given(page, command, parse, capsys):
     program, *words = shlex.split(command)
     if program in ("python", sys.executable):
@@ -98,4 +108,6 @@ def test_a_command_can_be_given(page, command, parse, capsys):
         for place in scripts:
             launcher(words[place:], parse)
     else:
-        assert program in FOREIGN, f"{page.relative_to(DOCS.parent)}: nobody knows the program {program!r}"
+        assert program in FOREIGN, (
+            f"{page.relative_to(DOCS.parent)}: nobody knows the program {program!r}"
+        )

@@ -6,10 +6,10 @@ from typing import ClassVar
 import pytest
 from etils import epath
 
+from poyo_jax.checkpoint.store import absolute, saved_steps
 from poyo_jax.errors import PoyoError
 from poyo_jax.files import append_text, write_text
-from poyo_jax.train.checkpoint import absolute, saved_steps
-from poyo_jax.train.metrics import MetricsWriter, read_metrics
+from poyo_jax.train.writers import MetricsWriter, read_metrics
 
 
 def test_a_file_is_written_with_its_folder(tmp_path):
@@ -28,7 +28,10 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    text = r"file.json cannot be written \(No space left on device\). Check that the disk has space .* another folder"
+    text = (
+        r"file.json cannot be written \(No space left on device\). Check that the disk has space .*"
+        r" another folder"
+    )
     with pytest.raises(PoyoError, match=text):
         write_text(path, "two")
     assert path.read_text() == "one"
@@ -37,7 +40,9 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
 
 def test_a_folder_below_a_file(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(PoyoError, match=r"config.json cannot be written \((Not a directory|File exists)\)"):
+    with pytest.raises(
+        PoyoError, match=r"config.json cannot be written \((Not a directory|File exists)\)"
+    ):
         write_text(tmp_path / "file" / "config.json", "")
 
 
@@ -46,7 +51,9 @@ def test_lines_are_appended(tmp_path):
     append_text(path, "one\n")
     append_text(path, "two\n")
     assert path.read_text() == "one\ntwo\n"
-    with pytest.raises(PoyoError, match=r"missing/file cannot be written \(No such file or directory\)"):
+    with pytest.raises(
+        PoyoError, match=r"missing/file cannot be written \(No such file or directory\)"
+    ):
         append_text(tmp_path / "missing" / "file", "")
 
 
@@ -69,7 +76,10 @@ def test_files_in_a_bucket():
     append_text(path, "two\n")
     append_text(path.parent / "other.txt", "three\n")
     assert path.read_text() == "one\ntwo\n"
-    assert [name.rsplit("/", 1)[1] for name in sorted(Bucket.store)] == ["metrics.jsonl", "other.txt"]
+    assert [name.rsplit("/", 1)[1] for name in sorted(Bucket.store)] == [
+        "metrics.jsonl",
+        "other.txt",
+    ]
     writer = MetricsWriter("gs://lab/run", 0)
     writer.write(5, {"loss": 0.5})
     writer.close()

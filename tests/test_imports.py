@@ -11,7 +11,10 @@ import pytest
 import poyo_jax
 
 PACKAGE = Path(poyo_jax.__file__).parent
-DATA = sorted(f"poyo_jax.data.{path.stem}" for path in (PACKAGE / "data").glob("[!_]*.py"))
+DATA = sorted(
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    for path in (PACKAGE / "data").rglob("[!_]*.py")
+)
 ACCELERATED = {"jax", "jaxlib", "flax", "optax", "orbax"}
 FORBIDDEN = {
     "data": {*ACCELERATED, "poyo_jax.model", "poyo_jax.train"},
@@ -20,7 +23,9 @@ FORBIDDEN = {
 
 
 def imported(path):
-    """Everything that a module imports, also inside functions; names imported from a package count as modules."""
+    """Everything that a module imports, also inside functions; names imported from a package count
+    as modules.
+    """
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -36,9 +41,14 @@ def within(name, packages):
 
 @pytest.mark.parametrize("part", FORBIDDEN)
 def test_imports_point_one_way(part):
-    paths = sorted((PACKAGE / part).glob("*.py"))
+    paths = sorted((PACKAGE / part).rglob("*.py"))
     assert len(paths) > 4
-    wrong = {path.name: name for path in paths for name in imported(path) if within(name, FORBIDDEN[part])}
+    wrong = {
+        path.name: name
+        for path in paths
+        for name in imported(path)
+        if within(name, FORBIDDEN[part])
+    }
     assert not wrong
 
 
@@ -57,7 +67,7 @@ def run(code):
 
 def test_data_loads_no_jax():
     """All of it but the pipeline, which loads grain, which loads jax where that is installed."""
-    modules = [name for name in DATA if name != "poyo_jax.data.pipeline"]
+    modules = [name for name in DATA if name != "poyo_jax.data.batches.pipeline"]
     assert len(modules) == len(DATA) - 1
     code = f"""
 import importlib, json, sys
@@ -72,10 +82,12 @@ print(json.dumps(wrong))
 
 
 def test_the_pipeline_leaves_the_accelerator_alone():
-    """Importing jax claims no device, and the pipeline does no more: worker processes may do so safely."""
+    """Importing jax claims no device, and the pipeline does no more: worker processes may do so
+    safely.
+    """
     code = """
 import json, sys
-import poyo_jax.data.pipeline
+import poyo_jax.data.batches.pipeline
 initialized = False
 if "jax" in sys.modules:
     from jax._src import xla_bridge

@@ -11,7 +11,9 @@ def test_the_known_cases():
     targets = np.array([[1.0, 0.0], [2.0, 2.0], [3.0, 4.0]])
     assert r2_score(targets, targets) == 1.0
     np.testing.assert_allclose(r2_per_channel(targets, np.tile(targets.mean(axis=0), (3, 1))), 0.0)
-    np.testing.assert_allclose(r2_per_channel(targets, targets + np.array([1.0, 2.0])), [1 - 3 / 2, 1 - 12 / 8])
+    np.testing.assert_allclose(
+        r2_per_channel(targets, targets + np.array([1.0, 2.0])), [1 - 3 / 2, 1 - 12 / 8]
+    )
     assert r2_score(targets, targets + np.array([1.0, 0.0])) == pytest.approx((1 - 3 / 2 + 1) / 2)
 
 
@@ -43,7 +45,8 @@ def test_a_constant_target_has_no_r2():
 def test_too_few_samples_are_explained():
     targets = np.array([[1.0], [np.nan], [np.nan]])
     with pytest.raises(
-        DataError, match="R2 needs at least 2 samples with targets, but got 1 of 3; check that the split"
+        DataError,
+        match="R2 needs at least 2 samples with targets, but got 1 of 3; check that the split",
     ):
         r2_score(targets, np.zeros((3, 1)))
 

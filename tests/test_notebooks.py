@@ -35,8 +35,12 @@ def printed(notebook: nbformat.NotebookNode) -> str:
 
 def complaints(notebook: nbformat.NotebookNode) -> list[str]:
     """Lines on stderr, but for what Grain says about every jaxlib as old as Colab's."""
-    lines = "".join(output.text for output in outputs(notebook) if output.get("name") == "stderr").splitlines()
-    return [line for line in lines if "Grain multiprocess worker profiling requires jaxlib" not in line]
+    lines = "".join(
+        output.text for output in outputs(notebook) if output.get("name") == "stderr"
+    ).splitlines()
+    return [
+        line for line in lines if "Grain multiprocess worker profiling requires jaxlib" not in line
+    ]
 
 
 def test_there_are_three():
@@ -49,7 +53,9 @@ def test_a_saved_notebook_is_what_the_builder_makes(source):
     for cell in cleared.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    assert cleared == build.notebook(source), f"{source.stem}.ipynb is not {source.name}: run 'make notebooks'"
+    assert cleared == build.notebook(source), (
+        f"{source.stem}.ipynb is not {source.name}: run 'make notebooks'"
+    )
 
 
 @SOURCES
@@ -80,7 +86,9 @@ def test_a_saved_notebook_runs(source, tmp_path, monkeypatch):
 @pytest.mark.parametrize("installed", [True, False])
 def test_the_first_cell_installs_only_what_is_missing_and_keeps_jax(source, installed, monkeypatch):
     calls = []
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: installed or name != "poyo_jax" or None)
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: installed or name != "poyo_jax" or None
+    )
     monkeypatch.setattr(subprocess, "run", lambda command, check: calls.append(command))
     first = next(cell for cell in saved(source).cells if cell.cell_type == "code")
     exec(compile(ast.parse(first.source), source.name, "exec"), {})
@@ -88,4 +96,6 @@ def test_the_first_cell_installs_only_what_is_missing_and_keeps_jax(source, inst
     for command in calls:
         assert command[1:4] == ["-m", "pip", "install"]
         assert any(word.startswith("poyo_jax[plots") for word in command)
-        assert {f"{name}=={importlib.metadata.version(name)}" for name in ("jax", "jaxlib")} < set(command)
+        assert {f"{name}=={importlib.metadata.version(name)}" for name in ("jax", "jaxlib")} < set(
+            command
+        )

@@ -75,7 +75,8 @@ def test_decoding_explains_what_cannot_be_drawn(prediction):
     with pytest.raises(DataError, match="channel is 2, but the prediction has 2; give 0 to 1"):
         plots.decoding(prediction, 0, 1, channel=2)
     with pytest.raises(
-        DataError, match=r"no decoded sample lies in \[5.5, 7\) s; the prediction reaches from 0 to 11.95 s"
+        DataError,
+        match=r"no decoded sample lies in \[5.5, 7\) s; the prediction reaches from 0 to 11.95 s",
     ):
         plots.decoding(prediction, 5.5, 7)
     with pytest.raises(DataError, match="holds no samples"):
@@ -83,9 +84,17 @@ def test_decoding_explains_what_cannot_be_drawn(prediction):
 
 
 def test_r2_by_session_draws_every_score_once():
-    table = {"a": {"Wiener": 0.5, "POYO": 0.7}, "b": {"POYO": 0.6}, "c": {"Wiener": -0.2, "POYO": 0.1}}
+    table = {
+        "a": {"Wiener": 0.5, "POYO": 0.7},
+        "b": {"POYO": 0.6},
+        "c": {"Wiener": -0.2, "POYO": 0.1},
+    }
     ax = plots.r2_by_session(table)
-    points = {tuple(point) for collection in ax.collections for point in np.round(collection.get_offsets(), 6).tolist()}
+    points = {
+        tuple(point)
+        for collection in ax.collections
+        for point in np.round(collection.get_offsets(), 6).tolist()
+    }
     assert points == {(0.5, 0), (0.7, 0), (0.6, 1), (-0.2, 2), (0.1, 2)}
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b", "c"]
     assert words(ax) == ["Wiener", "POYO"]
@@ -96,19 +105,31 @@ def test_r2_by_session_draws_every_score_once():
 
 def test_r2_by_size_draws_every_seed_and_the_fits():
     table = {"2 layers": {1: [0.3, 0.4], 4: [0.5], 16: [0.6]}, "6 layers": {1: [0.2], 4: [0.3]}}
-    ax = plots.r2_by_size(table, size="sessions", fits={"2 layers": lambda sizes: 0.7 - 0.3 / sizes, "6 layers": None})
-    np.testing.assert_allclose(ax.collections[0].get_offsets(), [(1, 0.3), (1, 0.4), (4, 0.5), (16, 0.6)])
+    ax = plots.r2_by_size(
+        table, size="sessions", fits={"2 layers": lambda sizes: 0.7 - 0.3 / sizes, "6 layers": None}
+    )
+    np.testing.assert_allclose(
+        ax.collections[0].get_offsets(), [(1, 0.3), (1, 0.4), (4, 0.5), (16, 0.6)]
+    )
     fitted, joined = (np.array(line.get_xydata()) for line in ax.lines)
     np.testing.assert_allclose(fitted[[0, -1]], [(1, 0.4), (16, 0.7 - 0.3 / 16)])
     np.testing.assert_allclose(joined, [(1, 0.2), (4, 0.3)])
-    assert (ax.get_xscale(), ax.get_xlabel(), words(ax)) == ("log", "sessions", ["2 layers", "6 layers"])
+    assert (ax.get_xscale(), ax.get_xlabel(), words(ax)) == (
+        "log",
+        "sessions",
+        ["2 layers", "6 layers"],
+    )
     assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "4", "16"]
     with pytest.raises(DataError, match="the table of R2 has no curve"):
         plots.r2_by_size({}, size="sessions")
 
 
 def test_training_curve_draws_loss_and_valid_r2():
-    history = [{"step": 0, "loss": 1.0}, {"step": 10, "loss": 0.5, "valid_r2": 0.2}, {"step": 20, "valid_r2": 0.4}]
+    history = [
+        {"step": 0, "loss": 1.0},
+        {"step": 10, "loss": 0.5, "valid_r2": 0.2},
+        {"step": 20, "valid_r2": 0.4},
+    ]
     ax = plots.training_curve(history)
     [loss] = ax.get_lines()
     np.testing.assert_array_equal(loss.get_xydata(), [[0, 1.0], [10, 0.5]])
@@ -127,12 +148,15 @@ def test_unit_embedding_keeps_distances_of_a_planar_table():
     first, last = (collection.get_offsets() for collection in ax.collections[1:])
     distances = np.linalg.norm(rows[:, None] - rows, axis=-1)
     np.testing.assert_allclose(np.linalg.norm(last[:, None] - last, axis=-1), distances, atol=1e-9)
-    np.testing.assert_allclose(np.linalg.norm(first[:, None] - first, axis=-1), 0.1 * distances, atol=1e-9)
+    np.testing.assert_allclose(
+        np.linalg.norm(first[:, None] - first, axis=-1), 0.1 * distances, atol=1e-9
+    )
     assert "step 0" in ax.get_title(loc="left") and "step 50" in ax.get_title(loc="left")
 
 
 @pytest.mark.parametrize(
-    "snapshots", [{}, {0: np.zeros((3, 4)), 1: np.zeros((2, 4))}, {0: np.zeros((1, 4))}, {0: np.zeros(4)}]
+    "snapshots",
+    [{}, {0: np.zeros((3, 4)), 1: np.zeros((2, 4))}, {0: np.zeros((1, 4))}, {0: np.zeros(4)}],
 )
 def test_unit_embedding_explains_what_cannot_be_drawn(snapshots):
     with pytest.raises(DataError, match="need one shape"):

@@ -1,6 +1,7 @@
 """Presets are what they were, and have the sizes of the paper's models.
 
-If a change to a preset or a default is meant, write the golden file again and say in the commit why:
+If a change to a preset or a default is meant, write the golden file again and say in the commit
+why:
 
     python tests/test_presets.py
 """
@@ -14,9 +15,9 @@ import jax.numpy as jnp
 import pytest
 
 from poyo_jax.config import differences
-from poyo_jax.model import attention
+from poyo_jax.model.attention import api as attention
+from poyo_jax.model.build import build_model, init_params
 from poyo_jax.presets import PRESETS
-from poyo_jax.train.state import build_model, init_params
 
 MANY = ("poyo_mp", "poyo_1")  # presets for many sessions
 GOLDEN = Path(__file__).parent / "presets.json"
@@ -68,7 +69,9 @@ def test_what_is_different_on_accelerators(name):
     ]
 
 
-@pytest.mark.parametrize(("name", "start"), [("poyo_single", []), *((n, ["optim.unit_start"]) for n in MANY)])
+@pytest.mark.parametrize(
+    ("name", "start"), [("poyo_single", []), *((n, ["optim.unit_start"]) for n in MANY)]
+)
 def test_what_is_different_from_the_published_recipe(name, start):
     lines = differences(PRESETS[f"{name}_paper"](), PRESETS[name]())
     assert [line.split(":")[0] for line in lines] == [
@@ -90,12 +93,17 @@ def test_presets_for_accelerators_train_with_flash_attention(monkeypatch, where,
     for name in ("poyo_mp_fast", "poyo_1_fast"):
         model, run = (config := PRESETS[name]()).model, config.run
         rate, dtype = model.attention_dropout, jnp.dtype(run.compute_dtype)
-        chosen = attention.choose(run.attention, dtype=dtype, head_dim=model.head_dim, attention_dropout=rate)
+        chosen = attention.choose(
+            run.attention, dtype=dtype, head_dim=model.head_dim, attention_dropout=rate
+        )
         assert chosen == back_end
 
 
 def test_learning_rates_are_those_of_the_paper():
-    rates = {name: (config := PRESETS[name]()).optim.base_learning_rate * config.data.batch_size for name in PRESETS}
+    rates = {
+        name: (config := PRESETS[name]()).optim.base_learning_rate * config.data.batch_size
+        for name in PRESETS
+    }
     assert rates["poyo_single_paper"] == pytest.approx(0.004)
     assert rates["poyo_mp_paper"] == rates["poyo_1_paper"] == pytest.approx(0.032)
 

@@ -30,7 +30,9 @@ def test_saved_models_come_back(tiny_run, tmp_path):
     assert os.listdir(tmp_path / "deep" / "model" / "checkpoints") == [str(pretrained.step)]
 
 
-def test_models_trained_with_a_back_end_of_another_platform_are_loaded(tiny_run, tiny_sessions, tmp_path):
+def test_models_trained_with_a_back_end_of_another_platform_are_loaded(
+    tiny_run, tiny_sessions, tmp_path
+):
     pretrained = load(tiny_run)
     config = replace(pretrained.config, run=replace(pretrained.config.run, attention="splash"))
     replace(pretrained, config=config).save(tmp_path)
@@ -40,9 +42,14 @@ def test_models_trained_with_a_back_end_of_another_platform_are_loaded(tiny_run,
 
 def test_saving_does_not_replace_another_model(tiny_run, tmp_path):
     pretrained = load(tiny_run)
-    with pytest.raises(CheckpointError, match="holds checkpoints already; save to another folder, or delete that one"):
+    with pytest.raises(
+        CheckpointError,
+        match="holds checkpoints already; save to another folder, or delete that one",
+    ):
         pretrained.save(tiny_run)
-    (tmp_path / "checkpoints" / "150.orbax-checkpoint-tmp").mkdir(parents=True)  # left by a killed process
+    (tmp_path / "checkpoints" / "150.orbax-checkpoint-tmp").mkdir(
+        parents=True
+    )  # left by a killed process
     pretrained.save(tmp_path)
     assert load(tmp_path).step == pretrained.step
 
@@ -50,7 +57,8 @@ def test_saving_does_not_replace_another_model(tiny_run, tmp_path):
 def test_a_folder_that_cannot_be_written(tiny_run, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(
-        CheckpointError, match=r"cannot be written to .*file/model/checkpoints .*that you may write there"
+        CheckpointError,
+        match=r"cannot be written to .*file/model/checkpoints .*that you may write there",
     ):
         load(tiny_run).save(tmp_path / "file" / "model")
 

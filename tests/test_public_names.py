@@ -1,4 +1,6 @@
-"""Every public name is documented: on the API pages, with shapes and units of arrays, and with what is raised."""
+"""Every public name is documented: on the API pages, with shapes and units of arrays, and with what
+is raised.
+"""
 
 import ast
 import inspect
@@ -30,14 +32,29 @@ PACKAGES = (
     "poyo_jax.report",
 )
 MODULES = (
-    "config", "errors", "explore.explorer", "explore.server", "metrics", "plots", "presets", "report.sections",
-    "tuning", "types", "vocabulary",
-)  # fmt: skip
+    "config",
+    "errors",
+    "explore.explorer",
+    "explore.server",
+    "metrics",
+    "plots",
+    "presets",
+    "report.sections",
+    "tuning",
+    "types",
+    "vocabulary",
+)
 
 LISTED = api_names.listed()
 SHAPE = re.compile(r"\[[\w, .]+\]")  # [samples, channels]
-UNIT = re.compile(r"\b(s|seconds?|Hz|units of|same units|normalised|SD|R2|rows?|positions?|counts?|embeddings?)\b")
-ERRORS = {name for name, item in vars(errors).items() if inspect.isclass(item) and issubclass(item, errors.PoyoError)}
+UNIT = re.compile(
+    r"\b(s|seconds?|Hz|units of|same units|normalised|SD|R2|rows?|positions?|counts?|embeddings?)\b"
+)
+ERRORS = {
+    name
+    for name, item in vars(errors).items()
+    if inspect.isclass(item) and issubclass(item, errors.PoyoError)
+}
 
 
 def public_names() -> Iterator[tuple[str, object]]:
@@ -47,11 +64,15 @@ def public_names() -> Iterator[tuple[str, object]]:
     for name in MODULES:
         module = import_module(f"poyo_jax.{name}")
         own = ((key, item) for key, item in vars(module).items() if not key.startswith("_"))
-        yield from ((f"{module.__name__}.{key}", item) for key, item in own if _made_in(item, module))
+        yield from (
+            (f"{module.__name__}.{key}", item) for key, item in own if _made_in(item, module)
+        )
 
 
 def _made_in(item: object, module: object) -> bool:
-    return (inspect.isclass(item) or inspect.isfunction(item)) and item.__module__ == module.__name__
+    return (
+        inspect.isclass(item) or inspect.isfunction(item)
+    ) and item.__module__ == module.__name__
 
 
 class Documented(typing.NamedTuple):
@@ -88,7 +109,9 @@ def documented() -> Iterator[Documented]:
             continue
         yield Documented(name, item)
         for key, member in vars(item).items() if inspect.isclass(item) else ():
-            wanted = not key.startswith("_") or (key in made and not (key == "__init__" and is_dataclass(item)))
+            wanted = not key.startswith("_") or (
+                key in made and not (key == "__init__" and is_dataclass(item))
+            )
             kinds = property | cached_property | classmethod | staticmethod
             if wanted and (inspect.isfunction(member) or isinstance(member, kinds)):
                 yield Documented(f"{name}.{key}", member, item)
@@ -106,24 +129,34 @@ def test_api_pages_list_every_public_name_once():
     assert len(pages) == len(LISTED), "docs/api lists something twice"
 
 
-@pytest.mark.parametrize("each", [each for each in ALL if not each.makes], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "each", [each for each in ALL if not each.makes], ids=lambda each: each.name
+)
 def test_it_has_a_docstring_of_its_own(each):
     doc = (each.item.__doc__ or "").strip()
-    generated = inspect.isclass(each.item) and doc.startswith(f"{each.item.__name__}(")  # by dataclass
+    generated = inspect.isclass(each.item) and doc.startswith(
+        f"{each.item.__name__}("
+    )  # by dataclass
     assert doc and not generated
-    assert doc.split("\n\n")[0].rstrip().endswith((".", ":", "::", "?")), "the first paragraph is no sentence"
+    assert doc.split("\n\n")[0].rstrip().endswith((".", ":", "::", "?")), (
+        "the first paragraph is no sentence"
+    )
 
 
 @pytest.mark.parametrize("each", RECORDS, ids=lambda each: each.name)
 def test_fields_are_explained(each):
-    """By what Sphinx shows: a comment #: behind the field, a docstring under it, or a word in that of the class."""
+    """By what Sphinx shows: a comment #: behind the field, a docstring under it, or a word in that
+    of the class.
+    """
     source = textwrap.dedent(inspect.getsource(each.item))
     body, lines = ast.parse(source).body[0].body, source.splitlines()  # pyright: ignore[reportAttributeAccessIssue]
     for field, below in zip(body, [*body[1:], None], strict=True):
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
             beside = "#: " in lines[field.end_lineno - 1]
             under = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
-            assert beside or under or re.search(rf"\b{field.target.id}\b", each.doc), field.target.id
+            assert beside or under or re.search(rf"\b{field.target.id}\b", each.doc), (
+                field.target.id
+            )
 
 
 @pytest.mark.parametrize("each", FUNCTIONS, ids=lambda each: each.name)
@@ -155,8 +188,14 @@ def _parts(hint: object) -> Iterator[object]:
 
 
 def _is_array(hint: object) -> bool:
-    return any(part is np.ndarray or _is_shaped(part) or getattr(part, "__name__", "") == "ArrayLike"
-               or "_ArrayLike" in str(part) or "_SupportsArray" in str(part) for part in _parts(hint))  # fmt: skip
+    return any(
+        part is np.ndarray
+        or _is_shaped(part)
+        or getattr(part, "__name__", "") == "ArrayLike"
+        or "_ArrayLike" in str(part)
+        or "_SupportsArray" in str(part)
+        for part in _parts(hint)
+    )
 
 
 def _is_shaped(hint: object) -> bool:
@@ -164,19 +203,40 @@ def _is_shaped(hint: object) -> bool:
 
 
 def _raised(function: Callable | None, seen: set[str]) -> Iterator[str]:
-    """Names of this package's errors that a function raises itself, or through functions of its module named _so."""
-    if function is None or not function.__module__.startswith("poyo_jax") or function.__qualname__ in seen:
+    """Names of this package's errors that a function raises itself, or through functions of its
+    module named _so.
+    """
+    if (
+        function is None
+        or not function.__module__.startswith("poyo_jax")
+        or function.__qualname__ in seen
+    ):
         return
     seen.add(function.__qualname__)
     tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     module = sys.modules[function.__module__]
-    caught = {name.id for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler) and node.type is not None
-              for name in ast.walk(node.type) if isinstance(name, ast.Name)}  # fmt: skip
+    caught = {
+        name.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ExceptHandler) and node.type is not None
+        for name in ast.walk(node.type)
+        if isinstance(name, ast.Name)
+    }
     for node in ast.walk(tree):
-        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and isinstance(node.exc.func, ast.Name):
+        if (
+            isinstance(node, ast.Raise)
+            and isinstance(node.exc, ast.Call)
+            and isinstance(node.exc.func, ast.Name)
+        ):
             if node.exc.func.id in ERRORS:
                 yield node.exc.func.id
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id.startswith("_"):
+        elif (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id.startswith("_")
+        ):
             helper = getattr(module, node.func.id, None)
             if inspect.isfunction(helper):
-                yield from (name for name in _raised(helper, seen) if not {name, "PoyoError"} & caught)
+                yield from (
+                    name for name in _raised(helper, seen) if not {name, "PoyoError"} & caught
+                )

@@ -1,4 +1,6 @@
-"""Models that travel: older formats, parameters that changed on the way, the model card, and the hub."""
+"""Models that travel: older formats, parameters that changed on the way, the model card, and the
+hub.
+"""
 
 import json
 import os
@@ -15,11 +17,11 @@ import yaml
 
 from poyo_jax import Session, decode, load
 from poyo_jax.card import model_card
+from poyo_jax.checkpoint.formats import FORMAT_VERSION, digest, migrated
+from poyo_jax.checkpoint.store import find_step, read_metadata
 from poyo_jax.data.vocab import Vocab
+from poyo_jax.distributed import mesh
 from poyo_jax.errors import CheckpointError, MissingDependencyError
-from poyo_jax.train import mesh
-from poyo_jax.train.checkpoint import find_step, read_metadata
-from poyo_jax.train.formats import FORMAT_VERSION, digest, migrated
 from poyo_jax.tuning import TuningMap, save_map
 
 GOLDEN = Path(__file__).parent / "golden_checkpoints"
@@ -42,7 +44,9 @@ def test_every_format_is_read(version, session):
     pretrained = load(folder)
     assert pretrained.config.run.remat == "none"
     values = decode(pretrained, session, split="all").values
-    np.testing.assert_allclose(values, np.load(folder / "predictions.npz")["values"], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(
+        values, np.load(folder / "predictions.npz")["values"], rtol=0, atol=1e-4
+    )
 
 
 def test_an_old_model_is_saved_in_the_present_format(tmp_path, session):
@@ -66,13 +70,15 @@ def test_large_tables_are_saved_and_read(tmp_path, monkeypatch):
 
 
 def test_versions_that_never_were():
-    with pytest.raises(CheckpointError, match=rf"format version 9, but this poyo_jax reads up to {FORMAT_VERSION}"):
+    with pytest.raises(
+        CheckpointError, match=rf"format version 9, but this poyo_jax reads up to {FORMAT_VERSION}"
+    ):
         migrated({"format_version": 9})
     with pytest.raises(ValueError, match="format version 0"):
         migrated({"format_version": 0})
 
 
-# --- parameters that changed -----------------------------------------------------------------------------------------
+# --- parameters that changed
 
 
 def test_any_other_number_has_another_digest():
@@ -96,14 +102,17 @@ def test_parameters_that_were_replaced(tmp_path):
     shutil.rmtree(params)
     shutil.copytree(GOLDEN / "v2" / "checkpoints" / str(original.step) / "params", params)
     with pytest.raises(
-        CheckpointError, match=r"parameters in .* are not those that were saved there: their SHA-256 diff"
+        CheckpointError,
+        match=r"parameters in .* are not those that were saved there: their SHA-256 diff",
     ):
         load(tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_byte_that_changed(tmp_path):
-    """Wherever it lies among the arrays, loading ends in a sentence, or the parameters are the same."""
+    """Wherever it lies among the arrays, loading ends in a sentence, or the parameters are the
+    same.
+    """
     expected = load(GOLDEN / "v2").params
     noticed = 0
     for place in (0.2, 0.5, 0.8):
@@ -121,7 +130,7 @@ def test_a_byte_that_changed(tmp_path):
     assert noticed
 
 
-# --- the model card --------------------------------------------------------------------------------------------------
+# --- the model card
 
 
 def front_matter(card: str) -> dict:
@@ -137,7 +146,14 @@ def test_the_card(tmp_path):
     assert "| – | 1 | 12 | cursor.vel (2 channels) |" in card
     assert "| golden | 0.5123 |" in card
     assert f"valid_r2: {pretrained.metrics['valid_r2']:.4f}" in card
-    for section in ("Use", "Trained on", "What it reaches", "Intended use and limits", "Licence", "Citation"):
+    for section in (
+        "Use",
+        "Trained on",
+        "What it reaches",
+        "Intended use and limits",
+        "Licence",
+        "Citation",
+    ):
         assert f"\n## {section}\n" in card
     assert card.count("```") % 2 == 0
 
@@ -154,7 +170,10 @@ def test_the_card_counts_by_data_set():
         metrics={},
     )
     card = model_card(several)
-    assert "| flint | 1 | 1 | hand.vel (2 channels) |\n| perich | 2 | 3 | hand.vel (2 channels) |" in card
+    assert (
+        "| flint | 1 | 1 | hand.vel (2 channels) |\n| perich | 2 | 3 | hand.vel (2 channels) |"
+        in card
+    )
     assert "Not measured." in card
 
 
@@ -164,12 +183,14 @@ def test_a_card_that_is_there_stays(tmp_path):
     assert (tmp_path / "README.md").read_text() == "mine"
 
 
-# --- the hub ---------------------------------------------------------------------------------------------------------
+# --- the hub
 
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """A huggingface_hub that serves v2 as links into a cache, as the real one does; what it was asked, in order."""
+    """A huggingface_hub that serves v2 as links into a cache, as the real one does; what it was
+    asked, in order.
+    """
     asked = []
 
     def snapshot_download(repo_id, *, revision=None, local_files_only=False, ignore_patterns=None):
@@ -182,14 +203,22 @@ def hub(tmp_path, monkeypatch):
                 link = folder / path.relative_to(GOLDEN / "v2")
                 link.parent.mkdir(parents=True, exist_ok=True)
                 link.symlink_to(path)
-        save_map(folder, load(GOLDEN / "v2").step, TuningMap(np.zeros(1), np.ones(1), np.ones((1, 2)), np.zeros(2)))
+        save_map(
+            folder,
+            load(GOLDEN / "v2").step,
+            TuningMap(np.zeros(1), np.ones(1), np.ones((1, 2)), np.zeros(2)),
+        )
         return str(folder)
 
-    monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=snapshot_download))
+    monkeypatch.setitem(
+        sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=snapshot_download)
+    )
     return asked
 
 
-@pytest.mark.parametrize("address, revision", [("hf://lab/poyo-mp", None), ("hf://lab/poyo-mp@v1.0", "v1.0")])
+@pytest.mark.parametrize(
+    "address, revision", [("hf://lab/poyo-mp", None), ("hf://lab/poyo-mp@v1.0", "v1.0")]
+)
 @pytest.mark.parametrize("local", [False, True])
 def test_models_of_the_hub(address, revision, local, hub):
     pretrained = load(address, local_files_only=local)
@@ -200,7 +229,8 @@ def test_models_of_the_hub(address, revision, local, hub):
 
 def test_models_that_the_hub_does_not_give(hub):
     with pytest.raises(
-        CheckpointError, match=r"hf://lab/missing cannot be downloaded \(OSError: 404 Client Error\)\. Ch"
+        CheckpointError,
+        match=r"hf://lab/missing cannot be downloaded \(OSError: 404 Client Error\)\. Ch",
     ):
         load("hf://lab/missing")
     with pytest.raises(CheckpointError, match="hf://lab/missing is not on this computer"):
@@ -209,7 +239,9 @@ def test_models_that_the_hub_does_not_give(hub):
 
 @pytest.mark.parametrize("address", ["hf://poyo", "hf://lab/poyo/x", "hf://lab/poyo@", "hf://"])
 def test_addresses_that_are_none(address, hub):
-    with pytest.raises(CheckpointError, match=r"is no address of a model. Write hf://organisation/name"):
+    with pytest.raises(
+        CheckpointError, match=r"is no address of a model. Write hf://organisation/name"
+    ):
         load(address)
     assert not hub
 
@@ -217,7 +249,8 @@ def test_addresses_that_are_none(address, hub):
 def test_without_huggingface_hub(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(
-        MissingDependencyError, match=r"hf://lab/poyo needs huggingface_hub, .*pip install poyo_jax\[hub\]"
+        MissingDependencyError,
+        match=r"hf://lab/poyo needs huggingface_hub, .*pip install poyo_jax\[hub\]",
     ):
         load("hf://lab/poyo")
 

@@ -27,7 +27,9 @@ def test_features_tell_rate_and_direction(session):
     behaviour = session.behaviour("cursor.vel")
     velocity = behaviour.values(0, behaviour.count)
     times, units = np.asarray(session.spike_times), np.asarray(session.spike_units)
-    later = velocity[((times + 0.1) * 100).astype(int).clip(0, len(velocity) - 1)]  # 0.1 s after every spike
+    later = velocity[
+        ((times + 0.1) * 100).astype(int).clip(0, len(velocity) - 1)
+    ]  # 0.1 s after every spike
     after = np.stack([later[units == unit].mean(axis=0) for unit in range(30)])
     slopes = features[:, 1:].reshape(30, 6, 3)
     for channel in range(2):
@@ -36,13 +38,23 @@ def test_features_tell_rate_and_direction(session):
 
 def test_labels_elsewhere_do_not_matter(session):
     behaviour, labels = session.behaviour("cursor.vel"), session.split("valid")
-    times, values = behaviour.times_at(np.arange(behaviour.count)), behaviour.values(0, behaviour.count)
+    times, values = (
+        behaviour.times_at(np.arange(behaviour.count)),
+        behaviour.values(0, behaviour.count),
+    )
     values[~labels.contains(times)] = np.nan
     other = Session.from_arrays(
-        session.spike_times, session.spike_units, list(session.unit_ids), times, values, session_id="other"
+        session.spike_times,
+        session.spike_units,
+        list(session.unit_ids),
+        times,
+        values,
+        session_id="other",
     )
     readout = Readout(value_key="cursor.vel", mean=(0, 0), std=(10, 10))
-    np.testing.assert_array_equal(tuning_features(session, readout, labels), tuning_features(other, readout, labels))
+    np.testing.assert_array_equal(
+        tuning_features(session, readout, labels), tuning_features(other, readout, labels)
+    )
 
 
 def test_too_few_samples(session):
@@ -51,12 +63,16 @@ def test_too_few_samples(session):
     times = behaviour.times_at(np.arange(behaviour.count))
     other = Session.from_arrays([0.5], [0], ["a"], times, nothing, session_id="other")
     readout = Readout(value_key="cursor.vel", mean=(0, 0), std=(1, 1))
-    with pytest.raises(DataError, match=r"other has 0 measured samples of cursor.vel in the .* s to learn from"):
+    with pytest.raises(
+        DataError, match=r"other has 0 measured samples of cursor.vel in the .* s to learn from"
+    ):
         tuning_features(other, readout, other.split("train"))
 
 
 def test_units_of_like_tuning_start_alike_before_there_is_a_model(session):
-    """Rows are as far from each other as the scaled features are, whatever the session's rates of change."""
+    """Rows are as far from each other as the scaled features are, whatever the session's rates of
+    change.
+    """
     features = features_of(session)
     rows = untrained_rows(features, 32)
     assert rows.shape == (30, 32)
@@ -64,7 +80,9 @@ def test_units_of_like_tuning_start_alike_before_there_is_a_model(session):
     np.testing.assert_allclose(untrained_rows(steeper, 32), rows, atol=1e-5)
     twice = untrained_rows(np.concatenate([features, features]), 32)
     np.testing.assert_allclose(twice, np.concatenate([rows, rows]), atol=1e-6)
-    scaled = np.c_[(features[:, 0] - 1) / 2, features[:, 1:] / np.sqrt(np.mean(features[:, 1:] ** 2))]
+    scaled = np.c_[
+        (features[:, 0] - 1) / 2, features[:, 1:] / np.sqrt(np.mean(features[:, 1:] ** 2))
+    ]
     np.testing.assert_allclose(rows @ rows.T, 0.01 * scaled @ scaled.T, atol=1e-4)
 
 
@@ -88,7 +106,9 @@ def test_a_linear_relation_is_found_and_noise_is_not():
     assert errors < 0.05 * np.square(weights).sum(axis=0).mean()
     rows = [rng.standard_normal((40, 3)).astype(np.float32) for _ in range(4)]
     unrelated = TuningMap.fit(features, rows)
-    np.testing.assert_allclose(unrelated.rows(new), np.tile(np.concatenate(rows).mean(axis=0), (100, 1)), atol=0.1)
+    np.testing.assert_allclose(
+        unrelated.rows(new), np.tile(np.concatenate(rows).mean(axis=0), (100, 1)), atol=0.1
+    )
     assert np.isfinite(TuningMap.fit(features[:1], rows[:1]).rows(new)).all()
     assert np.isfinite(TuningMap.fit([features[0][:1]], [rows[0][:1]]).rows(new)).all()
     with pytest.raises(DataError, match="takes 5 features of a unit, but there are 4"):
@@ -97,7 +117,9 @@ def test_a_linear_relation_is_found_and_noise_is_not():
 
 def test_saved_maps_come_back(tmp_path):
     rng = np.random.default_rng(0)
-    found = TuningMap.fit([rng.standard_normal((9, 4)).astype(np.float32)], [rng.standard_normal((9, 2)).astype("f4")])
+    found = TuningMap.fit(
+        [rng.standard_normal((9, 4)).astype(np.float32)], [rng.standard_normal((9, 2)).astype("f4")]
+    )
     save_map(tmp_path, 7, found)
     again = load_map(tmp_path, 7)
     assert again is not None and load_map(tmp_path, 8) is None
@@ -109,5 +131,7 @@ def test_saved_maps_come_back(tmp_path):
 def test_a_damaged_map_is_refused(tmp_path, text):
     map_path(tmp_path, 7).parent.mkdir()
     map_path(tmp_path, 7).write_text(text)
-    with pytest.raises(CheckpointError, match=r"7\.json is not the tuning map that was saved \(.*Copy it again; or"):
+    with pytest.raises(
+        CheckpointError, match=r"7\.json is not the tuning map that was saved \(.*Copy it again; or"
+    ):
         load_map(tmp_path, 7)

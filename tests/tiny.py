@@ -12,17 +12,27 @@ from poyo_jax.presets import demo
 NUM_STEPS = 150
 CHANGES: dict[str, dict[str, Any]] = {  # of the preset "demo"
     "model": {
-        "dim": 16, "depth": 1, "head_dim": 16, "cross_heads": 1, "self_heads": 1, "num_latents": 4,
-        "feedforward_dropout": 0.0, "residual_dropout": 0.0, "attention_dropout": 0.1,
+        "dim": 16,
+        "depth": 1,
+        "head_dim": 16,
+        "cross_heads": 1,
+        "self_heads": 1,
+        "num_latents": 4,
+        "feedforward_dropout": 0.0,
+        "residual_dropout": 0.0,
+        "attention_dropout": 0.1,
     },
     "data": {"batch_size": 16, "chunk_tokens": 64},
     "data.unit_dropout": {"min_units": 10, "mode_units": 30, "max_units": 60},
     "optim": {
-        "name": "adamw", "base_learning_rate": 6.25e-4, "warmup_steps": 10, "weight_decay": 1e-4,
+        "name": "adamw",
+        "base_learning_rate": 6.25e-4,
+        "warmup_steps": 10,
+        "weight_decay": 1e-4,
         "unit_start": "tuning",
     },
     "run": {"num_steps": NUM_STEPS, "log_every": 10, "eval_every": 50, "save_every": 50},
-}  # fmt: skip
+}
 
 
 def config(**run) -> Config:

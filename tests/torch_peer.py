@@ -1,7 +1,8 @@
 """The peer of the conversion tests: torch_brain in an interpreter of its own (POYO_TORCH_PYTHON).
 
-    torch_peer.py make SESSION.h5 NAME MODEL.ckpt SETTINGS    write a random model, as Lightning lays it out
-    torch_peer.py predict SESSION.h5 NAME MODEL.ckpt OUT.npz VALUE_KEY    decode the whole session
+    torch_peer.py make SESSION.h5 NAME MODEL.ckpt SETTINGS    write a random model, as Lightning
+    lays it out torch_peer.py predict SESSION.h5 NAME MODEL.ckpt OUT.npz VALUE_KEY    decode the
+    whole session
 
 How to make the environment: tests/golden/README.md.
 """
@@ -22,7 +23,9 @@ from torch_brain.utils.stitcher import stitch
 
 
 def make(path: str, name: str, checkpoint: str, settings: str) -> None:
-    """A model off its initial point, with all that Lightning keeps beside it, and names of numpy's string type."""
+    """A model off its initial point, with all that Lightning keeps beside it, and names of numpy's
+    string type.
+    """
     settings = json.loads(settings)
     torch.manual_seed(0)
     model = POYO(**settings, dim_out=2)
@@ -45,25 +48,36 @@ def make(path: str, name: str, checkpoint: str, settings: str) -> None:
             "state_dict": {f"model.{key}": value for key, value in model.state_dict().items()},
             "optimizer_states": [optimizer.state_dict()],
             "lr_schedulers": [schedule.state_dict()],
-            "callbacks": {"ModelCheckpoint": {"best_model_score": torch.tensor(0.5), "best": np.float64(0.5)}},
-            "hyper_parameters": {"model": {"_target_": "torch_brain.models.POYO", **settings}, "epochs": 1000},
+            "callbacks": {
+                "ModelCheckpoint": {"best_model_score": torch.tensor(0.5), "best": np.float64(0.5)}
+            },
+            "hyper_parameters": {
+                "model": {"_target_": "torch_brain.models.POYO", **settings},
+                "epochs": 1000,
+            },
         },
         checkpoint,
     )
 
 
 def predict(path: str, name: str, checkpoint: str, out: str, value_key: str) -> None:
-    """Times (s of session time) and stitched predictions, in normalised units; whether the file opens without trust."""
+    """Times (s of session time) and stitched predictions, in normalised units; whether the file
+    opens without trust.
+    """
     model = POYO.load_pretrained(checkpoint).eval()
     with h5py.File(path) as file:
         data = Data.from_hdf5(file, lazy=False)
     sampler = SequentialFixedWindowSampler(
-        sampling_intervals={name: data.domain}, window_length=model.sequence_length, step=model.sequence_length / 2
+        sampling_intervals={name: data.domain},
+        window_length=model.sequence_length,
+        step=model.sequence_length / 2,
     )
     windows = [(index.start, index.end) for index in sampler]
     times, values = [], []
     for first in range(0, len(windows), 32):
-        samples = [tokens(model, data, name, value_key, *window) for window in windows[first : first + 32]]
+        samples = [
+            tokens(model, data, name, value_key, *window) for window in windows[first : first + 32]
+        ]
         batch = collate(samples)
         starts = batch.pop("start")
         with torch.inference_mode():
@@ -71,9 +85,16 @@ def predict(path: str, name: str, checkpoint: str, out: str, value_key: str) -> 
         mask = batch["output_mask"]
         times.append((starts[:, None] + batch["output_timestamps"].double())[mask])
         values.append(predictions[mask])
-    rounded = torch.round(torch.cat(times), decimals=4)  # windows round the time of a sample differently
+    rounded = torch.round(
+        torch.cat(times), decimals=4
+    )  # windows round the time of a sample differently
     times, values = stitch(rounded, torch.cat(values))
-    np.savez(out, times=times.numpy(), values=values.numpy(), opens_without_trust=opens_without_trust(checkpoint))
+    np.savez(
+        out,
+        times=times.numpy(),
+        values=values.numpy(),
+        opens_without_trust=opens_without_trust(checkpoint),
+    )
 
 
 def opens_without_trust(checkpoint: str) -> bool:

@@ -1,4 +1,6 @@
-"""Run by test_steps.py on four devices made of the CPU: prints losses of a few steps on several meshes."""
+"""Run by test_steps.py on four devices made of the CPU: prints losses of a few steps on several
+meshes.
+"""
 
 import json
 
@@ -9,19 +11,24 @@ from jax.sharding import Mesh
 from model_sessions import simulated
 
 from poyo_jax.config import DataConfig, ModelConfig, RunConfig, UnitDropoutConfig
-from poyo_jax.data.pipeline import TrainBatches
-from poyo_jax.train.mesh import AXES, make_mesh, put_batch, state_shardings
-from poyo_jax.train.optim import adamw, sparse_lamb, warmup_cosine
-from poyo_jax.train.state import build_model, init_state
-from poyo_jax.train.steps import make_train_step
-from poyo_jax.train.tables import dense
+from poyo_jax.data.batches.pipeline import TrainBatches
+from poyo_jax.distributed.mesh import AXES, make_mesh, put_batch, state_shardings
+from poyo_jax.model.build import build_model
+from poyo_jax.train.optim.optax_rules import adamw, sparse_lamb, warmup_cosine
+from poyo_jax.train.optim.tables import dense
+from poyo_jax.train.state import init_state
+from poyo_jax.train.step import make_train_step
 from poyo_jax.train.unit_start import start_from_tuning
 
 STEPS = 4
 MESHES = ((1, 1), (2, 1), (4, 1), (2, 2), (1, 4))  # data x fsdp
-MODEL = ModelConfig(dim=16, depth=1, head_dim=8, cross_heads=1, self_heads=2, num_latents=2, latent_step=0.25)
+MODEL = ModelConfig(
+    dim=16, depth=1, head_dim=8, cross_heads=1, self_heads=2, num_latents=2, latent_step=0.25
+)
 BATCHES = DataConfig(
-    batch_size=8, unit_dropout=UnitDropoutConfig(min_units=3, mode_units=6, max_units=12), chunk_tokens=32
+    batch_size=8,
+    unit_dropout=UnitDropoutConfig(min_units=3, mode_units=6, max_units=12),
+    chunk_tokens=32,
 )
 # One moves the processor and the tables, the other the rest.
 OPTIMIZERS = {"sparse_lamb": sparse_lamb(1e-2), "adamw": adamw(warmup_cosine(1e-2, STEPS, 1), 1e-4)}
@@ -33,9 +40,10 @@ def optimizer_of(path: tuple, _) -> str:
 
 
 def train(start, sources, model, optimizer, shape: tuple[int, int]) -> dict:
-    """(loss, norm of the gradient) of each step, the number of batch shapes, how often the step was compiled, and the
-    share of the parameters that a device holds at the end; and the first column of the units' table had they started
-    from their tuning."""
+    """(loss, norm of the gradient) of each step, the number of batch shapes, how often the step was
+    compiled, and the share of the parameters that a device holds at the end; and the first column
+    of the units' table had they started from their tuning.
+    """
     num_devices = shape[0] * shape[1]
     mesh = Mesh(np.array(jax.devices()[:num_devices]).reshape(shape), AXES)
     batches = TrainBatches(sources, BATCHES, MODEL.window_length, STEPS, num_shards=num_devices)
@@ -53,18 +61,29 @@ def train(start, sources, model, optimizer, shape: tuple[int, int]) -> dict:
     leaves = jax.tree.leaves(state.params["backbone"])
     held = sum(x.addressable_shards[0].data.size for x in leaves) / sum(x.size for x in leaves)
     compiled = train_step._cache_size()
-    return {"metrics": metrics, "shapes": len(shapes), "compiled": compiled, "held": held, "tuned": tuned}
+    return {
+        "metrics": metrics,
+        "shapes": len(shapes),
+        "compiled": compiled,
+        "held": held,
+        "tuned": tuned,
+    }
 
 
 def main() -> None:
     sources, units, sessions = simulated(num_sessions=2)
     model = build_model(MODEL, RunConfig(), units.num_rows, sessions.num_rows)
-    moving = optax.partition(OPTIMIZERS, lambda tree: jax.tree_util.tree_map_with_path(optimizer_of, tree))
+    moving = optax.partition(
+        OPTIMIZERS, lambda tree: jax.tree_util.tree_map_with_path(optimizer_of, tree)
+    )
     optimizer = dense(moving)
     mesh = make_mesh()
     assert mesh.devices.size == 4
     start = jax.device_get(init_state(model, optimizer, 0, mesh))
-    runs = {f"{data}x{fsdp}": train(start, sources, model, optimizer, (data, fsdp)) for data, fsdp in MESHES}
+    runs = {
+        f"{data}x{fsdp}": train(start, sources, model, optimizer, (data, fsdp))
+        for data, fsdp in MESHES
+    }
     print(json.dumps(runs))
 
 

@@ -1,6 +1,6 @@
 """Loss and predictions from all parameters, tables included."""
 
-from poyo_jax.model import forward
+from poyo_jax.model import apply as forward
 
 
 def everything(path) -> bool:
@@ -10,12 +10,20 @@ def everything(path) -> bool:
 
 def loss_sum(model, params, batch, seed, microbatch_windows, *, learns=everything):
     return forward.loss_sum(
-        model, params["backbone"], vectors(params, batch), batch, seed, microbatch_windows, learns=learns
+        model,
+        params["backbone"],
+        vectors(params, batch),
+        batch,
+        seed,
+        microbatch_windows,
+        learns=learns,
     )
 
 
 def predict(model, params, batch, microbatch_windows):
-    return forward.predict(model, params["backbone"], vectors(params, batch), batch, microbatch_windows)
+    return forward.predict(
+        model, params["backbone"], vectors(params, batch), batch, microbatch_windows
+    )
 
 
 def vectors(params, batch):

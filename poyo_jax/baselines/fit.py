@@ -1,4 +1,6 @@
-"""`fit_baseline`: tune a decoder on the valid split of a session, and decode the test split with it."""
+"""`fit_baseline`: tune a decoder on the valid split of a session, and decode the test split with
+it.
+"""
 
 from poyo_jax.baselines.kalman import KalmanSearch
 from poyo_jax.baselines.network_search import NetworkSearch
@@ -27,7 +29,8 @@ def fit_baseline(
     causal: bool = False,
     seed: int = 0,
 ) -> BaselineResult:
-    """Search the settings of a baseline on the valid split, and decode the test split with the best ones.
+    """Search the settings of a baseline on the valid split, and decode the test split with the best
+    ones.
 
     Args:
         name: "wiener", "kalman", "mlp" or "gru".
@@ -39,11 +42,15 @@ def fit_baseline(
 
     Raises:
         ConfigError: no baseline has that name.
-        DataError: a split without two samples that have targets, or without weight in the train split.
+        DataError: a split without two samples that have targets, or without weight in the train
+        split.
         SessionError: the session lacks the behaviour or an interval that the readout names.
     """
     if name not in BASELINES:
-        raise ConfigError(f"there is no baseline {name!r}.{suggest(name, BASELINES)} Choose {', '.join(BASELINES)}.")
+        raise ConfigError(
+            f"there is no baseline {name!r}.{suggest(name, BASELINES)} Choose"
+            f" {', '.join(BASELINES)}."
+        )
     samples = Samples.read(session, readout or default_readout(session))
     found = (search or BASELINES[name]).run(samples, causal=causal, seed=seed)
     chosen = found.trials[found.best]

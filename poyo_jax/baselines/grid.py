@@ -1,7 +1,7 @@
 """Spike counts at every tick of an even grid on which the samples of a behaviour lie.
 
-A bin that ends at a tick spans a whole number of tick intervals, so that the bins of a sample end exactly at its time
-at any sampling rate, and the bins before it are rows of the same array.
+A bin that ends at a tick spans a whole number of tick intervals, so that the bins of a sample end
+exactly at its time at any sampling rate, and the bins before it are rows of the same array.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,9 @@ Rows = Int[np.ndarray, " rows"]
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Ticks `interval` seconds apart. Samples between ticks, as irregular stamps give, belong to the tick before."""
+    """Ticks `interval` seconds apart. Samples between ticks, as irregular stamps give, belong to
+    the tick before.
+    """
 
     interval: float  # s
     counts: UInt16[np.ndarray, "ticks units"]  # spikes in the interval that ends at the tick
@@ -38,7 +40,9 @@ class Grid:
         np.add.at(counts, (np.minimum(ticks, size - 1), spike_units), 1)
         return cls(interval, counts, rows)
 
-    def place(self, samples: Samples) -> tuple[Float32[np.ndarray, "ticks channels"], Float32[np.ndarray, " ticks"]]:
+    def place(
+        self, samples: Samples
+    ) -> tuple[Float32[np.ndarray, "ticks channels"], Float32[np.ndarray, " ticks"]]:
         """Normalised targets of the train split, NaN elsewhere, and their weights, 0 elsewhere."""
         train, readout = samples.masks["train"], samples.readout
         targets = np.full((len(self.counts), len(readout.mean)), np.nan, np.float32)

@@ -1,4 +1,6 @@
-"""Training of the MLP and the GRU with several shapes and rates, each stopped where it is best on the valid split."""
+"""Training of the MLP and the GRU with several shapes and rates, each stopped where it is best on
+the valid split.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,14 +35,20 @@ class NetworkSearch:
     patience: int = 5  #: looks without a better valid R2 of any trial
 
     def run(self, samples: Samples, *, causal: bool, seed: int) -> Found:
-        """All trials, and the test split as the best one decodes it; `seed` decides all that is drawn."""
+        """All trials, and the test split as the best one decodes it; `seed` decides all that is
+        drawn.
+        """
         grid, rates = Grid.of(samples), self._draw(seed)
         trials, decoded = [], []
-        shapes = product(choose_bins(grid.interval, self.bin_sizes, self.reaches, causal=causal), self.hidden)
+        shapes = product(
+            choose_bins(grid.interval, self.bin_sizes, self.reaches, causal=causal), self.hidden
+        )
         for bins, hidden in shapes:
             scores, values = self._fit(samples, grid, bins, hidden, rates, seed)
             drawn = np.stack(rates, axis=1).tolist()
-            settings = [bins.settings() | {"hidden": hidden} | Rates(*some)._asdict() for some in drawn]
+            settings = [
+                bins.settings() | {"hidden": hidden} | Rates(*some)._asdict() for some in drawn
+            ]
             trials += [Trial(some, score) for some, score in zip(settings, scores, strict=True)]
             decoded += values
         best = best_of(trials)
@@ -54,18 +62,28 @@ class NetworkSearch:
             return rng.uniform(low, high, self.num_draws)
 
         return Rates(
-            10 ** draw(*self.log_learning_rates), 10 ** draw(*self.log_weight_decays), draw(*self.dropouts),
+            10 ** draw(*self.log_learning_rates),
+            10 ** draw(*self.log_weight_decays),
+            draw(*self.dropouts),
             draw(*self.unit_dropouts),
-        )  # fmt: skip
+        )
 
     def _fit(
         self, samples: Samples, grid: Grid, bins: Bins, hidden: int, rates: Rates, seed: int
     ) -> tuple[list[float], list[np.ndarray]]:
-        """The best valid R2 of every trial, and what its parameters of that moment make of the test split."""
+        """The best valid R2 of every trial, and what its parameters of that moment make of the test
+        split.
+        """
         readout, arrays = samples.readout, _arrays(samples, grid, bins.ticks)
         shape = Shape(
-            self.network, hidden, bins.ticks, bins.past, bins.future, len(readout.mean), self.num_steps
-        )  # fmt: skip
+            self.network,
+            hidden,
+            bins.ticks,
+            bins.past,
+            bins.future,
+            len(readout.mean),
+            self.num_steps,
+        )
         init_key, key = jax.random.split(jax.random.key(seed))
         state = start(shape, arrays.counts.shape[1], jax.random.split(init_key, self.num_draws))
 
@@ -78,12 +96,23 @@ class NetworkSearch:
         rates = Rates(*(jnp.asarray(some, jnp.float32) for some in rates))
         for done in range(0, self.num_steps, self.look_every):
             state = train(
-                shape, arrays, rates, state, key, jnp.asarray(done), min(self.look_every, self.num_steps - done)
+                shape,
+                arrays,
+                rates,
+                state,
+                key,
+                jnp.asarray(done),
+                min(self.look_every, self.num_steps - done),
             )
             new = np.array([r2_score(targets, values) for values in decode(state[0], "valid")])
             better = new > scores
-            best = jax.tree.map(lambda new, old, better=better: _where(better, new, old), state[0], best)
-            scores, since_best = np.where(better, new, scores), 0 if better.any() else since_best + 1
+            best = jax.tree.map(
+                lambda new, old, better=better: _where(better, new, old), state[0], best
+            )
+            scores, since_best = (
+                np.where(better, new, scores),
+                0 if better.any() else since_best + 1,
+            )
             if since_best >= self.patience:
                 break
         return np.where(np.isfinite(scores), scores, np.nan).tolist(), list(decode(best, "test"))

@@ -1,6 +1,7 @@
 """An MLP and a GRU over binned counts, and how several of them are trained side by side.
 
-Trials that differ in rates alone are one vectorised program: they see the same batches with their own dropout.
+Trials that differ in rates alone are one vectorised program: they see the same batches with their
+own dropout.
 """
 
 import math
@@ -81,7 +82,9 @@ class Mlp(nn.Module):
 
 
 class Gru(nn.Module):
-    """A recurrent layer that runs through the bins, and has seen `num_bins` of them when it is first read out."""
+    """A recurrent layer that runs through the bins, and has seen `num_bins` of them when it is
+    first read out.
+    """
 
     hidden: int
     num_bins: int
@@ -140,18 +143,30 @@ def train(
     done: Int[Array, ""],
     num_steps: int,
 ) -> tuple[dict, Any]:
-    """`num_steps` steps of all trials after those `done`; the rates warm up, and fall to 0 at `shape.num_steps`."""
-    schedule = optax.warmup_cosine_decay_schedule(0.0, 1.0, min(WARMUP, shape.num_steps // 2), shape.num_steps)
+    """`num_steps` steps of all trials after those `done`; the rates warm up, and fall to 0 at
+    `shape.num_steps`.
+    """
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, 1.0, min(WARMUP, shape.num_steps // 2), shape.num_steps
+    )
 
-    def loss(params: dict, rates: Rates, seed: Seed, x: Array, targets: Array, weights: Array) -> Array:
+    def loss(
+        params: dict, rates: Rates, seed: Seed, x: Array, targets: Array, weights: Array
+    ) -> Array:
         errors = jnp.square(shape.module.apply(params, x, rates, seed) - targets).mean(axis=-1)
         return jnp.sum(weights * errors) / jnp.maximum(weights.sum(), 1e-6)
 
-    def update(params: Any, opt_state: Any, rates: Any, seed: Any, factor: Any, *batch: Any) -> tuple:
-        updates, opt_state = _optimizer().update(jax.grad(loss)(params, rates, seed, *batch), opt_state)
+    def update(
+        params: Any, opt_state: Any, rates: Any, seed: Any, factor: Any, *batch: Any
+    ) -> tuple:
+        updates, opt_state = _optimizer().update(
+            jax.grad(loss)(params, rates, seed, *batch), opt_state
+        )
         rate = factor * rates.learning_rate
         params = jax.tree.map(
-            lambda p, u: p - rate * (u + (rates.weight_decay * p if p.ndim > 1 else 0.0)), params, updates
+            lambda p, u: p - rate * (u + (rates.weight_decay * p if p.ndim > 1 else 0.0)),
+            params,
+            updates,
         )
         return params, opt_state
 
@@ -166,7 +181,9 @@ def train(
 
 
 def _draw(arrays: Arrays, shape: Shape, key: Array) -> tuple[Array, Array, Array]:
-    """Segments around train samples drawn at random, which may stand anywhere in them; targets, weights."""
+    """Segments around train samples drawn at random, which may stand anywhere in them; targets,
+    weights.
+    """
     sample_key, place_key = jax.random.split(key)
     anchors = jax.random.choice(sample_key, arrays.train_rows, (BATCH,))
     body = anchors - shape.ticks * jax.random.randint(place_key, (BATCH,), 0, BODY)

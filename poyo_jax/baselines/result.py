@@ -11,8 +11,9 @@ from poyo_jax.types import Prediction
 class BaselineResult:
     """The best trial on the valid split, and what it decodes.
 
-    Settings of every baseline: `bin_size`, and `past` and `future`, which tell how far from a sample's time the spikes
-    lie that count for it, all in seconds. `past` is infinite for a Kalman filter; a GRU sees at least that much.
+    Settings of every baseline: `bin_size`, and `past` and `future`, which tell how far from a
+    sample's time the spikes lie that count for it, all in seconds. `past` is infinite for a Kalman
+    filter; a GRU sees at least that much.
     """
 
     name: str  #: of the baseline
@@ -36,6 +37,13 @@ class BaselineResult:
         past, future = self.settings["past"], self.settings["future"]
         reach = "all spikes" if math.isinf(past) else f"spikes from {past:g} s"
         side = "causal" if self.causal else f"{future:g} s of look-ahead"
-        rest = {name: value for name, value in self.settings.items() if name not in ("bin_size", "past", "future")}
+        rest = {
+            name: value
+            for name, value in self.settings.items()
+            if name not in ("bin_size", "past", "future")
+        }
         chosen = ", ".join(f"{name} {value:.3g}" for name, value in rest.items())
-        return f"{self.name}: bins of {self.settings['bin_size']:g} s, {reach} before a sample, {side}; {chosen}"
+        return (
+            f"{self.name}: bins of {self.settings['bin_size']:g} s, {reach} before a sample,"
+            f" {side}; {chosen}"
+        )

@@ -21,7 +21,9 @@ class Trial:
 
 
 class Found(NamedTuple):
-    """A finished search, and the test split as its best trial decodes it, in the units of the session file."""
+    """A finished search, and the test split as its best trial decodes it, in the units of the
+    session file.
+    """
 
     trials: list[Trial]
     best: int
@@ -38,23 +40,31 @@ class Bins(NamedTuple):
 
     def settings(self) -> dict[str, float]:
         return {"bin_size": self.size} | {
-            name: round(count * self.size, 6) for name, count in (("past", self.past), ("future", self.future))
+            name: round(count * self.size, 6)
+            for name, count in (("past", self.past), ("future", self.future))
         }
 
 
 Reaches = Sequence[tuple[float, float]]  # seconds of spikes before and after a sample
 
 
-def choose_bins(interval: float, sizes: Sequence[float], reaches: Reaches, *, causal: bool) -> list[Bins]:
+def choose_bins(
+    interval: float, sizes: Sequence[float], reaches: Reaches, *, causal: bool
+) -> list[Bins]:
     """Every size with every reach that differ at this sampling interval; all in seconds."""
     found = []
     for size, (past, future) in product(sizes, reaches):
         ticks = max(1, round(size / interval))
         size = round(ticks * interval, 6)
-        found.append(Bins(ticks, max(1, round(past / size)), 0 if causal else round(future / size), size))
+        found.append(
+            Bins(ticks, max(1, round(past / size)), 0 if causal else round(future / size), size)
+        )
     return list(dict.fromkeys(found))
 
 
 def best_of(trials: Sequence[Trial]) -> int:
     """Position of the trial with the highest valid R2; the first one if none has any."""
-    return max(range(len(trials)), key=lambda i: -math.inf if math.isnan(trials[i].valid_r2) else trials[i].valid_r2)
+    return max(
+        range(len(trials)),
+        key=lambda i: -math.inf if math.isnan(trials[i].valid_r2) else trials[i].valid_r2,
+    )

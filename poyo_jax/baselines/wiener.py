@@ -1,4 +1,6 @@
-"""A linear decoder to compare with: the Wiener filter over binned spike counts, with a ridge penalty."""
+"""A linear decoder to compare with: the Wiener filter over binned spike counts, with a ridge
+penalty.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from poyo_jax.baselines.samples import Counts, Samples, Times, spike_counts
+from poyo_jax.baselines.samples import Samples
 from poyo_jax.baselines.search import Found, Reaches, Trial, best_of, choose_bins
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.readout import Readout
 from poyo_jax.data.session import Session
+from poyo_jax.data.spike_counts import Counts, Times, spike_counts
 from poyo_jax.errors import DataError
 from poyo_jax.metrics import r2_score
 
@@ -41,13 +44,15 @@ def wiener_filter(
     ridges: Sequence[float] = RIDGES,
     labels: Intervals | None = None,
 ) -> WienerResult:
-    """Fit on the train split, choose the ridge that has the best R2 on valid, and decode the test split.
+    """Fit on the train split, choose the ridge that has the best R2 on valid, and decode the test
+    split.
 
-    With `labels`, only the part of the train split inside them counts.
-    The features of a sample at time t are the counts of every unit in the `past` bins before t and the `future` bins
-    after it, `bin_size` seconds each; None takes 0.05, or the behaviour's sampling interval if that is longer. Train
-    samples are weighted as `readout` says; valid and test samples are those of the split inside the readout's
-    evaluation interval. A ridge is relative to the mean variance of the features.
+    With `labels`, only the part of the train split inside them counts. The features of a sample at
+    time t are the counts of every unit in the `past` bins before t and the `future` bins after it,
+    `bin_size` seconds each; None takes 0.05, or the behaviour's sampling interval if that is
+    longer. Train samples are weighted as `readout` says; valid and test samples are those of the
+    split inside the readout's evaluation interval. A ridge is relative to the mean variance of the
+    features.
 
     Raises:
         DataError: no bin, no ridge, or a split without two samples that have targets.
@@ -55,18 +60,24 @@ def wiener_filter(
     """
     if past + future < 1 or not ridges:
         raise DataError(
-            f"past + future is {past + future} and {len(ridges)} ridges are given, but the filter needs at least one "
-            "bin and one ridge; give more."
+            f"past + future is {past + future} and {len(ridges)} ridges are given, but the filter"
+            " needs at least one bin and one ridge; give more."
         )
     samples = Samples.read(session, readout, labels)
-    return _fit(samples, bin_size or max(BIN_SIZE, round(samples.interval, 3)), past, future, ridges)
+    return _fit(
+        samples, bin_size or max(BIN_SIZE, round(samples.interval, 3)), past, future, ridges
+    )
 
 
-def _fit(samples: Samples, bin_size: float, past: int, future: int, ridges: Sequence[float]) -> WienerResult:
+def _fit(
+    samples: Samples, bin_size: float, past: int, future: int, ridges: Sequence[float]
+) -> WienerResult:
     session, times, targets, chosen = samples.session, samples.times, samples.targets, samples.masks
     offsets = np.arange(-past, future + 1) * bin_size  # edges of the bins
 
-    moments = _moments(session, times[chosen["train"]], targets[chosen["train"]], samples.weights(), offsets)
+    moments = _moments(
+        session, times[chosen["train"]], targets[chosen["train"]], samples.weights(), offsets
+    )
     filters = [_solve(*moments, ridge) for ridge in ridges]
     decoded = _decode(session, times[chosen["valid"]], offsets, filters)
     scores = [r2_score(targets[chosen["valid"]], values) for values in decoded]
@@ -91,7 +102,9 @@ def _chunks(session: Session, times: Times, offsets: np.ndarray) -> Iterator[tup
 def _moments(
     session: Session, times: Times, targets: np.ndarray, weights: np.ndarray, offsets: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Weighted means of features and targets, covariance of the features, and their covariance with the targets."""
+    """Weighted means of features and targets, covariance of the features, and their covariance with
+    the targets.
+    """
     total = weights.sum(dtype=np.float64)
     size = len(session.unit_ids) * (len(offsets) - 1)
     mean_x, mean_y = np.zeros(size), np.zeros(targets.shape[1])
@@ -115,10 +128,17 @@ def _solve(
 
 
 def _decode(
-    session: Session, times: Times, offsets: np.ndarray, filters: Sequence[tuple[np.ndarray, np.ndarray]]
+    session: Session,
+    times: Times,
+    offsets: np.ndarray,
+    filters: Sequence[tuple[np.ndarray, np.ndarray]],
 ) -> list[Float64[np.ndarray, "samples channels"]]:
-    """What each filter, given as coefficients and intercepts, makes of the spikes around `times`."""
-    parts = [[x @ fit + level for fit, level in filters] for _, x in _chunks(session, times, offsets)]
+    """What each filter, given as coefficients and intercepts, makes of the spikes around
+    `times`.
+    """
+    parts = [
+        [x @ fit + level for fit, level in filters] for _, x in _chunks(session, times, offsets)
+    ]
     return [np.concatenate(values) for values in zip(*parts, strict=True)]
 
 
@@ -127,7 +147,11 @@ class WienerSearch:
     """Bins and ridge of `wiener_filter`."""
 
     bin_sizes: Sequence[float] = (0.05, 0.1)  #: s
-    reaches: Reaches = ((0.5, 0.1), (1.0, 0.2), (1.5, 0.3))  #: s of spikes before and after a sample
+    reaches: Reaches = (
+        (0.5, 0.1),
+        (1.0, 0.2),
+        (1.5, 0.3),
+    )  #: s of spikes before and after a sample
     ridges: Sequence[float] = RIDGES  #: relative to the mean variance of the features
 
     def run(self, samples: Samples, *, causal: bool, seed: int) -> Found:
@@ -136,6 +160,9 @@ class WienerSearch:
         for bins in choose_bins(samples.interval, self.bin_sizes, self.reaches, causal=causal):
             result = _fit(samples, bins.size, bins.past, bins.future, self.ridges)
             results += [result] * len(self.ridges)
-            trials += [Trial(bins.settings() | {"ridge": ridge}, score) for ridge, score in result.valid_r2.items()]
+            trials += [
+                Trial(bins.settings() | {"ridge": ridge}, score)
+                for ridge, score in result.valid_r2.items()
+            ]
         best = best_of(trials)
         return Found(trials, best, results[best].values)

@@ -1,4 +1,6 @@
-"""Sessions and what is cut from them: numpy, h5py and grain only, so that worker processes never load jax."""
+"""Sessions and what is cut from them: numpy, h5py and grain only, so that worker processes never
+load jax.
+"""
 
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.readout import Readout, default_readout

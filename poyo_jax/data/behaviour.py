@@ -1,4 +1,6 @@
-"""One behavioural time series of a session, whether its samples are stamped one by one or lie on a regular grid."""
+"""One behavioural time series of a session, whether its samples are stamped one by one or lie on a
+regular grid.
+"""
 
 import math
 from bisect import bisect_left
@@ -9,20 +11,22 @@ from jaxtyping import Float32, Float64
 from numpy.typing import ArrayLike
 
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.layout import Node
-from poyo_jax.data.stored import ChunkedArray
+from poyo_jax.data.io.layout import Node
+from poyo_jax.data.io.stored import ChunkedArray
 from poyo_jax.errors import SessionError
 
-SNAP = 1e-9  # a grid position this close to a whole sample is that sample, as in temporaldata >= 0.1.4
+SNAP = (
+    1e-9  # a grid position this close to a whole sample is that sample, as in temporaldata >= 0.1.4
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Behaviour:
     """Samples of one behavioural variable.
 
-    `samples` is [count] or [count, channels] as stored. Either there are `timestamps` [count], or the samples lie
-    `1 / sampling_rate` seconds apart from `grid_start` on. Such a grid may span gaps between the intervals of `domain`;
-    its samples in the gaps are NaN.
+    `samples` is [count] or [count, channels] as stored. Either there are `timestamps` [count], or
+    the samples lie `1 / sampling_rate` seconds apart from `grid_start` on. Such a grid may span
+    gaps between the intervals of `domain`; its samples in the gaps are NaN.
     """
 
     key: str  #: "<series>.<column>"
@@ -50,7 +54,9 @@ class Behaviour:
         return np.array(self.timestamps[indices], np.float64)
 
     def range(self, start: float, stop: float) -> tuple[int, int]:
-        """Indices (i0, i1) such that the samples i0 ... i1 - 1 are those with start <= time < stop."""
+        """Indices (i0, i1) such that the samples i0 ... i1 - 1 are those with start <= time <
+        stop.
+        """
         if self.timestamps is None:
             return self._grid_index(start), self._grid_index(stop)
         first, last = count_before(self.timestamps, [start, stop]).tolist()
@@ -61,7 +67,9 @@ class Behaviour:
         return np.array(self.samples[i0:i1], np.float32).reshape(-1, self.num_channels)
 
     def max_samples(self, window_length: float) -> int:
-        """Most samples that any window [start, start + window_length) can hold; on a grid perhaps one too many."""
+        """Most samples that any window [start, start + window_length) can hold; on a grid perhaps
+        one too many.
+        """
         if self.timestamps is None:
             return min(self.count, math.ceil(window_length * self.sampling_rate) + 1)
         times = np.array(self.timestamps, np.float64)
@@ -70,7 +78,10 @@ class Behaviour:
 
     def __repr__(self) -> str:
         rate = f"{self.sampling_rate:g} Hz" if self.timestamps is None else "irregular"
-        return f"Behaviour({self.key}: {self.count} samples, {self.num_channels} channels, {rate}, {self.domain})"
+        return (
+            f"Behaviour({self.key}: {self.count} samples, {self.num_channels} channels, {rate},"
+            f" {self.domain})"
+        )
 
     def _grid_index(self, time: float) -> int:
         """Index of the first sample at or after `time`, between 0 and the number of samples."""
@@ -81,34 +92,42 @@ class Behaviour:
 
 
 def behaviour_from_node(key: str, series: Node, column: str, domain: Intervals) -> Behaviour:
-    """Make the `Behaviour` of one column of a series. Raises SessionError when the column does not fit the series."""
+    """Make the `Behaviour` of one column of a series. Raises SessionError when the column does not
+    fit the series.
+    """
     samples = series.lazy_column(column)
     if series.kind == "RegularTimeSeries":
         rate = float(series.attrs.get("sampling_rate", math.nan))
         if not rate > 0 or not len(domain):
             raise SessionError(
-                f"series {key} has a sampling rate of {rate} Hz and {len(domain)} domain intervals; "
-                "it needs a positive rate and a domain. Write it again with Session.save."
+                f"series {key} has a sampling rate of {rate} Hz and {len(domain)} domain intervals;"
+                " it needs a positive rate and a domain. Write it again with Session.save."
             )
-        return Behaviour(key, samples, domain, sampling_rate=rate, grid_start=float(domain.starts[0]))
+        return Behaviour(
+            key, samples, domain, sampling_rate=rate, grid_start=float(domain.starts[0])
+        )
     timestamps = series.lazy_column("timestamps")
     if len(timestamps) != len(samples):
         raise SessionError(
-            f"series {key} has {len(samples)} samples but {len(timestamps)} time stamps; it needs one of each. "
-            "The file is damaged or was written wrongly."
+            f"series {key} has {len(samples)} samples but {len(timestamps)} time stamps; it needs"
+            " one of each. The file is damaged or was written wrongly."
         )
     return Behaviour(key, samples, domain, timestamps=timestamps)
 
 
 def count_before(times: np.ndarray | ChunkedArray, marks: ArrayLike) -> np.ndarray:
-    """For every mark the number of sorted `times` before it, which is also the index of the first time at or after it.
+    """For every mark the number of sorted `times` before it, which is also the index of the first
+    time at or after it.
 
-    Arrays mapped from a file may begin at any byte, and numpy copies an unaligned array whole for every search.
+    Arrays mapped from a file may begin at any byte, and numpy copies an unaligned array whole for
+    every search.
     """
     if isinstance(times, np.ndarray) and times.flags.aligned:
         return np.asarray(times.searchsorted(marks, side="left"))
     marks = np.asarray(marks)
-    return np.array([bisect_left(times, mark) for mark in marks.flat], np.int64).reshape(marks.shape)
+    return np.array([bisect_left(times, mark) for mark in marks.flat], np.int64).reshape(
+        marks.shape
+    )
 
 
 def check_times(times: np.ndarray, name: str, *, strictly: bool = False) -> None:
@@ -116,11 +135,14 @@ def check_times(times: np.ndarray, name: str, *, strictly: bool = False) -> None
     finite = np.isfinite(times)
     if not finite.all():
         row = int(np.argmin(finite))
-        raise SessionError(f"{name}[{row}] is {times[row]}, but every time must be finite; remove such entries.")
+        raise SessionError(
+            f"{name}[{row}] is {times[row]}, but every time must be finite; remove such entries."
+        )
     wrong = np.diff(times) <= 0 if strictly else np.diff(times) < 0
     if wrong.any():
         row = int(np.argmax(wrong))
         raise SessionError(
-            f"{name}[{row}] is {times[row]} s and {name}[{row + 1}] is {times[row + 1]} s, but times must "
-            f"{'increase' if strictly else 'be sorted'}; reorder them and what belongs to them (np.argsort)."
+            f"{name}[{row}] is {times[row]} s and {name}[{row + 1}] is {times[row + 1]} s, but"
+            f" times must {'increase' if strictly else 'be sorted'}; reorder them and what belongs"
+            " to them (np.argsort)."
         )

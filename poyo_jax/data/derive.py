@@ -1,4 +1,6 @@
-"""What follows from samples and trials alone: runs without gaps, derivatives, outliers, random splits."""
+"""What follows from samples and trials alone: runs without gaps, derivatives, outliers, random
+splits.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,29 +12,38 @@ from poyo_jax.errors import DataError
 SEED = 42  # of every split of the reference
 GAP = 5.0  # median steps between samples; a longer step ends a run
 SHARES = (0.7, 0.1, 0.2)  # of the trials for train, valid and test
-BENCHMARK_SHARES = (0.8, 0.2)  # of the training trials of the Neural Latents Benchmark for train and valid
+BENCHMARK_SHARES = (
+    0.8,
+    0.2,
+)  # of the training trials of the Neural Latents Benchmark for train and valid
 GUARD = 1.0  # seconds between training and the trials of other splits
 FEWEST_TRIALS = 6  # with which every split has one
 
 
-# ------------------------------------------------------------------------------------------------------ samples
+# --- samples
 
 
 def first_of_runs(times: np.ndarray) -> np.ndarray:
     """Positions of the samples that follow a gap, and of the first one."""
     steps = np.diff(times)
-    return np.concatenate([[0], np.flatnonzero(steps > GAP * np.median(steps)) + 1]).astype(np.int64)
+    return np.concatenate([[0], np.flatnonzero(steps > GAP * np.median(steps)) + 1]).astype(
+        np.int64
+    )
 
 
 def run_intervals(times: np.ndarray, firsts: np.ndarray) -> Intervals:
-    """One interval per run, each until one median step after its last sample, or until the next run."""
+    """One interval per run, each until one median step after its last sample, or until the next
+    run.
+    """
     step = np.median(np.diff(times))
     ends = times[np.append(firsts[1:], len(times)) - 1] + step
     return Intervals(times[firsts], np.minimum(ends, np.append(times[firsts[1:]], np.inf)))
 
 
 def gradient(values: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Derivative along time of samples [count, channels], of second order inside and of first order at the ends."""
+    """Derivative along time of samples [count, channels], of second order inside and of first order
+    at the ends.
+    """
     return np.gradient(values, times, edge_order=1, axis=0)
 
 
@@ -46,17 +57,21 @@ def gradient_of_runs(values: np.ndarray, times: np.ndarray, firsts: np.ndarray) 
 
 
 def intervals_where(mask: np.ndarray, times: np.ndarray) -> Intervals:
-    """Every run of True, from its first sample until the sample after it, or one median step after the last one."""
+    """Every run of True, from its first sample until the sample after it, or one median step after
+    the last one.
+    """
     edges = np.diff(mask.astype(np.int8), prepend=0, append=0)
     bounds = np.append(times, times[-1] + np.median(np.diff(times)))
     return Intervals(bounds[edges == 1], bounds[edges == -1])
 
 
-# ------------------------------------------------------------------------------------------------------ splits
+# --- splits
 
 
 def permutation_split(count: int, shares: Sequence[float]) -> list[np.ndarray]:
-    """Rows of each part of a random split, in ascending order; the largest part absorbs what rounding leaves."""
+    """Rows of each part of a random split, in ascending order; the largest part absorbs what
+    rounding leaves.
+    """
     sizes = [round(share * count) for share in shares]
     sizes[int(np.argmax(sizes))] += count - sum(sizes)
     permutation = np.random.default_rng(SEED).permutation(count)
@@ -68,28 +83,34 @@ def trial_splits(
 ) -> dict[str, Intervals]:
     """Splits by trials, or none at all when the domain is to be cut in blocks.
 
-    Trials that share time with the domain are drawn: 70 % train, 10 % valid, 20 % test; training may use all of the
-    domain but the valid and test trials and one second around each. Where a text column `split` knows "train" and
-    "val", as in the Neural Latents Benchmark, 80 % of the former are train and 20 % valid, and the latter are test.
-    A trial that overlaps the next one counts until the next one begins.
+    Trials that share time with the domain are drawn: 70 % train, 10 % valid, 20 % test; training
+    may use all of the domain but the valid and test trials and one second around each. Where a text
+    column `split` knows "train" and "val", as in the Neural Latents Benchmark, 80 % of the former
+    are train and 20 % valid, and the latter are test. A trial that overlaps the next one counts
+    until the next one begins.
 
     Args:
-        trials: columns `start` and `end`, sorted by start, and perhaps `split`; all empty without trials.
+        trials: columns `start` and `end`, sorted by start, and perhaps `split`; all empty without
+        trials.
         domain: where data exist.
-        split: "trials", "blocks", or None, which means trials when there are six or more, and blocks otherwise.
+        split: "trials", "blocks", or None, which means trials when there are six or more, and
+        blocks otherwise.
         what: the table, for messages.
 
     Raises:
         DataError: there are too few trials to split by them, or they leave nothing to train on.
     """
-    starts, ends = trials["start"], np.minimum(trials["end"], np.append(trials["start"][1:], np.inf))
+    starts, ends = (
+        trials["start"],
+        np.minimum(trials["end"], np.append(trials["start"][1:], np.inf)),
+    )
     rows = np.flatnonzero(_overlap(starts, ends, domain))
     if split == "blocks" or (split is None and len(rows) < FEWEST_TRIALS):
         return {}
     if len(rows) < FEWEST_TRIALS:
         raise DataError(
-            f"{what} has {len(rows)} trials with behaviour; splitting by trials needs {FEWEST_TRIALS} at least, "
-            "so that every split has one: pass split='blocks'."
+            f"{what} has {len(rows)} trials with behaviour; splitting by trials needs"
+            f" {FEWEST_TRIALS} at least, so that every split has one: pass split='blocks'."
         )
     if _is_benchmark(trials.get("split")):
         train, valid, test = _benchmark_rows(trials["split"], rows, what)
@@ -100,11 +121,12 @@ def trial_splits(
         training = domain.subtract(Intervals(starts[held_out], ends[held_out]).dilate(GUARD))
     if not len(training):
         raise DataError(
-            f"{what}: valid and test trials with {GUARD:g} s around each leave no time to train on; "
-            "pass split='blocks', or record longer."
+            f"{what}: valid and test trials with {GUARD:g} s around each leave no time to train on;"
+            " pass split='blocks', or record longer."
         )
     held = {
-        name: Intervals(starts[part], ends[part]).intersect(domain) for name, part in [("valid", valid), ("test", test)]
+        name: Intervals(starts[part], ends[part]).intersect(domain)
+        for name, part in [("valid", valid), ("test", test)]
     }
     return {"train": training, **held}
 
@@ -117,15 +139,23 @@ def _overlap(starts: np.ndarray, ends: np.ndarray, domain: Intervals) -> np.ndar
 
 
 def _is_benchmark(labels: np.ndarray | None) -> bool:
-    return labels is not None and labels.dtype.kind in "OU" and labels.ndim == 1 and {"train", "val"} <= set(labels)
+    return (
+        labels is not None
+        and labels.dtype.kind in "OU"
+        and labels.ndim == 1
+        and {"train", "val"} <= set(labels)
+    )
 
 
-def _benchmark_rows(labels: np.ndarray, rows: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _benchmark_rows(
+    labels: np.ndarray, rows: np.ndarray, what: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     own, test = (rows[labels[rows] == label] for label in ("train", "val"))
     if len(own) < 3 or not len(test):
         raise DataError(
-            f"{what}/split is 'train' for {len(own)} trials with behaviour and 'val' for {len(test)}; three and one "
-            "are needed at least: pass split='blocks', or correct the column."
+            f"{what}/split is 'train' for {len(own)} trials with behaviour and 'val' for"
+            f" {len(test)}; three and one are needed at least: pass split='blocks', or correct the"
+            " column."
         )
     train, valid = (own[part] for part in permutation_split(len(own), BENCHMARK_SHARES))
     return train, valid, test

@@ -1,4 +1,6 @@
-"""What a file holds, as a page of text: an NWB file that could become a session, or a session that was made of one."""
+"""What a file holds, as a page of text: an NWB file that could become a session, or a session that
+was made of one.
+"""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -6,10 +8,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from poyo_jax.data import nwb
-from poyo_jax.data.layout import read_tree
-from poyo_jax.data.nwb_series import candidates, rate_of
-from poyo_jax.data.raw import RawFile, open_raw
+from poyo_jax.data.importers import nwb
+from poyo_jax.data.importers.nwb_series import candidates, rate_of
+from poyo_jax.data.io.layout import read_tree
+from poyo_jax.data.io.raw import RawFile, open_raw
 from poyo_jax.data.session import SPLITS, Session
 from poyo_jax.errors import MissingDependencyError, RawDataError
 
@@ -18,16 +20,18 @@ INDENT = "  "
 
 
 def describe(path: str | Path) -> str:
-    """What is in an NWB file or a session file. Raises RawDataError when it is neither, or cannot be read."""
+    """What is in an NWB file or a session file. Raises RawDataError when it is neither, or cannot
+    be read.
+    """
     with open_raw(path) as raw:
         if "object" in raw.file.attrs:
             return _session_page(Path(path))
         if "nwb_version" in raw.file.attrs or any(map(raw.has, NWB_MEMBERS)):
             return _nwb_page(raw)
         raise RawDataError(
-            f"{raw.path.name} is an HDF5 file, but neither NWB (no attribute nwb_version, nor any of "
-            f"{', '.join(NWB_MEMBERS)}) nor a session (no attribute object); it holds "
-            f"{', '.join(raw.file) or 'nothing'}. Use Session.from_arrays for other formats."
+            f"{raw.path.name} is an HDF5 file, but neither NWB (no attribute nwb_version, nor any"
+            f" of {', '.join(NWB_MEMBERS)}) nor a session (no attribute object); it holds"
+            f" {', '.join(raw.file) or 'nothing'}. Use Session.from_arrays for other formats."
         )
 
 
@@ -40,7 +44,8 @@ def validate(path: str | Path) -> list[str]:
         import pynwb
     except ImportError as error:
         raise MissingDependencyError(
-            f"validating NWB files needs pynwb, which cannot be imported ({error}); run: pip install poyo_jax[data]"
+            f"validating NWB files needs pynwb, which cannot be imported ({error}); run: pip"
+            " install poyo_jax[data]"
         ) from error
     with open_raw(path):
         pass
@@ -50,15 +55,21 @@ def validate(path: str | Path) -> list[str]:
         return [f"the validator gave up with {type(error).__name__}: {error}"]
 
 
-# ------------------------------------------------------------------------------------------------------ pages
+# --- pages
 
 
 def _nwb_page(raw: RawFile) -> str:
     targets = [
-        (candidate.path, candidate.looks_like, _shape(candidate.shape), _rate(candidate.rate), _time(candidate.seconds),
-         candidate.unit)
+        (
+            candidate.path,
+            candidate.looks_like,
+            _shape(candidate.shape),
+            _rate(candidate.rate),
+            _time(candidate.seconds),
+            candidate.unit,
+        )
         for candidate in candidates(raw)
-    ]  # fmt: skip
+    ]
     tables = raw.file.get("intervals")
     rows = [
         (name, _count_rows(table), _columns(table))
@@ -109,10 +120,13 @@ def _page(title: str, parts: dict[str, Sequence[tuple[str, ...]]]) -> str:
 def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterable[str]:
     """Rows of the same number of columns, each column as wide as its longest entry."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(entry.ljust(width) for entry, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [
+        "  ".join(entry.ljust(width) for entry, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
-# ------------------------------------------------------------------------------------------------------ entries
+# --- entries
 
 
 def _subject(raw: RawFile) -> tuple[str, ...]:
@@ -142,7 +156,9 @@ def _behaviour(session: Session, key: str) -> tuple[str, ...]:
 
 
 def _columns(table: h5py.Group) -> str:
-    return ", ".join(name for name in map(str, table) if name != "id" and not name.endswith("_index"))
+    return ", ".join(
+        name for name in map(str, table) if name != "id" and not name.endswith("_index")
+    )
 
 
 def _count_rows(table: h5py.Group) -> str:

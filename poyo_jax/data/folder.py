@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from poyo_jax.data.manifest import open_with_manifest
+from poyo_jax.data.io.manifest import open_with_manifest
 from poyo_jax.data.session import Session
 from poyo_jax.errors import DataError, suggest
 
@@ -11,16 +11,17 @@ from poyo_jax.errors import DataError, suggest
 def open_sessions(folder: str | Path, names: Sequence[str] | None = None) -> list[Session]:
     """Open the session files (`*.h5`) in `folder` and below, in the order of their paths.
 
-    With `names` only those whose file name without .h5 is listed, in the order of the list. Raises DataError when the
-    folder is missing or has no session, or when a name is not there; SessionError for a file that is not a session.
+    With `names` only those whose file name without .h5 is listed, in the order of the list. Raises
+    DataError when the folder is missing or has no session, or when a name is not there;
+    SessionError for a file that is not a session.
     """
     folder = Path(folder)
     paths = sorted(folder.rglob("*.h5")) if folder.is_dir() else []
     if not paths:
         state = "has no session files (*.h5)" if folder.is_dir() else "does not exist"
         raise DataError(
-            f"the data folder {folder} {state}. Give the folder that holds processed sessions, or try `make demo`, "
-            "which needs none."
+            f"the data folder {folder} {state}. Give the folder that holds processed sessions, or"
+            " try `make demo`, which needs none."
         )
     if names is None:
         return open_with_manifest(folder, paths)
@@ -28,7 +29,9 @@ def open_sessions(folder: str | Path, names: Sequence[str] | None = None) -> lis
     missing = [name for name in names if name not in files]
     if missing:
         raise DataError(
-            f"{len(missing)} of {len(names)} sessions are not in {folder}: {', '.join(missing[:5])}"
-            f"{', ...' if len(missing) > 5 else ''}.{suggest(missing[0], files)} It has {len(files)} sessions."
+            f"{len(missing)} of {len(names)} sessions are not in {folder}:"
+            f" {', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}."
+            f"{suggest(missing[0], files)}"
+            f" It has {len(files)} sessions."
         )
     return open_with_manifest(folder, [files[name] for name in names])

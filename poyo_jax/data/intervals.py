@@ -17,8 +17,9 @@ Mask = Bool[np.ndarray, "*times"]
 class Intervals:
     """Sorted, disjoint intervals [start, end).
 
-    Intervals that merely touch stay separate, so that the blocks of a split remain blocks; only `union` joins them.
-    Raises SessionError when built from bounds that are not finite, not sorted, overlapping, or end before they start.
+    Intervals that merely touch stay separate, so that the blocks of a split remain blocks; only
+    `union` joins them. Raises SessionError when built from bounds that are not finite, not sorted,
+    overlapping, or end before they start.
     """
 
     starts: Bounds  #: s
@@ -45,9 +46,11 @@ class Intervals:
 
     @classmethod
     def from_overlapping(cls, starts: ArrayLike, ends: ArrayLike) -> "Intervals":
-        """Build from rows as they stand in files: overlapping rows are merged, touching ones stay separate.
+        """Build from rows as they stand in files: overlapping rows are merged, touching ones stay
+        separate.
 
-        Rows that hold no time (a NaN bound, or end <= start) are dropped: no time t fulfils start <= t < end.
+        Rows that hold no time (a NaN bound, or end <= start) are dropped: no time t fulfils start
+        <= t < end.
         """
         starts, ends = _bounds(starts, ends)
         held = starts < ends  # False where a bound is NaN
@@ -75,7 +78,9 @@ class Intervals:
         return float(np.sum(self.ends - self.starts))
 
     def contains(self, times: ArrayLike) -> Mask:
-        """Tell for each of `times` [...], in seconds, whether start <= time < end for some interval."""
+        """Tell for each of `times` [...], in seconds, whether start <= time < end for some
+        interval.
+        """
         times = np.asarray(times, np.float64)
         if not len(self):
             return np.zeros(times.shape, bool)
@@ -84,7 +89,10 @@ class Intervals:
 
     def union(self, other: "Intervals") -> "Intervals":
         """All time in either set; overlapping and touching intervals become one."""
-        starts, ends = np.concatenate([self.starts, other.starts]), np.concatenate([self.ends, other.ends])
+        starts, ends = (
+            np.concatenate([self.starts, other.starts]),
+            np.concatenate([self.ends, other.ends]),
+        )
         return Intervals(*_merge(starts, ends, join_touching=True))
 
     def intersect(self, other: "Intervals") -> "Intervals":
@@ -92,20 +100,26 @@ class Intervals:
         return Intervals(*_intersect(self.starts, self.ends, other.starts, other.ends))
 
     def subtract(self, other: "Intervals") -> "Intervals":
-        """The pieces of each of these intervals that `other` leaves; pieces without length are dropped."""
+        """The pieces of each of these intervals that `other` leaves; pieces without length are
+        dropped.
+        """
         gap_starts = np.concatenate([[-np.inf], other.ends])
         gap_ends = np.concatenate([other.starts, [np.inf]])
         return Intervals(*_intersect(self.starts, self.ends, gap_starts, gap_ends))
 
     def dilate(self, seconds: float) -> "Intervals":
-        """Grow every interval by `seconds` on both sides, but not past the half-way point to its neighbour.
+        """Grow every interval by `seconds` on both sides, but not past the half-way point to its
+        neighbour.
 
-        Half-way is between the intervals as they were. Raises SessionError when `seconds` is negative.
+        Half-way is between the intervals as they were. Raises SessionError when `seconds` is
+        negative.
         """
         if not seconds >= 0:
             raise SessionError(f"intervals cannot grow by {seconds} s; pass zero or more seconds.")
         halfway = (self.ends[:-1] + self.starts[1:]) / 2
-        starts = np.maximum(self.starts - seconds, np.concatenate([[-np.inf], halfway])[: len(self)])
+        starts = np.maximum(
+            self.starts - seconds, np.concatenate([[-np.inf], halfway])[: len(self)]
+        )
         ends = np.minimum(self.ends + seconds, np.concatenate([halfway, [np.inf]])[: len(self)])
         return Intervals(starts, ends)
 
@@ -123,7 +137,10 @@ def _columns(pairs: Iterable) -> tuple[np.ndarray, np.ndarray]:
     if table.size == 0:
         table = table.reshape(0, 2)
     if table.ndim != 2 or table.shape[1] != 2:
-        raise SessionError(f"intervals came as an array of shape {table.shape}; pass (start, end) pairs, shape (n, 2).")
+        raise SessionError(
+            f"intervals came as an array of shape {table.shape}; pass (start, end) pairs, shape"
+            " (n, 2)."
+        )
     return table[:, 0], table[:, 1]
 
 
@@ -131,7 +148,8 @@ def _bounds(starts: ArrayLike, ends: ArrayLike) -> tuple[np.ndarray, np.ndarray]
     starts, ends = np.asarray(starts, np.float64), np.asarray(ends, np.float64)
     if starts.ndim != 1 or starts.shape != ends.shape:
         raise SessionError(
-            f"interval starts have shape {starts.shape} and ends {ends.shape}; pass two 1-D arrays of the same length."
+            f"interval starts have shape {starts.shape} and ends {ends.shape}; pass two 1-D arrays"
+            " of the same length."
         )
     return starts, ends
 
@@ -153,12 +171,17 @@ def _check(starts: np.ndarray, ends: np.ndarray) -> None:
             raise SessionError(f"interval {row} [{starts[row]}, {ends[row]}) {text}.")
 
 
-def _merge(starts: np.ndarray, ends: np.ndarray, *, join_touching: bool) -> tuple[np.ndarray, np.ndarray]:
+def _merge(
+    starts: np.ndarray, ends: np.ndarray, *, join_touching: bool
+) -> tuple[np.ndarray, np.ndarray]:
     order = np.argsort(starts, kind="stable")
     starts, reach = starts[order], np.maximum.accumulate(ends[order])
     apart = starts[1:] > reach[:-1] if join_touching else starts[1:] >= reach[:-1]
     some = [True] * (len(starts) > 0)
-    return starts[np.concatenate([some, apart]).astype(bool)], reach[np.concatenate([apart, some]).astype(bool)]
+    return (
+        starts[np.concatenate([some, apart]).astype(bool)],
+        reach[np.concatenate([apart, some]).astype(bool)],
+    )
 
 
 def _intersect(
@@ -170,5 +193,8 @@ def _intersect(
     row = np.repeat(np.arange(len(starts)), counts)
     offset = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
     other_row = first[row] + offset
-    low, high = np.maximum(starts[row], other_starts[other_row]), np.minimum(ends[row], other_ends[other_row])
+    low, high = (
+        np.maximum(starts[row], other_starts[other_row]),
+        np.minimum(ends[row], other_ends[other_row]),
+    )
     return low[low < high], high[low < high]

@@ -1,4 +1,6 @@
-"""What a session's behaviour is decoded to: which series, how it is scaled, and which times count how much."""
+"""What a session's behaviour is decoded to: which series, how it is scaled, and which times count
+how much.
+"""
 
 import json
 import math
@@ -18,11 +20,12 @@ FALLBACK_KEYS = ("cursor.vel", "hand.vel")
 
 @dataclass(frozen=True, kw_only=True)
 class Readout:
-    """What is decoded: (value - mean) / std of `value_key`, per channel, with values in the units of the file.
+    """What is decoded: (value - mean) / std of `value_key`, per channel, with values in the units
+    of the file.
 
-    The weight of a target is the product of the weights of all listed intervals that contain its time, and 1 outside
-    them. Metrics count only times inside `eval_interval`, if there is one. Raises ConfigError when the numbers cannot
-    be used.
+    The weight of a target is the product of the weights of all listed intervals that contain its
+    time, and 1 outside them. Metrics count only times inside `eval_interval`, if there is one.
+    Raises ConfigError when the numbers cannot be used.
     """
 
     value_key: str  #: behaviour, "<series>.<column>"
@@ -43,7 +46,9 @@ class Readout:
             raise ConfigError(f"{seen}; means must be finite and stds positive.")
         for name, weight in weights:
             if not 0 <= weight < math.inf:
-                raise ConfigError(f"readout of {self.value_key} weights {name} by {weight}; pass zero or more.")
+                raise ConfigError(
+                    f"readout of {self.value_key} weights {name} by {weight}; pass zero or more."
+                )
 
     def to_json(self) -> str:
         """One line of JSON."""
@@ -57,13 +62,16 @@ class Readout:
             fields = dict(json.loads(text))
             if unknown := [name for name in fields if name not in known]:
                 raise ConfigError(
-                    f"a readout has no field {unknown[0]!r}; it has {', '.join(known)}.{suggest(unknown[0], known)}"
+                    f"a readout has no field {unknown[0]!r}; it has"
+                    f" {', '.join(known)}.{suggest(unknown[0], known)}"
                 )
             return cls(**{name: _as_tuple(value) for name, value in fields.items()})
         except ConfigError:
             raise
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"{str(text)[:80]!r} is not the JSON of a readout ({error}); use to_json.") from error
+            raise ConfigError(
+                f"{str(text)[:80]!r} is not the JSON of a readout ({error}); use to_json."
+            ) from error
 
 
 def _as_tuple(value: Any) -> Any:
@@ -72,7 +80,10 @@ def _as_tuple(value: Any) -> Any:
 
 
 def _planar(
-    value_key: str, std: float, weights: dict[str, float] | None = None, eval_interval: str | None = None
+    value_key: str,
+    std: float,
+    weights: dict[str, float] | None = None,
+    eval_interval: str | None = None,
 ) -> Readout:
     return Readout(
         value_key=value_key,
@@ -100,7 +111,11 @@ CENTER_OUT = _planar(
 RANDOM_TARGET = _planar(
     "cursor.vel",
     20.0,  # cm/s
-    {"movement_phases.random_period": 1.0, "movement_phases.hold_period": 0.1, "cursor_outlier_segments": 0.0},
+    {
+        "movement_phases.random_period": 1.0,
+        "movement_phases.hold_period": 0.1,
+        "cursor_outlier_segments": 0.0,
+    },
     "movement_phases.random_period",
 )
 MAZE = _planar(
@@ -118,7 +133,9 @@ KNOWN_READOUTS = {
     "churchland_shenoy_neural_2012": MAZE,
     "odoherty_sabes_nonhuman_2017": _planar("cursor.vel", 200.0),  # mm/s
     "flint_slutzky_accurate_2012": _planar("hand.vel", 0.4),
-    "pei_pandarinath_nlb_2021": _planar("hand.vel", 100.0, eval_interval="nlb_eval_intervals"),  # mm/s
+    "pei_pandarinath_nlb_2021": _planar(
+        "hand.vel", 100.0, eval_interval="nlb_eval_intervals"
+    ),  # mm/s
 }
 
 
@@ -132,11 +149,12 @@ def known_readout(brainset_id: str | None, session_id: str) -> Readout | None:
 
 
 def default_readout(session: Session, intervals: Intervals | None = None) -> Readout:
-    """The readout of POYO for its data sets; for others cursor.vel, hand.vel or the only behaviour there is.
+    """The readout of POYO for its data sets; for others cursor.vel, hand.vel or the only behaviour
+    there is.
 
-    The latter is scaled by mean and standard deviation of the finite samples inside `intervals`, by default the train
-    split. Raises SessionError when it is unclear what to decode or the session lacks what the readout names, DataError
-    when there is no sample.
+    The latter is scaled by mean and standard deviation of the finite samples inside `intervals`, by
+    default the train split. Raises SessionError when it is unclear what to decode or the session
+    lacks what the readout names, DataError when there is no sample.
     """
     readout = known_readout(session.brainset_id, session.session_id)
     if readout is None:
@@ -149,11 +167,13 @@ def default_readout(session: Session, intervals: Intervals | None = None) -> Rea
 
 def _measured_readout(session: Session, intervals: Intervals | None) -> Readout:
     keys = session.behaviour_keys
-    value_key = next((key for key in FALLBACK_KEYS if key in keys), keys[0] if len(keys) == 1 else None)
+    value_key = next(
+        (key for key in FALLBACK_KEYS if key in keys), keys[0] if len(keys) == 1 else None
+    )
     if value_key is None:
         raise SessionError(
-            f"session {session.id} has neither cursor.vel nor hand.vel but {', '.join(keys) or 'no behaviour'}; "
-            "pass a Readout that names what to decode."
+            f"session {session.id} has neither cursor.vel nor hand.vel but"
+            f" {', '.join(keys) or 'no behaviour'}; pass a Readout that names what to decode."
         )
     behaviour = session.behaviour(value_key)
     intervals = session.split("train") if intervals is None else intervals
@@ -170,11 +190,13 @@ def _measured_readout(session: Session, intervals: Intervals | None) -> Readout:
     return Readout(value_key=value_key, mean=tuple(samples.mean(axis=0)), std=tuple(std))
 
 
-def sample_weights(session: Session, readout: Readout, times: ArrayLike) -> Float32[np.ndarray, " times"]:
+def sample_weights(
+    session: Session, readout: Readout, times: ArrayLike
+) -> Float32[np.ndarray, " times"]:
     """Loss weights of targets at `times` [times], in seconds of session time.
 
-    Each is the product of the weights of the listed intervals with start <= time < end. Raises SessionError when the
-    session lacks a listed interval.
+    Each is the product of the weights of the listed intervals with start <= time < end. Raises
+    SessionError when the session lacks a listed interval.
     """
     weights = np.ones(np.shape(times), np.float32)
     for name, weight in readout.interval_weights:

@@ -9,18 +9,18 @@ from jaxtyping import Float64, Int64
 from numpy.typing import ArrayLike
 
 from poyo_jax.data.behaviour import Behaviour, behaviour_from_node, check_times, count_before
-from poyo_jax.data.build import Pairs, tree_from_arrays
+from poyo_jax.data.importers.arrays import Pairs, tree_from_arrays
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.layout import Node, read_tree
-from poyo_jax.data.nodes import interval_node
-from poyo_jax.data.stored import ChunkedArray, StoredArray
-from poyo_jax.data.writing import write_tree
+from poyo_jax.data.io.layout import Node, read_tree
+from poyo_jax.data.io.nodes import interval_node
+from poyo_jax.data.io.stored import ChunkedArray, StoredArray
+from poyo_jax.data.io.writing import write_tree
 from poyo_jax.errors import DataError, SessionError, suggest
 
 SPLITS = ("train", "valid", "test")
 SERIES_KINDS = ("IrregularTimeSeries", "RegularTimeSeries")
-# Data sets whose splits reach beyond what was recorded: their splits count only within the domains of the spikes and of
-# this series (the data set classes of torch_brain for the same data).
+# Data sets whose splits reach beyond what was recorded: their splits count only within the domains
+# of the spikes and of this series (the data set classes of torch_brain for the same data).
 SPLIT_WITHIN = {
     "churchland_shenoy_neural_2012": "cursor",
     "odoherty_sabes_nonhuman_2017": "cursor",
@@ -32,7 +32,8 @@ class Session:
     """A session in memory or mapped from a file; all times are float64 seconds of session time.
 
     Opening a file reads little of it, and a session opened from a file pickles without its data.
-    Make one with `Session.open`, `Session.from_arrays`, `Session.from_nwb` or `Session.from_pynapple`.
+    Make one with `Session.open`, `Session.from_arrays`, `Session.from_nwb` or
+    `Session.from_pynapple`.
 
     Attributes:
         id: "<brainset_id>/<session_id>", or the session_id alone when the data set has no name.
@@ -48,12 +49,16 @@ class Session:
         self._intervals: dict[str, Intervals] = {}
         self._behaviours: dict[str, Behaviour] = {}
         self.path = path
-        self.session_id: str = _attribute(tree, "session", "id") or (path.stem if path else "session")
+        self.session_id: str = _attribute(tree, "session", "id") or (
+            path.stem if path else "session"
+        )
         self.brainset_id: str | None = _attribute(tree, "brainset", "id")
         self.subject_id: str | None = _attribute(tree, "subject", "id")
         self.id = f"{self.brainset_id}/{self.session_id}" if self.brainset_id else self.session_id
         self.unit_ids: tuple[str, ...] = self._read_unit_ids()
-        self.unit_names: tuple[str, ...] = tuple(f"{self.id}/{unit_id}" for unit_id in self.unit_ids)
+        self.unit_names: tuple[str, ...] = tuple(
+            f"{self.id}/{unit_id}" for unit_id in self.unit_ids
+        )
         self.spike_times = self._spike_column("timestamps", np.float64)
         self.spike_units = self._spike_column("unit_index", np.int64)
         self._check_ends()
@@ -62,7 +67,9 @@ class Session:
 
     @classmethod
     def open(cls, path: str | Path) -> "Session":
-        """Open a session file. Raises SessionError when it is missing, damaged, or not a session."""
+        """Open a session file. Raises SessionError when it is missing, damaged, or not a
+        session.
+        """
         return cls(read_tree(path, eager_bytes=0), Path(path).absolute())
 
     @classmethod
@@ -91,21 +98,24 @@ class Session:
             spike_units: position in `unit_ids` of every spike's unit, [spikes].
             unit_ids: names or numbers of the units, each once, [units].
             target_times: increasing times in seconds, [samples].
-            targets: behaviour at those times, [samples] or [samples, channels]; NaN where it was not measured.
+            targets: behaviour at those times, [samples] or [samples, channels]; NaN where it was
+            not measured.
             session_id: name of the session, unlike that of any other session of the same data set.
             brainset_id: name of the data set.
             subject_id: name of the subject.
             target_key: "<series>.<column>" under which the targets are kept.
-            train: (start, end) pairs of the train split. Without any split the domain is cut in ten equal blocks:
-                5 is valid, 3 and 8 are test (counted from 0), the others are train.
+            train: (start, end) pairs of the train split. Without any split the domain is cut in ten
+                equal blocks: 5 is valid, 3 and 8 are test (counted from 0), the others are train.
             valid: (start, end) pairs of the valid split.
             test: (start, end) pairs of the test split.
-            intervals: further named pairs, for example {"movement_phases.reach_period": [(0.5, 1.0)]}; they may
-                overlap.
-            domain: (start, end) pairs in which data exist; by default from the first to the last spike or target.
+            intervals: further named pairs, for example {"movement_phases.reach_period": [(0.5,
+                1.0)]}; they may overlap.
+            domain: (start, end) pairs in which data exist; by default from the first to the last
+            spike or target.
 
         Raises:
-            SessionError: an array is not as described, or a time is not finite, or negative and outside `domain`.
+            SessionError: an array is not as described, or a time is not finite, or negative and
+            outside `domain`.
         """
         tree = tree_from_arrays(
             spike_times,
@@ -135,19 +145,21 @@ class Session:
         max_acceleration: float | None = None,
         derive_velocity: bool = False,
     ) -> "Session":
-        """Make a session from an NWB file with units and a behaviour series; `candidate_targets` lists the latter.
+        """Make a session from an NWB file with units and a behaviour series; `candidate_targets`
+        lists the latter.
 
-        Values are `data * conversion + offset`, in the unit that the file names. A series ".../cursor_vel" becomes
-        "cursor.vel", "cursor_pos" "cursor.pos", any other "behavior.<name>". The domain is where there are samples: a
-        step above five median ones is a gap. The session is called `session_id`, or else as the file; the other
-        arguments are described at `poyo_jax.data.nwb_session.NwbOptions`.
+        Values are `data * conversion + offset`, in the unit that the file names. A series
+        ".../cursor_vel" becomes "cursor.vel", "cursor_pos" "cursor.pos", any other
+        "behavior.<name>". The domain is where there are samples: a step above five median ones is a
+        gap. The session is called `session_id`, or else as the file; the other arguments are
+        described at `poyo_jax.data.importers.nwb_session.NwbOptions`.
 
         Raises:
             RawDataError: the file cannot be read, or lacks units, the target, or a trial column.
             DataError: there are too few trials to split by them.
             ConfigError: an option cannot be used.
         """
-        from poyo_jax.data.nwb_session import NwbOptions, nwb_tree
+        from poyo_jax.data.importers.nwb_session import NwbOptions, nwb_tree
 
         options = NwbOptions(
             target=target,
@@ -177,22 +189,26 @@ class Session:
     ) -> "Session":
         """Make a session from a TsGroup of units, a Tsd or TsdFrame of behaviour, and IntervalSets.
 
-        Unit 7 is called "unit_7"; metadata are kept. The domain ends with an interval of the target's time support, and
-        where a step is above five median ones. Without any split, `intervals["trials"]` are split as in `from_nwb`, if
-        there are six or more, and else the domain as in `from_arrays`, which describes the other arguments.
+        Unit 7 is called "unit_7"; metadata are kept. The domain ends with an interval of the
+        target's time support, and where a step is above five median ones. Without any split,
+        `intervals["trials"]` are split as in `from_nwb`, if there are six or more, and else the
+        domain as in `from_arrays`, which describes the other arguments.
 
         Raises:
             SessionError: an object is not as described.
         """
-        from poyo_jax.data.pynapple_session import pynapple_tree
+        from poyo_jax.data.importers.pynapple import pynapple_tree
 
         ids = {"brainset": brainset_id, "subject": subject_id, "session": session_id}
         splits = {"train": train, "valid": valid, "test": test}
-        tree = pynapple_tree(spikes, target, ids=ids, target_key=target_key, splits=splits, intervals=intervals or {})
+        tree = pynapple_tree(
+            spikes, target, ids=ids, target_key=target_key, splits=splits, intervals=intervals or {}
+        )
         return cls(tree)
 
     def save(self, path: str | Path, *, compress: bool = False) -> None:
-        """Write a file that `open`, temporaldata and torch_brain read. Raises SessionError when that fails.
+        """Write a file that `open`, temporaldata and torch_brain read. Raises SessionError when
+        that fails.
 
         With `compress` it is about half as large, but a window takes milliseconds to read.
         """
@@ -202,10 +218,13 @@ class Session:
         return (Session, (self._tree, self.path))
 
     def __repr__(self) -> str:
-        counts = f"{len(self.unit_ids)} units, {len(self.spike_times)} spikes, {self.domain.duration:g} s"
+        counts = (
+            f"{len(self.unit_ids)} units, {len(self.spike_times)} spikes,"
+            f" {self.domain.duration:g} s"
+        )
         return f"Session({self.id}: {counts}; {', '.join(self.behaviour_keys) or 'no behaviour'})"
 
-    # -------------------------------------------------------------------------------------------------- spikes
+    # --- spikes
 
     def spikes_between(
         self, start: float, stop: float
@@ -220,9 +239,11 @@ class Session:
         return int(end - first)
 
     def max_spikes(self, window_length: float) -> int:
-        """Upper bound of the spikes in any window [start, start + window_length), from few spike times.
+        """Upper bound of the spikes in any window [start, start + window_length), from few spike
+        times.
 
-        Such a window touches at most two neighbours in a row of cells that are a hair longer than it.
+        Such a window touches at most two neighbours in a row of cells that are a hair longer than
+        it.
         """
         if not len(self.spike_times):
             return 0
@@ -232,17 +253,20 @@ class Session:
         before = count_before(self.spike_times, edges)
         return int(np.max(before[2:] - before[:-2]))
 
-    # -------------------------------------------------------------------------------------------------- intervals
+    # --- intervals
 
     def intervals(self, name: str) -> Intervals:
-        """Intervals by dotted name, for example "movement_phases.reach_period", "trials" or "cursor.domain".
+        """Intervals by dotted name, for example "movement_phases.reach_period", "trials" or
+        "cursor.domain".
 
-        Overlapping rows of the file are merged, and rows that hold no time are left out. Raises SessionError when
-        there is no such group.
+        Overlapping rows of the file are merged, and rows that hold no time are left out. Raises
+        SessionError when there is no such group.
         """
         if name not in self._intervals:
             node = self._interval_node(name)
-            self._intervals[name] = Intervals.from_overlapping(node.column("start"), node.column("end"))
+            self._intervals[name] = Intervals.from_overlapping(
+                node.column("start"), node.column("end")
+            )
         return self._intervals[name]
 
     @property
@@ -251,7 +275,8 @@ class Session:
         return tuple(path for path, node in self._tree.walk() if node.kind == "Interval")
 
     def table(self, name: str) -> dict[str, np.ndarray]:
-        """The rows of intervals as they stand in the file, with all their columns: for "trials" results and targets.
+        """The rows of intervals as they stand in the file, with all their columns: for "trials"
+        results and targets.
 
         Raises SessionError as `intervals` does.
         """
@@ -261,21 +286,29 @@ class Session:
     def _interval_node(self, name: str) -> Node:
         known = {path: node for path, node in self._tree.walk() if node.kind == "Interval"}
         if name not in known:
-            listed = ", ".join(path for path in known if not path.endswith("domain")) or "none besides its domains"
-            raise SessionError(f"session {self.id} has no intervals {name!r}; it has {listed}.{suggest(name, known)}")
+            listed = (
+                ", ".join(path for path in known if not path.endswith("domain"))
+                or "none besides its domains"
+            )
+            raise SessionError(
+                f"session {self.id} has no intervals {name!r}; it has"
+                f" {listed}.{suggest(name, known)}"
+            )
         return known[name]
 
     def split(self, name: str) -> Intervals:
         """Intervals of the split "train", "valid" or "test", or of the whole session, "all".
 
-        Blocks that touch stay separate. Raises DataError when the session has no such split or nothing is in it.
+        Blocks that touch stay separate. Raises DataError when the session has no such split or
+        nothing is in it.
         """
         if name not in (*SPLITS, "all"):
             raise DataError(f"there is no split {name!r}; choose train, valid, test or all.")
         split = self.domain if name == "all" else self._named_split(name)
         if not len(split):
             raise DataError(
-                f"the {name} split of session {self.id} is empty; choose another split or drop the session."
+                f"the {name} split of session {self.id} is empty; choose another split or drop the"
+                " session."
             )
         return split
 
@@ -284,8 +317,13 @@ class Session:
         return f"{name}_domain" in self._tree.members and len(self._named_split(name)) > 0
 
     def with_splits(self, **splits: Pairs) -> "Session":
-        """The same session with these (start, end) pairs for its splits "train", "valid" and "test"."""
-        nodes = {f"{name}_domain": interval_node(Intervals.from_pairs(pairs)) for name, pairs in splits.items()}
+        """The same session with these (start, end) pairs for its splits "train", "valid" and
+        "test".
+        """
+        nodes = {
+            f"{name}_domain": interval_node(Intervals.from_pairs(pairs))
+            for name, pairs in splits.items()
+        }
         return Session(replace(self._tree, members=self._tree.members | nodes), self.path)
 
     def _named_split(self, name: str) -> Intervals:
@@ -302,11 +340,13 @@ class Session:
 
     @property
     def unit_table(self) -> dict[str, np.ndarray]:
-        """The columns of the units as they stand in the file, such as `area_name`; rows as in `unit_ids`."""
+        """The columns of the units as they stand in the file, such as `area_name`; rows as in
+        `unit_ids`.
+        """
         node = self._tree.group("units")
         return {name: np.asarray(node.column(name)) for name in node.members if name != "id"}
 
-    # -------------------------------------------------------------------------------------------------- behaviour
+    # --- behaviour
 
     @property
     def behaviour_keys(self) -> tuple[str, ...]:
@@ -316,27 +356,35 @@ class Session:
             for name, node in self._tree.walk()
             if node.kind in SERIES_KINDS and name != "spikes"
             for column, samples in node.members.items()
-            if isinstance(samples, np.ndarray | StoredArray) and samples.dtype.kind in "iuf" and samples.ndim in (1, 2)
+            if isinstance(samples, np.ndarray | StoredArray)
+            and samples.dtype.kind in "iuf"
+            and samples.ndim in (1, 2)
             if column != "timestamps"
         )
 
     def behaviour(self, key: str) -> Behaviour:
-        """The behavioural variable `key`, for example "cursor.vel". Raises SessionError when there is none."""
+        """The behavioural variable `key`, for example "cursor.vel". Raises SessionError when there
+        is none.
+        """
         if key not in self._behaviours:
             if key not in (keys := self.behaviour_keys):
                 listed = ", ".join(keys) or "none at all"
-                raise SessionError(f"session {self.id} has no behaviour {key!r}; it has {listed}.{suggest(key, keys)}")
+                raise SessionError(
+                    f"session {self.id} has no behaviour {key!r}; it has"
+                    f" {listed}.{suggest(key, keys)}"
+                )
             name, column = key.rsplit(".", 1)
             series, domain = dict(self._tree.walk())[name], self.intervals(f"{name}.domain")
             self._behaviours[key] = behaviour_from_node(key, series, column, domain)
         return self._behaviours[key]
 
-    # -------------------------------------------------------------------------------------------------- checks
+    # --- checks
 
     def check(self) -> None:
         """Read all spikes and time stamps.
 
-        Raises SessionError when times are out of order or not finite, or when a spike's unit does not exist.
+        Raises SessionError when times are out of order or not finite, or when a spike's unit does
+        not exist.
         """
         times, units = np.asarray(self.spike_times), np.asarray(self.spike_units)
         check_times(times, f"{self.id}: spike_times")
@@ -346,15 +394,17 @@ class Session:
         for key in self.behaviour_keys:
             timestamps = self.behaviour(key).timestamps
             if timestamps is not None:
-                check_times(np.asarray(timestamps), f"{self.id}: {key.rsplit('.', 1)[0]}.timestamps")
+                check_times(
+                    np.asarray(timestamps), f"{self.id}: {key.rsplit('.', 1)[0]}.timestamps"
+                )
 
     def _check_ends(self) -> None:
         """Refuse what the lengths and the first and last spike give away."""
         times, units = self.spike_times, self.spike_units
         if len(times) != len(units):
             raise SessionError(
-                f"session {self.id} has {len(times)} spike times but {len(units)} spike units; every spike needs both. "
-                "The file is damaged or was written wrongly."
+                f"session {self.id} has {len(times)} spike times but {len(units)} spike units;"
+                " every spike needs both. The file is damaged or was written wrongly."
             )
         ends = [0, -1] if len(times) else []
         check_times(np.asarray(times[ends]), f"{self.id}: first and last spike_times")
@@ -364,31 +414,42 @@ class Session:
 
     def _refuse_unit(self, spike: int) -> None:
         raise SessionError(
-            f"session {self.id}: spike {spike} belongs to unit {self.spike_units[spike]}, but there are "
-            f"{len(self.unit_ids)} units; it must be one of 0 ... {len(self.unit_ids) - 1}."
+            f"session {self.id}: spike {spike} belongs to unit {self.spike_units[spike]}, but there"
+            f" are {len(self.unit_ids)} units; it must be one of 0 ... {len(self.unit_ids) - 1}."
         )
 
     def _spike_column(self, column: str, dtype: type) -> np.ndarray | ChunkedArray:
         array = self._column("spikes", column)
-        return np.asarray(array, dtype) if isinstance(array, np.ndarray) or array.dtype != dtype else array
+        return (
+            np.asarray(array, dtype)
+            if isinstance(array, np.ndarray) or array.dtype != dtype
+            else array
+        )
 
     def _column(self, group: str, column: str) -> np.ndarray | ChunkedArray:
         node = self._tree.members.get(group)
-        if not isinstance(node, Node) or not isinstance(node.members.get(column), np.ndarray | StoredArray):
+        if not isinstance(node, Node) or not isinstance(
+            node.members.get(column), np.ndarray | StoredArray
+        ):
             raise SessionError(
-                f"{self.path or 'this tree'} is not a session: it has no {group}.{column}. A session holds spikes "
-                "(timestamps, unit_index), units (id) and domain (start, end)."
+                f"{self.path or 'this tree'} is not a session: it has no {group}.{column}. A"
+                " session holds spikes (timestamps, unit_index), units (id) and domain (start,"
+                " end)."
             )
         return node.lazy_column(column)
 
     def _read_unit_ids(self) -> tuple[str, ...]:
         column = np.asarray(self._column("units", "id"))
-        unit_ids = tuple(item.decode() if isinstance(item, bytes) else str(item) for item in column.tolist())
+        unit_ids = tuple(
+            item.decode() if isinstance(item, bytes) else str(item) for item in column.tolist()
+        )
         if not unit_ids:
             raise SessionError(f"session {self.id} has no units; it needs at least one.")
         if len(set(unit_ids)) < len(unit_ids):
             twice = next(unit_id for unit_id in unit_ids if unit_ids.count(unit_id) > 1)
-            raise SessionError(f"session {self.id} has several units called {twice!r}; give each its own id.")
+            raise SessionError(
+                f"session {self.id} has several units called {twice!r}; give each its own id."
+            )
         return unit_ids
 
 

@@ -13,7 +13,8 @@ MAX_LINES = 20  # of a vocabulary that is printed
 
 
 class Vocab:
-    """Distinct names in the order of their rows; row 0 of a table is padding, so the first name has row 1.
+    """Distinct names in the order of their rows; row 0 of a table is padding, so the first name has
+    row 1.
 
     Raises VocabError when a name occurs twice.
     """
@@ -25,7 +26,8 @@ class Vocab:
             seen: set[str] = set()
             twice = next(name for name in self.names if name in seen or seen.add(name))
             raise VocabError(
-                f"{twice!r} occurs twice. Units and sessions need distinct names: give the sessions distinct ids."
+                f"{twice!r} occurs twice. Units and sessions need distinct names: give the sessions"
+                " distinct ids."
             )
 
     @property
@@ -55,7 +57,8 @@ class Vocab:
         except KeyError as error:
             name = error.args[0]
             raise VocabError(
-                f"{name!r} is not in the vocabulary of {len(self)} names.{suggest(name, self.names)}"
+                f"{name!r} is not in the vocabulary of {len(self)}"
+                f" names.{suggest(name, self.names)}"
             ) from None
 
     def extend(self, names: Iterable[str]) -> "Vocab":
@@ -63,7 +66,9 @@ class Vocab:
         return Vocab((*self.names, *names))
 
     def subset(self, names: Iterable[str]) -> "Vocab":
-        """These names alone, in the order of their rows here. Raises VocabError for a name that is not here."""
+        """These names alone, in the order of their rows here. Raises VocabError for a name that is
+        not here.
+        """
         chosen = set(names)
         self.rows(sorted(chosen))
         return Vocab(name for name in self.names if name in chosen)

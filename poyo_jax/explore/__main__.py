@@ -2,8 +2,8 @@
 
     python -m poyo_jax.explore runs/pretrain --data sessions/
 
-serves a page on this machine alone and prints its address. Of a machine elsewhere, ssh -L 8000:127.0.0.1:PORT brings
-it to http://localhost:8000.
+serves a page on this machine alone and prints its address. Of a machine elsewhere, ssh -L
+8000:127.0.0.1:PORT brings it to http://localhost:8000.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import tyro
 
-from poyo_jax.program import run_program
+from poyo_jax.cli.program import run_program
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,9 @@ def explore(options: Explore) -> None:
 
     print(f"Loading {options.model} ...", flush=True)
     pretrained = load(options.model)
-    sessions = [Session.open(options.data)] if options.data.is_file() else open_sessions(options.data)
+    sessions = (
+        [Session.open(options.data)] if options.data.is_file() else open_sessions(options.data)
+    )
     explorer = Explorer(pretrained, sessions)
     with ExplorerServer(explorer, options.port) as server:
         explorer.warm_up()

@@ -1,4 +1,6 @@
-"""What the page asks for: which sessions there are, what a window holds, and what the model says of it."""
+"""What the page asks for: which sessions there are, what a window holds, and what the model says of
+it.
+"""
 
 import time
 from collections.abc import Sequence
@@ -22,9 +24,11 @@ Answer = dict[str, Any]  # of numbers, text, lists and dictionaries: what JSON c
 
 
 class Explorer:
-    """One model and its recordings. Sessions are known by their ids alone; nothing that is asked becomes a path.
+    """One model and its recordings. Sessions are known by their ids alone; nothing that is asked
+    becomes a path.
 
-    Several threads may ask at once. Raises DataError when there is no session, or when two have the same id.
+    Several threads may ask at once. Raises DataError when there is no session, or when two have the
+    same id.
     """
 
     def __init__(self, pretrained: Pretrained, sessions: Sequence[Session]):
@@ -35,11 +39,16 @@ class Explorer:
         self._executor = ThreadPoolExecutor(1, "compile")
         self.window_length: float = pretrained.config.model.window_length
         if not sessions:
-            raise DataError("there is no session to explore; give a session file or a folder that holds some.")
+            raise DataError(
+                "there is no session to explore; give a session file or a folder that holds some."
+            )
         if len(self._sessions) < len(sessions):
             ids = [session.id for session in sessions]
             twice = next(name for name in ids if ids.count(name) > 1)
-            raise DataError(f"several files hold a session {twice!r}; explore a folder that has each session once.")
+            raise DataError(
+                f"several files hold a session {twice!r}; explore a folder that has each session"
+                " once."
+            )
 
     def overview(self) -> Answer:
         """The model and all sessions, with the session times at which their windows may start."""
@@ -60,15 +69,20 @@ class Explorer:
         } | lengths
 
     def window(self, session_id: str, start: float) -> Answer:
-        """Spikes, behaviour and default query times of [start, start + window_length), `start` in session time.
+        """Spikes, behaviour and default query times of [start, start + window_length), `start` in
+        session time.
 
-        Times of the answer are seconds from the start of the window; what was not measured is None. `problem` says in
-        a sentence why the model cannot decode this session. Raises DataError when there is no such session or window.
+        Times of the answer are seconds from the start of the window; what was not measured is None.
+        `problem` says in a sentence why the model cannot decode this session. Raises DataError when
+        there is no such session or window.
         """
         session = self._session(session_id)
         first, last = self._starts(session)
         if not first <= start <= last:
-            raise DataError(f"start is {start:g} s, but windows of {session_id} start at {first:g} to {last:g} s.")
+            raise DataError(
+                f"start is {start:g} s, but windows of {session_id} start at {first:g} to"
+                f" {last:g} s."
+            )
         stop = start + self.window_length
         times, units = session.spikes_between(start, stop)
         readout = self._pretrained.readouts.get(session_id)
@@ -78,7 +92,11 @@ class Explorer:
             "unit_ids": list(session.unit_ids),
             "spike_times": (times - start).tolist(),
             "spike_units": units.tolist(),
-            "splits": [name for name in SPLITS if session.has_split(name) and _overlaps(session, name, start, stop)],
+            "splits": [
+                name
+                for name in SPLITS
+                if session.has_split(name) and _overlaps(session, name, start, stop)
+            ],
             "problem": problem,
         }
         return answer | self._behaviour(session, None if problem else readout, start)
@@ -86,14 +104,17 @@ class Explorer:
     def predict(self, question: Question) -> Answer:
         """What the model says of a window, at the query times, in the units of the session file.
 
-        Raises DataError for a session or unit that does not exist, or too many spikes; VocabError or SessionError when
-        the model cannot decode the session.
+        Raises DataError for a session or unit that does not exist, or too many spikes; VocabError
+        or SessionError when the model cannot decode the session.
         """
         session = self._session(question.session_id)
         decoder = self._decoder(session)
         num_spikes, num_units = len(question.spike_times), len(session.unit_ids)
         if num_spikes > decoder.max_spikes:
-            raise DataError(f"the window has {num_spikes} spikes; send {decoder.max_spikes} at most for this session.")
+            raise DataError(
+                f"the window has {num_spikes} spikes; send {decoder.max_spikes} at most for this"
+                " session."
+            )
         began = time.perf_counter()
         values = decoder(question)
         return {
@@ -103,7 +124,9 @@ class Explorer:
         }
 
     def progress(self, session_id: str) -> Answer:
-        """How many sizes of windows are compiled for a session, of how many; 0 of 0 before its decoder exists."""
+        """How many sizes of windows are compiled for a session, of how many; 0 of 0 before its
+        decoder exists.
+        """
         decoder = self._decoders.get(self._session(session_id).id)
         ready, sizes = decoder.progress if decoder else (0, 0)
         return {"ready": ready, "sizes": sizes}
@@ -122,8 +145,9 @@ class Explorer:
     def _session(self, session_id: str) -> Session:
         if session_id not in self._sessions:
             raise DataError(
-                f"there is no session {session_id[:60]!r} here.{suggest(session_id, self._sessions)} Choose one of the "
-                f"{len(self._sessions)} that are listed."
+                f"there is no session {session_id[:60]!r}"
+                f" here.{suggest(session_id, self._sessions)} Choose one of the"
+                f" {len(self._sessions)} that are listed."
             )
         return self._sessions[session_id]
 
@@ -155,7 +179,9 @@ class Explorer:
         return min(max(wanted, first), last)
 
     def _behaviour(self, session: Session, readout: Readout | None, start: float) -> Answer:
-        """Decoded behaviour as it was measured, position of the same series if there is one, times to query."""
+        """Decoded behaviour as it was measured, position of the same series if there is one, times
+        to query.
+        """
         nothing = {"times": [], "values": []}
         if readout is None:
             return {"targets": nothing, "position": None, "query_times": [], "quantity": None}
@@ -164,7 +190,9 @@ class Explorer:
         has_position = position_key in session.behaviour_keys and readout.value_key != position_key
         queries = times[:: -(-len(times) // MAX_QUERIES) or 1]
         if not len(queries):
-            queries = np.arange(0, self.window_length, max(1 / FALLBACK_RATE, self.window_length / MAX_QUERIES))
+            queries = np.arange(
+                0, self.window_length, max(1 / FALLBACK_RATE, self.window_length / MAX_QUERIES)
+            )
         return {
             "quantity": readout.value_key,
             "targets": targets,

@@ -16,7 +16,9 @@ FIELDS = ("session", "spike_times", "spike_units", "query_times")
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """A window as the page has it: its spikes, and when behaviour is asked for, in seconds from its start."""
+    """A window as the page has it: its spikes, and when behaviour is asked for, in seconds from its
+    start.
+    """
 
     session_id: str
     spike_times: Float64[np.ndarray, " spikes"]
@@ -25,25 +27,33 @@ class Question:
 
 
 def read_question(body: bytes, window_length: float) -> Question:
-    """The question in a JSON object with the fields FIELDS; times lie in [0, window_length], in seconds.
+    """The question in a JSON object with the fields FIELDS; times lie in [0, window_length], in
+    seconds.
 
-    Raises DataError when it is anything else. Whether session and units exist is for the explorer to say.
+    Raises DataError when it is anything else. Whether session and units exist is for the explorer
+    to say.
     """
     fields = _json_object(body)
     for name in fields:
         if name not in FIELDS:
             raise DataError(
-                f"a question has no field {name[:40]!r}; it has {', '.join(FIELDS)}.{suggest(name, FIELDS)}"
+                f"a question has no field {name[:40]!r}; it has"
+                f" {', '.join(FIELDS)}.{suggest(name, FIELDS)}"
             )
     if missing := [name for name in FIELDS if name not in fields]:
         raise DataError(f"the question lacks {missing[0]}; it needs {', '.join(FIELDS)}.")
     if not isinstance(fields["session"], str):
-        raise DataError(f"session is {_short(fields['session'])}; give the id of a session as text.")
+        raise DataError(
+            f"session is {_short(fields['session'])}; give the id of a session as text."
+        )
     spike_times = _times(fields, "spike_times", window_length)
     spike_units = _numbers(fields, "spike_units", int)
     query_times = _times(fields, "query_times", window_length)
     if len(spike_times) != len(spike_units):
-        raise DataError(f"there are {len(spike_times)} spike_times and {len(spike_units)} spike_units; give one each.")
+        raise DataError(
+            f"there are {len(spike_times)} spike_times and {len(spike_units)} spike_units; give one"
+            " each."
+        )
     if len(query_times) > MAX_QUERIES:
         raise DataError(f"there are {len(query_times)} query_times; ask for {MAX_QUERIES} at most.")
     return Question(fields["session"], spike_times, spike_units, query_times)
@@ -68,7 +78,9 @@ def _json_object(body: bytes) -> dict[str, Any]:
             f"the question is not JSON ({_short(error)}); send an object with {', '.join(FIELDS)}."
         ) from None
     if not isinstance(fields, dict):
-        raise DataError(f"the question is {_short(fields)}; send a JSON object with {', '.join(FIELDS)}.")
+        raise DataError(
+            f"the question is {_short(fields)}; send a JSON object with {', '.join(FIELDS)}."
+        )
     return fields
 
 
@@ -78,15 +90,22 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _times(fields: dict[str, Any], name: str, window_length: float) -> np.ndarray:
     times = _numbers(fields, name, float)
-    outside = ~((times >= 0) & (times <= window_length))  # also infinity, which JSON writes as 1e999
+    outside = ~(
+        (times >= 0) & (times <= window_length)
+    )  # also infinity, which JSON writes as 1e999
     if outside.any():
-        raise DataError(f"{name} has {times[outside][0]:g}; a window holds the seconds 0 to {window_length:g}.")
+        raise DataError(
+            f"{name} has {times[outside][0]:g}; a window holds the seconds 0 to {window_length:g}."
+        )
     return times
 
 
 def _numbers(fields: dict[str, Any], name: str, kind: type[int] | type[float]) -> np.ndarray:
     """A list of integers, or of any numbers where `kind` is float, as int64 or float64."""
-    values, kinds = fields[name], {int, kind}  # the type itself, because True is an int to isinstance
+    values, kinds = (
+        fields[name],
+        {int, kind},
+    )  # the type itself, because True is an int to isinstance
     noun = "integers" if kind is int else "numbers"
     if not isinstance(values, list):
         raise DataError(f"{name} is {_short(values)}; send a list of {noun}.")
@@ -96,7 +115,9 @@ def _numbers(fields: dict[str, Any], name: str, kind: type[int] | type[float]) -
     try:
         return np.array(values, np.int64 if kind is int else np.float64)
     except OverflowError:
-        raise DataError(f"{name} holds a number that is too large; send {noun} of 64 bits.") from None
+        raise DataError(
+            f"{name} holds a number that is too large; send {noun} of 64 bits."
+        ) from None
 
 
 def _short(value: Any) -> str:

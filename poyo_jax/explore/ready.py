@@ -8,16 +8,17 @@ from jaxtyping import Float32
 
 from poyo_jax.data.behaviour import count_before
 from poyo_jax.data.session import Session
+from poyo_jax.decoding.window import SPIKE_PLACES, WindowDecoder
 from poyo_jax.explore.questions import MAX_QUERIES, Question
 from poyo_jax.pretrained import Pretrained
-from poyo_jax.window_decoder import SPIKE_PLACES, WindowDecoder
 
 
 class ReadyDecoder:
     """Decodes windows of one session, for any number of queries up to MAX_QUERIES at the same cost.
 
-    Making one takes seconds. Then `executor` compiles for every size of window that the session has, and for one more,
-    so that spikes can be added; a window that comes earlier compiles for itself. Raises what WindowDecoder raises.
+    Making one takes seconds. Then `executor` compiles for every size of window that the session
+    has, and for one more, so that spikes can be added; a window that comes earlier compiles for
+    itself. Raises what WindowDecoder raises.
 
     Attributes:
         max_spikes: most spikes that a window may have.
@@ -30,7 +31,9 @@ class ReadyDecoder:
         self._compiling = [executor.submit(self._compile, size) for size in sizes]
 
     def __call__(self, question: Question) -> Float32[np.ndarray, "queries channels"]:
-        """Behaviour at the query times, in the units of the session file. Raises DataError for an unknown unit."""
+        """Behaviour at the query times, in the units of the session file. Raises DataError for an
+        unknown unit.
+        """
         asked = np.zeros(MAX_QUERIES)
         asked[: len(question.query_times)] = question.query_times
         values = self._decoder(question.spike_times, question.spike_units, asked)
@@ -51,8 +54,12 @@ class ReadyDecoder:
 
 
 def window_sizes(session: Session, window_length: float) -> list[int]:
-    """Places for spikes, as WindowDecoder pads to them, of the windows of a session, and one size more; ascending."""
-    edges = np.arange(session.domain.starts[0], session.domain.ends[-1] + window_length, window_length)
+    """Places for spikes, as WindowDecoder pads to them, of the windows of a session, and one size
+    more; ascending.
+    """
+    edges = np.arange(
+        session.domain.starts[0], session.domain.ends[-1] + window_length, window_length
+    )
     counts = np.diff(count_before(session.spike_times, edges))
     largest = bisect_left(SPIKE_PLACES, session.max_spikes(window_length))
     sizes = {bisect_left(SPIKE_PLACES, count) for count in counts.tolist()} | {largest, largest + 1}

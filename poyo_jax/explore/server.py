@@ -1,8 +1,9 @@
 """The page and its answers over HTTP, for this machine alone.
 
-The standard library is enough: a handful of addresses, one reader, nothing to install. What any web page or program on
-this machine might try is refused: the server listens on loopback, answers only requests that name it as such (so that
-no foreign name can be pointed at it) and that come from no other page, and serves no files.
+The standard library is enough: a handful of addresses, one reader, nothing to install. What any web
+page or program on this machine might try is refused: the server listens on loopback, answers only
+requests that name it as such (so that no foreign name can be pointed at it) and that come from no
+other page, and serves no files.
 """
 
 import json
@@ -24,12 +25,16 @@ from poyo_jax.pages import assemble
 LOOPBACK = "127.0.0.1"
 NAMES = (LOOPBACK, "localhost")
 MAX_BODY = 1 << 20  # bytes; a window of 10,000 spikes takes a quarter of it
-MAX_DISCARDED = 1 << 28  # bytes still taken in after a refusal, so that whoever is sending them hears why
+MAX_DISCARDED = (
+    1 << 28
+)  # bytes still taken in after a refusal, so that whoever is sending them hears why
 LINGER = 2  # s without a byte, after which they are no longer waited for
 SCRIPTS = ("series.js", "drawing.js", "page.js")
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:;"
+        " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
     "Cross-Origin-Resource-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -48,7 +53,9 @@ class Refused(PoyoError):
 
 
 class ExplorerServer(ThreadingTCPServer):
-    """Serves an explorer's page on loopback; `port` 0 takes a free one. Raises ConfigError when it cannot be had."""
+    """Serves an explorer's page on loopback; `port` 0 takes a free one. Raises ConfigError when it
+    cannot be had.
+    """
 
     daemon_threads = True
     allow_reuse_address = True
@@ -70,7 +77,9 @@ class ExplorerServer(ThreadingTCPServer):
         return f"http://{LOOPBACK}:{self.server_address[1]}/"
 
     def shutdown_request(self, request: Any) -> None:
-        """End a connection once its sender has ended: closing on unread bytes would take the answer from them."""
+        """End a connection once its sender has ended: closing on unread bytes would take the answer
+        from them.
+        """
         left = MAX_DISCARDED
         with suppress(OSError):
             request.shutdown(SHUT_WR)
@@ -93,7 +102,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self._answer(
-            {"/": self._page, "/sessions": self._sessions, "/window": self._window, "/progress": self._progress}
+            {
+                "/": self._page,
+                "/sessions": self._sessions,
+                "/window": self._window,
+                "/progress": self._progress,
+            }
         )
 
     def do_POST(self) -> None:
@@ -105,7 +119,8 @@ class _Handler(BaseHTTPRequestHandler):
             path = urlsplit(self.path).path
             if path not in answers:
                 raise Refused(
-                    HTTPStatus.NOT_FOUND, f"there is no {self.command} {path[:60]!r} here; open the page at /."
+                    HTTPStatus.NOT_FOUND,
+                    f"there is no {self.command} {path[:60]!r} here; open the page at /.",
                 )
             self._send(HTTPStatus.OK, answers[path]())
         except Refused as error:
@@ -116,7 +131,10 @@ class _Handler(BaseHTTPRequestHandler):
             raise
         except Exception:
             logger.exception("a request to the explorer failed")
-            self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, "the explorer failed at this; its terminal tells more.")
+            self._refuse(
+                HTTPStatus.INTERNAL_SERVER_ERROR,
+                "the explorer failed at this; its terminal tells more.",
+            )
 
     def _page(self) -> bytes:
         return self.server.page
@@ -125,7 +143,9 @@ class _Handler(BaseHTTPRequestHandler):
         return self.server.explorer.overview()
 
     def _window(self) -> Answer:
-        return self.server.explorer.window(self._argument("session"), read_time(self._argument("start")))
+        return self.server.explorer.window(
+            self._argument("session"), read_time(self._argument("start"))
+        )
 
     def _progress(self) -> Answer:
         return self.server.explorer.progress(self._argument("session"))
@@ -135,15 +155,24 @@ class _Handler(BaseHTTPRequestHandler):
         return explorer.predict(read_question(self._body(), explorer.window_length))
 
     def _check_sender(self) -> None:
-        """Refuse what does not name this server as a server on loopback, and what another page sends."""
+        """Refuse what does not name this server as a server on loopback, and what another page
+        sends.
+        """
         hosts = self.headers.get_all("Host", [])
         if len(hosts) != 1 or hosts[0].rsplit(":", 1)[0] not in NAMES:
-            text = f"this page is served as {' or '.join(NAMES)}; open the address that the terminal shows."
+            text = (
+                f"this page is served as {' or '.join(NAMES)}; open the address that the terminal"
+                " shows."
+            )
             raise Refused(HTTPStatus.FORBIDDEN, text)
         origin, site = self.headers.get("Origin"), self.headers.get("Sec-Fetch-Site", "none")
         followed_link = self.command == "GET" and self.headers.get("Sec-Fetch-Mode") == "navigate"
-        if origin not in (None, f"http://{hosts[0]}") or not (site in ("same-origin", "none") or followed_link):
-            raise Refused(HTTPStatus.FORBIDDEN, "this server answers its own page only, not those of others.")
+        if origin not in (None, f"http://{hosts[0]}") or not (
+            site in ("same-origin", "none") or followed_link
+        ):
+            raise Refused(
+                HTTPStatus.FORBIDDEN, "this server answers its own page only, not those of others."
+            )
 
     def _argument(self, name: str) -> str:
         try:
@@ -156,10 +185,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self) -> bytes:
         if self.headers.get_content_type() != "application/json":
-            raise DataError("the question is not marked as application/json; send JSON, and say so in Content-Type.")
+            raise DataError(
+                "the question is not marked as application/json; send JSON, and say so in"
+                " Content-Type."
+            )
         length = self.headers.get("Content-Length", "")
-        if not (length.isascii() and length.isdigit() and len(length) < 16) or "Transfer-Encoding" in self.headers:
-            raise DataError(f"Content-Length is {length[:20]!r}; say how many bytes the question has.")
+        if (
+            not (length.isascii() and length.isdigit() and len(length) < 16)
+            or "Transfer-Encoding" in self.headers
+        ):
+            raise DataError(
+                f"Content-Length is {length[:20]!r}; say how many bytes the question has."
+            )
         if int(length) > MAX_BODY:
             raise DataError(f"the question has {int(length)} bytes; send {MAX_BODY} at most.")
         return self.rfile.read(int(length))
@@ -172,7 +209,9 @@ class _Handler(BaseHTTPRequestHandler):
         page = isinstance(answer, bytes)
         content = answer if page else json.dumps(answer, allow_nan=False).encode()
         self.send_response(status)
-        self.send_header("Content-Type", f"{'text/html' if page else 'application/json'}; charset=utf-8")
+        self.send_header(
+            "Content-Type", f"{'text/html' if page else 'application/json'}; charset=utf-8"
+        )
         self.send_header("Content-Length", str(len(content)))
         for name, value in HEADERS.items():
             self.send_header(name, value)
@@ -182,10 +221,21 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """A request that is no HTTP that is known here, such as another method, answered as all others are."""
-        self.close_connection, self.request_version = True, self.protocol_version  # a status even for nonsense
+        """A request that is no HTTP that is known here, such as another method, answered as all
+        others are.
+        """
+        self.close_connection, self.request_version = (
+            True,
+            self.protocol_version,
+        )  # a status even for nonsense
         self._send(
-            code, {"error": f"{message or HTTPStatus(code).phrase}: this server answers GET and POST of its page."}
+            code,
+            {
+                "error": (
+                    f"{message or HTTPStatus(code).phrase}: this server answers GET and POST of its"
+                    " page."
+                )
+            },
         )
 
     def version_string(self) -> str:

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 
 from poyo_jax.data.readout import Readout
 from poyo_jax.data.session import Session
-from poyo_jax.decoding import evaluate
+from poyo_jax.decoding.offline import evaluate
 from poyo_jax.errors import DataError
-from poyo_jax.finetune.config import FitConfig, choose
 from poyo_jax.finetune.fit import finetune
+from poyo_jax.finetune.strategies import FitConfig, choose
 from poyo_jax.pretrained import Pretrained
 
 AMOUNTS = (10.0, 30.0, 100.0, None)
@@ -35,23 +35,29 @@ def few_shot_curve(
     readouts: Mapping[str, Readout] | None = None,
     progress: bool = True,
 ) -> list[FewShot]:
-    """Fit `amounts` of labelled seconds (None: all), drawn by each seed, and decode the test split after each.
+    """Fit `amounts` of labelled seconds (None: all), drawn by each seed, and decode the test split
+    after each.
 
-    Amounts that the train split does not hold are left out. The valid split, which decides when a fit stops, stays
-    labelled. Raises DataError when no amount is left, and what `finetune` raises.
+    Amounts that the train split does not hold are left out. The valid split, which decides when a
+    fit stops, stays labelled. Raises DataError when no amount is left, and what `finetune` raises.
     """
     held = session.split("train").duration
     fitting = [amount for amount in amounts if amount is None or amount <= held]
     if not fitting:
         raise DataError(
-            f"the train split of session {session.id} has {held:g} s, less than the smallest of the amounts "
-            f"{', '.join(f'{amount:g}' for amount in amounts if amount)} s. Give smaller ones, or None for all of it."
+            f"the train split of session {session.id} has {held:g} s, less than the smallest of the"
+            f" amounts {', '.join(f'{amount:g}' for amount in amounts if amount)} s. Give smaller"
+            " ones, or None for all of it."
         )
     results = []
     for amount in fitting:
         for seed in seeds:
-            config = replace(choose(strategy), num_labelled_seconds=amount, num_trials=None, seed=seed)
+            config = replace(
+                choose(strategy), num_labelled_seconds=amount, num_trials=None, seed=seed
+            )
             fit = finetune(pretrained, [session], config, readouts=readouts, progress=progress)
             test_r2 = evaluate(fit.pretrained, [session]).mean
-            results.append(FewShot(amount, seed, int(fit.history[-1]["step"]), fit.valid_r2, test_r2))
+            results.append(
+                FewShot(amount, seed, int(fit.history[-1]["step"]), fit.valid_r2, test_r2)
+            )
     return results

@@ -1,4 +1,5 @@
-"""`finetune` and `fit_units`: gradient descent on what a strategy lets learn, with looks at the valid splits.
+"""`finetune` and `fit_units`: gradient descent on what a strategy lets learn, with looks at the
+valid splits.
 
 Only what learns has gradients and optimiser state. Everything else is bit for bit as it was.
 """
@@ -16,21 +17,23 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from poyo_jax.data.pipeline import prefetch
+from poyo_jax.data.batches.pipeline import prefetch
 from poyo_jax.data.readout import Readout
 from poyo_jax.data.session import Session
 from poyo_jax.data.vocab import Vocab, VocabReport
+from poyo_jax.decoding.score import mean_score
+from poyo_jax.distributed.mesh import put_batch
 from poyo_jax.errors import Diverged
-from poyo_jax.finetune.config import STRATEGIES, FitConfig, choose
-from poyo_jax.finetune.job import FitJob, Known
+from poyo_jax.finetune.setup import FitJob, Known
 from poyo_jax.finetune.stage import Part
-from poyo_jax.finetune.start import StartFrom
+from poyo_jax.finetune.starts import StartFrom
+from poyo_jax.finetune.strategies import STRATEGIES, FitConfig, choose
 from poyo_jax.pretrained import Pretrained
-from poyo_jax.train.evaluate import mean_score
-from poyo_jax.train.mesh import put_batch
-from poyo_jax.train.metrics import Progress
+from poyo_jax.train.progress import Progress
 
-TOLERANCE = 0.1  # of the unexplained variance of valid splits, within which later parameters are as good
+TOLERANCE = (
+    0.1  # of the unexplained variance of valid splits, within which later parameters are as good
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +42,9 @@ class FitResult:
 
     pretrained: Pretrained  #: knows the old and the new sessions; the parameters that the fit kept
     history: list[dict[str, float]]
-    """Of every look: step, loss (mean since the last look; NaN at step 0), valid_r2 (NaN without any), and the seconds
-    since the fit began, compilation included."""
+    """Of every look: step, loss (mean since the last look; NaN at step 0), valid_r2 (NaN without
+    any), and the seconds since the fit began, compilation included.
+    """
     units: VocabReport  #: which units were known before, and which are new
     sessions: VocabReport  #: the same of sessions
     _job: FitJob = field(repr=False)  #: what the fit was given
@@ -54,7 +58,9 @@ class FitResult:
     @property
     def snapshots(self) -> dict[int, Float[np.ndarray, "units dim"]]:
         """Fitted unit rows by step; empty without `keep_snapshots`."""
-        return {step: np.array(params["unit_embedding"])[1:] for step, params in self._params.items()}
+        return {
+            step: np.array(params["unit_embedding"])[1:] for step, params in self._params.items()
+        }
 
     def at(self, step: int) -> Pretrained:
         """The model as it was at one of `steps`."""
@@ -82,14 +88,21 @@ def fit_units(
     keep_snapshots: bool = False,
     progress: bool = True,
 ) -> FitResult:
-    """`finetune` with unit identification: learn the rows of new units and sessions, and nothing else.
+    """`finetune` with unit identification: learn the rows of new units and sessions, and nothing
+    else.
 
     Arguments and errors are those of `finetune`.
     """
     return finetune(
-        pretrained, sessions, config or STRATEGIES["unit_identification"], readouts=readouts, start_from=start_from,
-        known=known, keep_snapshots=keep_snapshots, progress=progress,
-    )  # fmt: skip
+        pretrained,
+        sessions,
+        config or STRATEGIES["unit_identification"],
+        readouts=readouts,
+        start_from=start_from,
+        known=known,
+        keep_snapshots=keep_snapshots,
+        progress=progress,
+    )
 
 
 def finetune(
@@ -103,34 +116,42 @@ def finetune(
     keep_snapshots: bool = False,
     progress: bool = True,
 ) -> FitResult:
-    """Adapt a model to sessions by gradient descent on their train splits. The given model is not changed.
+    """Adapt a model to sessions by gradient descent on their train splits. The given model is not
+    changed.
 
-    Whatever the strategy, rows of other units and sessions stay bit for bit as they are, and so does what does not
-    learn of the backbone. After every `eval_every` steps the valid splits are decoded. The latest parameters whose
-    mean R2 leaves hardly more unexplained there than the best ones do are returned (a tenth more: a valid split of half
-    a minute tells no finer), and a stage of the fit ends early when none come any more. Sessions without a valid split
-    do not count in that mean; if none has one, the last parameters are returned. A unit that never spikes is allowed:
-    nothing is learned of it but that it is there.
+    Whatever the strategy, rows of other units and sessions stay bit for bit as they are, and so
+    does what does not learn of the backbone. After every `eval_every` steps the valid splits are
+    decoded. The latest parameters whose mean R2 leaves hardly more unexplained there than the best
+    ones do are returned (a tenth more: a valid split of half a minute tells no finer), and a stage
+    of the fit ends early when none come any more. Sessions without a valid split do not count in
+    that mean; if none has one, the last parameters are returned. A unit that never spikes is
+    allowed: nothing is learned of it but that it is there.
 
     Args:
         pretrained: the model to adapt.
         sessions: what to adapt it to; they are learned together.
-        strategy: "unit_identification" learns the rows of units and sessions; "gradual" these first and then all
-            parameters; "full" all at once; "lora" the rows first and then low-rank updates of all matrices, which are
-            part of the weights in the end; "from_scratch" a new model of the same size; or settings of your own.
+        strategy: "unit_identification" learns the rows of units and sessions; "gradual" these first
+            and then all parameters; "full" all at once; "lora" the rows first and then low-rank
+            updates of all matrices, which are part of the weights in the end; "from_scratch" a new
+            model of the same size; or settings of your own.
         readouts: by session id, replace the sessions' default readouts.
-        start_from: trained units (or sessions) from which new ones start, by new name, such as the same electrode on
-            another day; or the id of a known session, for its units of the same unit id. Others start from the model's
-            tuning map (`learn_tuning`), if it has one. None also tries the known sessions of the same data set that
-            have units of the same ids, and takes what decodes the labels best; {} does not.
-        known: what to do with a session that the model knows: "refuse" it, or "refit" its rows from where they are.
-        keep_snapshots: keep what has been learned at every look, for `FitResult.snapshots` and `at`.
+        start_from: trained units (or sessions) from which new ones start, by new name, such as the
+            same electrode on another day; or the id of a known session, for its units of the same
+            unit id. Others start from the model's tuning map (`learn_tuning`), if it has one. None
+            also tries the known sessions of the same data set that have units of the same ids, and
+            takes what decodes the labels best; {} does not.
+        known: what to do with a session that the model knows: "refuse" it, or "refit" its rows from
+        where they are.
+        keep_snapshots: keep what has been learned at every look, for `FitResult.snapshots` and
+        `at`.
         progress: show it.
 
     Raises:
         ConfigError: an unknown strategy, or a part of the backbone that does not exist.
-        VocabError: a session that the model knows already, or a name in `start_from` that nobody has.
-        DataError: no sessions, an empty train split, too few labels, or a behaviour that does not fit the model.
+        VocabError: a session that the model knows already, or a name in `start_from` that nobody
+        has.
+        DataError: no sessions, an empty train split, too few labels, or a behaviour that does not
+        fit the model.
         Diverged: a loss was not finite.
     """
     config = choose(strategy)
@@ -159,14 +180,19 @@ def _run(part: Part, looks: "_Looks", bar: Progress) -> dict:
             bar.advance(done)
             if done % every == 0 or done == part.stage.last:
                 looks.look(done, part.whole(state.params))
-                bar.note(f"loss {looks.history[-1]['loss']:.3f}, valid R2 {looks.history[-1]['valid_r2']:.3f}")
+                bar.note(
+                    f"loss {looks.history[-1]['loss']:.3f}, valid R2"
+                    f" {looks.history[-1]['valid_r2']:.3f}"
+                )
             if looks.since_kept >= part.job.config.patience:
                 break
     return part.whole(state.params)
 
 
 class _Looks:
-    """What was seen at the looks at the valid splits: the history, and the parameters that are kept."""
+    """What was seen at the looks at the valid splits: the history, and the parameters that are
+    kept.
+    """
 
     def __init__(self, job: FitJob, keep_snapshots: bool):
         self._job, self._keep_snapshots = job, keep_snapshots
@@ -178,12 +204,15 @@ class _Looks:
         self._began = time.monotonic()
 
     def look(self, step: int, params: dict) -> None:
-        """Score the parameters after `step` steps. Raises Diverged when a step since the last look was not finite."""
+        """Score the parameters after `step` steps. Raises Diverged when a step since the last look
+        was not finite.
+        """
         metrics, self.pending = jax.device_get(self.pending), []
         if not np.isfinite([[*values.values()] for values in metrics]).all():
             raise Diverged(
-                f"the loss or its gradient was not finite at one of the steps {self.history[-1]['step']} to {step - 1} "
-                "of the fit. Lower the rates of FitConfig, or look for extreme targets in the sessions."
+                "the loss or its gradient was not finite at one of the steps"
+                f" {self.history[-1]['step']} to {step - 1} of the fit. Lower the rates of"
+                " FitConfig, or look for extreme targets in the sessions."
             )
         valid_r2 = self._job.valid_r2(params)
         loss = mean_score(values["loss"] for values in metrics)
@@ -203,9 +232,15 @@ def _adapted(job: FitJob, params: dict, valid_r2: float) -> Pretrained:
     old = job.pretrained
     units, sessions = old.units.merge(job.units), old.sessions.merge(job.sessions)
     fitted = (("unit_embedding", units, job.units), ("session_embedding", sessions, job.sessions))
-    tables = {name: _placed(old.params[name], vocab, own, params[name]) for name, vocab, own in fitted}
+    tables = {
+        name: _placed(old.params[name], vocab, own, params[name]) for name, vocab, own in fitted
+    }
     learned = bool(job.config.backbone_rates)
-    backbone = jax.tree.map(jnp.asarray, jax.device_get(params["backbone"])) if learned else old.params["backbone"]
+    backbone = (
+        jax.tree.map(jnp.asarray, jax.device_get(params["backbone"]))
+        if learned
+        else old.params["backbone"]
+    )
     return replace(
         old,
         params={**tables, "backbone": backbone},
@@ -217,8 +252,12 @@ def _adapted(job: FitJob, params: dict, valid_r2: float) -> Pretrained:
 
 
 def _placed(table: Any, vocab: Vocab, fitted: Vocab, rows: Any) -> jax.Array:
-    """A table with the rows of the fitted names where the vocabulary has them; all others are those of `table`."""
+    """A table with the rows of the fitted names where the vocabulary has them; all others are those
+    of `table`.
+    """
     table, rows = np.asarray(table), np.asarray(rows)
-    grown = np.concatenate([table, np.zeros((vocab.num_rows - len(table), table.shape[1]), table.dtype)])
+    grown = np.concatenate(
+        [table, np.zeros((vocab.num_rows - len(table), table.shape[1]), table.dtype)]
+    )
     grown[vocab.rows(fitted.names)] = rows[1:]
     return jnp.asarray(grown)

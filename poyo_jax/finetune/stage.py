@@ -7,19 +7,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from poyo_jax.finetune.config import Stage
-from poyo_jax.finetune.job import FitJob
+from poyo_jax.distributed.mesh import replicated, state_shardings
 from poyo_jax.finetune.optimizer import Prior, adapting_optimizer
-from poyo_jax.finetune.start import coordinates
-from poyo_jax.train.mesh import replicated, state_shardings
-from poyo_jax.train.optim import LOW_RANK, TABLES, path_names
-from poyo_jax.train.parts import join, low_rank_factors, rates_of, take
+from poyo_jax.finetune.setup import FitJob
+from poyo_jax.finetune.starts import coordinates
+from poyo_jax.finetune.strategies import Stage
+from poyo_jax.model.params import LOW_RANK, TABLES, path_names
+from poyo_jax.model.partition import join, low_rank_factors, rates_of, take
 from poyo_jax.train.state import TrainState
-from poyo_jax.train.steps import make_train_step
+from poyo_jax.train.step import make_train_step
 
 
 class Part:
-    """A stage of a fit: what of the parameters learns, and the step that moves it; rows are pulled to the origin's."""
+    """A stage of a fit: what of the parameters learns, and the step that moves it; rows are pulled
+    to the origin's.
+    """
 
     def __init__(self, job: FitJob, stage: Stage, params: dict, origin: dict):
         self.job, self.stage = job, stage
@@ -33,25 +35,36 @@ class Part:
         else:
             own, frozen = take(backbone, rates)
             learning |= {"backbone": own} if own else {}
-        self._learning, self.frozen = learning, jax.device_put({"backbone": frozen}, replicated(job.mesh))
+        self._learning, self.frozen = (
+            learning,
+            jax.device_put({"backbone": frozen}, replicated(job.mesh)),
+        )
         trained = {name: np.asarray(job.pretrained.params[name]) for name in TABLES}
         self._optimizer = adapting_optimizer(
             _rate_tree(learning, rates, rates_in),
             {
-                name: Prior(jnp.asarray(origin[name]), jnp.asarray(coordinates(table)), job.prior_weight)
+                name: Prior(
+                    jnp.asarray(origin[name]), jnp.asarray(coordinates(table)), job.prior_weight
+                )
                 for name, table in trained.items()
             },
             stage.last - stage.first,
             config.weight_decay,
         )
         self.step = make_train_step(
-            job.model, self._optimizer, job.mesh, seed=config.seed, microbatch_windows=job.microbatch
+            job.model,
+            self._optimizer,
+            job.mesh,
+            seed=config.seed,
+            microbatch_windows=job.microbatch,
         )
 
     def start(self) -> TrainState:
         """What learns, copied, since steps donate it, and a fresh optimiser."""
         learning = jax.tree.map(jnp.copy, self._learning)
-        state = TrainState(jnp.asarray(self.stage.first, jnp.int32), learning, self._optimizer.init(learning))
+        state = TrainState(
+            jnp.asarray(self.stage.first, jnp.int32), learning, self._optimizer.init(learning)
+        )
         return jax.device_put(state, state_shardings(state, self.job.mesh))
 
     def whole(self, learning: dict) -> dict:
@@ -67,6 +80,10 @@ def _rate_tree(learning: dict, rates: Mapping, of_tables: Mapping[str, float]) -
 
     def rate(path: tuple, _: Any) -> float:
         first, *rest = path_names(path)
-        return of_tables[first] if first in of_tables else rates[tuple(rest[:-1] if first == LOW_RANK else rest)]
+        return (
+            of_tables[first]
+            if first in of_tables
+            else rates[tuple(rest[:-1] if first == LOW_RANK else rest)]
+        )
 
     return jax.tree_util.tree_map_with_path(rate, learning)

@@ -1,8 +1,9 @@
 """Dropout as a function of (seed, position), without stored masks or random keys.
 
-A mask depends on what is dropped (which step, window, layer and element), never on where it is computed. The same
-window therefore sees the same mask on one device and on many, in one piece and in chunks, and after a resume. On CPUs
-the two rounds of integer hashing are also several times cheaper than threefry.
+A mask depends on what is dropped (which step, window, layer and element), never on where it is
+computed. The same window therefore sees the same mask on one device and on many, in one piece and
+in chunks, and after a resume. On CPUs the two rounds of integer hashing are also several times
+cheaper than threefry.
 """
 
 import math
@@ -14,7 +15,12 @@ from jaxtyping import Array, Float, Shaped, UInt32
 
 def fold(seed: UInt32[Array, "..."], data: Shaped[Array, "..."] | int) -> UInt32[Array, "..."]:
     """Derive a new seed from `seed` and an integer; both broadcast."""
-    return _mix(seed ^ _mix(jnp.asarray(data).astype(jnp.uint32) * jnp.uint32(0x9E3779B9) + jnp.uint32(0x7F4A7C15)))
+    return _mix(
+        seed
+        ^ _mix(
+            jnp.asarray(data).astype(jnp.uint32) * jnp.uint32(0x9E3779B9) + jnp.uint32(0x7F4A7C15)
+        )
+    )
 
 
 def dropout(
@@ -25,8 +31,9 @@ def dropout(
 ) -> Float[Array, "lead ..."]:
     """Zero each element of `x` with probability `rate` and scale the others by 1 / (1 - rate).
 
-    `seeds` holds a seed for every entry of the leading axis, or broadcasts against `x`; None means no dropout. Elements
-    under one seed are told apart by `numbers`, which broadcasts against `x`; by default they are numbered in C order.
+    `seeds` holds a seed for every entry of the leading axis, or broadcasts against `x`; None means
+    no dropout. Elements under one seed are told apart by `numbers`, which broadcasts against `x`;
+    by default they are numbered in C order.
     """
     if seeds is None or rate == 0.0:
         return x
@@ -34,11 +41,15 @@ def dropout(
         numbers = jax.lax.iota(jnp.uint32, math.prod(x.shape[1:])).reshape(x.shape[1:])
     seeds = seeds.reshape(-1, *(1,) * (x.ndim - 1)) if seeds.ndim == 1 else seeds
     bits = _mix(numbers * jnp.uint32(0x9E3779B9) ^ seeds)
-    return jnp.where(bits >= jnp.uint32(round(rate * 2**32)), x * (1 / (1 - rate)), 0).astype(x.dtype)
+    return jnp.where(bits >= jnp.uint32(round(rate * 2**32)), x * (1 / (1 - rate)), 0).astype(
+        x.dtype
+    )
 
 
 def _mix(x: Array) -> Array:
-    """A bijection of 32-bit integers in which every bit of the input changes about half of the output's."""
+    """A bijection of 32-bit integers in which every bit of the input changes about half of the
+    output's.
+    """
     x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
     x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
     return x ^ (x >> 16)

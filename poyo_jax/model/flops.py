@@ -1,8 +1,10 @@
-"""Floating-point operations of the model, counted from its configuration: 2 per multiply-add of every matrix product.
+"""Floating-point operations of the model, counted from its configuration: 2 per multiply-add of
+every matrix product.
 
-What is counted is what the arithmetic needs, however it is carried out: no padding, nothing computed twice, keys and
-values once per unit and kind of token, queries of the encoder once for all windows. Softmax, norms, rotations, dropout
-and the optimiser are not counted; beside the products they are a few per cent.
+What is counted is what the arithmetic needs, however it is carried out: no padding, nothing
+computed twice, keys and values once per unit and kind of token, queries of the encoder once for all
+windows. Softmax, norms, rotations, dropout and the optimiser are not counted; beside the products
+they are a few per cent.
 """
 
 from typing import NamedTuple
@@ -14,7 +16,9 @@ TRAINING = 3  # a product of the forward pass has two of its size in the backwar
 
 
 class Flops(NamedTuple):
-    """Operations of the parts of a forward pass over a batch; a training step takes `TRAINING` times as many."""
+    """Operations of the parts of a forward pass over a batch; a training step takes `TRAINING`
+    times as many.
+    """
 
     encoder: int
     processor: int
@@ -25,7 +29,9 @@ class Flops(NamedTuple):
         return sum(self)
 
 
-def forward_flops(config: ModelConfig, *, windows: int, tokens: int, units: int, queries: int) -> Flops:
+def forward_flops(
+    config: ModelConfig, *, windows: int, tokens: int, units: int, queries: int
+) -> Flops:
     """Operations of predictions for `windows` windows with `tokens` tokens of `units` units in all.
 
     `queries` counts those of one window.
@@ -34,9 +40,15 @@ def forward_flops(config: ModelConfig, *, windows: int, tokens: int, units: int,
     cross, own = config.cross_heads * config.head_dim, config.self_heads * config.head_dim
     feedforward = 2 * 12 * dim * dim  # of one token: to 8 times the width, half of which returns
     projections = 2 * dim * cross * latents + 2 * dim * 2 * cross * units * NUM_KINDS
-    encoder = projections + 4 * cross * latents * tokens + windows * latents * (2 * cross * dim + feedforward)
+    encoder = (
+        projections
+        + 4 * cross * latents * tokens
+        + windows * latents * (2 * cross * dim + feedforward)
+    )
     layer = latents * (2 * dim * 3 * own + 4 * own * latents + 2 * own * dim + feedforward)
     of_latents = latents * 2 * dim * 2 * cross
-    of_queries = queries * (4 * cross * latents + 2 * cross * dim + feedforward + 2 * dim * config.num_channels)
+    of_queries = queries * (
+        4 * cross * latents + 2 * cross * dim + feedforward + 2 * dim * config.num_channels
+    )
     decoder = windows * (2 * dim * cross + of_latents + of_queries)
     return Flops(encoder, windows * config.depth * layer, decoder)

@@ -1,7 +1,9 @@
-"""Predictions for single windows of one session, with all that does not depend on the window computed beforehand.
+"""Predictions for single windows of one session, with all that does not depend on the window
+computed beforehand.
 
-Keys and values of the session's units are tables, and so are the queries of the encoder. Every window has the same
-start and stop tokens, so what the latents gather from these is a constant too, to which that from the spikes is added.
+Keys and values of the session's units are tables, and so are the queries of the encoder. Every
+window has the same start and stop tokens, so what the latents gather from these is a constant too,
+to which that from the spikes is added.
 """
 
 from collections.abc import Callable
@@ -41,18 +43,23 @@ def make_window_function(
 ) -> Callable[..., Float[Array, "queries channels"]]:
     """A jitted function of one window of a session, whose parameters are constants of it.
 
-    (spike_units, spike_times, what rounding left of the times, is_spike, query_times) -> predictions in normalised
-    units. `spike_units` are positions in `unit_rows`, the units of the session; False in `is_spike` marks padding.
+    (spike_units, spike_times, what rounding left of the times, is_spike, query_times) ->
+    predictions in normalised units. `spike_units` are positions in `unit_rows`, the units of the
+    session; False in `is_spike` marks padding.
     """
     config, module = model.config, model.backbone(parent=None)
     variables, tables = _prepare(model, params, unit_rows)
     session_vectors = params["session_embedding"][np.array([session_row])]
 
-    def predict(spike_units: Array, times: Array, times_low: Array, is_spike: Array, query_times: Array) -> Array:
+    def predict(
+        spike_units: Array, times: Array, times_low: Array, is_spike: Array, query_times: Array
+    ) -> Array:
         rotation = token_rotation(times, times_low, config.head_dim, config.frequencies)
         tokens = rotate(tables.spikes[:, spike_units], rotation)
         _, total, out = _merge(tables.edges, _attend(tables.query, tokens, is_spike))
-        gathered = join_heads(rotate(out / total, _latent_rotation(config).inverse()))  # [H, L, K] -> [L, HK]
+        gathered = join_heads(
+            rotate(out / total, _latent_rotation(config).inverse())
+        )  # [H, L, K] -> [L, HK]
         inputs = (gathered[None], session_vectors, query_times[None], None)
         return cast(Array, module.apply(variables, *inputs, method="decode"))[0]
 
@@ -62,10 +69,11 @@ def make_window_function(
 def make_attention_function(
     model: POYO, params: dict, unit_rows: Int[Any, " units"]
 ) -> Callable[..., Float[Array, "heads latents spikes"]]:
-    """A jitted function of one window of a session: how much of what each latent gathers comes from each spike.
+    """A jitted function of one window of a session: how much of what each latent gathers comes from
+    each spike.
 
-    (spike_units, spike_times, what rounding left of the times, is_spike) -> weights of the encoder. A latent's weights
-    add up to 1 with those of the start and stop tokens, which are left out.
+    (spike_units, spike_times, what rounding left of the times, is_spike) -> weights of the encoder.
+    A latent's weights add up to 1 with those of the start and stop tokens, which are left out.
     """
     config = model.config
     _, tables = _prepare(model, params, unit_rows)
@@ -83,12 +91,16 @@ def _prepare(model: POYO, params: dict, unit_rows: Int[Any, " units"]) -> tuple[
     """The backbone's variables in the order in which they are used, and the tables."""
     variables = {"params": jax.jit(partial(half_split, config=model.config))(params["backbone"])}
     tables = jax.jit(partial(model.backbone(parent=None).apply, method=_tables))
-    return variables, cast(Tables, tables(variables, params["unit_embedding"][jnp.asarray(unit_rows)]))
+    return variables, cast(
+        Tables, tables(variables, params["unit_embedding"][jnp.asarray(unit_rows)])
+    )
 
 
 def _tables(backbone: Backbone, unit_vectors: Float[Array, "units dim"]) -> Tables:
     config, count = backbone.config, len(unit_vectors)
-    latents = jnp.tile(backbone.latent_embedding, (config.num_latent_steps, 1)).astype(backbone.dtype)
+    latents = jnp.tile(backbone.latent_embedding, (config.num_latent_steps, 1)).astype(
+        backbone.dtype
+    )
     query = split_heads(backbone.encoder_query(backbone.encoder_norm(latents)), config.head_dim)
     query = rotate(query, _latent_rotation(config)) * config.head_dim**-0.5
     kinds = unit_vectors + backbone.token_kind_embedding[:NUM_KINDS, None]  # [kinds, U, D]
@@ -96,7 +108,9 @@ def _tables(backbone: Backbone, unit_vectors: Float[Array, "units dim"]) -> Tabl
     table = split_heads(table, config.head_dim)  # [kinds, U, 2HK] -> [kinds, 2H, U, K]
     edges = jnp.concatenate([table[START], table[STOP]], axis=1)
     times = jnp.repeat(jnp.array([0.0, config.window_length], jnp.float32), count)
-    edges = rotate(edges, token_rotation(times, jnp.zeros_like(times), config.head_dim, config.frequencies))
+    edges = rotate(
+        edges, token_rotation(times, jnp.zeros_like(times), config.head_dim, config.frequencies)
+    )
     return Tables(query, table[SPIKE], _attend(query, edges, jnp.ones(2 * count, bool)))
 
 
@@ -110,7 +124,9 @@ def _attend(
     mask: Bool[Array, " tokens"],
 ) -> Part:
     value, scores = jnp.split(tokens, 2)[1], _scores(query, tokens, mask)
-    largest = jnp.maximum(scores.max(axis=-1, keepdims=True), jnp.finfo(jnp.float32).min)  # finite without any token
+    largest = jnp.maximum(
+        scores.max(axis=-1, keepdims=True), jnp.finfo(jnp.float32).min
+    )  # finite without any token
     weights = jnp.exp(scores - largest)
     return Part(largest, weights.sum(axis=-1, keepdims=True), weights.astype(value.dtype) @ value)
 

@@ -1,12 +1,13 @@
 """Rotary time embeddings with phases that are exact in float32.
 
-The fastest frequency is 62,832 rad/s, so near t = 1 s one unit in the last place of a float32 angle is worth 4e-3 rad.
-The reference computes these angles in float64. Here a time is a pair of float32 (rounded value, remainder), a frequency
-is split into 12-bit pieces, and the phase is reduced to one turn before anything is rounded: products of two 12-bit
-numbers are exact in float32. No x64 mode is needed.
+The fastest frequency is 62,832 rad/s, so near t = 1 s one unit in the last place of a float32 angle
+is worth 4e-3 rad. The reference computes these angles in float64. Here a time is a pair of float32
+(rounded value, remainder), a frequency is split into 12-bit pieces, and the phase is reduced to one
+turn before anything is rounded: products of two 12-bit numbers are exact in float32. No x64 mode is
+needed.
 
-Channels are ordered [first of each pair, second of each pair, not rotated] inside a head; `half_split_order` permutes
-projections that are stored in the reference's interleaved order.
+Channels are ordered [first of each pair, second of each pair, not rotated] inside a head;
+`half_split_order` permutes projections that are stored in the reference's interleaved order.
 """
 
 import functools
@@ -20,21 +21,30 @@ from jaxtyping import Array, Float
 
 SHORTEST_PERIOD, LONGEST_PERIOD = 1e-4, 2.0627  # s
 
-# 2 pi / exp(lerp(log 1e-4, log 2.0627)) as PyTorch rounds it in float32, by number of frequencies. numpy's float32
-# functions differ from these in the last bits, and a last bit of the first frequency is 4e-3 rad at 1 s.
+# 2 pi / exp(lerp(log 1e-4, log 2.0627)) as PyTorch rounds it in float32, by number of frequencies.
+# numpy's float32 functions differ from these in the last bits, and a last bit of the first
+# frequency is 4e-3 rad at 1 s.
 _OMEGAS = {
     4: "62831.859375 2291.049560546875 83.53901672363281 3.04609751701355",
-    8: "62831.859375 15199.591796875 3676.916015625 889.47900390625 215.1731719970703 52.052284240722656"
-    " 12.591915130615234 3.04609751701355",
-    16: "62831.859375 32400.4296875 16707.890625 8615.73828125 4442.86962890625 2291.049560546875 1181.422607421875"
-    " 609.2228393554688 314.1575622558594 162.00131225585938 83.53901672363281 43.07844924926758 22.214218139648438"
-    " 11.455180168151855 5.907080173492432 3.04609751701355",
-    32: "62831.859375 45604.171875 33100.08984375 24024.466796875 17437.271484375 12656.1962890625 9186.0283203125"
-    " 6667.33740234375 4839.23876953125 3512.380859375 2549.3310546875 1850.337890625 1342.9990234375"
-    " 974.7657470703125 707.4974365234375 513.5107421875 372.7127990722656 270.5196228027344 196.3465576171875"
-    " 142.51092529296875 103.43626403808594 75.07536315917969 54.49064254760742 39.550018310546875"
-    " 28.705917358398438 20.83511734008789 15.122390747070312 10.976028442382812 7.966545104980469"
-    " 5.782218933105469 4.196807384490967 3.04609751701355",
+    8: (
+        "62831.859375 15199.591796875 3676.916015625 889.47900390625 215.1731719970703"
+        " 52.052284240722656 12.591915130615234 3.04609751701355"
+    ),
+    16: (
+        "62831.859375 32400.4296875 16707.890625 8615.73828125 4442.86962890625 2291.049560546875"
+        " 1181.422607421875 609.2228393554688 314.1575622558594 162.00131225585938"
+        " 83.53901672363281 43.07844924926758 22.214218139648438 11.455180168151855"
+        " 5.907080173492432 3.04609751701355"
+    ),
+    32: (
+        "62831.859375 45604.171875 33100.08984375 24024.466796875 17437.271484375 12656.1962890625"
+        " 9186.0283203125 6667.33740234375 4839.23876953125 3512.380859375 2549.3310546875"
+        " 1850.337890625 1342.9990234375 974.7657470703125 707.4974365234375 513.5107421875"
+        " 372.7127990722656 270.5196228027344 196.3465576171875 142.51092529296875"
+        " 103.43626403808594 75.07536315917969 54.49064254760742 39.550018310546875"
+        " 28.705917358398438 20.83511734008789 15.122390747070312 10.976028442382812"
+        " 7.966545104980469 5.782218933105469 4.196807384490967 3.04609751701355"
+    ),
 }
 
 
@@ -52,7 +62,9 @@ Frequencies = tuple[float, ...] | None  # angular, rad/s; None for those of `ome
 
 
 def omega(head_dim: int, frequencies: Frequencies = None) -> Float[np.ndarray, " frequencies"]:
-    """Angular frequencies (rad/s, float32) of the `head_dim` / 4 pairs that rotate, which are half of a head."""
+    """Angular frequencies (rad/s, float32) of the `head_dim` / 4 pairs that rotate, which are half
+    of a head.
+    """
     if frequencies is not None:
         return np.array(frequencies, np.float32)
     count = head_dim // 4
@@ -63,41 +75,62 @@ def omega(head_dim: int, frequencies: Frequencies = None) -> Float[np.ndarray, "
 
 
 def frequencies_between(shortest: float, longest: float, head_dim: int) -> tuple[float, ...]:
-    """Angular frequencies, rad/s, for `ModelConfig.frequencies`: of periods evenly spaced in their logarithm, s."""
+    """Angular frequencies, rad/s, for `ModelConfig.frequencies`: of periods evenly spaced in their
+    logarithm, s.
+    """
     return tuple((2 * np.pi / np.geomspace(shortest, longest, head_dim // 4)).tolist())
 
 
 def half_split_order(head_dim: int, heads: int) -> np.ndarray:
-    """Channel order that turns `heads` heads with interleaved pairs into heads with [firsts, seconds, not rotated]."""
+    """Channel order that turns `heads` heads with interleaved pairs into heads with [firsts,
+    seconds, not rotated].
+    """
     rotated = np.arange(head_dim // 2)
     head = np.concatenate([rotated[0::2], rotated[1::2], np.arange(head_dim // 2, head_dim)])
     return (np.arange(heads)[:, None] * head_dim + head).reshape(-1)
 
 
-def grid_rotation(times: Float[np.ndarray, " times"], head_dim: int, frequencies: Frequencies = None) -> Rotation:
+def grid_rotation(
+    times: Float[np.ndarray, " times"], head_dim: int, frequencies: Frequencies = None
+) -> Rotation:
     """Rotation for times known when the model is built (the latent grid): float64 on the host."""
-    angles = np.asarray(times, np.float64)[:, None] * omega(head_dim, frequencies).astype(np.float64)  # [L, F]
-    return Rotation(jnp.asarray(np.cos(angles), jnp.float32), jnp.asarray(np.sin(angles), jnp.float32))
+    angles = np.asarray(times, np.float64)[:, None] * omega(head_dim, frequencies).astype(
+        np.float64
+    )  # [L, F]
+    return Rotation(
+        jnp.asarray(np.cos(angles), jnp.float32), jnp.asarray(np.sin(angles), jnp.float32)
+    )
 
 
 def token_rotation(
-    times: Float[Array, "..."], times_low: Float[Array, "..."], head_dim: int, frequencies: Frequencies = None
+    times: Float[Array, "..."],
+    times_low: Float[Array, "..."],
+    head_dim: int,
+    frequencies: Frequencies = None,
 ) -> Rotation:
-    """Rotation for times given as float32 pairs whose sum is the time in s; the angle is good to about 1e-6 rad."""
+    """Rotation for times given as float32 pairs whose sum is the time in s; the angle is good to
+    about 1e-6 rad.
+    """
     return _cos_and_sin(_turns(times, times_low, omega(head_dim, frequencies)))
 
 
-def query_rotation(times: Float[Array, "..."], head_dim: int, frequencies: Frequencies = None) -> Rotation:
-    """Rotation for query times. Angles are rounded to float32, as in the reference, to agree with its checkpoints."""
+def query_rotation(
+    times: Float[Array, "..."], head_dim: int, frequencies: Frequencies = None
+) -> Rotation:
+    """Rotation for query times. Angles are rounded to float32, as in the reference, to agree with
+    its checkpoints.
+    """
     angles = times[..., None] * jnp.asarray(omega(head_dim, frequencies))
     return Rotation(jnp.cos(angles), jnp.sin(angles))
 
 
 @jax.custom_vjp
 def rotate(x: Float[Array, "... head_dim"], rotation: Rotation) -> Float[Array, "... head_dim"]:
-    """Rotate the pairs of channels of `x`; the rotation broadcasts against all axes of `x` but the last.
+    """Rotate the pairs of channels of `x`; the rotation broadcasts against all axes of `x` but the
+    last.
 
-    The gradient is rotated back, in one pass over memory; times and thus rotations have no gradient.
+    The gradient is rotated back, in one pass over memory; times and thus rotations have no
+    gradient.
     """
     count = rotation.cos.shape[-1]
     first, second, rest = x[..., :count], x[..., count : 2 * count], x[..., 2 * count :]
@@ -132,21 +165,29 @@ def _turns(times: Array, times_low: Array, frequencies: np.ndarray) -> Array:
 
 
 def _cos_and_sin(turns: Array) -> Rotation:
-    """Of 2 pi turns, to 5e-7, by the series of half the angle, in [-pi / 2, pi / 2] once whole turns are off.
+    """Of 2 pi turns, to 5e-7, by the series of half the angle, in [-pi / 2, pi / 2] once whole
+    turns are off.
 
     XLA's own functions, which take any angle, are several times slower on CPUs.
     """
     turns = turns - jnp.round(turns)
     squared = turns * turns
-    cos, sin = (functools.reduce(lambda sum, factor: sum * squared + factor, series) for series in (_COS, _SIN))
+    cos, sin = (
+        functools.reduce(lambda sum, factor: sum * squared + factor, series)
+        for series in (_COS, _SIN)
+    )
     sin = turns * sin
     return Rotation((cos - sin) * (cos + sin), 2 * sin * cos)
 
 
 def _series(first: int) -> list[float]:
-    """Coefficients of cos(pi x) (first = 0) or sin(pi x) (first = 1) by falling powers of x ** 2."""
+    """Coefficients of cos(pi x) (first = 0) or sin(pi x) (first = 1) by falling powers of x **
+    2.
+    """
     powers = range(first, first + 13, 2)
-    return [(-1) ** (power // 2) * math.pi**power / math.factorial(power) for power in reversed(powers)]
+    return [
+        (-1) ** (power // 2) * math.pi**power / math.factorial(power) for power in reversed(powers)
+    ]
 
 
 _COS, _SIN = _series(0), _series(1)

@@ -1,4 +1,6 @@
-"""One self-contained page per run, which opens offline: `write_report`, and `python -m poyo_jax.report`."""
+"""One self-contained page per run, which opens offline: `write_report`, and `python -m
+poyo_jax.report`.
+"""
 
 from poyo_jax.report.page import write_report
 

@@ -1,10 +1,11 @@
-"""Write a page about a run: training, decoded behaviour, errors, embeddings, attention, and where the time went.
+"""Write a page about a run: training, decoded behaviour, errors, embeddings, attention, and where
+the time went.
 
     python -m poyo_jax.report runs/pretrain --data sessions/ --out report.html
     python -m poyo_jax.report runs/pretrain --data sessions/ --adapt sessions/new.h5
 
-The page needs no network and no other file. With --adapt the units of new recordings are fitted, and the page shows
-how, step by step.
+The page needs no network and no other file. With --adapt the units of new recordings are fitted,
+and the page shows how, step by step.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import tyro
 
-from poyo_jax.program import run_program
+from poyo_jax.cli.program import run_program
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +52,9 @@ def report(options: Report) -> None:
     pretrained = load(options.model, options.step)
     sessions = []
     if options.data is not None:
-        sessions = [Session.open(options.data)] if options.data.is_file() else open_sessions(options.data)
+        sessions = (
+            [Session.open(options.data)] if options.data.is_file() else open_sessions(options.data)
+        )
     new = [Session.open(path) for path in options.adapt]
     fits = {}
     for session in new:
@@ -63,11 +66,20 @@ def report(options: Report) -> None:
     scores = {}
     if options.baseline and known:
         print(f"fitting Wiener filters to {len(known)} recordings ...", flush=True)
-        found = {session.id: wiener_filter(session, pretrained.readouts[session.id]).r2["test"] for session in known}
+        found = {
+            session.id: wiener_filter(session, pretrained.readouts[session.id]).r2["test"]
+            for session in known
+        }
         scores = {"Wiener filter": found}
     print("decoding ...", flush=True)
     path = write_report(
-        options.out, pretrained, sessions, workdir=options.model, fits=fits, scores=scores, title=options.title
+        options.out,
+        pretrained,
+        sessions,
+        workdir=options.model,
+        fits=fits,
+        scores=scores,
+        title=options.title,
     )
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; open it in a browser")
 

@@ -1,4 +1,6 @@
-"""What a model makes of a recording: an excerpt to look at, errors over all samples, and what the latents attend to."""
+"""What a model makes of a recording: an excerpt to look at, errors over all samples, and what the
+latents attend to.
+"""
 
 from typing import Any
 
@@ -23,14 +25,20 @@ def decoded(session: Session, prediction: Prediction, value_key: str) -> Content
     """The beginning of what was decoded, with its spikes; times are seconds from `start`."""
     if not len(prediction.times):
         raise DataError(f"No sample of {session.id} was decoded.")
-    interval = float(np.median(np.diff(prediction.times[:10_000]))) if len(prediction.times) > 1 else 1.0
+    interval = (
+        float(np.median(np.diff(prediction.times[:10_000]))) if len(prediction.times) > 1 else 1.0
+    )
     every = max(1, round(1 / MAX_RATE / interval))
     start = float(prediction.times[0])
-    chosen = np.arange(0, np.searchsorted(prediction.times, start + MAX_SECONDS), every)[:MAX_SAMPLES]
+    chosen = np.arange(0, np.searchsorted(prediction.times, start + MAX_SECONDS), every)[
+        :MAX_SAMPLES
+    ]
     spike_times, spike_units = session.spikes_between(start, float(prediction.times[chosen[-1]]))
     if len(spike_times) > MAX_SPIKES:
         spike_times, spike_units = spike_times[:MAX_SPIKES], spike_units[:MAX_SPIKES]
-        chosen = chosen[prediction.times[chosen] <= max(spike_times[-1], prediction.times[chosen[1]])]
+        chosen = chosen[
+            prediction.times[chosen] <= max(spike_times[-1], prediction.times[chosen[1]])
+        ]
     return {
         "start": start,
         "key": value_key,
@@ -45,7 +53,9 @@ def decoded(session: Session, prediction: Prediction, value_key: str) -> Content
     }
 
 
-def _position(session: Session, value_key: str, times: Float[np.ndarray, " samples"]) -> list[Content] | None:
+def _position(
+    session: Session, value_key: str, times: Float[np.ndarray, " samples"]
+) -> list[Content] | None:
     """The measured position beside a velocity, at the sample before each time.
 
     None where it is not known all along, or never changes.
@@ -62,15 +72,16 @@ def _position(session: Session, value_key: str, times: Float[np.ndarray, " sampl
 
 
 def errors(prediction: Prediction) -> Content:
-    """Mean distance between decoded and measured values, by measured speed and direction, in the file's units.
+    """Mean distance between decoded and measured values, by measured speed and direction, in the
+    file's units.
 
     Raises DataError unless there are two channels and enough samples.
     """
     targets, values = prediction.targets[prediction.scored], prediction.values[prediction.scored]
     if targets.shape[1] != 2 or len(targets) < ENOUGH * SPEED_BINS:
         raise DataError(
-            f"Errors over speed and direction need two channels and {ENOUGH * SPEED_BINS} scored samples; here are "
-            f"{targets.shape[1]} and {len(targets)}."
+            f"Errors over speed and direction need two channels and {ENOUGH * SPEED_BINS} scored"
+            f" samples; here are {targets.shape[1]} and {len(targets)}."
         )
     distance, speed = np.linalg.norm(values - targets, axis=1), np.linalg.norm(targets, axis=1)
     edges = np.unique(np.quantile(speed, np.linspace(0, 1, SPEED_BINS + 1)))
@@ -92,9 +103,11 @@ def _means(values: Any, bins: Any, count: int) -> list[float | None]:
 
 
 def attention(pretrained: Pretrained, session: Session, start: float) -> Content:
-    """How much the latents of every time step gather from each spike of the window that starts at `start`.
+    """How much the latents of every time step gather from each spike of the window that starts at
+    `start`.
 
-    `weights` are means over heads and over the latents of a step, [steps * spikes], in 255ths of `largest`.
+    `weights` are means over heads and over the latents of a step, [steps * spikes], in 255ths of
+    `largest`.
     """
     config, source = pretrained.config.model, pretrained.source(session, session.domain)
     times, units = session.spikes_between(start, start + config.window_length)
@@ -103,8 +116,12 @@ def attention(pretrained: Pretrained, session: Session, start: float) -> Content
     times, units = times[:MAX_ATTENDED] - start, np.asarray(units[:MAX_ATTENDED], np.int32)
     rounded = times.astype(np.float32)
     weigh = make_attention_function(pretrained.model, pretrained.params, source.unit_rows)
-    weights = np.asarray(weigh(units, rounded, (times - rounded).astype(np.float32), np.ones(len(times), bool)))
-    weights = weights.mean(axis=0).reshape(config.num_latent_steps, config.num_latents, -1).mean(axis=1)
+    weights = np.asarray(
+        weigh(units, rounded, (times - rounded).astype(np.float32), np.ones(len(times), bool))
+    )
+    weights = (
+        weights.mean(axis=0).reshape(config.num_latent_steps, config.num_latents, -1).mean(axis=1)
+    )
     largest = float(weights.max())
     return {
         "start": start,

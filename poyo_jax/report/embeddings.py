@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from poyo_jax.data.session import Session
 from poyo_jax.errors import DataError
-from poyo_jax.plane import Plane
+from poyo_jax.pca import Plane
 from poyo_jax.pretrained import Pretrained
 from poyo_jax.report.numbers import Content, packed, packed_columns
 
@@ -22,7 +22,9 @@ def embeddings(pretrained: Pretrained, sessions: Sequence[Session]) -> Content:
     Raises DataError when the model knows nobody.
     """
     if len(pretrained.units) < 2:
-        raise DataError("The model knows fewer than two units, so that there is no plane to show them in.")
+        raise DataError(
+            "The model knows fewer than two units, so that there is no plane to show them in."
+        )
     names = list(pretrained.units.names)
     every = -(-len(names) // MAX_UNITS)
     rows, names = _table(pretrained, "unit_embedding")[::every], names[::every]
@@ -66,12 +68,16 @@ def _facts(sessions: Sequence[Session]) -> dict[str, dict]:
         rates = counts / max(session.domain.duration, 1e-9)
         subject = session.subject_id or UNKNOWN
         rows = zip(session.unit_names, areas(session), rates.tolist(), strict=True)
-        facts |= {name: {"subject": subject, "area": area, "rate": rate} for name, area, rate in rows}
+        facts |= {
+            name: {"subject": subject, "area": area, "rate": rate} for name, area, rate in rows
+        }
     return facts
 
 
 def areas(session: Session) -> list[str]:
-    """The area of every unit: the column `area_name` of the file, or what an electrode group in its id is called."""
+    """The area of every unit: the column `area_name` of the file, or what an electrode group in its
+    id is called.
+    """
     column = session.unit_table.get("area_name")
     if column is not None:
         return [name.decode() if isinstance(name, bytes) else str(name) for name in column.tolist()]
@@ -80,7 +86,9 @@ def areas(session: Session) -> list[str]:
 
 
 def _owners(names: Sequence[str], pretrained: Pretrained) -> list[str]:
-    """The session of every unit: the longest beginning of its name that is a session of the model."""
+    """The session of every unit: the longest beginning of its name that is a session of the
+    model.
+    """
     known = set(pretrained.sessions.names)
 
     def owner(name: str) -> str:

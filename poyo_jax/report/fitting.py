@@ -3,10 +3,10 @@
 import numpy as np
 
 from poyo_jax.data.session import Session
-from poyo_jax.decoding import decode
+from poyo_jax.decoding.offline import decode
 from poyo_jax.errors import DataError
 from poyo_jax.finetune.fit import FitResult
-from poyo_jax.plane import Plane
+from poyo_jax.pca import Plane
 from poyo_jax.report.numbers import Content, evenly, packed, packed_columns, plain
 
 MAX_LOOKS = 20
@@ -18,7 +18,9 @@ MAX_BACKGROUND = 2000  # units that the model knew before
 def fitting(session: Session, fit: FitResult) -> Content:
     """The looks of a fit at a session. Raises DataError unless `keep_snapshots` was set."""
     if not fit.steps:
-        raise DataError(f"The fit of {session.id} kept no snapshots: fit it with keep_snapshots=True.")
+        raise DataError(
+            f"The fit of {session.id} kept no snapshots: fit it with keep_snapshots=True."
+        )
     steps, model = evenly(fit.steps, MAX_LOOKS), fit.pretrained
     own = model.units.rows(session.unit_names)
     table = np.asarray(model.params["unit_embedding"])
@@ -36,7 +38,10 @@ def fitting(session: Session, fit: FitResult) -> Content:
         "valid_r2": [plain(valid[step]) for step in steps],
         "test_r2": [plain(prediction.r2) for prediction in predictions],
         "background": packed_columns(plane(table[others])),
-        "points": [packed_columns(plane(np.asarray(model.params["unit_embedding"])[own])) for model in models],
+        "points": [
+            packed_columns(plane(np.asarray(model.params["unit_embedding"])[own]))
+            for model in models
+        ],
         "times": packed(first.times[shown] - first.times[0]),
         "start": float(first.times[0]),
         "targets": packed_columns(first.targets[shown]),

@@ -13,7 +13,9 @@ Content = dict[str, Any]  # of numbers, text, lists and dictionaries: what JSON 
 
 
 def packed(values: ArrayLike, kind: str = "f4") -> Content:
-    """An array of one axis for the page: little-endian float32 ("f4") or unsigned integers ("u1", "u2")."""
+    """An array of one axis for the page: little-endian float32 ("f4") or unsigned integers ("u1",
+    "u2").
+    """
     data = np.asarray(values).astype(f"<{kind}").tobytes()
     return {"kind": kind, "data": base64.b64encode(data).decode("ascii")}
 
@@ -25,7 +27,10 @@ def packed_columns(values: np.ndarray) -> list[Content]:
 
 def evenly(items: Sequence[Item], count: int) -> list[Item]:
     """At most so many of the items, from the first to the last."""
-    return [items[place] for place in np.linspace(0, len(items) - 1, min(len(items), count)).round().astype(int)]
+    return [
+        items[place]
+        for place in np.linspace(0, len(items) - 1, min(len(items), count)).round().astype(int)
+    ]
 
 
 def plain(value: float) -> float | None:

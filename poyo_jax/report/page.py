@@ -11,7 +11,7 @@ from etils import epath
 
 from poyo_jax import __version__
 from poyo_jax.data.session import Session
-from poyo_jax.decoding import Evaluation, evaluate
+from poyo_jax.decoding.offline import Evaluation, evaluate
 from poyo_jax.errors import MissingDependencyError, PoyoError
 from poyo_jax.files import write_text
 from poyo_jax.finetune.fit import FitResult
@@ -45,7 +45,8 @@ def write_report(
         sessions: recordings, of which those that it knows and that have a test split are decoded.
         workdir: folder of the run, for its training curves and where its time went.
         evaluation: of these sessions, if they have been decoded already.
-        fits: by session id, results of `fit_units(..., keep_snapshots=True)` to look at step by step.
+        fits: by session id, results of `fit_units(..., keep_snapshots=True)` to look at step by
+        step.
         scores: test R2 of other methods, by method and session id.
         title: heading of the page.
 
@@ -75,7 +76,9 @@ def _evaluate(pretrained: Pretrained, sessions: Sequence[Session]) -> Evaluation
 
 def testable(pretrained: Pretrained, sessions: Sequence[Session]) -> list[Session]:
     """The sessions that the model knows and that have a test split."""
-    return [session for session in sessions if pretrained.knows(session) and session.has_split("test")]
+    return [
+        session for session in sessions if pretrained.knows(session) and session.has_split("test")
+    ]
 
 
 def contents(
@@ -94,14 +97,22 @@ def contents(
     return {
         "model": repr(pretrained).removeprefix("Pretrained(").removesuffix(")"),
         "highlights": _highlights(pretrained, evaluation),
-        "sessions": [_row(pretrained, session, evaluation.r2) for session in sessions] or _absent_recordings(),
+        "sessions": (
+            [_row(pretrained, session, evaluation.r2) for session in sessions]
+            or _absent_recordings()
+        ),
         "training": _part(training, workdir),
-        "r2": {"POYO": _finite(evaluation.r2), **{name: _finite(some) for name, some in scores.items()}},
+        "r2": {
+            "POYO": _finite(evaluation.r2),
+            **{name: _finite(some) for name, some in scores.items()},
+        },
         "recordings": recordings or _absent_recordings(),
         "left_out": len(scored) - len(shown),
         "embeddings": _part(embeddings, pretrained, sessions),
-        "fits": {name: _part(fitting, by_id[name], fit) for name, fit in fits.items() if name in by_id}
-        or {"absent": "No fit of new units was given."},
+        "fits": (
+            {name: _part(fitting, by_id[name], fit) for name, fit in fits.items() if name in by_id}
+            or {"absent": "No fit of new units was given."}
+        ),
         "goodput": _part(goodput, workdir),
     }
 
@@ -115,20 +126,30 @@ def _part(make: Callable[..., Content], *arguments: Any) -> Content:
 
 
 def _absent_recordings() -> Content:
-    return {"absent": "There is no recording that the model knows and that has a test split, so nothing was decoded."}
+    return {
+        "absent": (
+            "There is no recording that the model knows and that has a test split, so nothing was"
+            " decoded."
+        )
+    }
 
 
 def _recording(pretrained: Pretrained, session: Session, evaluation: Evaluation) -> Content:
     prediction = evaluation.predictions[session.id]
     content = _part(decoded, session, prediction, pretrained.readouts[session.id].value_key)
     start = float(prediction.times[0]) if len(prediction.times) else 0.0
-    content |= {"errors": _part(errors, prediction), "attention": _part(attention, pretrained, session, start)}
+    content |= {
+        "errors": _part(errors, prediction),
+        "attention": _part(attention, pretrained, session, start),
+    }
     return content | {"r2": plain(evaluation.r2[session.id])}
 
 
 def _between_best_and_worst(sessions: Sequence[Session], r2: Mapping[str, float]) -> list[Session]:
     """At most MAX_SHOWN sessions, the best first."""
-    return evenly(sorted(sessions, key=lambda session: -np.nan_to_num(r2[session.id], nan=-np.inf)), MAX_SHOWN)
+    return evenly(
+        sorted(sessions, key=lambda session: -np.nan_to_num(r2[session.id], nan=-np.inf)), MAX_SHOWN
+    )
 
 
 def _highlights(pretrained: Pretrained, evaluation: Evaluation) -> Content:
@@ -143,7 +164,11 @@ def _highlights(pretrained: Pretrained, evaluation: Evaluation) -> Content:
 
 def _row(pretrained: Pretrained, session: Session, r2: Mapping[str, float]) -> Content:
     """A line of the table of recordings."""
-    seconds, spikes, units = session.domain.duration, len(session.spike_times), len(session.unit_ids)
+    seconds, spikes, units = (
+        session.domain.duration,
+        len(session.spike_times),
+        len(session.unit_ids),
+    )
     known = pretrained.knows(session)
     readout = pretrained.readouts.get(session.id)
     return {
@@ -167,6 +192,7 @@ def _plotly() -> str:
         from plotly.offline import get_plotlyjs
     except ImportError as error:
         raise MissingDependencyError(
-            f"reports need plotly, which cannot be imported ({error}); run: pip install poyo_jax[plots]"
+            f"reports need plotly, which cannot be imported ({error}); run: pip install"
+            " poyo_jax[plots]"
         ) from error
     return get_plotlyjs()

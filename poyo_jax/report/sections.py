@@ -1,4 +1,6 @@
-"""Words, tables and pictures as one HTML page without scripts, such as the check of prepared sessions."""
+"""Words, tables and pictures as one HTML page without scripts, such as the check of prepared
+sessions.
+"""
 
 import base64
 import io
@@ -50,7 +52,8 @@ def write_sections(
     subtitle: str = "",
     highlights: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write the page and return its path. `highlights` are the few figures that matter, shown large: {name: value}.
+    """Write the page and return its path. `highlights` are the few figures that matter, shown
+    large: {name: value}.
 
     Raises:
         DataError: `path` cannot be written.
@@ -69,8 +72,8 @@ def write_sections(
         path.write_text(page, encoding="utf-8")
     except OSError as error:
         raise DataError(
-            f"the report cannot be written to {path}: {error.strerror}. Give the path of a file in a folder where you "
-            "may write."
+            f"the report cannot be written to {path}: {error.strerror}. Give the path of a file in"
+            " a folder where you may write."
         ) from error
     return path
 
@@ -102,9 +105,14 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> list[list[Cell]]:
     if not columns:
         return []
     values = {name: [row.get(name) for row in rows] for name in columns}
-    numeric = {name: all(v is None or isinstance(v, Real) for v in values[name]) for name in columns}
+    numeric = {
+        name: all(v is None or isinstance(v, Real) for v in values[name]) for name in columns
+    }
     header = [Cell(name, numeric[name]) for name in columns]
-    return [header, *[[Cell(_text(row.get(name)), numeric[name]) for name in columns] for row in rows]]
+    return [
+        header,
+        *[[Cell(_text(row.get(name)), numeric[name]) for name in columns] for row in rows],
+    ]
 
 
 def _text(value: Any) -> str:
@@ -113,14 +121,18 @@ def _text(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, Real):
         return str(value)
     number = float(value)
-    text = f"{number:,.0f}" if isinstance(value, Integral) or abs(number) >= 1000 else f"{number:.3f}"
+    text = (
+        f"{number:,.0f}" if isinstance(value, Integral) or abs(number) >= 1000 else f"{number:.3f}"
+    )
     return text.replace("-", "−")
 
 
 def _png(figure: Any) -> str:
     """The picture of a matplotlib figure, base64-encoded."""
     buffer = io.BytesIO()
-    getattr(figure, "figure", figure).savefig(buffer, format="png", dpi=DOTS_PER_INCH, facecolor="white")
+    getattr(figure, "figure", figure).savefig(
+        buffer, format="png", dpi=DOTS_PER_INCH, facecolor="white"
+    )
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 

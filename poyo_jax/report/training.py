@@ -7,8 +7,8 @@ from etils import epath
 
 from poyo_jax.errors import DataError
 from poyo_jax.report.numbers import Content, plain
-from poyo_jax.train.goodput import read_goodput
-from poyo_jax.train.metrics import read_metrics
+from poyo_jax.train.reliability.goodput import read_goodput
+from poyo_jax.train.writers import read_metrics
 
 MAX_POINTS = 2000  # of a curve
 MAX_CURVES = 40  # sessions with a curve of their own
@@ -19,17 +19,23 @@ def training(workdir: epath.PathLike | None) -> Content:
     history = read_metrics(workdir) if workdir is not None else []
     if not history:
         raise DataError(
-            "There is no training history: the model comes without a metrics.jsonl, or nothing in it can be read."
+            "There is no training history: the model comes without a metrics.jsonl, or nothing in"
+            " it can be read."
         )
     steps = [line for line in history if "loss" in line]
     looks = [line for line in history if "valid_r2" in line]
-    sessions = sorted({name for line in looks for name in line.get("valid_r2_by_session", {})})[:MAX_CURVES]
+    sessions = sorted({name for line in looks for name in line.get("valid_r2_by_session", {})})[
+        :MAX_CURVES
+    ]
     return {
         "loss": _curve(steps, "loss"),
         "learning_rate": _curve(steps, "learning_rate"),
         "valid_r2": _curve(looks, "valid_r2"),
         "sessions": {
-            name: _curve([{"step": line["step"], **line.get("valid_r2_by_session", {})} for line in looks], name)
+            name: _curve(
+                [{"step": line["step"], **line.get("valid_r2_by_session", {})} for line in looks],
+                name,
+            )
             for name in sessions
         },
         "note": _damage(workdir, len(history)),
@@ -37,18 +43,26 @@ def training(workdir: epath.PathLike | None) -> Content:
 
 
 def goodput(workdir: epath.PathLike | None) -> Content:
-    """Seconds by what they were spent on, over all starts of the run. Raises DataError when nobody noted it."""
+    """Seconds by what they were spent on, over all starts of the run. Raises DataError when nobody
+    noted it.
+    """
     seconds = read_goodput(workdir) if workdir is not None else {}
     if not seconds:
         raise DataError("Nobody noted where the time went: there is no goodput.jsonl.")
     share = seconds.pop("goodput")
-    return {"share": plain(share), "seconds": {name: plain(value) for name, value in seconds.items() if value > 0}}
+    return {
+        "share": plain(share),
+        "seconds": {name: plain(value) for name, value in seconds.items() if value > 0},
+    }
 
 
 def _curve(lines: Sequence[dict[str, Any]], name: str) -> Content:
     lines = [line for line in lines if name in line]
     lines = [*lines[:: max(1, len(lines) // MAX_POINTS)], *lines[-1:]]
-    return {"steps": [line["step"] for line in lines], "values": [plain(line[name]) for line in lines]}
+    return {
+        "steps": [line["step"] for line in lines],
+        "values": [plain(line[name]) for line in lines],
+    }
 
 
 def _damage(workdir: Any, read: int) -> str:

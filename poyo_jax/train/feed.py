@@ -7,20 +7,20 @@ from collections.abc import Callable, Generator, Iterator
 import jax
 import numpy as np
 
-from poyo_jax.data.arrange import grow, padding_fraction, rung_of
-from poyo_jax.data.pipeline import prefetch
-from poyo_jax.train.distributed import Votes, gather
-from poyo_jax.train.goodput import Clock
-from poyo_jax.train.job import Job
-from poyo_jax.train.mesh import put_batch
+from poyo_jax.data.batches.arrange import grow, padding_fraction, rung_of
+from poyo_jax.data.batches.pipeline import prefetch
+from poyo_jax.distributed.mesh import put_batch
+from poyo_jax.distributed.processes import Votes, gather
+from poyo_jax.train.reliability.goodput import Clock
+from poyo_jax.train.setup import Job
 from poyo_jax.types import Batch
 
 
 class Feed:
     """While a batch is used, the next one is made, voted on and transferred.
 
-    `asks` tells whether this process wants the run to stop, and to save after the batch. Afterwards `stopped` and
-    `saves` tell what all agreed on.
+    `asks` tells whether this process wants the run to stop, and to save after the batch. Afterwards
+    `stopped` and `saves` tell what all agreed on.
     """
 
     def __init__(self, job: Job, votes: Votes, clock: Clock, asks: Callable[[], tuple[bool, bool]]):
@@ -29,8 +29,14 @@ class Feed:
         self.restart()
 
     def batches(self, first: int) -> Generator[tuple[int, Batch]]:
-        """(step, batch on the devices) from step `first` on, until the last or until a process asked to stop."""
-        run, shapes, shards = self._job.config.run, self._job.batches.shapes, self._job.batches.num_shards
+        """(step, batch on the devices) from step `first` on, until the last or until a process
+        asked to stop.
+        """
+        run, shapes, shards = (
+            self._job.config.run,
+            self._job.batches.shapes,
+            self._job.batches.num_shards,
+        )
         self.restart()
         ahead = None
         with contextlib.closing(prefetch(self._job.batches, first, run.num_workers)) as source:
@@ -48,7 +54,9 @@ class Feed:
                 yield ahead
 
     def _vote(self, rung: int) -> Callable[[], tuple[int, int, int]]:
-        """What this process has to say before a batch: the shape it needs, and whether to stop or save after it."""
+        """What this process has to say before a batch: the shape it needs, and whether to stop or
+        save after it.
+        """
 
         def vote() -> tuple[int, int, int]:
             stop, save = self._asks()
@@ -78,7 +86,9 @@ class Feed:
         self._began += seconds
 
     def speeds(self, steps: int) -> dict[str, float]:
-        """Of the `steps` steps since the last time, over all processes; and which one waited longest for data."""
+        """Of the `steps` steps since the last time, over all processes; and which one waited
+        longest for data.
+        """
         seconds = time.monotonic() - self._began
         waited, tokens, places = gather(np.array([self._waited, self._tokens, self._places])).T
         self.restart()
@@ -89,4 +99,6 @@ class Feed:
             "waiting_for_data": float(waited.max()) / seconds,
             "padding": 1 - float(tokens.sum() / places.sum()),
         }
-        return values | ({"slowest_process": int(waited.argmax())} if jax.process_count() > 1 else {})
+        return values | (
+            {"slowest_process": int(waited.argmax())} if jax.process_count() > 1 else {}
+        )

@@ -1,4 +1,6 @@
-"""Pretraining: `train_model` is the whole run, from sessions to a trained model in a work directory."""
+"""Pretraining: `train_model` is the whole run, from sessions to a trained model in a work
+directory.
+"""
 
 import contextlib
 import logging
@@ -11,23 +13,25 @@ import jax
 import numpy as np
 from etils import epath
 
+from poyo_jax.checkpoint.store import Checkpoints, without_padding
 from poyo_jax.config import Config
 from poyo_jax.data.readout import Readout
 from poyo_jax.data.session import Session
+from poyo_jax.decoding.predict import predict_sessions
+from poyo_jax.decoding.score import mean_score, score_sessions
+from poyo_jax.distributed.processes import Votes, check_agreement, gather
 from poyo_jax.errors import ConfigError, Diverged, Interrupted
 from poyo_jax.pretrained import Pretrained, load
-from poyo_jax.train.checkpoint import Checkpoints, without_padding
-from poyo_jax.train.distributed import Votes, check_agreement, gather
-from poyo_jax.train.evaluate import mean_score, predict_sessions, score_sessions
 from poyo_jax.train.feed import Feed
-from poyo_jax.train.goodput import Clock, describe_goodput
-from poyo_jax.train.health import effective_ranks, parameter_norms
-from poyo_jax.train.job import Job
-from poyo_jax.train.metrics import MetricsWriter, Progress
+from poyo_jax.train.progress import Progress
+from poyo_jax.train.reliability.goodput import Clock, describe_goodput
+from poyo_jax.train.reliability.health import effective_ranks, parameter_norms
+from poyo_jax.train.reliability.stop import Stop
+from poyo_jax.train.reliability.watchdog import PATIENCE, Watchdog
+from poyo_jax.train.reliability.workdir import claim_workdir, write_json
+from poyo_jax.train.setup import Job
 from poyo_jax.train.state import TrainState
-from poyo_jax.train.stop import Stop
-from poyo_jax.train.watchdog import PATIENCE, Watchdog
-from poyo_jax.train.workdir import claim_workdir, write_json
+from poyo_jax.train.writers import MetricsWriter
 from poyo_jax.types import Batch
 
 logger = logging.getLogger(__name__)
@@ -49,31 +53,37 @@ def train_model(
 ) -> Pretrained:
     """Train a model on the train splits of `sessions`, or continue the run that `workdir` holds.
 
-    Validation R2 is measured on the valid splits, as far as there are any. The work directory gets `config.json`,
-    `metrics.jsonl`, `goodput.jsonl`, `tb/` and `checkpoints/`. Returns the model after the last step;
-    `poyo_jax.load(workdir)` gives the one with the best validation R2. With several processes, which must have joined
-    (`poyo_jax.train.distributed.start`), all call this alike, and process 0 writes.
+    Validation R2 is measured on the valid splits, as far as there are any. The work directory gets
+    `config.json`, `metrics.jsonl`, `goodput.jsonl`, `tb/` and `checkpoints/`. Returns the model
+    after the last step; `poyo_jax.load(workdir)` gives the one with the best validation R2. With
+    several processes, which must have joined (`poyo_jax.distributed.processes.start`), all call
+    this alike, and process 0 writes.
 
     Args:
         config: the run.
         sessions: what to train on.
         workdir: folder of the run.
         readouts: by session id, replace the sessions' default readouts.
-        resume: whether a checkpoint in `workdir` is continued if there is one ("auto"), has to be there ("must"), or
-            must not be ("never").
+        resume: whether a checkpoint in `workdir` is continued if there is one ("auto"), has to be
+            there ("must"), or must not be ("never").
         init_from: a run or saved model whose weights a new run starts with.
         max_minutes: stop, as if interrupted, after so many minutes.
-        profile: steps, counted from the first of this start, between which a profile is written to `workdir/profile`.
+        profile: steps, counted from the first of this start, between which a profile is written to
+        `workdir/profile`.
         progress: show it.
 
     Raises:
-        ConfigError: the configuration cannot work, `workdir` holds another run, or processes differ.
+        ConfigError: the configuration cannot work, `workdir` holds another run, or processes
+        differ.
         DataError: no sessions, or a session that cannot be trained on.
         CheckpointError: a checkpoint cannot be written, or the one to continue from cannot be read.
         Diverged: a loss or a gradient was not finite; the checkpoints saved before remain.
         Interrupted: the run was asked to stop; the state is saved, and the same call continues.
     """
-    with Stop(max_minutes) as stop, Run(config, sessions, workdir, readouts or {}, stop, progress) as run:
+    with (
+        Stop(max_minutes) as stop,
+        Run(config, sessions, workdir, readouts or {}, stop, progress) as run,
+    ):
         state, scores = run.begin(resume, init_from)
         for step, batch in run.stream(int(state.step), profile):
             state, metrics = run.train(state, batch, step)
@@ -116,7 +126,9 @@ class Run:
         self._saved_at, self._first, self._done, self._saved_step = time.monotonic(), 0, 0, 0
         self._open = contextlib.ExitStack()
         claim_workdir(self.workdir, self.job.metadata, write=self._main)
-        self._checkpoints = Checkpoints(self.workdir, config.run.keep_checkpoints, config.run.keep_every)
+        self._checkpoints = Checkpoints(
+            self.workdir, config.run.keep_checkpoints, config.run.keep_every
+        )
 
     def __enter__(self) -> "Run":
         self._open.enter_context(self._watchdog)
@@ -134,17 +146,25 @@ class Run:
         if self._main and self._done > self._first:
             self._clock.write(self.workdir, self._first, self._done)
 
-    # ------------------------------------------------------------------------------------------------- beginning
+    # --- beginning
 
-    def begin(self, resume: Resume, init_from: epath.PathLike | None) -> tuple[TrainState, Mapping[str, float]]:
-        """The state to go on from and its scores: the newest checkpoint, or else other weights, or else a fresh one."""
+    def begin(
+        self, resume: Resume, init_from: epath.PathLike | None
+    ) -> tuple[TrainState, Mapping[str, float]]:
+        """The state to go on from and its scores: the newest checkpoint, or else other weights, or
+        else a fresh one.
+        """
         step = self._step_to_continue(resume)
         scores: Mapping[str, float] = {}
         if step is not None:
             logger.info("restoring step %d from %s", step, self.workdir)
             if init_from is not None:
-                logger.info("it goes before the weights of %s, which only a new run starts with", init_from)
-            state = self._checkpoints.restore(step, jax.eval_shape(self.job.fresh_state), self.job.mesh)
+                logger.info(
+                    "it goes before the weights of %s, which only a new run starts with", init_from
+                )
+            state = self._checkpoints.restore(
+                step, jax.eval_shape(self.job.fresh_state), self.job.mesh
+            )
             scores = self._checkpoints.metadata(step).metrics
         elif init_from is not None:
             logger.info("a new run, with the weights of %s", init_from)
@@ -155,32 +175,44 @@ class Run:
         first, total = int(state.step), self.config.run.num_steps
         self._first = self._done = self._saved_step = first
         if self._main:
-            self._writer = self._open.enter_context(contextlib.closing(MetricsWriter(self.workdir, first)))
+            self._writer = self._open.enter_context(
+                contextlib.closing(MetricsWriter(self.workdir, first))
+            )
         self._progress = self._open.enter_context(Progress("training", first, total, self._show))
-        interrupted = first and self.evaluates(first) and not scores  # while it was evaluated, if it can be
+        interrupted = (
+            first and self.evaluates(first) and not scores
+        )  # while it was evaluated, if it can be
         if interrupted and (scores := self.evaluate(state)):
             self._checkpoints.delete(first)
             self.save(state, scores)
         return state, scores
 
     def _step_to_continue(self, resume: Resume) -> int | None:
-        """Step of the newest checkpoint that process 0 sees, which all continue from; None starts anew."""
+        """Step of the newest checkpoint that process 0 sees, which all continue from; None starts
+        anew.
+        """
         latest = self._checkpoints.latest()
         step = int(gather(np.array([-1 if latest is None else latest]))[0, 0])
         if step < 0 and resume == "must":
             raise ConfigError(
-                f"{self.workdir} holds no checkpoint to continue from. Check --workdir, or give --resume auto."
+                f"{self.workdir} holds no checkpoint to continue from. Check --workdir, or give"
+                " --resume auto."
             )
         if step >= 0 and resume == "never":
             raise ConfigError(
-                f"{self.workdir} holds a run up to step {step}. Choose another --workdir, or give --resume auto."
+                f"{self.workdir} holds a run up to step {step}. Choose another --workdir, or give"
+                " --resume auto."
             )
         return step if step >= 0 else None
 
-    # ----------------------------------------------------------------------------------------------- step by step
+    # --- step by step
 
-    def stream(self, first: int, profile: tuple[int, int] | None = None) -> Iterator[tuple[int, Batch]]:
-        """(step, batch on the devices) from step `first` on, until the last or until a process was asked to stop."""
+    def stream(
+        self, first: int, profile: tuple[int, int] | None = None
+    ) -> Iterator[tuple[int, Batch]]:
+        """(step, batch on the devices) from step `first` on, until the last or until a process was
+        asked to stop.
+        """
         self._clock.switch("step")
         profiling = self._open.enter_context(contextlib.ExitStack())
         for step, batch in self._open.enter_context(contextlib.closing(self._feed.batches(first))):
@@ -204,18 +236,26 @@ class Run:
         """Whether all processes agreed to stop."""
         return self._feed.stopped or self._cut_short
 
-    def train(self, state: TrainState, batch: Batch, step: int) -> tuple[TrainState, Mapping[str, Any]]:
+    def train(
+        self, state: TrainState, batch: Batch, step: int
+    ) -> tuple[TrainState, Mapping[str, Any]]:
         """One training step; the state is donated."""
         train_step = self.job.train_step
         if not train_step.knows(batch):
-            logger.info("compiling the training step for %d devices, which takes a while", self.job.mesh.size)
+            logger.info(
+                "compiling the training step for %d devices, which takes a while",
+                self.job.mesh.size,
+            )
             self._watchdog.beat(PATIENCE)
             began = time.monotonic()
             with self._clock.part("compile"):
                 train_step.compile(state, batch)
             self._feed.leave_out(time.monotonic() - began)
             self._watchdog.beat()
-        with jax.transfer_guard("disallow"), jax.profiler.StepTraceAnnotation("train", step_num=step):
+        with (
+            jax.transfer_guard("disallow"),
+            jax.profiler.StepTraceAnnotation("train", step_num=step),
+        ):
             return train_step(state, batch)
 
     def push(self, step: int, metrics: Mapping[str, Any]) -> None:
@@ -232,26 +272,38 @@ class Run:
         permanent = run.keep_every is not None and done % run.keep_every == 0
         return self._feed.saves or permanent or done % run.save_every == 0
 
-    # ------------------------------------------------------------------------------------------------- now and then
+    # --- now and then
 
     def log(self, done: int, state: TrainState, *, health: bool = False) -> None:
-        """Fetch the pending metrics and write their means, with `health` also the norms and ranks of all weights.
+        """Fetch the pending metrics and write their means, with `health` also the norms and ranks
+        of all weights.
 
         Raises Diverged when a metric is not finite.
         """
         steps = [step for step, _ in self._pending]
         fetched = jax.device_get([metrics for _, metrics in self._pending])
         self._pending = []
-        bad = [step for step, metrics in zip(steps, fetched, strict=True) if not np.isfinite([*metrics.values()]).all()]
+        bad = [
+            step
+            for step, metrics in zip(steps, fetched, strict=True)
+            if not np.isfinite([*metrics.values()]).all()
+        ]
         if bad:
             self._report_divergence(steps, bad, state)
-        values: dict[str, Any] = {name: float(np.mean([metrics[name] for metrics in fetched])) for name in fetched[0]}
+        values: dict[str, Any] = {
+            name: float(np.mean([metrics[name] for metrics in fetched])) for name in fetched[0]
+        }
         schedule = self.job.schedule((done - 1) // self.config.optim.accumulate_steps)
         values |= {name: float(np.asarray(value)) for name, value in schedule.items()}
-        values |= self._feed.speeds(len(steps)) | {"compiled_shapes": len(self.job.train_step.programs)}
+        values |= self._feed.speeds(len(steps)) | {
+            "compiled_shapes": len(self.job.train_step.programs)
+        }
         self._watchdog.expect(values["seconds_per_step"])
         if health:
-            values |= {"parameter_norm": parameter_norms(state.params), "effective_rank": effective_ranks(state.params)}
+            values |= {
+                "parameter_norm": parameter_norms(state.params),
+                "effective_rank": effective_ranks(state.params),
+            }
         self._write(done, values)
         self._progress.note(f"loss {values['loss']:.3f}")
 
@@ -265,19 +317,27 @@ class Run:
         norms = parameter_norms(state.params)
         if self._main:
             norms = {path: norm if np.isfinite(norm) else None for path, norm in norms.items()}
-            report = {"steps": [steps[0], steps[-1]], "bad_steps": bad, "sessions": sessions, "parameter_norms": norms}
+            report = {
+                "steps": [steps[0], steps[-1]],
+                "bad_steps": bad,
+                "sessions": sessions,
+                "parameter_norms": norms,
+            }
             write_json(self.workdir / "nan_report.json", report)
+        last = f"the last checkpoint is step {saved}" if saved else "there is no checkpoint yet"
         raise Diverged(
-            f"the loss or its gradient was not finite at {len(bad)} of the steps {steps[0]} to {steps[-1]}, first at "
-            f"step {bad[0]}, whose windows come from {len(sessions)} sessions: {', '.join(sessions[:8])}"
-            f"{', ...' if len(sessions) > 8 else ''}. Nothing of these steps is saved; "
-            f"{'there is no checkpoint yet' if saved is None else f'the last checkpoint is step {saved}'}. Lower the "
-            "learning rate or set clip_norm, or look for extreme targets in these sessions; nan_report.json in the "
-            "work directory has the norms of all parameters."
+            f"the loss or its gradient was not finite at {len(bad)} of the steps {steps[0]} to"
+            f" {steps[-1]}, first at step {bad[0]}, whose windows come from {len(sessions)}"
+            f" sessions: {', '.join(sessions[:8])}{', ...' if len(sessions) > 8 else ''}. Nothing"
+            " of these steps is saved;"
+            f" {last}."
+            " Lower the learning rate or set clip_norm, or look for extreme targets in these"
+            " sessions; nan_report.json in the work directory has the norms of all parameters."
         )
 
     def evaluate(self, state: TrainState) -> dict[str, float]:
-        """Validation R2 of every session, logged; returns {"valid_r2": mean}, or nothing without a score.
+        """Validation R2 of every session, logged; returns {"valid_r2": mean}, or nothing without a
+        score.
 
         A run that is asked to stop does not finish it, and makes up for it when it is continued.
         """
@@ -286,9 +346,14 @@ class Run:
         with self._clock.part("evaluate"), contextlib.suppress(_StopAsked):
             self._watchdog.beat(PATIENCE)
             predictions = predict_sessions(
-                self.job.predict_step, state.params, self.job.valid, self.config.data,
-                self.config.model.window_length, self.job.mesh, after_batch=self._after_batch,
-            )  # fmt: skip
+                self.job.predict_step,
+                state.params,
+                self.job.valid,
+                self.config.data,
+                self.config.model.window_length,
+                self.job.mesh,
+                after_batch=self._after_batch,
+            )
             scores = score_sessions(predictions, self.job.valid)
             mean = mean_score(scores.values())
             self._write(int(state.step), {"valid_r2": mean, "valid_r2_by_session": scores})
@@ -309,7 +374,7 @@ class Run:
             self._checkpoints.save(state, replace(self.job.metadata, metrics=scores))
         self._saved_at, self._saved_step = time.monotonic(), int(state.step)
 
-    # ------------------------------------------------------------------------------------------------------- ending
+    # --- ending
 
     def interrupt(self, state: TrainState) -> None:
         """Save what is not saved yet, and raise Interrupted."""
@@ -320,7 +385,8 @@ class Run:
             self.save(state, {})
         where = f"which is saved in {self.workdir}" if done else "before the first one was made"
         raise Interrupted(
-            f"stopped at step {done} of {total}, {where}. Run the same command again to continue from there."
+            f"stopped at step {done} of {total}, {where}. Run the same command again to continue"
+            " from there."
         )
 
     def pretrained(self, state: TrainState, scores: Mapping[str, float]) -> Pretrained:
@@ -328,7 +394,9 @@ class Run:
             logger.info(describe_goodput(self.workdir))
         data = self.job.metadata
         params = without_padding(state.params, data)
-        return Pretrained(data.config, params, data.units, data.sessions, data.readouts, scores, int(state.step))
+        return Pretrained(
+            data.config, params, data.units, data.sessions, data.readouts, scores, int(state.step)
+        )
 
 
 class _StopAsked(Exception):

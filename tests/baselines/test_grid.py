@@ -42,7 +42,9 @@ def test_a_sample_between_ticks_counts_no_spike_after_it():
     margin_to_first = grid.counts[: grid.rows[0] + 1].sum()
     assert margin_to_first <= before[0]
     assert np.all(np.cumsum(grid.counts)[grid.rows] <= before)
-    assert np.all(np.cumsum(grid.counts)[grid.rows] >= np.searchsorted(spikes, times - 2 * grid.interval))
+    assert np.all(
+        np.cumsum(grid.counts)[grid.rows] >= np.searchsorted(spikes, times - 2 * grid.interval)
+    )
 
 
 def test_train_targets_alone_are_placed():
@@ -60,6 +62,7 @@ def test_times_that_stand_still_are_explained():
     samples = read(simulate_session(0, num_units=5, duration=40.0, sampling_rate=20.0))
     still = Samples(samples.session, samples.readout, np.zeros(3), samples.targets[:3], {})
     with pytest.raises(
-        DataError, match=r"half the samples of cursor.vel in session simulated/.* have the time of their"
+        DataError,
+        match=r"half the samples of cursor.vel in session simulated/.* have the time of their",
     ):
         Grid.of(still)

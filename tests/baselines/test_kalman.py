@@ -1,4 +1,6 @@
-"""The Kalman filter against the model that made its data, and against the filter with all its covariances."""
+"""The Kalman filter against the model that made its data, and against the filter with all its
+covariances.
+"""
 
 import numpy as np
 import pytest
@@ -54,7 +56,9 @@ def test_a_fit_recovers_the_model():
     states, counts = simulate(100_000)
     found = fit_kalman(states[1:], states[:-1], counts[1:], np.ones(len(states) - 1))
     for name in ("transition", "transition_noise", "observation", "observation_noise"):
-        np.testing.assert_allclose(getattr(found, name), getattr(TRUE, name), atol=0.05, err_msg=name)
+        np.testing.assert_allclose(
+            getattr(found, name), getattr(TRUE, name), atol=0.05, err_msg=name
+        )
     np.testing.assert_allclose(found.mean_counts, TRUE.mean_counts, atol=0.1)
 
 
@@ -70,15 +74,22 @@ def test_samples_without_weight_do_not_count():
 def test_shrinkage_leaves_the_diagonal_of_q():
     states, counts = simulate(500)
     counts[:, 3] = 0.0  # a silent unit
-    plain, shrunk = (fit_kalman(states[1:], states[:-1], counts[1:], np.ones(499), some) for some in (0.0, 1.0))
+    plain, shrunk = (
+        fit_kalman(states[1:], states[:-1], counts[1:], np.ones(499), some) for some in (0.0, 1.0)
+    )
     q = shrunk.observation_noise
     np.testing.assert_array_equal(q[~np.eye(7, dtype=bool)], 0.0)
-    np.testing.assert_allclose(np.diag(q)[[0, 1, 2, 4, 5, 6]], np.diag(plain.observation_noise)[[0, 1, 2, 4, 5, 6]])
+    np.testing.assert_allclose(
+        np.diag(q)[[0, 1, 2, 4, 5, 6]], np.diag(plain.observation_noise)[[0, 1, 2, 4, 5, 6]]
+    )
     assert np.isfinite(plain.gain).all() and np.isfinite(shrunk.gain).all()
 
 
 def test_what_cannot_be_fitted_is_explained():
-    with pytest.raises(DataError, match="fitted to 2 samples with a sample one bin before them, but needs more than 2"):
+    with pytest.raises(
+        DataError,
+        match="fitted to 2 samples with a sample one bin before them, but needs more than 2",
+    ):
         fit_kalman(np.zeros((2, 2)), np.zeros((2, 2)), np.zeros((2, 7)), np.ones(2))
     growing = TRUE._replace(transition=2 * np.eye(2), observation=np.zeros((7, 2)))
     with pytest.raises(DataError, match="its state grows by 2 a bin without being observed"):

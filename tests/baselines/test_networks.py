@@ -1,4 +1,6 @@
-"""Networks that are trained side by side, against one alone; and decoding in pieces, against windows one by one."""
+"""Networks that are trained side by side, against one alone; and decoding in pieces, against
+windows one by one.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +18,15 @@ def arrays():
     rng = np.random.default_rng(0)
     counts = rng.poisson(1.0, (ROWS, UNITS)).astype(np.uint16)
     roots = np.sqrt(counts, dtype=np.float32)
-    smooth = np.stack([np.convolve(roots[:, i], np.full(3, 1 / 3))[:ROWS] for i in range(2)], axis=1) - roots.mean()
+    smooth = (
+        np.stack([np.convolve(roots[:, i], np.full(3, 1 / 3))[:ROWS] for i in range(2)], axis=1)
+        - roots.mean()
+    )
     rows = np.arange(50, 300)
     weights = np.isin(np.arange(ROWS), rows).astype(np.float32)
-    return Arrays(*map(jnp.asarray, (counts, roots.mean(axis=0), roots.std(axis=0), smooth, weights, rows)))
+    return Arrays(
+        *map(jnp.asarray, (counts, roots.mean(axis=0), roots.std(axis=0), smooth, weights, rows))
+    )
 
 
 def shape_of(network, **changes):
@@ -29,17 +36,31 @@ def shape_of(network, **changes):
 
 def rates_of(*learning_rates, dropout=0.2):
     rates = np.array(learning_rates, np.float32)
-    return Rates(rates, np.full_like(rates, 0.01), np.full_like(rates, dropout), np.full_like(rates, dropout))
+    return Rates(
+        rates, np.full_like(rates, 0.01), np.full_like(rates, dropout), np.full_like(rates, dropout)
+    )
 
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_trials_side_by_side_are_trials_alone(arrays, network):
-    shape, keys, rates = shape_of(network), jax.random.split(jax.random.key(0), 2), rates_of(1e-2, 1e-3, dropout=0.0)
-    together, _ = train(shape, arrays, rates, start(shape, UNITS, keys), jax.random.key(1), jnp.asarray(0), 20)
+    shape, keys, rates = (
+        shape_of(network),
+        jax.random.split(jax.random.key(0), 2),
+        rates_of(1e-2, 1e-3, dropout=0.0),
+    )
+    together, _ = train(
+        shape, arrays, rates, start(shape, UNITS, keys), jax.random.key(1), jnp.asarray(0), 20
+    )
     for i in range(2):
         one = Rates(*(some[i : i + 1] for some in rates))
         alone, _ = train(
-            shape, arrays, one, start(shape, UNITS, keys[i : i + 1]), jax.random.key(1), jnp.asarray(0), 20
+            shape,
+            arrays,
+            one,
+            start(shape, UNITS, keys[i : i + 1]),
+            jax.random.key(1),
+            jnp.asarray(0),
+            20,
         )
         for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
             np.testing.assert_allclose(a[i], b[0], atol=2e-5)
@@ -62,7 +83,9 @@ def test_training_learns(arrays, network):
     state = start(shape, UNITS, jax.random.split(jax.random.key(0), 2))
     params, _ = train(shape, arrays, rates, state, jax.random.key(1), jnp.asarray(0), 200)
     rows = np.arange(320, 390)  # no train row
-    errors = np.square(predict(shape, arrays, params, rows) - np.asarray(arrays.targets)[rows]).mean(axis=(1, 2))
+    errors = np.square(
+        predict(shape, arrays, params, rows) - np.asarray(arrays.targets)[rows]
+    ).mean(axis=(1, 2))
     spread = np.asarray(arrays.targets)[rows].var()
     assert errors[0] < 0.7 * spread < errors[1]
 
@@ -74,9 +97,13 @@ def test_the_mlp_sees_exactly_its_bins(arrays, ticks):
     rows = np.array([200, 100, 101, 37])
     found = predict(shape, arrays, params, rows)[0]
     for row, value in zip(rows, found, strict=True):
-        bins = row + ticks * np.arange(-2, 3)  # three that end at or before the sample, two after it
+        bins = row + ticks * np.arange(
+            -2, 3
+        )  # three that end at or before the sample, two after it
         x = (np.sqrt(np.asarray(arrays.counts)[bins]) - arrays.mean) / arrays.std
-        expected = shape.module.apply(jax.tree.map(lambda p: p[0], params), jnp.asarray(x[None], jnp.float32))
+        expected = shape.module.apply(
+            jax.tree.map(lambda p: p[0], params), jnp.asarray(x[None], jnp.float32)
+        )
         np.testing.assert_allclose(value, expected[0, 0], atol=1e-5)
 
 

@@ -21,15 +21,24 @@ def session():
 
 
 def counted(session, times, edges):
-    """Counts [samples, units * bins] of spikes in the bins between `edges` around each time, one by one."""
-    trains = [session.spike_times[session.spike_units == unit] for unit in range(len(session.unit_ids))]
+    """Counts [samples, units * bins] of spikes in the bins between `edges` around each time, one by
+    one.
+    """
+    trains = [
+        session.spike_times[session.spike_units == unit] for unit in range(len(session.unit_ids))
+    ]
     bins = list(pairwise(edges))
-    rows = [[np.sum((s >= time + a) & (s < time + b)) for s in trains for a, b in bins] for time in times]
+    rows = [
+        [np.sum((s >= time + a) & (s < time + b)) for s in trains for a, b in bins]
+        for time in times
+    ]
     return np.array(rows, np.float64)
 
 
 def ridge_by_augmentation(x, y, weights, ridge):
-    """The ridge solution as least squares with extra rows, which shares no formula with the module."""
+    """The ridge solution as least squares with extra rows, which shares no formula with the
+    module.
+    """
     mean_x, mean_y = (np.average(a, axis=0, weights=weights) for a in (x, y))
     root = np.sqrt(weights / weights.sum())[:, None]
     penalty = ridge * np.mean(np.sum((root * (x - mean_x)) ** 2, axis=0))
@@ -39,19 +48,28 @@ def ridge_by_augmentation(x, y, weights, ridge):
     return lambda features: (features - mean_x) @ coefficients + mean_y
 
 
-@pytest.mark.parametrize("weights", [(), (("movement_phases.reach_period", 5.0), ("movement_phases.hold_period", 0.0))])
+@pytest.mark.parametrize(
+    "weights", [(), (("movement_phases.reach_period", 5.0), ("movement_phases.hold_period", 0.0))]
+)
 def test_it_is_the_ridge_regression_on_binned_counts(session, weights, monkeypatch):
     monkeypatch.setattr(wiener, "CHUNK", 1000)  # so that several chunks are needed
-    readout = Readout(value_key="cursor.vel", mean=(0.0, 0.0), std=(1.0, 1.0), interval_weights=weights)
+    readout = Readout(
+        value_key="cursor.vel", mean=(0.0, 0.0), std=(1.0, 1.0), interval_weights=weights
+    )
     result = wiener_filter(session, readout, bin_size=0.1, past=3, future=1, ridges=[0.1])
     behaviour = session.behaviour("cursor.vel")
-    times, targets = behaviour.times_at(np.arange(behaviour.count)), behaviour.values(0, behaviour.count)
+    times, targets = (
+        behaviour.times_at(np.arange(behaviour.count)),
+        behaviour.values(0, behaviour.count),
+    )
     train, test = (session.split(name).contains(times) for name in ("train", "test"))
     edges = np.arange(-3, 2) * 0.1
     sample_weights = np.ones(train.sum())
     for name, weight in weights:
         sample_weights[session.intervals(name).contains(times[train])] *= weight
-    decode = ridge_by_augmentation(counted(session, times[train], edges), targets[train], sample_weights, 0.1)
+    decode = ridge_by_augmentation(
+        counted(session, times[train], edges), targets[train], sample_weights, 0.1
+    )
     expected = decode(counted(session, times[test], edges))
     np.testing.assert_allclose(result.values, expected, atol=1e-3)
     np.testing.assert_array_equal(result.times, times[test])
@@ -65,12 +83,17 @@ def test_the_ridge_is_the_best_on_the_valid_split(session):
     result = wiener_filter(session, READOUT, ridges=ridges)
     assert result.ridge == ridges[int(np.argmax(scores))]
     assert result.r2["valid"] == pytest.approx(max(scores))
-    assert list(result.valid_r2) == ridges and list(result.valid_r2.values()) == pytest.approx(scores)
+    assert list(result.valid_r2) == ridges and list(result.valid_r2.values()) == pytest.approx(
+        scores
+    )
 
 
 def test_only_samples_of_the_evaluation_interval_count(session):
     readout = Readout(
-        value_key="cursor.vel", mean=(0.0, 0.0), std=(1.0, 1.0), eval_interval="movement_phases.reach_period"
+        value_key="cursor.vel",
+        mean=(0.0, 0.0),
+        std=(1.0, 1.0),
+        eval_interval="movement_phases.reach_period",
     )
     result = wiener_filter(session, readout)
     assert np.all(session.intervals("movement_phases.reach_period").contains(result.times))
@@ -78,7 +101,9 @@ def test_only_samples_of_the_evaluation_interval_count(session):
     assert len(result.times) < len(wiener_filter(session, READOUT).times)
 
 
-@pytest.mark.parametrize(("task", "low", "high"), [("center_out", 0.6, 0.88), ("random_target", 0.6, 0.88)])
+@pytest.mark.parametrize(
+    ("task", "low", "high"), [("center_out", 0.6, 0.88), ("random_target", 0.6, 0.88)]
+)
 def test_simulated_sessions_decode_well_but_not_perfectly(task, low, high):
     session = simulate_session(1, num_units=40, task=task)
     assert low < wiener_filter(session, default_readout(session)).r2["test"] < high
@@ -94,7 +119,9 @@ def test_real_sessions_reach_the_known_floor(shared):
 
 
 def make_session(targets, times, **splits):
-    return Session.from_arrays([1.0, 2.0], [0, 0], ["a"], times, targets, session_id="s", domain=[(0, 10)], **splits)
+    return Session.from_arrays(
+        [1.0, 2.0], [0, 0], ["a"], times, targets, session_id="s", domain=[(0, 10)], **splits
+    )
 
 
 def test_missing_samples_are_left_out():
@@ -108,7 +135,9 @@ def test_missing_samples_are_left_out():
 def test_a_split_without_samples_is_explained():
     times = np.arange(0, 5, 0.1)
     session = make_session(np.zeros((50, 2)), times, train=[(0, 4)], valid=[(4, 5)], test=[(6, 7)])
-    with pytest.raises(DataError, match=r"session s has 0 samples of cursor.vel in its test split.*at least 2"):
+    with pytest.raises(
+        DataError, match=r"session s has 0 samples of cursor.vel in its test split.*at least 2"
+    ):
         wiener_filter(session, READOUT)
 
 
@@ -116,7 +145,10 @@ def test_weights_that_are_all_zero_are_explained():
     times = np.arange(0, 10, 0.1)
     session = make_session(np.zeros((100, 2)), times)
     readout = Readout(
-        value_key="cursor.vel", mean=(0.0, 0.0), std=(1.0, 1.0), interval_weights=(("train_domain", 0.0),)
+        value_key="cursor.vel",
+        mean=(0.0, 0.0),
+        std=(1.0, 1.0),
+        interval_weights=(("train_domain", 0.0),),
     )
     with pytest.raises(DataError, match="all 70 train samples of session s have weight 0"):
         wiener_filter(session, readout)

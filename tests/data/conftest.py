@@ -6,7 +6,9 @@ from nwb_files import VELOCITY, write_nwb
 
 from poyo_jax import Session
 
-settings.register_profile("unhurried", deadline=None)  # the first example of a test pays for imports and checks
+settings.register_profile(
+    "unhurried", deadline=None
+)  # the first example of a test pays for imports and checks
 settings.load_profile("unhurried")
 
 
@@ -15,6 +17,8 @@ def nwb_session(tmp_path):
     """Write an NWB file and make a session of it."""
 
     def make(target=VELOCITY, options=None, **contents):
-        return Session.from_nwb(write_nwb(tmp_path / "monday.nwb", **contents), target, **(options or {}))
+        return Session.from_nwb(
+            write_nwb(tmp_path / "monday.nwb", **contents), target, **(options or {})
+        )
 
     return make

@@ -10,7 +10,13 @@ def arrays(num_spikes=200, num_samples=1000, seed=0):
     rng = np.random.default_rng(seed)
     spike_times = np.sort(rng.uniform(0, 10, num_spikes))
     targets = rng.normal(size=(num_samples, 2))
-    return [spike_times, rng.integers(0, 3, num_spikes), ["a", "b", "c"], np.arange(num_samples) / 100, targets]
+    return [
+        spike_times,
+        rng.integers(0, 3, num_spikes),
+        ["a", "b", "c"],
+        np.arange(num_samples) / 100,
+        targets,
+    ]
 
 
 def make_session(**kwargs):
@@ -18,4 +24,6 @@ def make_session(**kwargs):
 
 
 def reference_files(shared):
-    return sorted((shared / "examples").glob("brainsets*/**/*.h5")) + sorted((shared / "real").glob("**/*.h5"))
+    return sorted((shared / "examples").glob("brainsets*/**/*.h5")) + sorted(
+        (shared / "real").glob("**/*.h5")
+    )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from poyo_jax.data.behaviour import Behaviour
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.layout import read_tree
+from poyo_jax.data.io.layout import read_tree
 from poyo_jax.data.session import Session
 from poyo_jax.errors import SessionError
 
@@ -25,13 +25,21 @@ def test_irregular_behaviour_is_cut_half_open():
     values = behaviour.values(50, 150)
     assert values.dtype == np.float32
     np.testing.assert_array_equal(values, arrays()[4][50:150].astype(np.float32))
-    assert repr(behaviour) == "Behaviour(cursor.vel: 1000 samples, 2 channels, irregular, Intervals([0, 10); 10 s))"
+    assert (
+        repr(behaviour)
+        == "Behaviour(cursor.vel: 1000 samples, 2 channels, irregular, Intervals([0, 10); 10 s))"
+    )
 
 
-@given(st.lists(st.integers(0, 100), min_size=1, max_size=30, unique=True), st.sampled_from([0.1, 0.3, 1.0, 5.0]))
+@given(
+    st.lists(st.integers(0, 100), min_size=1, max_size=30, unique=True),
+    st.sampled_from([0.1, 0.3, 1.0, 5.0]),
+)
 def test_most_samples_of_an_irregular_series_is_exact(ticks, window_length):
     times = np.sort(ticks) / 10
-    behaviour = Behaviour("x.y", np.zeros(len(times)), Intervals.from_pairs([(0, 11)]), timestamps=times)
+    behaviour = Behaviour(
+        "x.y", np.zeros(len(times)), Intervals.from_pairs([(0, 11)]), timestamps=times
+    )
     most = max(np.sum((start <= times) & (times < start + window_length)) for start in times)
     assert behaviour.max_samples(window_length) == most
 
@@ -45,7 +53,9 @@ def test_most_samples_of_an_irregular_series_is_exact(ticks, window_length):
 def test_regular_behaviour_is_cut_on_its_grid(sampling_rate, grid_start, offset, length):
     count = int(10 * sampling_rate)
     domain = Intervals.from_pairs([(grid_start, grid_start + 10)])
-    behaviour = Behaviour("x.y", np.arange(count), domain, sampling_rate=sampling_rate, grid_start=grid_start)
+    behaviour = Behaviour(
+        "x.y", np.arange(count), domain, sampling_rate=sampling_rate, grid_start=grid_start
+    )
     start, stop = grid_start + offset, grid_start + offset + length
     i0, i1 = behaviour.range(start, stop)
     assert 0 <= i0 <= i1 <= count
@@ -73,7 +83,9 @@ def test_regular_series_with_gaps_keep_their_grid(shared):
     raw = tree.members["gappy"].column("v")
     assert np.isnan(raw).any()
     np.testing.assert_array_equal(behaviour.values(0, 5), raw.astype(np.float32)[:, None])
-    np.testing.assert_allclose(behaviour.times_at(np.arange(5)), behaviour.domain.starts[0] + np.arange(5) / 10)
+    np.testing.assert_allclose(
+        behaviour.times_at(np.arange(5)), behaviour.domain.starts[0] + np.arange(5) / 10
+    )
     gap_start, gap_stop = behaviour.domain.ends[0], behaviour.domain.starts[1]
     assert np.isnan(behaviour.values(*behaviour.range(gap_start, gap_stop))).all()
     assert behaviour.range(gap_start, gap_stop)[1] > behaviour.range(gap_start, gap_stop)[0]
@@ -82,12 +94,15 @@ def test_regular_series_with_gaps_keep_their_grid(shared):
 def test_missing_targets_pass_through():
     args = arrays()
     args[4][3] = np.nan
-    assert np.isnan(Session.from_arrays(*args, session_id="s").behaviour("cursor.vel").values(3, 4)).all()
+    assert np.isnan(
+        Session.from_arrays(*args, session_id="s").behaviour("cursor.vel").values(3, 4)
+    ).all()
 
 
 def test_unknown_behaviour_lists_what_there_is():
     with pytest.raises(
-        SessionError, match=r"session s has no behaviour 'cursor.vels'; it has cursor.vel. Did you mean"
+        SessionError,
+        match=r"session s has no behaviour 'cursor.vels'; it has cursor.vel. Did you mean",
     ):
         make_session().behaviour("cursor.vels")
 

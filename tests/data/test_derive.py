@@ -61,7 +61,10 @@ def test_permutation_of_ten_rows_is_that_of_the_reference():
     assert (train.tolist(), valid.tolist(), test.tolist()) == ([0, 2, 3, 4, 5, 6, 7], [9], [1, 8])
 
 
-@given(st.lists(st.tuples(st.integers(0, 90), st.integers(1, 12)), min_size=6, max_size=25), st.booleans())
+@given(
+    st.lists(st.tuples(st.integers(0, 90), st.integers(1, 12)), min_size=6, max_size=25),
+    st.booleans(),
+)
 def test_splits_by_trials_share_no_time(rows, labelled):
     starts, lengths = np.sort(np.array(rows, np.float64), axis=0).T
     trials = {"start": starts, "end": starts + lengths}
@@ -73,7 +76,9 @@ def test_splits_by_trials_share_no_time(rows, labelled):
         return
     train, valid, test = (parts[name] for name in ("train", "valid", "test"))
     guard = 0.0 if labelled else GUARD
-    assert not len(train.intersect(valid.union(test).dilate(guard))) and not len(valid.intersect(test))
+    assert not len(train.intersect(valid.union(test).dilate(guard))) and not len(
+        valid.intersect(test)
+    )
     assert min(train.duration, valid.duration, test.duration) > 0
     assert RECORDED.intersect(train.union(valid).union(test)) == train.union(valid).union(test)
 
@@ -83,6 +88,8 @@ def test_blocks_or_too_few_trials_leave_the_splits_to_others():
     assert trial_splits(trials, RECORDED, "blocks", "trials") == {}
     few = {name: times[:5] for name, times in trials.items()}
     assert trial_splits(few, RECORDED, None, "trials") == {}
-    with pytest.raises(DataError, match="trials has 5 trials with behaviour; splitting by trials needs 6"):
+    with pytest.raises(
+        DataError, match="trials has 5 trials with behaviour; splitting by trials needs 6"
+    ):
         trial_splits(few, RECORDED, "trials", "trials")
     assert set(trial_splits(trials, RECORDED, None, "trials")) == {"train", "valid", "test"}

@@ -15,8 +15,9 @@ def test_page_of_an_nwb_file(tmp_path):
     path = write_nwb(tmp_path / "monday.nwb", tables=trial_table())
     with h5py.File(path, "a") as file:
         file["general/subject/species"] = "Macaca mulatta"
-    assert describe(path) == (
-        """monday.nwb: NWB file
+    assert (
+        describe(path)
+        == """monday.nwb: NWB file
 
 subject
   Ada  Macaca mulatta
@@ -42,7 +43,9 @@ def test_page_tells_what_an_nwb_file_lacks(tmp_path):
         file["intervals/epochs/label"] = ["a"]
     page = describe(path)
     assert "subject\n  not given\n\ndate\n  not given\n\nunits\n  none\n\ncandidate targets" in page
-    assert page.endswith("name)\n  none\n\nintervals and their columns\n  epochs  no start_time  label")
+    assert page.endswith(
+        "name)\n  none\n\nintervals and their columns\n  epochs  no start_time  label"
+    )
 
 
 def test_page_of_a_session(tmp_path, nwb_session):
@@ -50,7 +53,8 @@ def test_page_of_a_session(tmp_path, nwb_session):
     session.save(tmp_path / "a.h5")
     page = describe(tmp_path / "a.h5")
     assert page.startswith(
-        "a.h5: session lab/monday\n\nsubject\n  ada\n\nunits\n  3 units  120 spikes  from 0.174738 s"
+        "a.h5: session lab/monday\n\nsubject\n  ada\n\nunits\n  3 units  120 spikes  from"
+        " 0.174738 s"
     )
     assert "domain\n  30 s  1 interval\n\nbehaviour\n  cursor.vel  3000 x 2  100 Hz\n" in page
     assert "  movement_phases.reach_period  10 rows  15 s\n" in page and "  trials" in page
@@ -73,7 +77,8 @@ def test_other_files_are_neither(tmp_path):
     with h5py.File(tmp_path / "a.mat", "w") as file:
         file["cursor_pos"] = [1.0]
     message = (
-        r"a\.mat is an HDF5 file, but neither NWB .* nor a session .*; it holds cursor_pos\. Use Session\.from_arr"
+        r"a\.mat is an HDF5 file, but neither NWB .* nor a session .*; it holds cursor_pos\. Use"
+        r" Session\.from_arr"
     )
     with pytest.raises(RawDataError, match=message):
         describe(tmp_path / "a.mat")
@@ -98,5 +103,7 @@ def test_validator_lists_what_is_wrong(tmp_path, shared):
 
 def test_validator_needs_pynwb(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "pynwb", None)
-    with pytest.raises(MissingDependencyError, match=r"needs pynwb, .*; run: pip install poyo_jax\[data\]"):
+    with pytest.raises(
+        MissingDependencyError, match=r"needs pynwb, .*; run: pip install poyo_jax\[data\]"
+    ):
         validate(tmp_path / "a.nwb")

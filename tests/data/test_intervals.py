@@ -1,4 +1,6 @@
-"""Interval sets agree with brute force on small integer grids, and refuse bounds that make no sense."""
+"""Interval sets agree with brute force on small integer grids, and refuse bounds that make no
+sense.
+"""
 
 import itertools
 import pickle
@@ -38,11 +40,17 @@ def runs(start, end, taken):
     """Maximal runs of free cells in start ... end - 1."""
     free = [cell for cell in range(start, end) if not taken[cell]]
     starts = [cell for cell in free if cell == start or taken[cell - 1]]
-    return [(first, next(cell for cell in range(first, end + 1) if cell == end or taken[cell])) for first in starts]
+    return [
+        (first, next(cell for cell in range(first, end + 1) if cell == end or taken[cell]))
+        for first in starts
+    ]
 
 
 def is_sorted_and_disjoint(intervals):
-    return bool(np.all(intervals.starts < intervals.ends) and np.all(intervals.ends[:-1] <= intervals.starts[1:]))
+    return bool(
+        np.all(intervals.starts < intervals.ends)
+        and np.all(intervals.ends[:-1] <= intervals.starts[1:])
+    )
 
 
 @given(interval_sets(), st.lists(st.integers(-2, 2 * SIZE + 2), max_size=20))
@@ -79,7 +87,9 @@ def test_blocks_that_touch_survive_every_operation_but_union(a):
     assert a.subtract(nothing) == a
     assert a.dilate(0) == a
     assert Intervals.from_overlapping(a.starts[::-1], a.ends[::-1]) == a
-    assert len(a.intersect(nothing)) == len(a.subtract(everything)) == len(nothing.union(nothing)) == 0
+    assert (
+        len(a.intersect(nothing)) == len(a.subtract(everything)) == len(nothing.union(nothing)) == 0
+    )
 
 
 @given(interval_sets(), st.sampled_from([0.0, 0.25, 0.5, 1.0, 2.0, 100.0]))
@@ -112,7 +122,10 @@ def test_longer_than_is_strict():
 
 def test_contains_keeps_the_shape_and_takes_nan_and_scalars():
     intervals = Intervals.from_pairs([(1, 2)])
-    assert intervals.contains([[1.0, 2.0], [np.nan, 1.5]]).tolist() == [[True, False], [False, True]]
+    assert intervals.contains([[1.0, 2.0], [np.nan, 1.5]]).tolist() == [
+        [True, False],
+        [False, True],
+    ]
     assert intervals.contains(1.5) and not Intervals.from_pairs([]).contains(1.5)
 
 
@@ -120,10 +133,14 @@ def test_intervals_are_values():
     pairs = np.array([[2.0, 3.0], [0.0, 1.0]])
     intervals = Intervals.from_pairs(pairs)
     pairs[:] = 9
-    assert intervals == Intervals.from_arrays([0, 2], [1, 3]) == pickle.loads(pickle.dumps(intervals))
+    assert (
+        intervals == Intervals.from_arrays([0, 2], [1, 3]) == pickle.loads(pickle.dumps(intervals))
+    )
     assert intervals != Intervals.from_pairs([(0, 1)]) and intervals != "intervals"
     assert repr(intervals) == "Intervals([0, 1), [2, 3); 2 s)"
-    assert repr(Intervals.from_pairs([(k, k + 1) for k in range(5)])).endswith("[2, 3), and 2 more; 5 s)")
+    assert repr(Intervals.from_pairs([(k, k + 1) for k in range(5)])).endswith(
+        "[2, 3), and 2 more; 5 s)"
+    )
     with pytest.raises(ValueError, match="read-only"):
         intervals.starts[0] = 5
 

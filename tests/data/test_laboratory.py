@@ -1,4 +1,6 @@
-"""The simulated laboratory: sessions by number, neurons that stay, drift and go, and what is known of all of them."""
+"""The simulated laboratory: sessions by number, neurons that stay, drift and go, and what is known
+of all of them.
+"""
 
 import pickle
 from dataclasses import replace
@@ -39,7 +41,7 @@ def neurons(day, *, key=(0,), area="m1", drift=0.1, turnover=0.0):
     return neurons_on(day, key, AREAS[area], num_electrodes=400, drift=drift, turnover=turnover)
 
 
-# --- sessions by number ----------------------------------------------------------------------------------------------
+# --- sessions by number
 
 
 def test_a_session_depends_on_its_number_and_the_settings_alone():
@@ -71,7 +73,9 @@ def test_what_there_is():
     session = LAB[4]
     assert (session.session_id, session.subject_id) == (every[4].session_id, "ada")
     assert session.domain.duration == 40.0
-    with pytest.raises(IndexError, match="there is no session 40; the laboratory has sessions 0 to 39"):
+    with pytest.raises(
+        IndexError, match="there is no session 40; the laboratory has sessions 0 to 39"
+    ):
         LAB[40]
 
 
@@ -84,7 +88,10 @@ def test_behaviour_has_the_rate_of_the_monkey(i):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"num_sessions": 0}, "num_sessions is 0, but a laboratory needs at least 1; give another number"),
+        (
+            {"num_sessions": 0},
+            "num_sessions is 0, but a laboratory needs at least 1; give another number",
+        ),
         ({"num_monkeys": 9}, "num_monkeys is 9, but a laboratory needs 1 to 8"),
         ({"num_electrodes": 7}, "num_electrodes is 7, but a laboratory needs at least 8"),
         ({"duration": float("inf")}, "duration is inf, but a laboratory needs at least 20"),
@@ -98,7 +105,7 @@ def test_wrong_settings_are_explained(wrong, message):
         Laboratory(**wrong)
 
 
-# --- files -----------------------------------------------------------------------------------------------------------
+# --- files
 
 
 def test_saving_goes_on_where_it_stopped(tmp_path, monkeypatch):
@@ -111,18 +118,24 @@ def test_saving_goes_on_where_it_stopped(tmp_path, monkeypatch):
     paths = lab.save(tmp_path / "lab")
     assert made == [2, 0, 1] and lab.missing(tmp_path / "lab") == []
     assert sorted(paths) == sorted((tmp_path / "lab").glob("*.h5"))
-    assert all(same(*pair) for pair in zip(open_sessions(tmp_path / "lab", [p.stem for p in paths]), lab, strict=True))
+    assert all(
+        same(*pair)
+        for pair in zip(open_sessions(tmp_path / "lab", [p.stem for p in paths]), lab, strict=True)
+    )
     assert sum(path.stat().st_size for path in paths) == pytest.approx(lab.num_bytes(), rel=0.3)
     replace(lab, num_sessions=4).save(tmp_path / "lab", [3])
 
 
 def test_sessions_of_two_laboratories_do_not_mix(tmp_path):
     Laboratory(num_sessions=1, duration=20.0).save(tmp_path)
-    with pytest.raises(DataError, match=r"sessions of another laboratory \(seed 0, not 5; duration 20.0, not 30.0\)"):
+    with pytest.raises(
+        DataError,
+        match=r"sessions of another laboratory \(seed 0, not 5; duration 20.0, not 30.0\)",
+    ):
         Laboratory(num_sessions=2, duration=30.0, seed=5).save(tmp_path)
 
 
-# --- neurons ---------------------------------------------------------------------------------------------------------
+# --- neurons
 
 
 @pytest.mark.parametrize("day", [1, 4, 16])
@@ -132,7 +145,9 @@ def test_neurons_drift_with_the_days(day):
     expected = pytest.approx(0.1 * np.sqrt(day), rel=0.12)
     assert np.std(later.directions - first.directions) == expected
     inside = (later.baselines > 1) & (later.baselines < 50) & (first.baselines < 50)
-    assert np.std(np.log(later.baselines / first.baselines)[inside]) == pytest.approx(0.1 * np.sqrt(day), rel=0.2)
+    assert np.std(np.log(later.baselines / first.baselines)[inside]) == pytest.approx(
+        0.1 * np.sqrt(day), rel=0.2
+    )
 
 
 def test_neurons_come_and_go():
@@ -153,10 +168,15 @@ def test_neurons_come_and_go():
 def test_electrodes_keep_their_ids():
     lab = replace(LAB, turnover=0.5)
     days = [i for i in range(len(lab)) if lab.describe(i)[1:3] == lab.describe(CROSSINGS)[1:3]]
-    assert {lab.truth(i).unit_ids for i in days} == {tuple(f"e{electrode:02d}" for electrode in range(32))}
+    assert {lab.truth(i).unit_ids for i in days} == {
+        tuple(f"e{electrode:02d}" for electrode in range(32))
+    }
     np.testing.assert_array_equal(*(lab.truth(i).noise_rates for i in days[:2]))
     truth = lab.truth(SORTED)
-    named = [f"e{e:02d}_{slot + 1}" for e, slot in zip(truth.neurons.electrodes, truth.neurons.slots, strict=True)]
+    named = [
+        f"e{e:02d}_{slot + 1}"
+        for e, slot in zip(truth.neurons.electrodes, truth.neurons.slots, strict=True)
+    ]
     assert truth.unit_ids == tuple(named) and lab[SORTED].unit_ids == truth.unit_ids
     np.testing.assert_array_equal(truth.units, np.arange(len(named)))
 
@@ -183,10 +203,13 @@ def test_monkeys_share_the_structure_of_their_populations(area):
 @pytest.mark.parametrize("aside", [0.0, 1.0])
 def test_what_a_neuron_fires_to(aside):
     found = neurons(0, area="pmd")
-    neuron = int(np.argmax((np.abs(found.twists) > 0.5) & (found.plans > 0.5) & (found.baselines < 20)))
+    neuron = int(
+        np.argmax((np.abs(found.twists) > 0.5) & (found.plans > 0.5) & (found.baselines < 20))
+    )
     ahead = np.array([np.cos(found.directions[neuron]), np.sin(found.directions[neuron])])
     across = np.array([-ahead[1], ahead[0]])
-    movement = Movement(  # is `aside` of where it was at once, sees a target ahead at 0.5 s, and goes there at 1 s
+    # is `aside` of where it was at once, sees a target ahead at 0.5 s, and goes there at 1 s
+    movement = Movement(
         starts=np.array([-3.0, -2.0, 1.0]),
         lengths=np.array([0.5, 0.5, 0.6]),
         displacements=8.0 * np.stack([aside * across, 0 * ahead, ahead]),
@@ -195,16 +218,22 @@ def test_what_a_neuron_fires_to(aside):
         directions=ahead[None],
     )
     steady = Fluctuations(np.zeros(9), np.zeros((90, 3)))
-    times = np.array([0.2, 0.7, 1.3]) - found.latencies[neuron]  # at rest, in the delay, at peak speed half-way
+    times = (
+        np.array([0.2, 0.7, 1.3]) - found.latencies[neuron]
+    )  # at rest, in the delay, at peak speed half-way
     rest = aside * (across @ found.places[neuron])
     vigour = np.tanh(1.875 * 8.0 / 0.6 / 20.0)
-    peak = vigour * (found.depths[neuron] * np.cos(aside * found.twists[neuron]) + found.speed_gains[neuron])
-    drive = np.array([rest, rest + found.plans[neuron], rest + ahead @ found.places[neuron] / 2 + peak])
+    peak = vigour * (
+        found.depths[neuron] * np.cos(aside * found.twists[neuron]) + found.speed_gains[neuron]
+    )
+    drive = np.array(
+        [rest, rest + found.plans[neuron], rest + ahead @ found.places[neuron] / 2 + peak]
+    )
     expected = found.baselines[neuron] * np.exp(drive)
     np.testing.assert_allclose(found.rates(neuron, movement, steady, times), expected, rtol=1e-6)
 
 
-# --- firing ----------------------------------------------------------------------------------------------------------
+# --- firing
 
 
 @pytest.mark.parametrize("i", [SORTED, CROSSINGS])
@@ -214,8 +243,12 @@ def test_true_rates_explain_the_spikes(i):
     expected = np.tile(0.1 * truth.noise_rates, (len(edges) - 1, 1))  # [bins, units]
     for neuron, unit in enumerate(truth.units):
         rates = truth.neuron_rates(neuron, edges[:-1] + 0.05)
-        expected[:, unit] += 0.1 * rates / (1 + rates * (DEAD_TIME + RECOVERY_TIME))  # others fall into dead times
-    trains = [session.spike_times[session.spike_units == unit] for unit in range(len(truth.unit_ids))]
+        expected[:, unit] += (
+            0.1 * rates / (1 + rates * (DEAD_TIME + RECOVERY_TIME))
+        )  # others fall into dead times
+    trains = [
+        session.spike_times[session.spike_units == unit] for unit in range(len(truth.unit_ids))
+    ]
     counts = np.stack([np.histogram(train, edges)[0] for train in trains], axis=1)
     assert counts.sum() == pytest.approx(expected.sum(), rel=0.02)
     left = np.var(counts - expected) / counts.mean()  # 1 for a Poisson process of these rates
@@ -229,7 +262,10 @@ def test_threshold_crossings_mix_the_neurons_of_an_electrode_and_noise():
     assert {0, 1, 2} == set(np.bincount(truth.units, minlength=32).tolist())
     rates = truth.rates(times)
     for electrode in range(32):
-        own = [truth.neuron_rates(neuron, times) for neuron in np.flatnonzero(truth.units == electrode).tolist()]
+        own = [
+            truth.neuron_rates(neuron, times)
+            for neuron in np.flatnonzero(truth.units == electrode).tolist()
+        ]
         np.testing.assert_allclose(rates[:, electrode], truth.noise_rates[electrode] + sum(own))
     assert truth.noise_rates.min() >= 1.0
     silent = [electrode for electrode in range(32) if electrode not in truth.units]
@@ -244,7 +280,7 @@ def test_a_linear_filter_decodes_well_but_not_perfectly(i):
     assert 0.5 < wiener_filter(session, default_readout(session)).r2["test"] < 0.85
 
 
-# --- movement --------------------------------------------------------------------------------------------------------
+# --- movement
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -253,15 +289,22 @@ def test_the_hand_goes_from_target_to_target(task):
     times = np.arange(0.0, 60.0, 1e-3)
     speeds, places = movement.velocity(times), movement.position(times)
     np.testing.assert_allclose(np.gradient(places, 1e-3, axis=0)[1:-1], speeds[1:-1], atol=0.05)
-    ends = [movement.position(np.array([end]))[0] for _, end in intervals["movement_phases.reach_period"]]
+    ends = [
+        movement.position(np.array([end]))[0]
+        for _, end in intervals["movement_phases.reach_period"]
+    ]
     assert len(ends) > 15 and np.abs(places).max() < 25
     if TASKS[task].returns:
-        backs = np.concatenate([movement.position(np.array([end])) for _, end in intervals["trials"]])
+        backs = np.concatenate(
+            [movement.position(np.array([end])) for _, end in intervals["trials"]]
+        )
         np.testing.assert_allclose(backs, 0.0, atol=1e-9)
         assert speeds[intervals["movement_phases.delay_period"].contains(times)].max() == 0
         whole = times < intervals["trials"].ends[-1]
         planning = np.linalg.norm(movement.plan(times), axis=1)
-        np.testing.assert_allclose(planning[whole], intervals["movement_phases.delay_period"].contains(times)[whole])
+        np.testing.assert_allclose(
+            planning[whole], intervals["movement_phases.delay_period"].contains(times)[whole]
+        )
     if task == "center_out":
         np.testing.assert_allclose(np.linalg.norm(ends, axis=1), 8.0)
 
@@ -273,7 +316,8 @@ def test_ways_through_the_maze_are_curved():
         for start, end in intervals["movement_phases.reach_period"]:
             places = movement.position(np.linspace(start, end, 200))
             lengths.append(
-                np.linalg.norm(np.diff(places, axis=0), axis=1).sum() / np.linalg.norm(places[-1] - places[0])
+                np.linalg.norm(np.diff(places, axis=0), axis=1).sum()
+                / np.linalg.norm(places[-1] - places[0])
             )
         return np.median(lengths)
 

@@ -1,4 +1,6 @@
-"""Readouts: POYO's settings for its data sets, measured scales for others, and weights by interval."""
+"""Readouts: POYO's settings for its data sets, measured scales for others, and weights by
+interval.
+"""
 
 import numpy as np
 import pytest
@@ -11,21 +13,37 @@ from poyo_jax.errors import ConfigError, DataError, SessionError
 def make_session(targets=None, **kwargs):
     times = np.arange(0, 10, 0.1)
     targets = np.zeros((100, 2)) if targets is None else targets
-    return Session.from_arrays([1.0, 2.0], [0, 0], ["a"], times, targets, **{"session_id": "s", **kwargs})
+    return Session.from_arrays(
+        [1.0, 2.0], [0, 0], ["a"], times, targets, **{"session_id": "s", **kwargs}
+    )
 
 
 @pytest.mark.parametrize(
     ("brainset", "session", "value_key", "std", "eval_interval"),
     [
-        ("perich_miller_population_2018", "c_20131003_c*", "cursor.vel", 20.0, "movement_phases.reach_period"),
-        ("perich_miller_population_2018", "c_20131009_r*", "cursor.vel", 20.0, "movement_phases.random_period"),
+        (
+            "perich_miller_population_2018",
+            "c_20131003_c*",
+            "cursor.vel",
+            20.0,
+            "movement_phases.reach_period",
+        ),
+        (
+            "perich_miller_population_2018",
+            "c_20131009_r*",
+            "cursor.vel",
+            20.0,
+            "movement_phases.random_period",
+        ),
         ("churchland_shenoy_neural_2012", "*", "cursor.vel", 800.0, None),
         ("odoherty_sabes_nonhuman_2017", "*", "cursor.vel", 200.0, None),
         ("flint_slutzky_accurate_2012", "*", "hand.vel", 0.4, None),
         ("pei_pandarinath_nlb_2021", "*maze_train", "hand.vel", 100.0, "nlb_eval_intervals"),
     ],
 )
-def test_known_data_sets_have_the_readouts_of_poyo(shared, brainset, session, value_key, std, eval_interval):
+def test_known_data_sets_have_the_readouts_of_poyo(
+    shared, brainset, session, value_key, std, eval_interval
+):
     paths = sorted((shared / "examples/brainsets_0.2.2" / brainset).glob(f"{session}.h5"))
     assert paths
     for path in paths:
@@ -69,7 +87,8 @@ def test_hand_velocity_or_the_only_behaviour_stand_in():
 def test_choice_between_other_behaviours_is_left_to_the_user(shared):
     session = Session.open(shared / "examples/layout_features/temporaldata_0.1.6.h5")
     with pytest.raises(
-        SessionError, match=r"has neither cursor.vel nor hand.vel but gappy.k, gappy.v, lfp.raw; pass a"
+        SessionError,
+        match=r"has neither cursor.vel nor hand.vel but gappy.k, gappy.v, lfp.raw; pass a",
     ):
         default_readout(session)
 
@@ -81,7 +100,8 @@ def test_constant_channels_are_only_centred():
 
 def test_train_split_without_finite_samples_is_refused():
     with pytest.raises(
-        DataError, match=r"cursor.vel of session s has no finite sample in the train split; pass a Readout"
+        DataError,
+        match=r"cursor.vel of session s has no finite sample in the train split; pass a Readout",
     ):
         default_readout(make_session(np.full((100, 2), np.nan)))
 
@@ -89,21 +109,32 @@ def test_train_split_without_finite_samples_is_refused():
 def test_weights_multiply_where_intervals_overlap():
     session = make_session(intervals={"a": [(1, 3)], "b.c": [(2, 4)], "out": [(8, 9)]})
     readout = Readout(
-        value_key="cursor.vel", mean=(0,), std=(1,), interval_weights=(("a", 5.0), ("b.c", 0.1), ("out", 0.0))
+        value_key="cursor.vel",
+        mean=(0,),
+        std=(1,),
+        interval_weights=(("a", 5.0), ("b.c", 0.1), ("out", 0.0)),
     )
     weights = sample_weights(session, readout, [0.0, 1.0, 2.0, 3.0, 4.0, 8.5])
     np.testing.assert_allclose(weights, [1, 5, 0.5, 0.1, 1, 0], rtol=1e-6)
 
 
 def test_weights_need_their_intervals():
-    readout = Readout(value_key="cursor.vel", mean=(0,), std=(1,), interval_weights=(("trial", 5.0),))
-    with pytest.raises(SessionError, match=r"has no intervals 'trial'; it has trials. Did you mean 'trials'"):
+    readout = Readout(
+        value_key="cursor.vel", mean=(0,), std=(1,), interval_weights=(("trial", 5.0),)
+    )
+    with pytest.raises(
+        SessionError, match=r"has no intervals 'trial'; it has trials. Did you mean 'trials'"
+    ):
         sample_weights(make_session(intervals={"trials": [(0, 1)]}), readout, [0.0])
 
 
 def test_readout_survives_json():
     readout = Readout(
-        value_key="hand.vel", mean=(1, 2.5), std=(0.1, 2), interval_weights=(("trials", 2),), eval_interval="trials"
+        value_key="hand.vel",
+        mean=(1, 2.5),
+        std=(0.1, 2),
+        interval_weights=(("trials", 2),),
+        eval_interval="trials",
     )
     assert Readout.from_json(readout.to_json()) == readout
     assert readout.mean == (1.0, 2.5) and readout.interval_weights == (("trials", 2.0),)
@@ -116,7 +147,10 @@ def test_readout_survives_json():
         ("{", "is not the JSON of a readout"),
         ("[1]", "is not the JSON of a readout"),
         ('{"value_key": "x"}', "is not the JSON of a readout .*missing"),
-        ('{"value_keys": "x"}', "a readout has no field 'value_keys'; it has value_key, .* Did you mean 'value_key'"),
+        (
+            '{"value_keys": "x"}',
+            "a readout has no field 'value_keys'; it has value_key, .* Did you mean 'value_key'",
+        ),
     ],
 )
 def test_text_that_is_no_readout_is_refused(text, message):
@@ -127,11 +161,17 @@ def test_text_that_is_no_readout_is_refused(text, message):
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"mean": (0, 0), "std": (1,)}, r"has mean \(0.0, 0.0\) and std \(1.0,\); pass one of each per channel"),
+        (
+            {"mean": (0, 0), "std": (1,)},
+            r"has mean \(0.0, 0.0\) and std \(1.0,\); pass one of each per channel",
+        ),
         ({"mean": (), "std": ()}, "pass one of each per channel"),
         ({"mean": (0,), "std": (0,)}, "means must be finite and stds positive"),
         ({"mean": (np.nan,), "std": (1,)}, "means must be finite"),
-        ({"mean": (0,), "std": (1,), "interval_weights": (("a", -1),)}, "weights a by -1.0; pass zero or more"),
+        (
+            {"mean": (0,), "std": (1,), "interval_weights": (("a", -1),)},
+            "weights a by -1.0; pass zero or more",
+        ),
     ],
 )
 def test_senseless_readouts_are_refused(kwargs, message):

@@ -14,19 +14,28 @@ from hypothesis import strategies as st
 
 from poyo_jax.data.behaviour import count_before
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.layout import read_tree
+from poyo_jax.data.io.layout import read_tree
+from poyo_jax.data.io.stored import EAGER_BYTES
+from poyo_jax.data.io.writing import write_tree
 from poyo_jax.data.session import Session
-from poyo_jax.data.stored import EAGER_BYTES
-from poyo_jax.data.writing import write_tree
 from poyo_jax.errors import DataError, SessionError
 
-# ------------------------------------------------------------------------------------------------------ identity
+# --- identity
 
 
 def test_names_tell_sessions_apart():
     session = make_session(brainset_id="lab", subject_id="ada")
-    assert (session.id, session.session_id, session.brainset_id, session.subject_id) == ("lab/s", "s", "lab", "ada")
-    assert session.unit_ids == ("a", "b", "c") and session.unit_names == ("lab/s/a", "lab/s/b", "lab/s/c")
+    assert (session.id, session.session_id, session.brainset_id, session.subject_id) == (
+        "lab/s",
+        "s",
+        "lab",
+        "ada",
+    )
+    assert session.unit_ids == ("a", "b", "c") and session.unit_names == (
+        "lab/s/a",
+        "lab/s/b",
+        "lab/s/c",
+    )
     alone = make_session()
     assert (alone.id, alone.brainset_id, alone.subject_id, alone.path) == ("s", None, None, None)
     assert alone.unit_names[0] == "s/a"
@@ -42,7 +51,12 @@ def test_file_without_a_session_id_is_called_after_its_name(tmp_path):
 
 def test_units_may_be_numbers_and_arrays_may_be_lists():
     session = Session.from_arrays(
-        [0, 1, 1], np.array([0.0, 1.0, 0.0], np.float32), [7, 9], [0, 1, 2], [1, 2, 3], session_id="s"
+        [0, 1, 1],
+        np.array([0.0, 1.0, 0.0], np.float32),
+        [7, 9],
+        [0, 1, 2],
+        [1, 2, 3],
+        session_id="s",
     )
     assert session.unit_ids == ("7", "9")
     assert session.spike_times.dtype == np.float64 and session.spike_units.dtype == np.int64
@@ -55,7 +69,7 @@ def test_a_session_may_have_no_spikes():
     assert session.max_spikes(1.0) == 0 and len(session.spikes_between(0, 1)[0]) == 0
 
 
-# ------------------------------------------------------------------------------------------------------ spikes
+# --- spikes
 
 
 @given(
@@ -93,7 +107,7 @@ def test_search_in_an_unaligned_array_equals_search_in_an_aligned_one():
     assert count_before(unaligned, 0.5) == 50 == count_before(times, 0.5)
 
 
-# ------------------------------------------------------------------------------------------------------ intervals
+# --- intervals
 
 
 def test_ten_blocks_are_the_default_splits():
@@ -120,10 +134,16 @@ def test_default_domain_holds_every_spike_and_target():
 
 def test_given_splits_are_kept_and_others_are_absent():
     session = make_session(train=[(2, 3), (0, 2)], test=Intervals.from_pairs([(5, 6)]))
-    assert list(session.split("train")) == [(0, 2), (2, 3)] and list(session.split("test")) == [(5, 6)]
-    with pytest.raises(DataError, match=r"session s has no valid split \(no group valid_domain\); choose another"):
+    assert list(session.split("train")) == [(0, 2), (2, 3)] and list(session.split("test")) == [
+        (5, 6)
+    ]
+    with pytest.raises(
+        DataError, match=r"session s has no valid split \(no group valid_domain\); choose another"
+    ):
         session.split("valid")
-    with pytest.raises(DataError, match="there is no split 'training'; choose train, valid, test or all"):
+    with pytest.raises(
+        DataError, match="there is no split 'training'; choose train, valid, test or all"
+    ):
         session.split("training")
 
 
@@ -135,7 +155,9 @@ def test_empty_split_of_a_file_is_refused_when_asked_for(tmp_path):
     write_tree(tmp_path / "a.h5", tree)
     session = Session.open(tmp_path / "a.h5")
     assert len(session.split("train")) == 7
-    with pytest.raises(DataError, match="the valid split of session s is empty; choose another split or drop"):
+    with pytest.raises(
+        DataError, match="the valid split of session s is empty; choose another split or drop"
+    ):
         session.split("valid")
 
 
@@ -148,8 +170,12 @@ def test_empty_split_of_a_file_is_refused_when_asked_for(tmp_path):
         ("another_2020", "cursor.vel", [(0, 2), (2, 4)]),
     ],
 )
-def test_splits_of_some_data_sets_count_only_where_data_were_recorded(tmp_path, brainset_id, target_key, expected):
-    make_session(brainset_id=brainset_id, target_key=target_key, train=[(0, 2), (2, 4)]).save(tmp_path / "a.h5")
+def test_splits_of_some_data_sets_count_only_where_data_were_recorded(
+    tmp_path, brainset_id, target_key, expected
+):
+    make_session(brainset_id=brainset_id, target_key=target_key, train=[(0, 2), (2, 4)]).save(
+        tmp_path / "a.h5"
+    )
     tree = read_tree(tmp_path / "a.h5")
     tree.members["spikes"].members["domain"].members["end"] = np.array([3.0])
     tree.members[target_key.split(".")[0]].members["domain"].members["start"] = np.array([1.0])
@@ -159,7 +185,10 @@ def test_splits_of_some_data_sets_count_only_where_data_were_recorded(tmp_path, 
 
 def test_named_intervals_may_overlap():
     session = make_session(
-        intervals={"movement_phases.reach_period": [(3, 5), (0, 1), (4, 6)], "trials": [(0, 1), (1, 2)]}
+        intervals={
+            "movement_phases.reach_period": [(3, 5), (0, 1), (4, 6)],
+            "trials": [(0, 1), (1, 2)],
+        }
     )
     assert list(session.intervals("movement_phases.reach_period")) == [(0, 1), (3, 6)]
     assert list(session.intervals("trials")) == [(0, 1), (1, 2)]
@@ -169,7 +198,8 @@ def test_named_intervals_may_overlap():
 def test_unknown_intervals_list_what_there_is():
     session = make_session(intervals={"movement_phases.reach_period": [(0, 1)]})
     message = (
-        r"has no intervals 'reach_period'; it has movement_phases.reach_period. Did you mean 'movement_phases.reach"
+        r"has no intervals 'reach_period'; it has movement_phases.reach_period. Did you mean"
+        r" 'movement_phases.reach"
     )
     with pytest.raises(SessionError, match=message):
         session.intervals("reach_period")
@@ -177,14 +207,18 @@ def test_unknown_intervals_list_what_there_is():
         make_session().intervals("trials")
 
 
-# ------------------------------------------------------------------------------------------------------ files
+# --- files
 
 
 def test_saved_session_opens_as_it_was(tmp_path):
     session = make_session(brainset_id="lab", intervals={"trials": [(0, 5)]})
     session.save(tmp_path / "a.h5")
     opened = Session.open(str(tmp_path / "a.h5"))
-    assert opened.path == tmp_path / "a.h5" and opened.id == session.id and opened.unit_ids == session.unit_ids
+    assert (
+        opened.path == tmp_path / "a.h5"
+        and opened.id == session.id
+        and opened.unit_ids == session.unit_ids
+    )
     np.testing.assert_array_equal(opened.spike_times, session.spike_times)
     np.testing.assert_array_equal(opened.spike_units, session.spike_units)
     for name in ("train", "valid", "test", "all"):
@@ -219,7 +253,9 @@ def test_session_in_memory_pickles_whole():
     np.testing.assert_array_equal(session.spike_times, make_session().spike_times)
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="this system does not list open files")
+@pytest.mark.skipif(
+    not os.path.isdir("/proc/self/fd"), reason="this system does not list open files"
+)
 def test_opening_keeps_no_files_open(tmp_path):
     make_session().save(tmp_path / "a.h5")
     before = os.listdir("/proc/self/fd")
@@ -249,11 +285,17 @@ def test_splits_of_reference_sessions_do_not_share_time(shared):
         session = Session.open(path)
         if session.behaviour_keys:
             train, valid, test = map(session.split, ("train", "valid", "test"))
-            assert not len(train.intersect(valid)) and not len(train.intersect(test)) and not len(valid.intersect(test))
+            assert (
+                not len(train.intersect(valid))
+                and not len(train.intersect(test))
+                and not len(valid.intersect(test))
+            )
 
 
 def test_slices_equal_those_of_temporaldata(shared, tmp_path):
-    temporaldata = pytest.importorskip("temporaldata", reason="compares with temporaldata, which is not installed")
+    temporaldata = pytest.importorskip(
+        "temporaldata", reason="compares with temporaldata, which is not installed"
+    )
     for path in reference_files(shared):
         session = Session.open(path)
         session.save(tmp_path / "copy.h5")
@@ -271,7 +313,7 @@ def test_slices_equal_those_of_temporaldata(shared, tmp_path):
 
 
 def test_data_layer_loads_no_jax():
-    code = "import sys, poyo_jax.data, poyo_jax.data.layout; sys.exit('jax' in sys.modules)"
+    code = "import sys, poyo_jax.data, poyo_jax.data.io.layout; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-W", "error", "-c", code], check=False).returncode == 0
 
 
@@ -282,6 +324,10 @@ def test_other_splits_leave_the_rest_as_it_is(tmp_path):
     other = session.with_splits(train=[(0, 4), (5, 6)], test=[(6, 10)])
     assert list(other.split("train")) == [(0, 4), (5, 6)] and list(other.split("test")) == [(6, 10)]
     assert other.split("valid") == session.split("valid") and session.split("train") == old
-    assert (other.id, other.unit_names, other.path) == (session.id, session.unit_names, session.path)
+    assert (other.id, other.unit_names, other.path) == (
+        session.id,
+        session.unit_names,
+        session.path,
+    )
     np.testing.assert_array_equal(other.spike_times, session.spike_times)
     assert pickle.loads(pickle.dumps(other)).split("test") == other.split("test")

@@ -6,29 +6,47 @@ import pytest
 from example_sessions import arrays, make_session
 
 from poyo_jax.data.behaviour import check_times
-from poyo_jax.data.layout import read_tree
+from poyo_jax.data.io.layout import read_tree
+from poyo_jax.data.io.writing import write_tree
 from poyo_jax.data.session import Session
-from poyo_jax.data.writing import write_tree
 from poyo_jax.errors import SessionError
 
 REFUSED_ARRAYS = [
-    ({0: [2.0, 1.0], 1: [0, 0]}, r"spike_times\[0\] is 2.0 s and spike_times\[1\] is 1.0 s, but times must be sorted"),
+    (
+        {0: [2.0, 1.0], 1: [0, 0]},
+        r"spike_times\[0\] is 2.0 s and spike_times\[1\] is 1.0 s, but times must be sorted",
+    ),
     (
         {0: [-1.0, 1.0], 1: [0, 0]},
         r"spike_times\[0\] is -1.0 s, before the session begins; shift all times .* `domain`",
     ),
-    ({0: [0.0, np.nan], 1: [0, 0]}, r"spike_times\[1\] is nan, but every time must be finite; remove"),
+    (
+        {0: [0.0, np.nan], 1: [0, 0]},
+        r"spike_times\[1\] is nan, but every time must be finite; remove",
+    ),
     ({0: [0.0, np.inf], 1: [0, 0]}, r"spike_times\[1\] is inf, but every time must be finite"),
     ({0: [[0.0]], 1: [0]}, r"spike_times has shape \(1, 1\); pass a 1-D array"),
     ({0: ["x"], 1: [0]}, r"spike_times is not an array of numbers \(.*\); pass numbers"),
     ({0: [0.0, 1.0], 1: [0]}, "spike_units has 1 entries but spike_times 2; pass one per spike"),
-    ({0: [0.0, 1.0], 1: [0, 3]}, r"spike_units\[1\] is 3, but there are 3 units; pass whole numbers in 0 ... 2"),
+    (
+        {0: [0.0, 1.0], 1: [0, 3]},
+        r"spike_units\[1\] is 3, but there are 3 units; pass whole numbers in 0 ... 2",
+    ),
     ({0: [0.0, 1.0], 1: [-1, 0]}, r"spike_units\[0\] is -1, but there are 3 units"),
-    ({0: [0.0, 1.0], 1: [0.5, 0]}, r"spike_units\[0\] is 0.5, but there are 3 units; pass whole numbers"),
+    (
+        {0: [0.0, 1.0], 1: [0.5, 0]},
+        r"spike_units\[0\] is 0.5, but there are 3 units; pass whole numbers",
+    ),
     ({2: ["a", "b", "a"]}, "several units called 'a'; give each its own id"),
     ({0: [], 1: [], 2: []}, "session s has no units; it needs at least one"),
-    ({3: np.arange(999)}, "targets has 1000 rows but target_times 999 entries; pass one per sample"),
-    ({3: np.zeros(1000)}, r"target_times\[0\] is 0.0 s and target_times\[1\] is 0.0 s, but times must increase"),
+    (
+        {3: np.arange(999)},
+        "targets has 1000 rows but target_times 999 entries; pass one per sample",
+    ),
+    (
+        {3: np.zeros(1000)},
+        r"target_times\[0\] is 0.0 s and target_times\[1\] is 0.0 s, but times must increase",
+    ),
     ({3: np.arange(1000.0) - 5}, r"target_times\[0\] is -5.0 s, before the session begins"),
     ({4: np.zeros((1000, 2, 2))}, r"targets has shape \(1000, 2, 2\); pass a 1-D or 2-D array"),
     ({3: [], 4: []}, r"targets has shape \(0,\); a session needs at least one sample"),
@@ -55,17 +73,29 @@ def test_unsound_arrays_are_refused(changes, message):
         ({"test": [(0, 2), (1, 3)]}, r"test: interval 0 \[0.0, 2.0\) overlaps the next one"),
         ({"test": "5-6"}, "test: could not convert"),
         ({"train": [(20, 30)]}, r"train Intervals\(\[20, 30\); 10 s\) lies outside the domain"),
-        ({"train": [(0, 5)], "test": [(4, 6)]}, r"(train and test|test and train) share Intervals\(\[4, 5\)"),
+        (
+            {"train": [(0, 5)], "test": [(4, 6)]},
+            r"(train and test|test and train) share Intervals\(\[4, 5\)",
+        ),
         ({"domain": []}, "domain holds no time"),
         ({"target_key": "velocity"}, "target_key is 'velocity'; pass '<series>.<column>'"),
         ({"target_key": "units.vel"}, "target_key is 'units.vel'"),
         ({"target_key": "train_domain.vel"}, "target_key is 'train_domain.vel'"),
-        ({"intervals": {"units": [(0, 1)]}}, "intervals cannot be called 'units'; choose a free name"),
+        (
+            {"intervals": {"units": [(0, 1)]}},
+            "intervals cannot be called 'units'; choose a free name",
+        ),
         ({"intervals": {"units.id.x": [(0, 1)]}}, "intervals cannot be called 'units.id.x'"),
         ({"intervals": {"train_domain": [(0, 1)]}}, "intervals cannot be called 'train_domain'"),
-        ({"intervals": {"trials": [(1, 0)]}}, "intervals 'trials', row 0: start 1.0, end 0.0; correct that row"),
+        (
+            {"intervals": {"trials": [(1, 0)]}},
+            "intervals 'trials', row 0: start 1.0, end 0.0; correct that row",
+        ),
         ({"intervals": {"trials": [(1, np.nan)]}}, "intervals 'trials', row 0: start 1.0, end nan"),
-        ({"intervals": {"trials": [(1, 2, 3)]}}, r"intervals 'trials' are not \(start, end\) pairs"),
+        (
+            {"intervals": {"trials": [(1, 2, 3)]}},
+            r"intervals 'trials' are not \(start, end\) pairs",
+        ),
     ],
 )
 def test_unsound_settings_are_refused(kwargs, message):
@@ -77,7 +107,9 @@ def test_times_below_zero_need_a_domain_that_holds_them():
     args = [[-2.0, 1.0], [0, 0], ["a"], [-1.0, 1.0], [0.0, 0.0]]
     session = Session.from_arrays(*args, session_id="s", domain=[(-3, 2)])
     assert session.spikes_between(-3, 0)[0].tolist() == [-2.0]
-    with pytest.raises(SessionError, match=r"spike_times\[0\] is -2.0 s, before the session begins"):
+    with pytest.raises(
+        SessionError, match=r"spike_times\[0\] is -2.0 s, before the session begins"
+    ):
         Session.from_arrays(*args, session_id="s", domain=[(-1, 2)])
 
 
@@ -93,10 +125,25 @@ def saved_with(path, group, column, values):
 @pytest.mark.parametrize(
     ("group", "column", "values", "message"),
     [
-        ("spikes", "unit_index", np.zeros(3, int), "200 spike times but 3 spike units; every spike needs both"),
-        ("spikes", "timestamps", np.arange(200)[::-1], "first and last spike_times.* but times must be sorted"),
+        (
+            "spikes",
+            "unit_index",
+            np.zeros(3, int),
+            "200 spike times but 3 spike units; every spike needs both",
+        ),
+        (
+            "spikes",
+            "timestamps",
+            np.arange(200)[::-1],
+            "first and last spike_times.* but times must be sorted",
+        ),
         ("spikes", "timestamps", np.full(200, np.nan), r"first and last spike_times\[0\] is nan"),
-        ("spikes", "unit_index", np.full(200, 3), "session s: spike 0 belongs to unit 3, but there are 3 units"),
+        (
+            "spikes",
+            "unit_index",
+            np.full(200, 3),
+            "session s: spike 0 belongs to unit 3, but there are 3 units",
+        ),
         ("spikes", "unit_index", [0] * 199 + [-1], "session s: spike 199 belongs to unit -1"),
         ("units", "id", np.array(["a", "b", "a"]), "session s has several units called 'a'"),
         ("units", "id", np.array([], "S1"), "session s has no units"),
@@ -111,7 +158,12 @@ def test_unsound_files_are_refused_when_opened(tmp_path, group, column, values, 
 @pytest.mark.parametrize(
     ("group", "column", "values", "message"),
     [
-        ("spikes", "timestamps", [0, 3, 2, *range(3, 200)], r"s: spike_times\[1\] is 3.0 s and .* must be sorted"),
+        (
+            "spikes",
+            "timestamps",
+            [0, 3, 2, *range(3, 200)],
+            r"s: spike_times\[1\] is 3.0 s and .* must be sorted",
+        ),
         ("spikes", "timestamps", [0, np.nan, *range(2, 200)], r"s: spike_times\[1\] is nan"),
         ("spikes", "unit_index", [0, 0, 9] + [0] * 197, "spike 2 belongs to unit 9"),
         ("cursor", "timestamps", [0, 3, 2, *range(3, 1000)], r"s: cursor.timestamps\[1\] is 3 s"),
@@ -129,7 +181,9 @@ def test_sound_session_passes_the_check():
 
 def test_series_of_two_lengths_is_refused(tmp_path):
     session = Session.open(saved_with(tmp_path / "a.h5", "cursor", "vel", np.zeros((999, 2))))
-    with pytest.raises(SessionError, match=r"cursor.vel has 999 samples but 1000 time stamps; it needs one of each"):
+    with pytest.raises(
+        SessionError, match=r"cursor.vel has 999 samples but 1000 time stamps; it needs one of each"
+    ):
         session.behaviour("cursor.vel")
 
 
@@ -138,7 +192,9 @@ def test_regular_series_without_a_rate_is_refused(tmp_path):
     tree = read_tree(tmp_path / "a.h5")
     tree.members["cursor"].kind = "RegularTimeSeries"
     write_tree(tmp_path / "a.h5", tree)
-    with pytest.raises(SessionError, match=r"cursor\.vel has a sampling rate of nan Hz and 1 domain"):
+    with pytest.raises(
+        SessionError, match=r"cursor\.vel has a sampling rate of nan Hz and 1 domain"
+    ):
         Session.open(tmp_path / "a.h5").behaviour("cursor.vel")
 
 
@@ -147,7 +203,9 @@ def test_file_without_a_needed_group_is_refused(tmp_path, group):
     make_session().save(tmp_path / "a.h5")
     with h5py.File(tmp_path / "a.h5", "a") as file:
         del file[group]
-    with pytest.raises(SessionError, match=rf"is not a session: it has no {group}\..*A session holds spikes"):
+    with pytest.raises(
+        SessionError, match=rf"is not a session: it has no {group}\..*A session holds spikes"
+    ):
         Session.open(tmp_path / "a.h5")
 
 

@@ -1,4 +1,6 @@
-"""Simulated sessions are what they claim to be: smooth reaches, tuned units, refractory spikes, the same every time."""
+"""Simulated sessions are what they claim to be: smooth reaches, tuned units, refractory spikes, the
+same every time.
+"""
 
 import numpy as np
 import pytest
@@ -28,7 +30,9 @@ def study():
 
 
 def test_reaches_are_minimum_jerk_and_end_where_they_should():
-    reaches = Reaches(np.array([1.0, 2.0]), np.array([0.5, 1.0]), np.array([[8.0, 0.0], [-8.0, 2.0]]))
+    reaches = Reaches(
+        np.array([1.0, 2.0]), np.array([0.5, 1.0]), np.array([[8.0, 0.0], [-8.0, 2.0]])
+    )
     times = np.arange(0.0, 4.0, 1e-3)
     velocity = reaches.velocity(times)
     path = np.cumsum(velocity, axis=0) * 1e-3
@@ -40,7 +44,9 @@ def test_reaches_are_minimum_jerk_and_end_where_they_should():
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_seed_determines_everything(task):
-    first, again, other = (simulate_session(seed, num_units=6, duration=30.0, task=task) for seed in (5, 5, 6))
+    first, again, other = (
+        simulate_session(seed, num_units=6, duration=30.0, task=task) for seed in (5, 5, 6)
+    )
     np.testing.assert_array_equal(first.spike_times, again.spike_times)
     np.testing.assert_array_equal(first.spike_units, again.spike_units)
     np.testing.assert_array_equal(whole_behaviour(first)[1], whole_behaviour(again)[1])
@@ -50,7 +56,11 @@ def test_the_seed_determines_everything(task):
 def test_a_study_mixes_subjects_tasks_rates_and_unit_counts(study):
     assert len({session.id for session in study}) == len(study)
     assert {session.subject_id for session in study} == {"ada", "bo", "cleo"}
-    assert {round(1 / np.diff(whole_behaviour(session)[0])[0]) for session in study} == {50, 100, 250}
+    assert {round(1 / np.diff(whole_behaviour(session)[0])[0]) for session in study} == {
+        50,
+        100,
+        250,
+    }
     assert len({len(session.unit_ids) for session in study}) > 1
     assert all(5 <= len(session.unit_ids) <= 12 for session in study)
 
@@ -87,7 +97,9 @@ def test_a_centre_out_session_has_its_phases_and_reaches_during_them_only():
     assert speed[holds.contains(times)].max() == 0
     assert speed[reaches.contains(times)].mean() > 8
     assert trials.ends[-1] <= 60.0
-    headings = np.stack([velocity[(times >= start) & (times < end)].sum(axis=0) for start, end in reaches])
+    headings = np.stack(
+        [velocity[(times >= start) & (times < end)].sum(axis=0) for start, end in reaches]
+    )
     angles = np.arctan2(headings[:, 1], headings[:, 0]) / (np.pi / 4)
     assert np.abs(angles - np.round(angles)).max() < 0.3  # eight directions
 
@@ -111,10 +123,17 @@ def test_spike_counts_follow_the_rates():
 
 def test_a_unit_fires_before_a_movement_in_its_preferred_direction():
     reaches = Reaches(np.array([1.0]), np.array([0.6]), np.array([[8.0, 0.0]]))
-    tuning = Tuning(np.array([10.0, 10.0]), np.array([[1.0, 0.0], [-1.0, 0.0]]), np.zeros(2), np.array([0.1, 0.1]))
+    tuning = Tuning(
+        np.array([10.0, 10.0]),
+        np.array([[1.0, 0.0], [-1.0, 0.0]]),
+        np.zeros(2),
+        np.array([0.1, 0.1]),
+    )
     times = np.arange(0.0, 3.0, 1e-3)
     preferred, opposite = (unit_rates(tuning, reaches, unit, times) for unit in (0, 1))
-    assert times[np.argmax(preferred)] == pytest.approx(1.3 - 0.1, abs=2e-3)  # peak speed, less the latency
+    assert times[np.argmax(preferred)] == pytest.approx(
+        1.3 - 0.1, abs=2e-3
+    )  # peak speed, less the latency
     assert preferred.max() == pytest.approx(10.0 * np.exp(25.0 / 20.0), rel=1e-3)
     np.testing.assert_allclose(preferred * opposite, 100.0)
 
@@ -131,7 +150,10 @@ def test_some_units_are_not_tuned():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"task": "juggling"}, "task is 'juggling', but only 'center_out' and 'random_target' can be simulated"),
+        (
+            {"task": "juggling"},
+            "task is 'juggling', but only 'center_out' and 'random_target' can be simulated",
+        ),
         ({"num_units": 0}, "num_units is 0, but a simulated session needs at least 1"),
         ({"duration": 5.0}, "duration is 5.0, but a simulated session needs at least 20"),
         ({"sampling_rate": float("nan")}, "sampling_rate is nan"),

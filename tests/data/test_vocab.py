@@ -35,7 +35,10 @@ def test_equality_is_of_names_in_their_order():
 
 
 def test_names_that_occur_twice_are_refused():
-    sentence = "'x/u1' occurs twice. Units and sessions need distinct names: give the sessions distinct ids."
+    sentence = (
+        "'x/u1' occurs twice. Units and sessions need distinct names: give the sessions distinct"
+        " ids."
+    )
     with pytest.raises(VocabError, match=sentence):
         Vocab(["x/u0", "x/u1", "x/u2", "x/u1"])
     with pytest.raises(VocabError, match=sentence):
@@ -44,7 +47,10 @@ def test_names_that_occur_twice_are_refused():
 
 def test_unknown_names_are_refused_with_near_matches():
     vocab = Vocab(["monkey/unit_01", "monkey/unit_02"])
-    with pytest.raises(VocabError, match=r"'monkey/unit_1' is not in the vocabulary of 2 names\. Did you mean 'monk"):
+    with pytest.raises(
+        VocabError,
+        match=r"'monkey/unit_1' is not in the vocabulary of 2 names\. Did you mean 'monk",
+    ):
         vocab.rows(["monkey/unit_02", "monkey/unit_1"])
     with pytest.raises(VocabError, match=r"'zzz' is not in the vocabulary of 0 names\.$"):
         Vocab().rows(["zzz"])

@@ -1,4 +1,6 @@
-"""A local server that speaks as much of DANDI and Zenodo as their clients ask for, with faults on demand."""
+"""A local server that speaks as much of DANDI and Zenodo as their clients ask for, with faults on
+demand.
+"""
 
 import contextlib
 import hashlib
@@ -25,11 +27,14 @@ class Fault:
     shift: int = 0  # start the part so many bytes later
     announce: int = 0  # bytes more than there are, in Content-Length
     before: Callable[[], object] = bool  # called before anything is sent
-    then: Callable[[], object] = bool  # called after the bytes of a file were sent, before the connection ends
+    then: Callable[[], object] = (
+        bool  # called after the bytes of a file were sent, before the connection ends
+    )
 
 
 class Archive:
-    """The contents by name, the faults to come by the end of a path, and what was asked: (path, Range) of each request.
+    """The contents by name, the faults to come by the end of a path, and what was asked: (path,
+    Range) of each request.
 
     Every request takes the next fault of its path; when none are left the answers are right.
     """
@@ -52,7 +57,12 @@ class Archive:
         """What the server says about its files; None where it knows nothing."""
         if path == "/api/info/":
             services = {"api": {"url": self.dandi_api}}
-            return {"version": "1", "services": services, "cli-minimal-version": "0.1.0", "cli-bad-versions": []}
+            return {
+                "version": "1",
+                "services": services,
+                "cli-minimal-version": "0.1.0",
+                "cli-bad-versions": [],
+            }
         if re.fullmatch(r"/api/dandisets/\d{6}/versions/0\.1\.2/assets/", path):
             return self._assets(path, int(query.get("page", ["1"])[0]), "metadata" in query)
         if match := re.fullmatch(r"/api/dandisets/\d{6}/versions/0\.1\.2/assets/(.+)/", path):
@@ -64,14 +74,33 @@ class Archive:
     def _assets(self, path: str, page: int, metadata: bool) -> object:
         names = sorted(self.contents)[(page - 1) * PAGE : page * PAGE]
         left = page * PAGE < len(self.contents)
-        following = f"{self.url}{path}?{'metadata=true&' if metadata else ''}page={page + 1}" if left else None
+        following = (
+            f"{self.url}{path}?{'metadata=true&' if metadata else ''}page={page + 1}"
+            if left
+            else None
+        )
         results = [self._asset(name, metadata) for name in names]
-        return {"count": len(self.contents), "next": following, "previous": None, "results": results}
+        return {
+            "count": len(self.contents),
+            "next": following,
+            "previous": None,
+            "results": results,
+        }
 
     def _asset(self, name: str, metadata: bool) -> dict[str, object]:
-        asset = {"asset_id": name, "blob": "b", "zarr": None, "path": name, "size": len(self.contents[name])}
+        asset = {
+            "asset_id": name,
+            "blob": "b",
+            "zarr": None,
+            "path": name,
+            "size": len(self.contents[name]),
+        }
         times = dict.fromkeys(("created", "modified"), "2025-01-22T17:35:00Z")
-        return asset | times | ({"metadata": self._metadata(name)} if metadata and self.lists_metadata else {})
+        return (
+            asset
+            | times
+            | ({"metadata": self._metadata(name)} if metadata and self.lists_metadata else {})
+        )
 
     def _metadata(self, name: str) -> dict[str, object]:
         return {"digest": {"dandi:sha2-256": hashlib.sha256(self.contents[name]).hexdigest()}}
@@ -93,7 +122,9 @@ class Handler(BaseHTTPRequestHandler):
         fault = next(waiting[0], Fault()) if waiting else Fault()
         fault.before()
         if fault.status:
-            self.answer(fault.status, {"Retry-After": fault.retry_after} if fault.retry_after else {})
+            self.answer(
+                fault.status, {"Retry-After": fault.retry_after} if fault.retry_after else {}
+            )
         elif match := re.fullmatch("/api/assets/(.*)/download/", url.path):
             self.answer(302, {"Location": f"/api/content/{match[1]}"})
         elif match := re.fullmatch("/[a-z]+/content/(.*)", url.path):

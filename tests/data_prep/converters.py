@@ -1,5 +1,6 @@
-"""What converts the raw files that each builder of `raw_files` writes, builders of particular recordings, and looks at
-what a session holds."""
+"""What converts the raw files that each builder of `raw_files` writes, builders of particular
+recordings, and looks at what a session holds.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -27,7 +28,9 @@ CONVERTERS: dict[Callable[..., Path], Callable[[Path], Session]] = {
     rtt: nlb_mc_rtt.convert,
 }
 center_out, random_target = partial(perich, task="CO"), partial(perich, task="RT")
-special = partial(churchland, subject="Nitschke", date="2009-09-10", overlap=4)  # two trials overlap
+special = partial(
+    churchland, subject="Nitschke", date="2009-09-10", overlap=4
+)  # two trials overlap
 reset = partial(churchland, blocks=(8, 3))
 
 

@@ -28,11 +28,15 @@ def cut_at_falls(times: list[float]) -> list[list[float]]:
 
 
 class Repaired:
-    """What a Churchland recording should become; `special` ones begin with two trials that overlap."""
+    """What a Churchland recording should become; `special` ones begin with two trials that
+    overlap.
+    """
 
     def __init__(self, path: Path, *, special: bool) -> None:
         with h5py.File(path) as file:
-            columns = {name: file[f"intervals/trials/{raw}"][()].tolist() for name, raw in COLUMNS.items()}
+            columns = {
+                name: file[f"intervals/trials/{raw}"][()].tolist() for name, raw in COLUMNS.items()
+            }
             samples = file["processing/behavior/Position/Cursor/timestamps"][()].tolist()
             ends = file["units/spike_times_index"][()].astype(int)
             units = [unit.tolist() for unit in np.split(file["units/spike_times"][()], ends[:-1])]
@@ -70,13 +74,20 @@ class Repaired:
         return [time + self.shift(block) for block, piece in enumerate(pieces) for time in piece]
 
     def _trial_times(self, values: list[float]) -> list[float]:
-        return [values[row] + self.shift(block) for row, block in zip(self.rows, self.block_of, strict=True)]
+        return [
+            values[row] + self.shift(block)
+            for row, block in zip(self.rows, self.block_of, strict=True)
+        ]
 
     def _sample_times(self, times: list[float]) -> list[float]:
         if self.skip:
             falls = [k for k in range(len(times) - 1) if times[k + 1] < times[k]]
             stop = falls[0] - 1 if falls else len(times)
-            times = [t for k, t in enumerate(times) if not (k < stop and self.skip[0] <= t <= self.skip[1])]
+            times = [
+                t
+                for k, t in enumerate(times)
+                if not (k < stop and self.skip[0] <= t <= self.skip[1])
+            ]
         pieces = cut_at_falls(times)
         assert len(pieces) == len(self.old), "the generated recording cannot be repaired"
         return self.shifted(pieces)
@@ -88,7 +99,11 @@ class Repaired:
             return times if len(pieces) == 1 else None
         if self.skip and len(pieces) > 1:
             last = len(pieces[0]) - 1
-            times = [t for k, t in enumerate(times) if not (k <= last and self.skip[0] <= t <= self.skip[1])]
+            times = [
+                t
+                for k, t in enumerate(times)
+                if not (k <= last and self.skip[0] <= t <= self.skip[1])
+            ]
             pieces = cut_at_falls(times)
         if len(pieces) > len(self.old) or not self.fits(pieces):
             return None

@@ -1,4 +1,6 @@
-"""The algebra of intervals and the outliers' runs once more, slowly and from their description, on lists of pairs."""
+"""The algebra of intervals and the outliers' runs once more, slowly and from their description, on
+lists of pairs.
+"""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -12,7 +14,11 @@ def subtract(a: Sequence[Pair], b: Sequence[Pair]) -> list[Pair]:
     """The pieces of each interval that the others leave; those without length are dropped."""
     pieces = list(a)
     for low, high in b:
-        parts = [part for start, end in pieces for part in ((start, min(end, low)), (max(start, high), end))]
+        parts = [
+            part
+            for start, end in pieces
+            for part in ((start, min(end, low)), (max(start, high), end))
+        ]
         pieces = [(start, end) for start, end in parts if start < end]
     return pieces
 
@@ -46,7 +52,9 @@ def runs(mask: Sequence[bool]) -> list[tuple[int, int]]:
 
 
 def grown(mask: Sequence[bool], left: int, right: int) -> np.ndarray:
-    """Every run with `left` more samples before it and `right` after it; fewer if these are negative."""
+    """Every run with `left` more samples before it and `right` after it; fewer if these are
+    negative.
+    """
     result = np.zeros(len(mask), bool)
     for first, last in runs(mask):
         result[max(first - left, 0) : max(last + right + 1, 0)] = True

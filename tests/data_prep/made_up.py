@@ -1,4 +1,6 @@
-"""A made-up data set: raw files are numpy archives of a few spikes. Run as a script, it prepares a folder of them."""
+"""A made-up data set: raw files are numpy archives of a few spikes. Run as a script, it prepares a
+folder of them.
+"""
 
 import sys
 import time
@@ -18,7 +20,12 @@ def write_raw(folder: Path, names: list[str], num_spikes: int = 4000) -> list[Pa
     for number, name in enumerate(names):
         rng = np.random.default_rng(number)
         with (folder / f"{name}.raw").open("wb") as file:
-            np.savez(file, times=np.sort(rng.random(num_spikes)) * 60, units=rng.integers(0, 5, num_spikes), id=name)
+            np.savez(
+                file,
+                times=np.sort(rng.random(num_spikes)) * 60,
+                units=rng.integers(0, 5, num_spikes),
+                id=name,
+            )
     return [folder / f"{name}.raw" for name in names]
 
 
@@ -29,10 +36,14 @@ def convert(path: Path) -> Session:
         with np.load(path) as raw:
             times, units, session_id = raw["times"], raw["units"], str(raw["id"])
     except ValueError as error:
-        raise RawDataError(f"{path.name}: no numpy archive; expected one with times and units.") from error
+        raise RawDataError(
+            f"{path.name}: no numpy archive; expected one with times and units."
+        ) from error
     grid = np.arange(0, 60, 0.01)
     velocity = np.stack([np.sin(grid), np.cos(grid)], axis=1)
-    return Session.from_arrays(times, units, range(5), grid, velocity, session_id=session_id, brainset_id="made_up")
+    return Session.from_arrays(
+        times, units, range(5), grid, velocity, session_id=session_id, brainset_id="made_up"
+    )
 
 
 def convert_slowly(path: Path) -> Session:

@@ -1,4 +1,5 @@
-"""Digests of the splits that scikit-learn draws, for tests without it. With it, this writes nested_split.json anew:
+"""Digests of the splits that scikit-learn draws, for tests without it. With it, this writes
+nested_split.json anew:
 
 python tests/data_prep/nested_split.py
 """

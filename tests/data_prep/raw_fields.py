@@ -22,7 +22,9 @@ class WithAttributes:
 
 
 def write_fields(path: Path, fields: Fields, changes: Fields | None) -> Path:
-    """Write an HDF5 file of these fields. One that is a function is called with the file and the field's name."""
+    """Write an HDF5 file of these fields. One that is a function is called with the file and the
+    field's name.
+    """
     with h5py.File(path, "w") as file:
         for name, value in ({**fields, **(changes or {})}).items():
             if callable(value):
@@ -42,7 +44,9 @@ def compact_date(date: str) -> str:
     return date.replace("-", "")
 
 
-def nwb_fields(subject: str, date: str, groups: Sequence[str], spikes: Sequence[np.ndarray]) -> dict[str, Any]:
+def nwb_fields(
+    subject: str, date: str, groups: Sequence[str], spikes: Sequence[np.ndarray]
+) -> dict[str, Any]:
     """Subject, date, electrodes and units; unit 0 was recorded on two electrodes."""
     rows = [np.array([unit % len(groups)]) for unit in range(len(spikes))]
     rows[0] = np.array([len(groups) - 1, 0])
@@ -66,7 +70,9 @@ def trial_fields(columns: Fields) -> dict[str, Any]:
 
 
 def reference_column(count: int) -> Callable[[h5py.File, str], None]:
-    """A function that writes a column of references to a time series, as pynwb makes `timeseries`."""
+    """A function that writes a column of references to a time series, as pynwb makes
+    `timeseries`.
+    """
 
     def write(file: h5py.File, name: str) -> None:
         dtype = np.dtype([("idx_start", "<i4"), ("count", "<i4"), ("timeseries", h5py.ref_dtype)])
@@ -89,7 +95,8 @@ def cell_array(shape: tuple[int, int], cells: Mapping[tuple[int, int], np.ndarra
         for sort, channel in np.ndindex(*shape):
             values = cells.get((sort, channel))
             target = file.create_dataset(
-                f"#refs#/{name}_{sort}_{channel}", data=np.zeros(2, np.uint64) if values is None else values
+                f"#refs#/{name}_{sort}_{channel}",
+                data=np.zeros(2, np.uint64) if values is None else values,
             )
             if values is None:
                 target.attrs["MATLAB_empty"] = np.uint8(1)

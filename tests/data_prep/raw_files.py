@@ -1,7 +1,9 @@
-"""Small raw recordings with random content, in the layout of each archive: what `data_prep` converts.
+"""Small raw recordings with random content, in the layout of each archive: what `data_prep`
+converts.
 
-Every builder takes the path of a file, or a folder for a file named as in the archive, and returns the file's path.
-Equal arguments give equal content. `changes` replaces fields of the file, or leaves out those that are None.
+Every builder takes the path of a file, or a folder for a file named as in the archive, and returns
+the file's path. Equal arguments give equal content. `changes` replaces fields of the file, or
+leaves out those that are None.
 """
 
 from collections.abc import Sequence
@@ -30,7 +32,7 @@ def random_spikes(rng: np.random.Generator, count: int, end: float) -> list[np.n
     return [np.sort(rng.uniform(0, end, 30)) for _ in range(count - 1)] + [np.zeros(0)]
 
 
-# ------------------------------------------------------------------------------------------------------ Perich
+# --- Perich
 
 
 def perich(
@@ -45,20 +47,31 @@ def perich(
     nan_targets: Sequence[int] = (),
     changes: Fields | None = None,
 ) -> Path:
-    """Centre-out (CO) or random-target (RT) reaches; in trials `nan_targets` of the former no target appeared."""
+    """Centre-out (CO) or random-target (RT) reaches; in trials `nan_targets` of the former no
+    target appeared.
+    """
     rng = np.random.default_rng(seed)
     columns = (_center_out if task == "CO" else _random_target)(rng, num_trials)
     if task == "CO":
-        columns["target_on_time"][list(nan_targets)] = columns["target_id"][list(nan_targets)] = np.nan
+        columns["target_on_time"][list(nan_targets)] = columns["target_id"][list(nan_targets)] = (
+            np.nan
+        )
     times = np.arange(0, columns["stop_time"][-1] + 4, 0.01)
     position = 6 * np.stack([np.sin(0.7 * times), np.cos(0.9 * times)], axis=1)
     acceleration = rng.normal(0, 100, (len(times), 2))
     for row in rng.integers(0, len(times), 3):  # the cursor leaves the workspace, or jumps
         position[row : row + rng.integers(1, 300)] += 12.0
         acceleration[rng.integers(0, len(times))] *= 100
-    series = {"Position/cursor_pos": position, "Velocity/cursor_vel": position[::-1], "Acceleration/cursor_acc": None}
+    series = {
+        "Position/cursor_pos": position,
+        "Velocity/cursor_vel": position[::-1],
+        "Acceleration/cursor_acc": None,
+    }
     fields = nwb_fields(
-        subject, date, ["electrode_group_M1", "electrode_group_PMd"] * 2, random_spikes(rng, num_units, times[-1])
+        subject,
+        date,
+        ["electrode_group_M1", "electrode_group_PMd"] * 2,
+        random_spikes(rng, num_units, times[-1]),
     )
     for name, values in series.items():
         fields[f"processing/behavior/{name}/data"] = acceleration if values is None else values
@@ -79,7 +92,10 @@ def _center_out(rng: np.random.Generator, count: int) -> dict[str, Any]:
         "target_dir": rng.uniform(0, 6, count),
         "target_id": np.where(rng.random(count) < 0.05, np.nan, rng.integers(0, 8, count)),
         "target_corners": rng.normal(size=(count, 4)),
-        "result": [str(result) for result in rng.choice(["R", "A", "F", "I"], count, p=[0.85, 0.05, 0.05, 0.05])],
+        "result": [
+            str(result)
+            for result in rng.choice(["R", "A", "F", "I"], count, p=[0.85, 0.05, 0.05, 0.05])
+        ],
     }
 
 
@@ -100,7 +116,7 @@ def _random_target(rng: np.random.Generator, count: int) -> dict[str, Any]:
     }
 
 
-# ------------------------------------------------------------------------------------------------------ Churchland
+# --- Churchland
 
 
 def churchland(
@@ -117,10 +133,12 @@ def churchland(
     equal_barriers: bool = False,
     changes: Fields | None = None,
 ) -> Path:
-    """Maze reaches, whose clock goes back after each of `blocks`, the numbers of trials (two or more each).
+    """Maze reaches, whose clock goes back after each of `blocks`, the numbers of trials (two or
+    more each).
 
-    After the first `overlap` trials come two further ones that overlap, unless it is 0. Units `early` lack spikes in
-    the last block, units `stray` have a spike after the last trial of a block.
+    After the first `overlap` trials come two further ones that overlap, unless it is 0. Units
+    `early` lack spikes in the last block, units `stray` have a spike after the last trial of a
+    block.
     """
     rng = np.random.default_rng(seed)
     tables = [_maze_trials(rng, count) for count in blocks]
@@ -128,7 +146,10 @@ def churchland(
         tables[0] = _with_overlap(rng, tables[0], overlap)
     starts, ends = np.concatenate(tables).T / 1000
     samples = np.concatenate([_samples_within(table) for table in tables]) / 1000
-    spikes = [_maze_spikes(rng, tables[: len(tables) - (unit in early)], unit in stray) for unit in range(num_units)]
+    spikes = [
+        _maze_spikes(rng, tables[: len(tables) - (unit in early)], unit in stray)
+        for unit in range(num_units)
+    ]
     count = len(starts)
     lengths = np.full(count, 2) if equal_barriers else 1 + rng.permutation(count)
     columns = {
@@ -158,7 +179,9 @@ def churchland(
 
 
 def _maze_trials(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Starts and ends in ms, [trials, 2]; the first trial begins before a block of two could end."""
+    """Starts and ends in ms, [trials, 2]; the first trial begins before a block of two could
+    end.
+    """
     lengths, pauses = rng.integers(250, 400, count), rng.integers(100, 200, count)
     ends = 500 + rng.integers(0, 300) + np.cumsum(lengths + pauses)
     return np.stack([ends - lengths, ends], axis=1) - pauses[0]
@@ -187,7 +210,7 @@ def _maze_spikes(rng: np.random.Generator, tables: Sequence[np.ndarray], stray: 
     return np.concatenate(pieces)
 
 
-# ------------------------------------------------------------------------------------------------------ O'Doherty
+# --- O'Doherty
 
 
 def odoherty(
@@ -203,7 +226,9 @@ def odoherty(
     empty: Sequence[tuple[int, int]] = ((1, 1), (2, 0), (2, 1), (2, 2)),
     changes: Fields | None = None,
 ) -> Path:
-    """Self-paced reaches; during `pauses`, (start, length) in seconds, nothing moves. Cells `empty` have no unit."""
+    """Self-paced reaches; during `pauses`, (start, length) in seconds, nothing moves. Cells `empty`
+    have no unit.
+    """
     rng = np.random.default_rng(seed)
     count = round(seconds * 250)
     times = 10 + 0.004 * np.arange(count)
@@ -225,14 +250,16 @@ def odoherty(
         "cursor_pos": cursor,
         "target_pos": np.round(cursor),
         "finger_pos": rng.normal(size=(finger_rows, count)),
-        "chan_names": cell_array((1, len(channels)), {(0, k): characters(text) for k, text in enumerate(channels)}),
+        "chan_names": cell_array(
+            (1, len(channels)), {(0, k): characters(text) for k, text in enumerate(channels)}
+        ),
         "spikes": cell_array(shape, {cell: spikes[None] for cell, spikes in cells.items()}),
         "wf": cell_array(shape, waves),
     }
     return write_fields(place(path, f"{name}.mat"), fields, changes)
 
 
-# ------------------------------------------------------------------------------------------------------ Flint
+# --- Flint
 
 
 def flint(
@@ -245,7 +272,9 @@ def flint(
     silent: Sequence[int] = (),
     trials: dict[int, Fields] | None = None,
 ) -> Path:
-    """Two recordings of one day; in trials `silent` no unit fires. `trials` replaces fields of trials of the first."""
+    """Two recordings of one day; in trials `silent` no unit fires. `trials` replaces fields of
+    trials of the first.
+    """
     rng = np.random.default_rng(seed)
     days = [_flint_trials(rng, count, num_units, silent) for count in (num_trials, 2)]
     for trial, fields in (trials or {}).items():
@@ -256,59 +285,109 @@ def flint(
     return path
 
 
-def _flint_trials(rng: np.random.Generator, count: int, num_units: int, silent: Sequence[int]) -> list[dict]:
+def _flint_trials(
+    rng: np.random.Generator, count: int, num_units: int, silent: Sequence[int]
+) -> list[dict]:
     rows = []
     for trial in range(count):
         times = (1 + 3 * trial) + np.arange(rng.integers(50, 200)) / 100
         counts = rng.integers(0, 8, num_units) * (trial not in silent)
         spikes = [np.sort(rng.uniform(times[0], times[-1], number)) for number in counts]
         velocity = np.pad(rng.normal(size=(len(times), 2)), ((0, 0), (0, 1)))
-        neurons = structs([{"Spike": train[:, None] if len(train) else np.zeros((0, 0))} for train in spikes])
-        rows.append({"Time": times[:, None], "HandPos": velocity / 10, "HandVel": velocity, "Neuron": neurons})
+        neurons = structs(
+            [{"Spike": train[:, None] if len(train) else np.zeros((0, 0))} for train in spikes]
+        )
+        rows.append(
+            {
+                "Time": times[:, None],
+                "HandPos": velocity / 10,
+                "HandVel": velocity,
+                "Neuron": neurons,
+            }
+        )
     return rows
 
 
-# ------------------------------------------------------------------------------------------------------ benchmark
+# --- benchmark
 
 
 def maze(
-    path: Path, part: str = "train", *, size: str = "small", seed: int = 0, num_trials: int = 10,
+    path: Path,
+    part: str = "train",
+    *,
+    size: str = "small",
+    seed: int = 0,
+    num_trials: int = 10,
     changes: Fields | None = None,
-) -> Path:  # fmt: skip
-    """MC_Maze of the Neural Latents Benchmark: behaviour within trials only, and none in the part "test"."""
+) -> Path:
+    """MC_Maze of the Neural Latents Benchmark: behaviour within trials only, and none in the part
+    "test".
+    """
     rng = np.random.default_rng(seed)
     lengths, pauses = rng.integers(800, 1000, num_trials), rng.integers(50, 300, num_trials)
     ends = np.cumsum(lengths + pauses)
     starts = ends - lengths
-    times = (2 + np.concatenate([np.arange(*bounds) for bounds in zip(starts, ends, strict=True)])) / 1000
-    columns = {"start_time": starts / 1000, "stop_time": ends / 1000, "move_onset_time": starts / 1000 + 0.3}
+    times = (
+        2 + np.concatenate([np.arange(*bounds) for bounds in zip(starts, ends, strict=True)])
+    ) / 1000
+    columns = {
+        "start_time": starts / 1000,
+        "stop_time": ends / 1000,
+        "move_onset_time": starts / 1000 + 0.3,
+    }
     if part == "train":
         columns |= {"rt": rng.integers(200, 400, num_trials), "success": np.ones(num_trials, bool)}
-    fields = nwb_fields("Jenkins", "2009-09-18", ["electrode_group_M1"] * 3, random_spikes(rng, 3, ends[-1] / 1000))
+    fields = nwb_fields(
+        "Jenkins", "2009-09-18", ["electrode_group_M1"] * 3, random_spikes(rng, 3, ends[-1] / 1000)
+    )
     fields |= trial_fields(columns | {"split": benchmark_split(num_trials)})
     for name in ("hand_pos", "hand_vel", "eye_pos", "cursor_pos") if part == "train" else ():
         values = WithAttributes(rng.normal(size=(len(times), 2)), {"conversion": 0.001})
-        fields |= {f"processing/behavior/{name}/data": values, f"processing/behavior/{name}/timestamps": times}
+        fields |= {
+            f"processing/behavior/{name}/data": values,
+            f"processing/behavior/{name}/timestamps": times,
+        }
     kind = "behavior+ecephys" if part == "train" else "ecephys"
-    return write_fields(place(path, f"sub-Jenkins_ses-{size}_desc-{part}_{kind}.nwb"), fields, changes)
+    return write_fields(
+        place(path, f"sub-Jenkins_ses-{size}_desc-{part}_{kind}.nwb"), fields, changes
+    )
 
 
 def rtt(
-    path: Path, part: str = "train", *, seed: int = 0, num_trials: int = 12, noise: float = 0.0,
+    path: Path,
+    part: str = "train",
+    *,
+    seed: int = 0,
+    num_trials: int = 12,
+    noise: float = 0.0,
     changes: Fields | None = None,
-) -> Path:  # fmt: skip
-    """MC_RTT of the benchmark: trials of 0.6 s without pauses, whose ends are late by `noise` seconds."""
+) -> Path:
+    """MC_RTT of the benchmark: trials of 0.6 s without pauses, whose ends are late by `noise`
+    seconds.
+    """
     rng = np.random.default_rng(seed)
     starts = 0.6 * np.arange(num_trials)
     count = 600 * num_trials
-    fields = nwb_fields("Indy", "2017-02-02", ["electrode_group_M1"] * 3, random_spikes(rng, 3, count / 1000))
-    fields |= trial_fields(
-        {"start_time": starts, "stop_time": starts + 0.6 + noise, "split": benchmark_split(num_trials)}
+    fields = nwb_fields(
+        "Indy", "2017-02-02", ["electrode_group_M1"] * 3, random_spikes(rng, 3, count / 1000)
     )
-    series = {"cursor_pos": 2, "finger_pos": 3, "finger_vel": 2, "target_pos": 2} if part == "train" else {}
+    fields |= trial_fields(
+        {
+            "start_time": starts,
+            "stop_time": starts + 0.6 + noise,
+            "split": benchmark_split(num_trials),
+        }
+    )
+    series = (
+        {"cursor_pos": 2, "finger_pos": 3, "finger_vel": 2, "target_pos": 2}
+        if part == "train"
+        else {}
+    )
     for name, channels in series.items():
         fields[f"processing/behavior/{name}/data"] = rng.normal(size=(count, channels))
-        fields[f"processing/behavior/{name}/starting_time"] = WithAttributes(0.001, {"rate": 1000.0})
+        fields[f"processing/behavior/{name}/starting_time"] = WithAttributes(
+            0.001, {"rate": 1000.0}
+        )
     kind = "behavior+ecephys" if part == "train" else "ecephys"
     return write_fields(place(path, f"sub-Indy_desc-{part}_{kind}.nwb"), fields, changes)
 

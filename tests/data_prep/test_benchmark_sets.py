@@ -1,4 +1,6 @@
-"""MC_Maze and MC_RTT of the Neural Latents Benchmark, and Flint et al.: series, trials and splits."""
+"""MC_Maze and MC_RTT of the Neural Latents Benchmark, and Flint et al.: series, trials and
+splits.
+"""
 
 import tempfile
 from pathlib import Path
@@ -21,7 +23,7 @@ seeds = st.integers(0, 2**31)
 BEHAVIOUR = "processing/behavior"
 
 
-# ------------------------------------------------------------------------------------------------------ MC_Maze
+# --- MC_Maze
 
 
 @few
@@ -32,9 +34,14 @@ def test_samples_of_trials_lie_on_a_grid_with_nan_between(seed, num_trials):
         session = nlb_mc_maze.convert(path)
         with h5py.File(path) as file:
             times = file[f"{BEHAVIOUR}/hand_pos/timestamps"][()]
-            raw = {name: file[f"{BEHAVIOUR}/{name}/data"][()] for name in ("hand_pos", "hand_vel", "eye_pos")}
+            raw = {
+                name: file[f"{BEHAVIOUR}/{name}/data"][()]
+                for name in ("hand_pos", "hand_vel", "eye_pos")
+            }
     count = round((times[-1] - times[0]) * 1000) + 1
-    for name, (group, key) in zip(raw, [("hand", "pos"), ("hand", "vel"), ("eye", "pos")], strict=True):
+    for name, (group, key) in zip(
+        raw, [("hand", "pos"), ("hand", "vel"), ("eye", "pos")], strict=True
+    ):
         expected = [[np.nan, np.nan]] * count
         for time, row in zip(times, raw[name], strict=True):
             expected[round((time - times[0]) * 1000)] = row
@@ -61,7 +68,11 @@ def test_benchmark_trials_and_splits(seed, num_trials):
     own = np.flatnonzero(is_train)
     num_train = len(own) - round(0.2 * len(own))
     shuffled = own[np.random.default_rng(42).permutation(len(own))]
-    parts = {"train": shuffled[:num_train], "valid": shuffled[num_train:], "test": np.flatnonzero(~is_train)}
+    parts = {
+        "train": shuffled[:num_train],
+        "valid": shuffled[num_train:],
+        "test": np.flatnonzero(~is_train),
+    }
     for name, part in parts.items():
         part = np.sort(part)
         assert pairs(session, f"{name}_domain") == list(zip(start[part], end[part], strict=True))
@@ -84,14 +95,16 @@ def test_larger_sets_carry_their_size_in_the_name(tmp_path, size):
     assert session.id == f"pei_pandarinath_nlb_2021/jenkins_maze_{size}_train"
 
 
-# ------------------------------------------------------------------------------------------------------ MC_RTT
+# --- MC_RTT
 
 
 @few
 @given(seeds, st.floats(0, 100), st.sampled_from([200.0, 250.0, 1000.0]))
 def test_series_with_a_rate_get_time_stamps(seed, start, rate):
     names = ("cursor_pos", "finger_pos", "finger_vel", "target_pos")
-    starting = {f"{BEHAVIOUR}/{name}/starting_time": WithAttributes(start, {"rate": rate}) for name in names}
+    starting = {
+        f"{BEHAVIOUR}/{name}/starting_time": WithAttributes(start, {"rate": rate}) for name in names
+    }
     with tempfile.TemporaryDirectory() as folder:
         path = rtt(Path(folder), seed=seed, changes=starting)
         session = nlb_mc_rtt.convert(path)
@@ -108,7 +121,10 @@ def test_series_with_a_rate_get_time_stamps(seed, start, rate):
 def test_series_with_time_stamps_are_read_too(tmp_path):
     changes, times = {}, np.arange(7200) / 1000 + 5
     for name in ("cursor_pos", "finger_pos", "finger_vel", "target_pos"):
-        changes |= {f"{BEHAVIOUR}/{name}/starting_time": None, f"{BEHAVIOUR}/{name}/timestamps": times}
+        changes |= {
+            f"{BEHAVIOUR}/{name}/starting_time": None,
+            f"{BEHAVIOUR}/{name}/timestamps": times,
+        }
     session = nlb_mc_rtt.convert(rtt(tmp_path, changes=changes))
     np.testing.assert_array_equal(column(session, "finger", "timestamps"), times)
 
@@ -120,14 +136,16 @@ def test_trials_are_rounded_only_when_noise_makes_them_overlap(num_trials, noise
         path = rtt(Path(folder), "test", num_trials=num_trials, noise=noise)
         session = nlb_mc_rtt.convert(path)
         with h5py.File(path) as file:
-            start, end = (file[f"intervals/trials/{name}"][()] for name in ("start_time", "stop_time"))
+            start, end = (
+                file[f"intervals/trials/{name}"][()] for name in ("start_time", "stop_time")
+            )
     if any(later < before for later, before in zip(start[1:], end[:-1], strict=True)):
         start, end = np.round(start, 1), np.round(end, 1)
     assert column(session, "trials", "start").tolist() == start.tolist()
     assert column(session, "trials", "end").tolist() == end.tolist()
 
 
-# ------------------------------------------------------------------------------------------------------ Flint
+# --- Flint
 
 
 @few
@@ -140,7 +158,12 @@ def test_first_recording_of_flint(seed, num_trials, silent):
     times = [trial["Time"].ravel() for trial in trials]
     spans = [(time.min(), time.max()) for time in times]
     spikes = [[neuron["Spike"].ravel() for neuron in trial["Neuron"][:, 0]] for trial in trials]
-    assert pairs(session, "domain") == pairs(session, "hand.domain") == pairs(session, "trials") == spans
+    assert (
+        pairs(session, "domain")
+        == pairs(session, "hand.domain")
+        == pairs(session, "trials")
+        == spans
+    )
     np.testing.assert_array_equal(column(session, "hand", "timestamps"), np.concatenate(times))
     velocity = np.concatenate([trial["HandVel"][:, :2] for trial in trials])
     np.testing.assert_array_equal(column(session, "hand", "vel"), velocity)
@@ -149,7 +172,9 @@ def test_first_recording_of_flint(seed, num_trials, silent):
         np.testing.assert_array_equal(session.spike_times[session.spike_units == unit], own)
     fired = [np.concatenate(trial) for trial in spikes if any(len(unit) for unit in trial)]
     assert pairs(session, "spikes.domain") == [(times.min(), times.max()) for times in fired]
-    for name, part in zip(("train", "valid", "test"), permutation_split(num_trials, (0.7, 0.1, 0.2)), strict=True):
+    for name, part in zip(
+        ("train", "valid", "test"), permutation_split(num_trials, (0.7, 0.1, 0.2)), strict=True
+    ):
         assert pairs(session, f"{name}_domain") == [spans[row] for row in part]
     assert session.unit_ids == ("unit_0", "unit_1", "unit_2", "unit_3")
     assert set(session._tree.group("units").members) == {"id", "unit_number"}

@@ -15,7 +15,7 @@ from data_prep.check import check_folder, check_session, has_errors
 from data_prep.check_table import table
 from poyo_jax import Session
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.layout import Node
+from poyo_jax.data.io.layout import Node
 from poyo_jax.data.simulate import simulate_session
 from poyo_jax.errors import DataError
 
@@ -43,13 +43,15 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sessions")
     for number, name in enumerate(("ada", "bo", "cut")):
         (folder / "lab").mkdir(exist_ok=True)
-        simulate_session(number, session_id=name, num_units=5, duration=60.0).save(folder / "lab" / f"{name}.h5")
+        simulate_session(number, session_id=name, num_units=5, duration=60.0).save(
+            folder / "lab" / f"{name}.h5"
+        )
     whole = (folder / "lab" / "cut.h5").read_bytes()
     (folder / "lab" / "cut.h5").write_bytes(whole[: len(whole) // 2])
     return folder
 
 
-# ------------------------------------------------------------------------------------------------------ one session
+# --- one session
 
 
 def test_a_sound_session_has_no_findings():
@@ -91,11 +93,15 @@ def without(*names):
 
 
 def all_spikes(function):
-    """The spikes become what `function` makes of (times, units); the last two of the given ones close the session."""
+    """The spikes become what `function` makes of (times, units); the last two of the given ones
+    close the session.
+    """
 
     def change(tree):
         node = tree.members["spikes"]
-        times, units = function(np.array(node.members["timestamps"]), np.array(node.members["unit_index"]))
+        times, units = function(
+            np.array(node.members["timestamps"]), np.array(node.members["unit_index"])
+        )
         order = np.argsort(times, kind="stable")
         node.members |= {"timestamps": times[order], "unit_index": units[order]}
 
@@ -111,22 +117,51 @@ def nearly_twice(times, units):
 
 
 def burst(times, units):
-    return np.concatenate([times, np.arange(0, 59, 0.0015)]), np.concatenate([units, np.full(39334, 2)])
+    return np.concatenate([times, np.arange(0, 59, 0.0015)]), np.concatenate(
+        [units, np.full(39334, 2)]
+    )
 
 
 ERRORS = {
-    "unsorted spikes": (spikes("timestamps", 20, 0.0), "1 of .* spikes are earlier than the one before"),
-    "NaN among spikes": (spikes("timestamps", 20, np.nan), "1 of .* spike times are NaN or infinite"),
-    "unit out of range": (spikes("unit_index", [7, 8], [4, -1]), "2 of .* belong to no unit; .* 0 ... 3"),
-    "another clock": (all_spikes(lambda t, u: (t + 1000, u)), "100.0% of the spikes lie outside the domain"),
+    "unsorted spikes": (
+        spikes("timestamps", 20, 0.0),
+        "1 of .* spikes are earlier than the one before",
+    ),
+    "NaN among spikes": (
+        spikes("timestamps", 20, np.nan),
+        "1 of .* spike times are NaN or infinite",
+    ),
+    "unit out of range": (
+        spikes("unit_index", [7, 8], [4, -1]),
+        "2 of .* belong to no unit; .* 0 ... 3",
+    ),
+    "another clock": (
+        all_spikes(lambda t, u: (t + 1000, u)),
+        "100.0% of the spikes lie outside the domain",
+    ),
     "no spikes": (all_spikes(lambda t, u: (t[:0], u[:0])), "no spikes"),
-    "short": (members(domain=interval([0], [0.5])), "domain holds 0.5 s, less than a window of 1 s"),
+    "short": (
+        members(domain=interval([0], [0.5])),
+        "domain holds 0.5 s, less than a window of 1 s",
+    ),
     "empty domain": (members(domain=interval([], [])), "domain holds 0 s"),
-    "splits overlap": (members(valid_domain=interval([7], [9.5])), "train and valid share 2.5 s, first at 7 s"),
-    "split bound NaN": (members(test_domain=interval([30, np.nan], [31, 5])), "1 of 2 rows of test_domain have no fin"),
-    "split outside": (members(test_domain=interval([99], [110])), "100% of the test split lies outside the domain"),
+    "splits overlap": (
+        members(valid_domain=interval([7], [9.5])),
+        "train and valid share 2.5 s, first at 7 s",
+    ),
+    "split bound NaN": (
+        members(test_domain=interval([30, np.nan], [31, 5])),
+        "1 of 2 rows of test_domain have no fin",
+    ),
+    "split outside": (
+        members(test_domain=interval([99], [110])),
+        "100% of the test split lies outside the domain",
+    ),
     "time stamps fall": (cursor("timestamps", 50, 0.0), "1 time stamps of cursor are earlier"),
-    "time stamp NaN": (cursor("timestamps", 50, np.nan), "1 time stamps of cursor are NaN or infinite"),
+    "time stamp NaN": (
+        cursor("timestamps", 50, np.nan),
+        "1 time stamps of cursor are NaN or infinite",
+    ),
 }
 
 
@@ -148,10 +183,14 @@ def test_columns_that_do_not_fit_are_an_error():
 
 def test_a_readout_of_other_channels_is_an_error():
     def flatten(tree):
-        tree.members["cursor"].members["vel"] = np.array(tree.members["cursor"].members["vel"])[:, 0]
+        tree.members["cursor"].members["vel"] = np.array(tree.members["cursor"].members["vel"])[
+            :, 0
+        ]
 
     found = check_session(made(ODOHERTY, flatten))
-    assert any("cursor.vel has 1 channels, but its readout has 2" in text for text in found.errors), found
+    assert any(
+        "cursor.vel has 1 channels, but its readout has 2" in text for text in found.errors
+    ), found
 
 
 def eight_seconds(tree):
@@ -164,31 +203,59 @@ def eight_seconds(tree):
 
 
 WARNINGS = {
-    "silent unit": (all_spikes(lambda t, u: (t, np.where(u == 1, 2, u))), "1 of 4 units have no spikes: "),
-    "spikes twice": (all_spikes(twice), "in 4 of 4 units more than 1% of the spikes have the time of another"),
-    "spikes nearly twice": (all_spikes(nearly_twice), "more than 5% of the spikes follow another .* within 0.3 ms"),
+    "silent unit": (
+        all_spikes(lambda t, u: (t, np.where(u == 1, 2, u))),
+        "1 of 4 units have no spikes: ",
+    ),
+    "spikes twice": (
+        all_spikes(twice),
+        "in 4 of 4 units more than 1% of the spikes have the time of another",
+    ),
+    "spikes nearly twice": (
+        all_spikes(nearly_twice),
+        "more than 5% of the spikes follow another .* within 0.3 ms",
+    ),
     "fast unit": (all_spikes(burst), r"units faster than 500 Hz: unit_02 \(6\d\d Hz\)"),
-    "some spikes outside": (members(domain=interval([0], [45])), r"\d\d.\d% of the spikes lie outside the domain"),
+    "some spikes outside": (
+        members(domain=interval([0], [45])),
+        r"\d\d.\d% of the spikes lie outside the domain",
+    ),
     "few windows": (
         lambda tree: (all_spikes(lambda t, u: (t[t < 8], u[t < 8]))(tree), eight_seconds(tree)),
         "domain holds 8 s, few for windows",
     ),
     "no split": (without("valid_domain", "test_domain"), "nothing in the splits valid, test"),
-    "rows overlap": (members(train_domain=interval([0, 3], [4, 5])), "1 of 2 rows of train_domain begin before"),
+    "rows overlap": (
+        members(train_domain=interval([0, 3], [4, 5])),
+        "1 of 2 rows of train_domain begin before",
+    ),
     "short intervals": (
-        members(test_domain=interval(np.arange(40, 46), np.arange(40, 46) + 0.5), train_domain=interval([0], [5])),
+        members(
+            test_domain=interval(np.arange(40, 46), np.arange(40, 46) + 0.5),
+            train_domain=interval([0], [5]),
+        ),
         "shorter than a window of 1 s make up 100% of test",
     ),
     "no behaviour": (without("cursor"), "there is no behaviour"),
     "nothing to decode": (
-        lambda tree: tree.members.update(eye=tree.members["cursor"], nose=tree.members.pop("cursor")),
+        lambda tree: tree.members.update(
+            eye=tree.members["cursor"], nose=tree.members.pop("cursor")
+        ),
         "there is no default readout: .* pass a Readout",
     ),
-    "missing samples": (cursor("vel", slice(0, 1000), np.nan), r"samples of cursor.vel in the splits are missing"),
-    "infinite samples": (cursor("vel", slice(0, 1000), 1e300), r"samples of cursor.vel in the splits are missing"),
+    "missing samples": (
+        cursor("vel", slice(0, 1000), np.nan),
+        r"samples of cursor.vel in the splits are missing",
+    ),
+    "infinite samples": (
+        cursor("vel", slice(0, 1000), 1e300),
+        r"samples of cursor.vel in the splits are missing",
+    ),
     "time stamps repeat": (cursor("timestamps", 50, 0.49), "1 time stamps of cursor are the same"),
     "uneven sampling": (
-        lambda tree: cursor("timestamps", slice(0, 6000, 2), np.arange(0, 6000, 2) / 100 + 0.004)(tree),
+        lambda tree: cursor("timestamps", slice(0, 6000, 2), np.arange(0, 6000, 2) / 100 + 0.004)(
+            tree
+        ),
         r"50.0% of the steps between samples of cursor differ from the usual",
     ),
     "undeclared gap": (
@@ -214,7 +281,9 @@ def test_warnings(name):
 @pytest.mark.parametrize(("factor", "is_odd"), [(1.0, False), (1e-3, True), (1e3, True)])
 def test_behaviour_in_another_unit_is_a_warning(factor, is_odd):
     def scale(tree):
-        tree.members["cursor"].members["vel"] = factor * np.array(tree.members["cursor"].members["vel"])
+        tree.members["cursor"].members["vel"] = factor * np.array(
+            tree.members["cursor"].members["vel"]
+        )
 
     found = check_session(made(ODOHERTY, scale))
     assert found.numbers["scaled"] == pytest.approx(found.numbers["high"] / 200, rel=1e-4)
@@ -233,7 +302,9 @@ def test_percentiles_are_those_of_the_splits():
     session = made()
     behaviour = session.behaviour("cursor.vel")
     times = behaviour.times_at(np.arange(behaviour.count))
-    inside = np.any([session.split(name).contains(times) for name in ("train", "valid", "test")], axis=0)
+    inside = np.any(
+        [session.split(name).contains(times) for name in ("train", "valid", "test")], axis=0
+    )
     speed = np.linalg.norm(behaviour.values(0, behaviour.count)[inside], axis=1)
     found = check_session(session)
     assert found.numbers["high"] == pytest.approx(np.percentile(speed, 99), rel=1e-6)
@@ -257,7 +328,7 @@ def test_spikes_are_counted_alike_whatever_the_size_of_the_pieces(monkeypatch, c
     assert check_session(session).numbers["high"] > 0  # behaviour is read in pieces, too
 
 
-# ------------------------------------------------------------------------------------------------------ folders
+# --- folders
 
 
 def test_a_file_that_cannot_be_opened_is_a_finding_and_the_others_are_checked(folder):
@@ -280,7 +351,9 @@ def test_session_ids_that_occur_twice_are_an_error(tmp_path):
         made().save(tmp_path / f"{name}.h5")
     simulate_session(0, session_id="third", duration=60.0).save(tmp_path / "third.h5")
     one, other, third = check_folder(tmp_path)
-    assert one.errors == ["its id simulated/made is also that of other.h5; remove or rename all but one."]
+    assert one.errors == [
+        "its id simulated/made is also that of other.h5; remove or rename all but one."
+    ]
     assert "one.h5" in other.errors[0] and third.verdict == "ok"
 
 
@@ -294,7 +367,10 @@ def test_what_nobody_foresaw_does_not_keep_the_others_from_being_checked(folder,
 
     monkeypatch.setattr(check, "SpikeScan", fail)
     ada, bo, _ = check_folder(folder)
-    assert ada.errors == ["unforeseen KeyError: 'surprise'; please report this file."] and bo.verdict == "ok"
+    assert (
+        ada.errors == ["unforeseen KeyError: 'surprise'; please report this file."]
+        and bo.verdict == "ok"
+    )
 
 
 def test_a_folder_without_sessions_is_explained(tmp_path):
@@ -318,10 +394,16 @@ def test_the_table_puts_errors_first_and_sums_up(folder):
 def test_the_table_of_long_names_and_numbers_fits_a_wide_terminal():
     found = check.SessionCheck("a/b.h5", "a/" + "c_20131009_random_target_reaching_of_old")
     found.numbers = {
-        "units": 192, "spikes": 73_900_123, "minutes": 234.56, "rate": 56.7, "key": "cursor.vel",
-        "sampling_rate": 1000.0, "missing": 0.01, "scaled": 12.3,
+        "units": 192,
+        "spikes": 73_900_123,
+        "minutes": 234.56,
+        "rate": 56.7,
+        "key": "cursor.vel",
+        "sampling_rate": 1000.0,
+        "missing": 0.01,
+        "scaled": 12.3,
         "splits": {"train": 9000.0, "valid": 1300.0, "test": 2600.0},
-    }  # fmt: skip
+    }
     lines = table([found]).splitlines()
     assert max(map(len, lines[:3])) <= 140
     assert "c_20131009_random_target_reachin…" in lines[2] and "64/9/18" in lines[2]
@@ -334,15 +416,24 @@ def test_recordings_of_reference_have_no_errors(shared):
         assert any(found.verdict == "ok" for found in checks)
 
 
-# ------------------------------------------------------------------------------------------------------ report
+# --- report
 
 
 def test_the_report_shows_every_session(folder, tmp_path):
     page = check_report.write_report(check_folder(folder), tmp_path / "page.html").read_text()
-    for text in (str(folder), "3 sessions: 1 with errors", "File lab/ada.h5.", "No findings.", "cut off", "cursor.vel"):
+    for text in (
+        str(folder),
+        "3 sessions: 1 with errors",
+        "File lab/ada.h5.",
+        "No findings.",
+        "cut off",
+        "cursor.vel",
+    ):
         assert text in page
     pictures = re.findall(r"data:image/png;base64,([\w+/=]+)", page)
-    assert len(pictures) == 2 and all(base64.b64decode(text).startswith(b"\x89PNG") for text in pictures)
+    assert len(pictures) == 2 and all(
+        base64.b64decode(text).startswith(b"\x89PNG") for text in pictures
+    )
     assert "Below are" not in page
 
 
@@ -350,15 +441,21 @@ def test_the_report_draws_only_the_first_of_many(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(check_report, "MOST_PICTURES", 2)
     page = check_report.write_report(check_folder(folder), tmp_path / "page.html").read_text()
     assert "Below are 2 of the 3 sessions, those with findings first." in page
-    assert "File lab/cut.h5." in page and "File lab/ada.h5." in page and "File lab/bo.h5." not in page
+    assert (
+        "File lab/cut.h5." in page and "File lab/ada.h5." in page and "File lab/bo.h5." not in page
+    )
 
 
 def test_a_broken_session_that_cannot_be_drawn_is_still_in_the_report(tmp_path):
     made(change=members(domain=interval([], []))).save(tmp_path / "a.h5")
-    made(change=members(jump_outliers=Node("Interval", {}, {"start": np.zeros(2)}))).save(tmp_path / "b.h5")
+    made(change=members(jump_outliers=Node("Interval", {}, {"start": np.zeros(2)}))).save(
+        tmp_path / "b.h5"
+    )
     page = check_report.write_report(check_folder(tmp_path), tmp_path / "page.html").read_text()
     assert "Error: the domain holds 0 s" in page
-    assert page.count("It cannot be drawn: a group of kind Interval has no array &#39;end&#39;") == 1
+    assert (
+        page.count("It cannot be drawn: a group of kind Interval has no array &#39;end&#39;") == 1
+    )
 
 
 def test_the_figure_shows_spikes_behaviour_and_intervals():
@@ -370,7 +467,9 @@ def test_the_figure_shows_spikes_behaviour_and_intervals():
     assert len(spike_axes.collections[0].get_segments()) == session.count_spikes(start, stop)
     x, y = (line.get_ydata() for line in behaviour_axes.get_lines()[1:])
     first, end = session.behaviour("cursor.vel").range(start, stop)
-    np.testing.assert_allclose(np.stack([x, y], axis=1), session.behaviour("cursor.vel").values(first, end))
+    np.testing.assert_allclose(
+        np.stack([x, y], axis=1), session.behaviour("cursor.vel").values(first, end)
+    )
     labels = [label.get_text() for label in timeline.get_yticklabels()]
     assert labels[:4] == ["domain", "train", "valid", "test"] and {"hold", "reach"} <= set(labels)
     for bar, name in zip(timeline.images, ("domain", "train_domain"), strict=False):
@@ -385,7 +484,9 @@ def test_coverage_is_the_share_of_each_bin():
     intervals = Intervals(np.array([0.5, 2.0, 2.25, 7.0]), np.array([1.0, 2.25, 4.0, 9.0]))
     found = check_report.coverage(intervals, np.arange(0.0, 9.0))
     np.testing.assert_allclose(found, [0.5, 0, 1, 1, 0, 0, 0, 1])
-    np.testing.assert_allclose(check_report.coverage(intervals, np.array([2.1, 3.1, 4.1])), [1.0, 0.9])
+    np.testing.assert_allclose(
+        check_report.coverage(intervals, np.array([2.1, 3.1, 4.1])), [1.0, 0.9]
+    )
 
 
 def test_a_session_without_behaviour_is_drawn_and_many_spikes_shorten_the_stretch(monkeypatch):

@@ -1,4 +1,6 @@
-"""Recordings whose clock was reset: trials, samples and spikes are moved together, or the file or unit is refused."""
+"""Recordings whose clock was reset: trials, samples and spikes are moved together, or the file or
+unit is refused.
+"""
 
 import tempfile
 from itertools import pairwise
@@ -24,7 +26,9 @@ TIMES = ("start", "end", "target_on_time", "go_cue_time", "move_begins_time", "m
 
 @st.composite
 def recordings(draw, min_resets=0, overlap=(0, 7)):
-    """Arguments of `churchland`: 0 to 4 resets, perhaps a pair that overlaps, and units that are hard to repair."""
+    """Arguments of `churchland`: 0 to 4 resets, perhaps a pair that overlaps, and units that are
+    hard to repair.
+    """
     overlap = draw(st.integers(*overlap))
     resets = draw(st.integers(min_resets, 4))
     units = st.sets(st.integers(1, 4), max_size=3).map(sorted)
@@ -55,14 +59,20 @@ def spikes_of(session, unit):
 def test_repair_follows_its_description(options):
     session, expected = convert_and_repair(options)
     for name in TIMES:
-        np.testing.assert_allclose(column(session, "trials", name), expected.columns[name], rtol=0, atol=1e-9)
+        np.testing.assert_allclose(
+            column(session, "trials", name), expected.columns[name], rtol=0, atol=1e-9
+        )
     for series in ("cursor", "hand", "eye"):
-        np.testing.assert_allclose(column(session, series, "timestamps"), expected.samples, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(
+            column(session, series, "timestamps"), expected.samples, rtol=0, atol=1e-9
+        )
     kept = [unit for unit, times in enumerate(expected.units) if times is not None]
     assert session.unit_ids == tuple(f"group_{1 + unit % 2}/elec{unit}" for unit in kept)
     assert column(session, "units", "unit_number").tolist() == list(range(len(kept)))
     for row, unit in enumerate(kept):
-        np.testing.assert_allclose(spikes_of(session, row), np.sort(expected.units[unit]), rtol=0, atol=1e-9)
+        np.testing.assert_allclose(
+            spikes_of(session, row), np.sort(expected.units[unit]), rtol=0, atol=1e-9
+        )
 
 
 @few
@@ -95,7 +105,9 @@ def test_samples_and_spikes_stay_in_their_trials(options):
     session, _ = convert_and_repair(options)
     samples, domain = column(session, "cursor", "timestamps"), session.intervals("cursor.domain")
     assert len(domain) == len(session.intervals("trials")) and domain.contains(samples).all()
-    assert (np.diff(samples) > 0).all() and len(samples) == np.sum(1 + np.round(1000 * (domain.ends - domain.starts)))
+    assert (np.diff(samples) > 0).all() and len(samples) == np.sum(
+        1 + np.round(1000 * (domain.ends - domain.starts))
+    )
     inside = session.intervals("trials").dilate(1e-9).contains(session.spike_times)
     assert inside.all() or (len(options["blocks"]) == 1 and options["stray"])
 
@@ -105,10 +117,14 @@ def test_samples_and_spikes_stay_in_their_trials(options):
 def test_units_with_a_spike_outside_are_dropped_and_late_blocks_may_lack(options):
     session, _ = convert_and_repair(options)
     stray = set(options["stray"])
-    assert set(session.unit_ids) == {f"group_{1 + unit % 2}/elec{unit}" for unit in set(range(5)) - stray}
+    assert set(session.unit_ids) == {
+        f"group_{1 + unit % 2}/elec{unit}" for unit in set(range(5)) - stray
+    }
     last = column(session, "trials", "start")[-options["blocks"][-1]]
     for row, unit_id in enumerate(session.unit_ids):
-        assert (spikes_of(session, row) >= last).any() == (int(unit_id.split("elec")[1]) not in options["early"])
+        assert (spikes_of(session, row) >= last).any() == (
+            int(unit_id.split("elec")[1]) not in options["early"]
+        )
 
 
 @few
@@ -126,13 +142,20 @@ def test_overlapping_trials_leave_nothing_but_their_neighbours(options):
 @few
 @given(recordings(min_resets=1), st.integers(-10, 10))
 def test_repair_does_not_depend_on_where_the_clock_began(options, seconds):
-    """All times of the raw file moved by whole seconds (exactly) move all repaired ones by as many."""
+    """All times of the raw file moved by whole seconds (exactly) move all repaired ones by as
+    many.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = churchland(Path(folder), **options)
         before = convert(path)
         with h5py.File(path, "a") as file:
-            names = [f"intervals/trials/{name}" for name in file["intervals/trials"] if "time" in name]
-            names += [f"processing/behavior/Position/{name}/timestamps" for name in ("Cursor", "Hand", "Eye")]
+            names = [
+                f"intervals/trials/{name}" for name in file["intervals/trials"] if "time" in name
+            ]
+            names += [
+                f"processing/behavior/Position/{name}/timestamps"
+                for name in ("Cursor", "Hand", "Eye")
+            ]
             for name in (*names, "units/spike_times", "units/obs_intervals"):
                 if file[name].dtype == np.float64:
                     file[name][...] += seconds
@@ -142,7 +165,7 @@ def test_repair_does_not_depend_on_where_the_clock_began(options, seconds):
     np.testing.assert_allclose(after.domain.starts, before.domain.starts + seconds, atol=1e-9)
 
 
-# ------------------------------------------------------------------------------------------------------ single rules
+# --- single rules
 
 
 def test_blocks_of_a_clock():
@@ -173,7 +196,12 @@ def test_pieces_never_go_back_and_join_again(times):
 
 
 @few
-@given(st.lists(st.integers(0, 9), max_size=20), st.integers(0, 9), st.integers(0, 9), st.integers(0, 20))
+@given(
+    st.lists(st.integers(0, 9), max_size=20),
+    st.integers(0, 9),
+    st.integers(0, 9),
+    st.integers(0, 20),
+)
 def test_skipped_span_includes_both_ends_before_the_stop(times, low, high, stop):
     expected = [not (k < stop and low <= time <= high) for k, time in enumerate(times)]
     assert outside(np.array(times, float), (low, high), stop).tolist() == expected
@@ -184,14 +212,18 @@ def test_unit_out_of_order_is_dropped_though_there_is_nothing_to_repair(tmp_path
     path = churchland(tmp_path)
     with h5py.File(path, "a") as file:
         file["units/spike_times"][:12] = file["units/spike_times"][:12][::-1]
-    assert convert(path).unit_ids == tuple(f"group_{1 + unit % 2}/elec{unit}" for unit in range(1, 5))
+    assert convert(path).unit_ids == tuple(
+        f"group_{1 + unit % 2}/elec{unit}" for unit in range(1, 5)
+    )
 
 
 def test_unit_with_more_pieces_than_blocks_is_dropped(tmp_path):
     path = churchland(tmp_path, blocks=(8, 3))
     with h5py.File(path, "a") as file:
         file["units/spike_times"][:6] = file["units/spike_times"][:6][::-1]
-    assert convert(path).unit_ids == tuple(f"group_{1 + unit % 2}/elec{unit}" for unit in range(1, 5))
+    assert convert(path).unit_ids == tuple(
+        f"group_{1 + unit % 2}/elec{unit}" for unit in range(1, 5)
+    )
 
 
 def test_pieces_fit_as_many_blocks_in_their_order():
@@ -203,9 +235,13 @@ def test_pieces_fit_as_many_blocks_in_their_order():
 
 
 def test_overlapping_trials_at_a_reset_cannot_be_repaired(tmp_path):
-    """The last two samples before the reset stay, as in the reference, and lie outside of the trials that remain."""
+    """The last two samples before the reset stay, as in the reference, and lie outside of the
+    trials that remain.
+    """
     path = churchland(tmp_path, blocks=(8, 3), overlap=8, **SPECIAL)
-    with pytest.raises(RawDataError, match=r"timestamps of block 0 is from .*; this clock cannot be repaired"):
+    with pytest.raises(
+        RawDataError, match=r"timestamps of block 0 is from .*; this clock cannot be repaired"
+    ):
         convert(path)
 
 
@@ -213,12 +249,19 @@ def shorter_trials(folder, **options):
     """A recording whose trials end before their last samples."""
     with h5py.File(churchland(folder, **options)) as file:
         ends = file["intervals/trials/stop_time"][()] - 0.002
-    return churchland(
-        folder, **options, changes={"intervals/trials/stop_time": ends, "units/obs_intervals": None}
-    ), ends
+    return (
+        churchland(
+            folder,
+            **options,
+            changes={"intervals/trials/stop_time": ends, "units/obs_intervals": None},
+        ),
+        ends,
+    )
 
 
 def test_samples_may_leave_the_trials_when_there_is_nothing_to_repair(tmp_path):
-    """The bounds of blocks, and where units were observed, matter only in recordings that are repaired."""
+    """The bounds of blocks, and where units were observed, matter only in recordings that are
+    repaired.
+    """
     path, ends = shorter_trials(tmp_path)
     assert convert(path).domain.ends[-1] == pytest.approx(ends[-1] + 0.001 + 1e-4, abs=1e-9)

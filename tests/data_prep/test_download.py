@@ -1,4 +1,6 @@
-"""What is there to fetch is said before the first byte, and fetched from either archive; the rest is explained."""
+"""What is there to fetch is said before the first byte, and fetched from either archive; the rest
+is explained.
+"""
 
 import dataclasses
 import logging
@@ -21,10 +23,17 @@ from data_prep.fetch import CHUNK, DownloadError
 from poyo_jax.errors import DataError, MissingDependencyError
 
 NAMES = {
-    "dandi": ["sub-C/sub-C_ses-CO-1_x.nwb", "sub-C/sub-C_ses-RT-2_x.nwb", "sub-M/sub-M_ses-CO-3_x.nwb"],
+    "dandi": [
+        "sub-C/sub-C_ses-CO-1_x.nwb",
+        "sub-C/sub-C_ses-RT-2_x.nwb",
+        "sub-M/sub-M_ses-CO-3_x.nwb",
+    ],
     "zenodo": ["indy_1_01.mat", "indy_2_01.mat", "loco_3_02.mat"],
 }
-OTHERS = {"dandi": ["sub-C/notes.txt", "sub-M/sub-M_obj-1.nwb"], "zenodo": ["loader.m", "broadband.mat"]}
+OTHERS = {
+    "dandi": ["sub-C/notes.txt", "sub-M/sub-M_obj-1.nwb"],
+    "zenodo": ["loader.m", "broadband.mat"],
+}
 DATA_SETS = {
     "dandi": ("perich_miller_population_2018", Dandiset("000688", "0.1.2")),
     "zenodo": ("odoherty_sabes_nonhuman_2017", ZenodoRecord("77", (".mat",))),
@@ -43,7 +52,9 @@ def pauses(monkeypatch):
 @pytest.fixture
 def server(monkeypatch, pauses):
     for package in ("dandi.dandiapi", "pooch"):
-        pytest.importorskip(package, reason=f"downloads need {package}: pip install 'poyo_jax[data]'")
+        pytest.importorskip(
+            package, reason=f"downloads need {package}: pip install 'poyo_jax[data]'"
+        )
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with serving() as server:
         monkeypatch.setattr(download_module, "DANDI_API", server.dandi_api)
@@ -74,11 +85,13 @@ def contents_asked(server):
 
 
 def assert_complete(server, folder, names):
-    assert {name: (folder / name).read_bytes() for name in names} == {name: server.contents[name] for name in names}
+    assert {name: (folder / name).read_bytes() for name in names} == {
+        name: server.contents[name] for name in names
+    }
     assert not [path for path in folder.rglob("*.partial")]
 
 
-# ------------------------------------------------------------------------------------------------ plan and download
+# --- plan and download
 
 
 def test_plan_is_made_before_anything_is_fetched_or_written(server, data_set, tmp_path):
@@ -90,9 +103,15 @@ def test_plan_is_made_before_anything_is_fetched_or_written(server, data_set, tm
         shutil.disk_usage("/tmp").free, rel=0.1
     )
     text = str(planned)
-    assert data_set.name in text and str(data_set.archive) in text and str(folder) in text and "CC-BY-4.0" in text
     assert (
-        "3 of 3 files, 300.0 kB: 0 are there and verified, 0 are there to" in text and "300.0 kB to fetch into" in text
+        data_set.name in text
+        and str(data_set.archive) in text
+        and str(folder) in text
+        and "CC-BY-4.0" in text
+    )
+    assert (
+        "3 of 3 files, 300.0 kB: 0 are there and verified, 0 are there to" in text
+        and "300.0 kB to fetch into" in text
     )
 
 
@@ -101,7 +120,9 @@ def test_all_files_of_the_data_set_are_fetched_and_no_others(server, data_set, k
     assert paths == [tmp_path / name for name in NAMES[kind]]
     assert_complete(server, tmp_path, NAMES[kind])
     assert contents_asked(server) == NAMES[kind]
-    assert not [path for path in server.paths() if path.endswith(".nwb/")]  # digests come with the list
+    assert not [
+        path for path in server.paths() if path.endswith(".nwb/")
+    ]  # digests come with the list
     assert data_set.find(tmp_path) == paths
 
 
@@ -141,7 +162,9 @@ def test_file_whose_time_changed_is_verified_again(server, data_set, kind, tmp_p
     assert plan(data_set, tmp_path).num_verified == 3
 
 
-def test_file_that_the_archive_lists_with_another_digest_is_fetched_again(server, data_set, kind, tmp_path):
+def test_file_that_the_archive_lists_with_another_digest_is_fetched_again(
+    server, data_set, kind, tmp_path
+):
     download(plan(data_set, tmp_path), progress=False)
     server.contents[NAMES[kind][0]] = bytes(SIZE)
     planned = plan(data_set, tmp_path)
@@ -168,19 +191,26 @@ def test_download_that_failed_is_continued(server, data_set, kind, tmp_path):
     assert planned.num_verified == 1 and planned.missing_bytes == 2 * SIZE - CHUNK
     server.asked.clear()
     download(planned, progress=False)
-    assert server.ranges(second) == [f"bytes={CHUNK}-"] and contents_asked(server) == NAMES[kind][1:]
+    assert (
+        server.ranges(second) == [f"bytes={CHUNK}-"] and contents_asked(server) == NAMES[kind][1:]
+    )
     assert_complete(server, tmp_path, NAMES[kind])
 
 
-def test_disk_without_space_is_refused_before_the_first_byte(server, data_set, tmp_path, monkeypatch):
+def test_disk_without_space_is_refused_before_the_first_byte(
+    server, data_set, tmp_path, monkeypatch
+):
     monkeypatch.setattr(download_module, "_free_bytes", lambda folder: 3 * SIZE - 1)
     planned = plan(data_set, tmp_path)
-    with pytest.raises(DownloadError, match=r"needs 300\.0 kB more in .*, where only 300\.0 kB are free. Free some sp"):
+    with pytest.raises(
+        DownloadError,
+        match=r"needs 300\.0 kB more in .*, where only 300\.0 kB are free. Free some sp",
+    ):
         download(planned, progress=False)
     assert not contents_asked(server) and not os.listdir(tmp_path)
 
 
-# --------------------------------------------------------------------------------------------------------- choosing
+# --- choosing
 
 
 @pytest.mark.parametrize("kind", ["dandi"], indirect=True)
@@ -204,7 +234,8 @@ def test_files_are_chosen_by_name_or_path(server, data_set, tmp_path, patterns, 
 @pytest.mark.parametrize("pattern", ["sub-c_ses-CO-1_x.nwb", "notes.txt", "", "C"])
 def test_pattern_that_fits_nothing_is_refused_with_examples(server, data_set, tmp_path, pattern):
     with pytest.raises(
-        DataError, match=f"no file of perich_.* fits '{pattern}'.* 3 files are named like sub-C_ses-CO-1"
+        DataError,
+        match=f"no file of perich_.* fits '{pattern}'.* 3 files are named like sub-C_ses-CO-1",
     ):
         plan(data_set, tmp_path, ["sub-C_*", pattern])
 
@@ -215,13 +246,15 @@ def test_pattern_that_nearly_fits_gets_a_suggestion(server, data_set, tmp_path):
         plan(data_set, tmp_path, ["sub-M_ses-C0-3_x.nwb"])
 
 
-# --------------------------------------------------------------------------------------------- archives that fail
+# --- archives that fail
 
 
 @pytest.mark.parametrize("version", ["draft", "", "latest", "0.1"])
 def test_draft_is_refused_before_it_is_asked_for(server, tmp_path, version):
     draft = dataclasses.replace(small("dandi"), archive=Dandiset("000688", version))
-    with pytest.raises(DataError, match=f"version {version} is not a published version, .* Name one, such as 0"):
+    with pytest.raises(
+        DataError, match=f"version {version} is not a published version, .* Name one, such as 0"
+    ):
         plan(draft, tmp_path)
     assert server.asked == []
 
@@ -229,7 +262,8 @@ def test_draft_is_refused_before_it_is_asked_for(server, tmp_path, version):
 def test_version_that_is_not_there(server, tmp_path, caplog):
     gone = dataclasses.replace(small("dandi"), archive=Dandiset("000688", "0.1.3"))
     with pytest.raises(
-        DownloadError, match=r"DANDI 000688, version 0\.1\.3 could not .* answered 404 Not Found\. Nothing was"
+        DownloadError,
+        match=r"DANDI 000688, version 0\.1\.3 could not .* answered 404 Not Found\. Nothing was",
     ):
         plan(gone, tmp_path)
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
@@ -238,7 +272,8 @@ def test_version_that_is_not_there(server, tmp_path, caplog):
 def test_record_that_is_not_there(server, tmp_path):
     gone = dataclasses.replace(small("zenodo"), archive=ZenodoRecord("78", (".mat",)))
     with pytest.raises(
-        DownloadError, match=r"Zenodo record 78 could not .*zenodo/records/78\): .* answered 404 Not Found"
+        DownloadError,
+        match=r"Zenodo record 78 could not .*zenodo/records/78\): .* answered 404 Not Found",
     ):
         plan(gone, tmp_path)
 
@@ -254,7 +289,8 @@ def test_list_that_comes_late_is_waited_for(server, data_set, kind, tmp_path, pa
 def test_list_that_never_comes_ends_in_a_sentence(server, data_set, kind, tmp_path):
     server.faults[LISTS[kind]] = iter([Fault(status=503)] * 40)
     with pytest.raises(
-        DownloadError, match=r"could not be asked for its files \(http.*answered 503 Service Unavailable"
+        DownloadError,
+        match=r"could not be asked for its files \(http.*answered 503 Service Unavailable",
     ):
         plan(data_set, tmp_path)
 
@@ -264,7 +300,9 @@ def test_list_of_a_silent_server_is_given_up(server, data_set, kind, tmp_path, m
     for module in (download_module, fetch_module):
         monkeypatch.setattr(module, "TIMEOUT", 0.05)
     server.faults[LISTS[kind]] = iter([Fault(before=lambda: done.wait(5))] * 3)
-    with pytest.raises(DownloadError, match=r"could not be asked .* the server was silent for 0\.05 s"):
+    with pytest.raises(
+        DownloadError, match=r"could not be asked .* the server was silent for 0\.05 s"
+    ):
         plan(data_set, tmp_path)
     done.set()
 
@@ -273,16 +311,22 @@ def test_list_of_a_silent_server_is_given_up(server, data_set, kind, tmp_path, m
 def test_client_reports_no_use(server, data_set, tmp_path, monkeypatch):
     reports = []
     monkeypatch.delenv("DANDI_NO_ET", raising=False)
-    reporter = types.SimpleNamespace(check_available_version=lambda *args, **kwargs: reports.append(args))
+    reporter = types.SimpleNamespace(
+        check_available_version=lambda *args, **kwargs: reports.append(args)
+    )
     monkeypatch.setitem(sys.modules, "etelemetry", reporter)
     plan(data_set, tmp_path)
     assert reports == []
 
 
-@pytest.mark.parametrize("answer", [b"<html>", b"{}", b"[]", b'{"files": [{}], "next": null, "results": [{}]}'])
+@pytest.mark.parametrize(
+    "answer", [b"<html>", b"{}", b"[]", b'{"files": [{}], "next": null, "results": [{}]}']
+)
 def test_list_that_is_not_understood_ends_in_a_sentence(server, data_set, kind, tmp_path, answer):
     server.faults[LISTS[kind]] = iter([Fault(change=lambda _: answer)] * 3)
-    with pytest.raises(DownloadError, match=r"was not understood \(.*\). Its protocol may have changed"):
+    with pytest.raises(
+        DownloadError, match=r"was not understood \(.*\). Its protocol may have changed"
+    ):
         plan(data_set, tmp_path)
 
 
@@ -303,7 +347,10 @@ def test_no_network(server, kind, tmp_path, monkeypatch, pauses):
     monkeypatch.setattr(download_module, "ZENODO_API", "http://127.0.0.1:9/api")
     with pytest.raises(
         DownloadError,
-        match=r"\(http://127.0.0.1:9/api/.*no connection; is this machine online\? \(Connection refused\)",
+        match=(
+            r"\(http://127.0.0.1:9/api/.*no connection; is this machine online\? \(Connection"
+            r" refused\)"
+        ),
     ):
         plan(small(kind), tmp_path)
     assert pauses == [1, 4]
@@ -312,12 +359,14 @@ def test_no_network(server, kind, tmp_path, monkeypatch, pauses):
 @pytest.mark.parametrize("package", ["requests", "pooch", "dandi.dandiapi"])
 def test_missing_package_is_named(server, tmp_path, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingDependencyError, match=rf"{package.split('.')[0]}, .* pip install 'poyo_jax\[data\]'"):
+    with pytest.raises(
+        MissingDependencyError, match=rf"{package.split('.')[0]}, .* pip install 'poyo_jax\[data\]'"
+    ):
         plan(small("dandi"), tmp_path)
     assert server.asked == []
 
 
-# --------------------------------------------------------------------------------------- by hand, progress, import
+# --- by hand, progress, import
 
 
 def test_files_behind_a_form_are_explained(tmp_path):
@@ -326,12 +375,17 @@ def test_files_behind_a_form_are_explained(tmp_path):
         plan(FLINT, folder)
     text = str(caught.value)
     assert FLINT.archive.url in text and all(name in text for name in FLINT.archive.files)
-    assert f"python -m data_prep prepare {FLINT.name} --raw {folder}" in text and "nothing of it is there yet" in text
+    assert (
+        f"python -m data_prep prepare {FLINT.name} --raw {folder}" in text
+        and "nothing of it is there yet" in text
+    )
 
 
 def test_files_behind_a_form_that_are_there_are_named(tmp_path):
     (tmp_path / "Flint_2012_e2.mat").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"save Flint_2012_e1\.mat, Flint_2012_e3.* in .*\(Flint_2012_e2\.mat of it"):
+    with pytest.raises(
+        DataError, match=r"save Flint_2012_e1\.mat, Flint_2012_e3.* in .*\(Flint_2012_e2\.mat of it"
+    ):
         plan(FLINT, tmp_path)
     (path,) = download(plan(FLINT, tmp_path, ["*_e2.mat"]), progress=False)
     assert path == tmp_path / "Flint_2012_e2.mat"
@@ -361,7 +415,10 @@ def test_progress_is_logged_where_no_terminal_is(caplog, monkeypatch, capfd):
 
 def test_importing_loads_no_client():
     code = (
-        "import sys, data_prep.download; print([m for m in ('dandi', 'pooch', 'requests', 'jax') if m in sys.modules])"
+        "import sys, data_prep.download; print([m for m in ('dandi', 'pooch', 'requests', 'jax') if"
+        " m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=os.getcwd())
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=os.getcwd()
+    )
     assert done.stdout == "[]\n"

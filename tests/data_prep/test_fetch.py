@@ -1,4 +1,6 @@
-"""Files arrive whole and verified through every fault of a server, or leave what the next attempt continues."""
+"""Files arrive whole and verified through every fault of a server, or leave what the next attempt
+continues.
+"""
 
 import hashlib
 import os
@@ -62,7 +64,10 @@ def flip(content):
 def test_file_arrives_through_a_redirect(archive, tmp_path):
     get(archive, tmp_path / "new" / "folder")
     assert (tmp_path / "new" / "folder" / NAME).read_bytes() == CONTENT
-    assert [path for path, _ in archive.asked] == [f"/api/assets/{NAME}/download/", f"/api/content/{NAME}"]
+    assert [path for path, _ in archive.asked] == [
+        f"/api/assets/{NAME}/download/",
+        f"/api/content/{NAME}",
+    ]
     assert os.listdir(tmp_path / "new" / "folder") == [NAME]
 
 
@@ -71,12 +76,18 @@ def test_file_arrives_through_a_redirect(archive, tmp_path):
     [
         ([Fault(cut=CUT)], [None, f"bytes={KEPT}-"]),
         ([Fault(cut=CUT), Fault(cut=70_000)], [None, f"bytes={KEPT}-", f"bytes={KEPT + CHUNK}-"]),
-        ([Fault(cut=CUT), Fault(ranges=False, cut=100_000)], [None, f"bytes={KEPT}-", f"bytes={CHUNK}-"]),
+        (
+            [Fault(cut=CUT), Fault(ranges=False, cut=100_000)],
+            [None, f"bytes={KEPT}-", f"bytes={CHUNK}-"],
+        ),
         ([Fault(announce=5)], [None, f"bytes={SIZE // CHUNK * CHUNK}-"]),
         ([Fault(announce=-100_000)], [None, f"bytes={CUT}-"]),
         ([Fault(cut=0)], [None, None]),
         ([Fault(status=503), Fault(status=503)], [None, None, None]),
-        ([Fault(status=429), Fault(cut=CUT), Fault(status=500)], [None, None, f"bytes={KEPT}-", f"bytes={KEPT}-"]),
+        (
+            [Fault(status=429), Fault(cut=CUT), Fault(status=500)],
+            [None, None, f"bytes={KEPT}-", f"bytes={KEPT}-"],
+        ),
     ],
 )
 def test_faults_that_pass_cost_no_more_than_the_rest(archive, tmp_path, faults, ranges):
@@ -116,7 +127,9 @@ def test_wrong_content_is_fetched_once_more_from_its_beginning(archive, tmp_path
     ],
 )
 def test_content_that_stays_wrong_is_refused_and_not_kept(archive, tmp_path, fault, wrong):
-    with pytest.raises(DownloadError, match=rf"{NAME} was fetched twice from http.*download/, .*{wrong}.* not kept"):
+    with pytest.raises(
+        DownloadError, match=rf"{NAME} was fetched twice from http.*download/, .*{wrong}.* not kept"
+    ):
         get(archive, tmp_path, *for_ever(**fault))
     assert archive.ranges(NAME) == [None, None]
     assert os.listdir(tmp_path) == []
@@ -129,7 +142,9 @@ def test_partial_file_of_other_content_is_fetched_again(archive, tmp_path):
     assert archive.ranges(NAME) == ["bytes=1000-", None]
 
 
-@pytest.mark.parametrize(("size", "ranges"), [(SIZE + 1, [None]), (SIZE, [None]), (1, ["bytes=1-", None])])
+@pytest.mark.parametrize(
+    ("size", "ranges"), [(SIZE + 1, [None]), (SIZE, [None]), (1, ["bytes=1-", None])]
+)
 def test_partial_file_of_any_size_is_no_obstacle(archive, tmp_path, size, ranges):
     heard = []
     (tmp_path / f"{NAME}.partial").write_bytes(bytes(size))
@@ -146,7 +161,13 @@ def test_another_part_than_asked_for_is_not_taken(archive, tmp_path, fault):
 
 
 def test_pauses_grow_and_are_as_long_as_the_server_asks(archive, tmp_path, pauses):
-    get(archive, tmp_path, Fault(status=503), Fault(status=503, retry_after="7"), Fault(status=503, retry_after="9999"))
+    get(
+        archive,
+        tmp_path,
+        Fault(status=503),
+        Fault(status=503, retry_after="7"),
+        Fault(status=503, retry_after="9999"),
+    )
     assert pauses == [1, 7, fetch_module.LONGEST_PAUSE]
 
 
@@ -166,9 +187,15 @@ def test_attempt_that_brings_much_starts_the_pauses_anew(archive, tmp_path, paus
     ],
 )
 def test_faults_that_stay_end_in_a_sentence(archive, tmp_path, pauses, fault, attempts, what):
-    with pytest.raises(DownloadError, match=rf"{NAME} could not .* from http.*: {what}.* same command again to cont"):
+    with pytest.raises(
+        DownloadError,
+        match=rf"{NAME} could not .* from http.*: {what}.* same command again to cont",
+    ):
         get(archive, tmp_path, *for_ever(**fault))
-    assert len(archive.ranges(NAME)) == attempts and pauses == list(fetch_module.PAUSES)[: attempts - 1]
+    assert (
+        len(archive.ranges(NAME)) == attempts
+        and pauses == list(fetch_module.PAUSES)[: attempts - 1]
+    )
     assert os.listdir(tmp_path) == []
 
 
@@ -197,7 +224,9 @@ def test_silent_server_is_given_up(archive, tmp_path, monkeypatch):
 def test_server_that_is_not_there(archive, tmp_path, pauses):
     file = remote_file(archive)
     nowhere = RemoteFile(NAME, "http://127.0.0.1:9/x", SIZE, file.digest)
-    with pytest.raises(DownloadError, match=r"no connection; is this machine online\? \(Connection refused\)"):
+    with pytest.raises(
+        DownloadError, match=r"no connection; is this machine online\? \(Connection refused\)"
+    ):
         fetch(nowhere, tmp_path / NAME, lambda _: None)
     assert len(pauses) == 4
 
@@ -252,7 +281,8 @@ def test_disk_that_fills_up_keeps_the_beginning(archive, tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
         with pytest.raises(
-            PoyoError, match=r"\.partial cannot be written \(File too large\)\. Check that the disk has"
+            PoyoError,
+            match=r"\.partial cannot be written \(File too large\)\. Check that the disk has",
         ):
             get(archive, tmp_path)
     finally:
@@ -287,5 +317,10 @@ def test_names_that_lead_out_of_the_folder_are_refused(name):
 
 def test_amounts_are_readable():
     assert [amount(n) for n in (0, 1500, 999_949, 2e6, 13e9, 2.5e12)] == [
-        "0.0 kB", "1.5 kB", "999.9 kB", "2.0 MB", "13.0 GB", "2,500.0 GB",
-    ]  # fmt: skip
+        "0.0 kB",
+        "1.5 kB",
+        "999.9 kB",
+        "2.0 MB",
+        "13.0 GB",
+        "2,500.0 GB",
+    ]

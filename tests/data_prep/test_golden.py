@@ -19,23 +19,51 @@ MODULES = {
 }
 # Raw file, what converts it, and the file that the reference made of it.
 EXAMPLES = [
-    ("sub-C/sub-C_ses-CO-20131003_behavior+ecephys.nwb", "perich", "c_20131003_center_out_reaching"),
-    ("sub-C/sub-C_ses-RT-20131009_behavior+ecephys.nwb", "perich", "c_20131009_random_target_reaching"),
-    ("sub-Jenkins/sub-Jenkins_ses-20090912_behavior+ecephys.nwb", "churchland", "jenkins_20090912_maze"),
-    ("sub-Nitschke/sub-Nitschke_ses-20090812_behavior+ecephys.nwb", "churchland", "nitschke_20090812_maze"),
-    ("sub-Nitschke/sub-Nitschke_ses-20090910_behavior+ecephys.nwb", "churchland", "nitschke_20090910_maze"),
+    (
+        "sub-C/sub-C_ses-CO-20131003_behavior+ecephys.nwb",
+        "perich",
+        "c_20131003_center_out_reaching",
+    ),
+    (
+        "sub-C/sub-C_ses-RT-20131009_behavior+ecephys.nwb",
+        "perich",
+        "c_20131009_random_target_reaching",
+    ),
+    (
+        "sub-Jenkins/sub-Jenkins_ses-20090912_behavior+ecephys.nwb",
+        "churchland",
+        "jenkins_20090912_maze",
+    ),
+    (
+        "sub-Nitschke/sub-Nitschke_ses-20090812_behavior+ecephys.nwb",
+        "churchland",
+        "nitschke_20090812_maze",
+    ),
+    (
+        "sub-Nitschke/sub-Nitschke_ses-20090910_behavior+ecephys.nwb",
+        "churchland",
+        "nitschke_20090910_maze",
+    ),
     ("indy_20160407_02.mat", "odoherty", "indy_20160407_02"),
     ("loco_20170302_02.mat", "odoherty", "loco_20170302_02"),
     ("Flint_2012_e2.mat", "flint", "monkey_c_e2_reaching"),
-    ("sub-Jenkins/sub-Jenkins_ses-small_desc-train_behavior+ecephys.nwb", "maze", "jenkins_maze_train"),
+    (
+        "sub-Jenkins/sub-Jenkins_ses-small_desc-train_behavior+ecephys.nwb",
+        "maze",
+        "jenkins_maze_train",
+    ),
     ("sub-Jenkins/sub-Jenkins_ses-small_desc-test_ecephys.nwb", "maze", "jenkins_maze_test"),
 ]
 NAMES = [name for *_, name in EXAMPLES]
-MISLEADING = [example for example in EXAMPLES if example[1] in ("perich", "maze")]  # where names of folders misled
+MISLEADING = [
+    example for example in EXAMPLES if example[1] in ("perich", "maze")
+]  # where names of folders misled
 
 
 def differences(ours: h5py.Group, theirs: h5py.Group) -> Iterator[str]:
-    """What is not the same in two groups and below, but for versions of libraries and the order of equal spikes."""
+    """What is not the same in two groups and below, but for versions of libraries and the order of
+    equal spikes.
+    """
     if set(ours) != set(theirs):
         yield f"{ours.name}: members {sorted(set(ours) ^ set(theirs))}"
     yield from attribute_differences(ours, theirs)
@@ -46,7 +74,9 @@ def differences(ours: h5py.Group, theirs: h5py.Group) -> Iterator[str]:
             yield f"{mine.name}: a {type(mine).__name__}, not a {type(other).__name__}"
         elif isinstance(mine, h5py.Group):
             yield from differences(mine, other)
-        elif difference := array_difference(mine, other, *(orders if name != SECOND_INDEX else (None, None))):
+        elif difference := array_difference(
+            mine, other, *(orders if name != SECOND_INDEX else (None, None))
+        ):
             yield f"{mine.name}: {difference}"
 
 
@@ -66,7 +96,10 @@ def spike_order(group: h5py.Group) -> np.ndarray:
 
 
 def array_difference(
-    ours: h5py.Dataset, theirs: h5py.Dataset, our_order: np.ndarray | None, their_order: np.ndarray | None
+    ours: h5py.Dataset,
+    theirs: h5py.Dataset,
+    our_order: np.ndarray | None,
+    their_order: np.ndarray | None,
 ) -> str | None:
     if ours.dtype != theirs.dtype or ours.shape != theirs.shape:
         return f"{ours.dtype} of shape {ours.shape}, not {theirs.dtype} of shape {theirs.shape}"
@@ -88,7 +121,9 @@ def converted(raw, data_set, path):
 
 
 def assert_same_as_reference(session, path, shared):
-    reference = shared / "examples/brainsets_0.2.2" / session.brainset_id / f"{session.session_id}.h5"
+    reference = (
+        shared / "examples/brainsets_0.2.2" / session.brainset_id / f"{session.session_id}.h5"
+    )
     with h5py.File(path) as ours, h5py.File(reference) as theirs:
         assert list(differences(ours, theirs)) == []
 
@@ -101,26 +136,38 @@ def test_example_equals_the_reference(shared, tmp_path, raw, data_set, name):
 
 
 def test_every_example_is_compared(shared):
-    raws = {str(path.relative_to(shared / "examples/raw")) for path in (shared / "examples/raw").rglob("*.*")}
+    raws = {
+        str(path.relative_to(shared / "examples/raw"))
+        for path in (shared / "examples/raw").rglob("*.*")
+    }
     references = {path.stem for path in (shared / "examples/brainsets_0.2.2").rglob("*.h5")}
     assert raws == {raw for raw, *_ in EXAMPLES}
     assert references == set(NAMES)
 
 
 @pytest.mark.parametrize("folder", ["CO", "desc-test"])
-@pytest.mark.parametrize(("raw", "data_set", "name"), MISLEADING, ids=[name for *_, name in MISLEADING])
+@pytest.mark.parametrize(
+    ("raw", "data_set", "name"), MISLEADING, ids=[name for *_, name in MISLEADING]
+)
 def test_name_of_the_folder_does_not_matter(shared, tmp_path, folder, raw, data_set, name):
-    """The reference tells the task, or the part, from the whole path, and so errs in such a folder."""
+    """The reference tells the task, or the part, from the whole path, and so errs in such a
+    folder.
+    """
     source = shared / "examples/raw" / raw
     (tmp_path / folder).mkdir()
-    session = converted(shutil.copy(source, tmp_path / folder / source.name), data_set, tmp_path / "session.h5")
+    session = converted(
+        shutil.copy(source, tmp_path / folder / source.name), data_set, tmp_path / "session.h5"
+    )
     assert session.session_id == name
     assert_same_as_reference(session, tmp_path / "session.h5", shared)
 
 
 def test_comparison_sees_every_kind_of_difference(shared, tmp_path):
     """A reference file with one change at a time is no longer equal to itself."""
-    reference = shared / "examples/brainsets_0.2.2/perich_miller_population_2018/c_20131003_center_out_reaching.h5"
+    reference = (
+        shared
+        / "examples/brainsets_0.2.2/perich_miller_population_2018/c_20131003_center_out_reaching.h5"
+    )
 
     def replace(name, values, **options):
         def change(file):
@@ -130,11 +177,15 @@ def test_comparison_sees_every_kind_of_difference(shared, tmp_path):
         return change
 
     with h5py.File(reference) as file:
-        position, units, ids = (file[name][()] for name in ("cursor/pos", "spikes/unit_index", "units/id"))
+        position, units, ids = (
+            file[name][()] for name in ("cursor/pos", "spikes/unit_index", "units/id")
+        )
         index = file[f"spikes/{SECOND_INDEX}"][()]
     changes = {
         "/cursor/pos: other numbers": replace("cursor/pos", position * (1 + 1e-7)),
-        "/cursor/pos: float32 of shape (6000, 2), not float64": replace("cursor/pos", position.astype(np.float32)),
+        "/cursor/pos: float32 of shape (6000, 2), not float64": replace(
+            "cursor/pos", position.astype(np.float32)
+        ),
         "/spikes/unit_index: other values": replace("spikes/unit_index", units[::-1]),
         f"/spikes/{SECOND_INDEX}: other values": replace(f"spikes/{SECOND_INDEX}", index + 1),
         "/units/id: |S27": replace("units/id", ids.astype("S27")),

@@ -11,13 +11,17 @@ from data_prep.nwb import NwbOptions, converter
 from poyo_jax import Session
 from poyo_jax.errors import ConfigError, RawDataError
 
-OPTIONS = NwbOptions(target="cursor_vel", split="blocks", phases=PHASES, max_speed=3.0, brainset_id="lab")
+OPTIONS = NwbOptions(
+    target="cursor_vel", split="blocks", phases=PHASES, max_speed=3.0, brainset_id="lab"
+)
 
 
 def test_converter_is_sent_to_other_processes_with_its_options(tmp_path):
     path = write_nwb(tmp_path / "monday.nwb", tables=trial_table())
     session = pickle.loads(pickle.dumps(converter(OPTIONS)))(path)
-    expected = Session.from_nwb(path, VELOCITY, split="blocks", phases=PHASES, max_speed=3.0, brainset_id="lab")
+    expected = Session.from_nwb(
+        path, VELOCITY, split="blocks", phases=PHASES, max_speed=3.0, brainset_id="lab"
+    )
     assert session.id == expected.id == "lab/monday"
     np.testing.assert_array_equal(session.spike_times, expected.spike_times)
     for name in ("trials", "movement_phases.reach_period", "cursor_outlier_segments"):

@@ -21,9 +21,14 @@ seeds = st.integers(0, 2**31)
 
 @st.composite
 def pauses(draw):
-    """Five or fewer spans, (start, length) in seconds, some shorter than ten, some with less than ten between them."""
+    """Five or fewer spans, (start, length) in seconds, some shorter than ten, some with less than
+    ten between them.
+    """
     numbers = draw(st.sets(st.integers(0, 13), max_size=5))
-    return [(15.0 * number + 3, draw(st.sampled_from([3.0, 9.5, 12.0, 25.0]))) for number in sorted(numbers)]
+    return [
+        (15.0 * number + 3, draw(st.sampled_from([3.0, 9.5, 12.0, 25.0])))
+        for number in sorted(numbers)
+    ]
 
 
 def convert_and_read(**options):
@@ -34,7 +39,9 @@ def convert_and_read(**options):
 
 
 def assert_close(found, expected):
-    np.testing.assert_allclose(np.reshape(found, (-1, 2)), np.reshape(expected, (-1, 2)), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(
+        np.reshape(found, (-1, 2)), np.reshape(expected, (-1, 2)), rtol=0, atol=1e-9
+    )
 
 
 def slow_and_long(times, position):
@@ -43,17 +50,25 @@ def slow_and_long(times, position):
     domain = (times[0], times[0] + len(times) / rate)
     speed = np.hypot(*np.gradient(position, times, axis=0).T)
     grid = [times[0] + k / rate for k in range(len(times))]
-    return domain, [(start, end) for start, end in literal.marked(grid, speed < 10) if end - start > 10]
+    return domain, [
+        (start, end) for start, end in literal.marked(grid, speed < 10) if end - start > 10
+    ]
 
 
 def literal_splits(domain, still):
     moving = [domain]
     if still:
-        moving = [(start, end) for start, end in literal.subtract([domain], still) if end - start > 10]
+        moving = [
+            (start, end) for start, end in literal.subtract([domain], still) if end - start > 10
+        ]
     edges = np.linspace(moving[0][0], moving[-1][1], 11)
     blocks = list(pairwise(edges.tolist()))
     if not still:
-        return {"train": [blocks[k] for k in (0, 2, 3, 4, 5, 6, 7, 9)], "valid": [blocks[1]], "test": [blocks[8]]}
+        return {
+            "train": [blocks[k] for k in (0, 2, 3, 4, 5, 6, 7, 9)],
+            "valid": [blocks[1]],
+            "test": [blocks[8]],
+        }
     table = np.zeros((10, 2))
     for k, (start, end) in enumerate(blocks):
         covered = sum(max(0.0, min(end, high) - max(start, low)) for low, high in moving)
@@ -76,7 +91,11 @@ def literal_splits(domain, still):
 def test_pauses_and_splits_follow_their_description(seed, spans, seconds):
     session, times, position = convert_and_read(seed=seed, pauses=spans, seconds=seconds)
     domain, still = slow_and_long(times, position)
-    assert pairs(session, "domain") == pairs(session, "cursor.domain") == [pytest.approx(domain, abs=1e-9)]
+    assert (
+        pairs(session, "domain")
+        == pairs(session, "cursor.domain")
+        == [pytest.approx(domain, abs=1e-9)]
+    )
     assert_close(pairs(session, "no_movement_segments"), still)
     for name, expected in literal_splits(domain, still).items():
         assert_close(pairs(session, f"{name}_domain"), expected)
@@ -106,12 +125,18 @@ def test_block_of_most_movement_is_the_test():
     """The cursor rests for 12 s at the beginning of every 30 s but the last."""
     session, *_ = convert_and_read(seconds=300.0, pauses=[(30.0 * k, 12.0) for k in range(9)])
     first, last = 10 + 12, 10 + 300
-    assert pairs(session, "test_domain") == [pytest.approx((last - (last - first) / 10, last), abs=0.1)]
+    assert pairs(session, "test_domain") == [
+        pytest.approx((last - (last - first) / 10, last), abs=0.1)
+    ]
     assert len(pairs(session, "no_movement_segments")) == 9
 
 
 @few
-@given(seeds, st.sets(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=8).map(sorted), st.booleans())
+@given(
+    seeds,
+    st.sets(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=8).map(sorted),
+    st.booleans(),
+)
 def test_units_are_the_cells_that_are_not_empty(seed, empty, waveforms):
     channels = ("M1 001", "S1 033", "solo")
     with tempfile.TemporaryDirectory() as folder:
@@ -123,12 +148,18 @@ def test_units_are_the_cells_that_are_not_empty(seed, empty, waveforms):
             waves = [file[file["wf"][cell]][()].T for cell in cells]
     names = [f"{channels[i]}/{'unsorted' if j == 0 else f'sorted_0{j}'}" for j, i in cells]
     assert session.unit_ids == tuple(names)
-    assert column(session, "units", "area_name").tolist() == [channels[i].split()[0] for _, i in cells]
-    assert column(session, "units", "channel_number").tolist() == [channels[i].split()[-1] for _, i in cells]
+    assert column(session, "units", "area_name").tolist() == [
+        channels[i].split()[0] for _, i in cells
+    ]
+    assert column(session, "units", "channel_number").tolist() == [
+        channels[i].split()[-1] for _, i in cells
+    ]
     assert column(session, "units", "channel_name").tolist() == [channels[i] for _, i in cells]
     assert column(session, "units", "unit_number").tolist() == [j for j, _ in cells]
     assert column(session, "units", "count").tolist() == [len(times) for times in spikes]
-    np.testing.assert_allclose(column(session, "units", "average_waveform"), [wave.mean(axis=0) for wave in waves])
+    np.testing.assert_allclose(
+        column(session, "units", "average_waveform"), [wave.mean(axis=0) for wave in waves]
+    )
     assert ("waveforms" in session._tree.group("spikes").members) == waveforms
     for unit, (times, wave) in enumerate(zip(spikes, waves, strict=True)):
         own = session.spike_units == unit
@@ -147,17 +178,25 @@ def test_finger_has_an_orientation_where_it_was_recorded(tmp_path, rows):
         finger, times = file["finger_pos"][()].T, file["t"][0]
     expected = {"pos_3d": finger[:, :3], "vel_3d": np.gradient(finger[:, :3], times, axis=0)}
     if rows == 6:
-        expected |= {"orientation": finger[:, 3:], "angular_vel": np.gradient(finger[:, 3:], times, axis=0)}
+        expected |= {
+            "orientation": finger[:, 3:],
+            "angular_vel": np.gradient(finger[:, 3:], times, axis=0),
+        }
     found = session._tree.group("finger")
     assert set(found.members) == {"domain", *expected}
     for name, values in expected.items():
         np.testing.assert_array_equal(found.column(name), values)
-    assert (session.subject_id, session.id) == ("loco", "odoherty_sabes_nonhuman_2017/loco_20170302_02")
+    assert (session.subject_id, session.id) == (
+        "loco",
+        "odoherty_sabes_nonhuman_2017/loco_20170302_02",
+    )
 
 
 def test_velocity_and_acceleration_follow_from_the_raw_times():
     session, times, position = convert_and_read()
     velocity = np.gradient(position, times, axis=0)
     np.testing.assert_array_equal(column(session, "cursor", "vel"), velocity)
-    np.testing.assert_array_equal(column(session, "cursor", "acc"), np.gradient(velocity, times, axis=0))
+    np.testing.assert_array_equal(
+        column(session, "cursor", "acc"), np.gradient(velocity, times, axis=0)
+    )
     assert session.behaviour("cursor.vel").sampling_rate == pytest.approx(250)

@@ -1,4 +1,5 @@
-"""Files of `data_prep` open and slice in temporaldata, or in torch_brain: in the Python of POYO_TEMPORALDATA_PYTHON.
+"""Files of `data_prep` open and slice in temporaldata, or in torch_brain: in the Python of
+POYO_TEMPORALDATA_PYTHON.
 
 python3 -m venv peer && peer/bin/pip install temporaldata==0.1.6
 POYO_TEMPORALDATA_PYTHON=peer/bin/python pytest tests/data_prep/test_peer.py
@@ -34,7 +35,7 @@ def contents(data, prefix=""):
     for name in data.keys():
         group, kind = getattr(data, name), type(getattr(data, name)).__name__
         if name == "units":
-            found[name] = [unit.decode() if isinstance(unit, bytes) else str(unit) for unit in group.id]
+            found[name] = [u.decode() if isinstance(u, bytes) else str(u) for u in group.id]
         elif kind.endswith("TimeSeries"):
             found[prefix + name] = [float(time) for time in group.timestamps]
         elif kind.endswith("Interval") and name != "domain":
@@ -61,19 +62,26 @@ def windows_of(session: Session) -> list[tuple[float, float]]:
     """Windows within the domain, beyond its end, and empty ones."""
     first, last = session.domain.starts[0], session.domain.ends[-1]
     starts = np.linspace(first - 0.5, last - 0.3, 6)
-    return [(float(start), float(start + length)) for start, length in zip(starts, [1, 0.7, 2, 0.1, 0, 1], strict=True)]
+    return [
+        (float(start), float(start + length))
+        for start, length in zip(starts, [1, 0.7, 2, 0.1, 0, 1], strict=True)
+    ]
 
 
 def test_peer_opens_and_slices_the_files(tmp_path):
     python = os.environ.get(VARIABLE)
     if not python:
-        pytest.skip(f"{VARIABLE} names no Python with temporaldata or torch_brain to read the files with")
+        pytest.skip(
+            f"{VARIABLE} names no Python with temporaldata or torch_brain to read the files with"
+        )
     jobs = []
     for number, (build, options) in enumerate(RECORDINGS):
         path = tmp_path / f"{number}.h5"
         convert(build(tmp_path, **options), build).save(path)
         jobs.append((str(path), windows_of(Session.open(path))))
-    run = subprocess.run([python, "-c", SCRIPT], input=json.dumps(jobs), capture_output=True, text=True, timeout=300)
+    run = subprocess.run(
+        [python, "-c", SCRIPT], input=json.dumps(jobs), capture_output=True, text=True, timeout=300
+    )
     assert run.returncode == 0, run.stderr
     for (path, windows), slices in zip(jobs, json.loads(run.stdout), strict=True):
         session = Session.open(path)
@@ -84,13 +92,17 @@ def test_peer_opens_and_slices_the_files(tmp_path):
 
 
 def check_window(session: Session, start: float, end: float, found: dict[str, list]) -> None:
-    """Every series and every table of intervals has the rows that this project finds in the same window."""
+    """Every series and every table of intervals has the rows that this project finds in the same
+    window.
+    """
     keys = {key.split(".")[0]: key for key in session.behaviour_keys}
     assert set(keys) <= set(found)
     for name, rows in found.items():
         if name in keys:
             behaviour = session.behaviour(keys[name])
-            np.testing.assert_allclose(rows, behaviour.times_at(np.arange(*behaviour.range(start, end))), rtol=1e-12)
+            np.testing.assert_allclose(
+                rows, behaviour.times_at(np.arange(*behaviour.range(start, end))), rtol=1e-12
+            )
         else:
             intervals = session.intervals(name)
             inside = (intervals.ends > start) & (intervals.starts < end)

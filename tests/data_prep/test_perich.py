@@ -1,4 +1,6 @@
-"""Centre-out and random-target sessions of Perich, Miller et al.: trials, phases, outliers and splits."""
+"""Centre-out and random-target sessions of Perich, Miller et al.: trials, phases, outliers and
+splits.
+"""
 
 import math
 import tempfile
@@ -25,7 +27,9 @@ def convert_and_read(task, **options):
     with tempfile.TemporaryDirectory() as folder:
         path = perich(Path(folder), task, num_trials=NUM_TRIALS, **options)
         with h5py.File(path) as file:
-            trials = {name: values[()].tolist() for name, values in file["intervals/trials"].items()}
+            trials = {
+                name: values[()].tolist() for name, values in file["intervals/trials"].items()
+            }
             cursor = file["processing/behavior/Position/cursor_pos"]
             acceleration = file["processing/behavior/Acceleration/cursor_acc/data"][()]
             samples = cursor["timestamps"][()], cursor["data"][()], acceleration
@@ -34,7 +38,9 @@ def convert_and_read(task, **options):
 
 def bounds_of_trials(trials, last_time):
     """The bounds of centre-out trials, which tile the session."""
-    appeared, began, stopped = (trials[name] for name in ("target_on_time", "start_time", "stop_time"))
+    appeared, began, stopped = (
+        trials[name] for name in ("target_on_time", "start_time", "stop_time")
+    )
     bounds = []
     for k, time in enumerate(appeared):
         if not math.isnan(time):
@@ -62,7 +68,9 @@ def test_center_out_trials_tile_the_session(seed, missing):
     assert start.tolist() == bounds[:-1] and end.tolist() == bounds[1:]
     for k in range(NUM_TRIALS):
         has_target = not math.isnan(trials["target_id"][k])
-        expected = trials["result"][k] == b"R" and has_target and 0.5 < bounds[k + 1] - bounds[k] < 6
+        expected = (
+            trials["result"][k] == b"R" and has_target and 0.5 < bounds[k + 1] - bounds[k] < 6
+        )
         assert valid[k] == expected
     assert column(session, "trials", "start_time").tolist() == trials["start_time"]
 
@@ -109,10 +117,17 @@ def test_phases_and_outliers_cover_the_session(seed):
 def test_random_target_trials_and_hold_periods(seed):
     session, trials, samples = convert_and_read("RT", seed=seed)
     start, end = trials["start_time"], trials["stop_time"]
-    assert column(session, "trials", "start").tolist() == start and column(session, "trials", "end").tolist() == end
-    assert {"start_time", "stop_time", "num_targets_index"}.isdisjoint(session._tree.group("trials").members)
+    assert (
+        column(session, "trials", "start").tolist() == start
+        and column(session, "trials", "end").tolist() == end
+    )
+    assert {"start_time", "stop_time", "num_targets_index"}.isdisjoint(
+        session._tree.group("trials").members
+    )
     valid = [
-        trials["result"][k] == b"R" and trials["num_attempted"][k] == 4 and 2 < end[k] - start[k] < 10
+        trials["result"][k] == b"R"
+        and trials["num_attempted"][k] == 4
+        and 2 < end[k] - start[k] < 10
         for k in range(NUM_TRIALS)
     ]
     assert column(session, "trials", "is_valid").tolist() == valid
@@ -123,7 +138,11 @@ def test_random_target_trials_and_hold_periods(seed):
     assert pairs(session, "movement_phases.domain") == literal.union(hold, [])
     free = literal.subtract([(samples[0][0], samples[0][-1])], hold)
     assert pairs(session, "movement_phases.random_period") == literal.subtract(free, outliers)
-    assert set(session._tree.group("movement_phases").members) == {"domain", "hold_period", "random_period"}
+    assert set(session._tree.group("movement_phases").members) == {
+        "domain",
+        "hold_period",
+        "random_period",
+    }
 
 
 @few
@@ -142,13 +161,17 @@ def test_splits_are_drawn_from_valid_trials_and_guarded(seed, task):
     }
     for name, part in parts.items():
         for key, values in session._tree.group("trials").members.items():
-            np.testing.assert_array_equal(column(session, f"{name}_domain", key), values[part], strict=True)
+            np.testing.assert_array_equal(
+                column(session, f"{name}_domain", key), values[part], strict=True
+            )
     held = [(start[k], end[k]) for k in np.sort(np.concatenate(list(parts.values())))]
     expected = literal.subtract(list(session.domain), literal.dilate(held, 1.0))
     assert pairs(session, "train_domain") == expected
 
 
-@pytest.mark.parametrize(("length", "is_valid"), [(0.5, False), (0.625, True), (5.75, True), (6.0, False)])
+@pytest.mark.parametrize(
+    ("length", "is_valid"), [(0.5, False), (0.625, True), (5.75, True), (6.0, False)]
+)
 def test_length_of_a_valid_center_out_trial(tmp_path, length, is_valid):
     """Lengths are strictly between half a second and six; all numbers here are exact."""
     target_on = 1 + np.cumsum([0, 2, 2, 2, 2, length, 2, 2, 2, 2])
@@ -160,13 +183,22 @@ def test_length_of_a_valid_center_out_trial(tmp_path, length, is_valid):
         "target_id": np.zeros(10),
         "result": ["R"] * 10,
     }
-    path = perich(tmp_path, "CO", num_trials=10, changes={f"intervals/trials/{k}": v for k, v in columns.items()})
-    assert column(convert(path), "trials", "is_valid").tolist() == [True] * 4 + [is_valid] + [True] * 5
+    path = perich(
+        tmp_path,
+        "CO",
+        num_trials=10,
+        changes={f"intervals/trials/{k}": v for k, v in columns.items()},
+    )
+    assert (
+        column(convert(path), "trials", "is_valid").tolist() == [True] * 4 + [is_valid] + [True] * 5
+    )
 
 
 @pytest.mark.parametrize(("later", "boundary"), [(0.75, 10.0), (1.0, 10.25), (1.75, 10.25)])
 def test_trial_without_target_begins_a_second_after_the_last_one_at_most(tmp_path, later, boundary):
-    """Trial 4 ends at 9.25 s, and trial 5, in which no target appeared, `later` seconds after it."""
+    """Trial 4 ends at 9.25 s, and trial 5, in which no target appeared, `later` seconds after
+    it.
+    """
     target_on = 1 + 2.0 * np.arange(10)
     stop = target_on + 0.25
     stop[5] = stop[4] + later
@@ -178,11 +210,22 @@ def test_trial_without_target_begins_a_second_after_the_last_one_at_most(tmp_pat
         "target_id": np.where(np.arange(10) == 5, np.nan, 0),
         "result": ["R"] * 10,
     }
-    path = perich(tmp_path, "CO", num_trials=10, changes={f"intervals/trials/{k}": v for k, v in columns.items()})
-    assert column(convert(path), "trials", "start").tolist() == [*target_on[:5], boundary, *target_on[6:]]
+    path = perich(
+        tmp_path,
+        "CO",
+        num_trials=10,
+        changes={f"intervals/trials/{k}": v for k, v in columns.items()},
+    )
+    assert column(convert(path), "trials", "start").tolist() == [
+        *target_on[:5],
+        boundary,
+        *target_on[6:],
+    ]
 
 
-@pytest.mark.parametrize(("length", "is_valid"), [(2.0, False), (2.125, True), (9.75, True), (10.0, False)])
+@pytest.mark.parametrize(
+    ("length", "is_valid"), [(2.0, False), (2.125, True), (9.75, True), (10.0, False)]
+)
 def test_length_of_a_valid_random_target_trial(tmp_path, length, is_valid):
     start = 16.0 * np.arange(8)
     columns = {
@@ -209,6 +252,10 @@ def test_units_spikes_and_series_are_those_of_the_file(tmp_path):
     with h5py.File(path) as file:
         spikes = file["units/spike_times"][()].reshape(3, 30)
         for unit in range(3):
-            np.testing.assert_array_equal(session.spike_times[session.spike_units == unit], spikes[unit])
+            np.testing.assert_array_equal(
+                session.spike_times[session.spike_units == unit], spikes[unit]
+            )
         for name, field in (("pos", "Position/cursor_pos"), ("vel", "Velocity/cursor_vel")):
-            np.testing.assert_array_equal(column(session, "cursor", name), file[f"processing/behavior/{field}/data"])
+            np.testing.assert_array_equal(
+                column(session, "cursor", name), file[f"processing/behavior/{field}/data"]
+            )

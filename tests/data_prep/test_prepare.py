@@ -35,7 +35,11 @@ def sessions(out: Path) -> dict[str, bytes]:
 
 def leftovers(out: Path) -> list[str]:
     """Files that are neither sessions nor records of them."""
-    return [str(path) for path in out.rglob("*") if path.is_file() and path.suffix not in (".h5", ".json", "")]
+    return [
+        str(path)
+        for path in out.rglob("*")
+        if path.is_file() and path.suffix not in (".h5", ".json", "")
+    ]
 
 
 def test_every_raw_file_becomes_a_session(raw, tmp_path):
@@ -44,7 +48,11 @@ def test_every_raw_file_becomes_a_session(raw, tmp_path):
     assert [result.session for result in results] == [f"made_up/{name}.h5" for name in NAMES[:3]]
     for result, path in zip(results, raw, strict=True):
         written, converted = Session.open(out / result.session), made_up.convert(path)
-        assert (written.spike_times == converted.spike_times).all() and result.units == 5 and result.spikes == 4000
+        assert (
+            (written.spike_times == converted.spike_times).all()
+            and result.units == 5
+            and result.spikes == 4000
+        )
         assert result.hours == pytest.approx(converted.domain.duration / 3600)
     assert not leftovers(out)
 
@@ -81,7 +89,11 @@ def test_what_has_changed_is_prepared_again(raw, tmp_path, change):
     else:
         settings = recipe(compress=True)
     results = prepare(job(out, recipe=settings), raw)
-    assert [result.done_before for result in results] == [False, change != "recipe", change != "recipe"]
+    assert [result.done_before for result in results] == [
+        False,
+        change != "recipe",
+        change != "recipe",
+    ]
     assert (sessions(out) == expected) == (change != "raw file")
 
 
@@ -90,11 +102,13 @@ def test_compressed_sessions_hold_the_same(raw, tmp_path):
     prepare(job(tmp_path / "b", compress=True), raw)
     plain, compressed = (Session.open(tmp_path / name / "made_up" / "m_00.h5") for name in "ab")
     assert plain.path.stat().st_size > 1.5 * compressed.path.stat().st_size
-    for a, b in zip(plain.spikes_between(10.0, 11.0), compressed.spikes_between(10.0, 11.0), strict=True):
+    for a, b in zip(
+        plain.spikes_between(10.0, 11.0), compressed.spikes_between(10.0, 11.0), strict=True
+    ):
         assert len(a) > 0 and (a == b).all()
 
 
-# ------------------------------------------------------------------------------------------------------ failures
+# --- failures
 
 
 def test_bad_files_are_skipped_and_named(raw, tmp_path):
@@ -107,7 +121,10 @@ def test_bad_files_are_skipped_and_named(raw, tmp_path):
             "",
             "m_01.raw: unforeseen EOFError: No data left in file; please report this file.",
             "m_02.raw: unforeseen ZeroDivisionError: oh; please report this file.",
-            "gone.raw: cannot be read (No such file or directory); check the file and its permissions.",
+            (
+                "gone.raw: cannot be read (No such file or directory); check the file and its"
+                " permissions."
+            ),
         ]
         assert not leftovers(tmp_path / f"out{workers}")
     lines = results_table(results).splitlines()
@@ -123,13 +140,20 @@ def test_a_session_id_that_exists_twice(raw, tmp_path):
         results = prepare(job(tmp_path / "out"), [raw[0], copy, raw[1], other], workers=2)
         assert [result.skipped for result in results] == [
             "",
-            "m_00.raw: its session id m_00 is that of m_00.raw as well; remove one of the two files.",
+            (
+                "m_00.raw: its session id m_00 is that of m_00.raw as well; remove one of the two"
+                " files."
+            ),
             "",
-            "other.raw: its session id m_01 is that of m_01.raw as well; remove one of the two files.",
+            (
+                "other.raw: its session id m_01 is that of m_01.raw as well; remove one of the two"
+                " files."
+            ),
         ]
-    assert list(sessions(tmp_path / "out")) == ["made_up/m_00.h5", "made_up/m_01.h5"] and not leftovers(
-        tmp_path / "out"
-    )
+    assert list(sessions(tmp_path / "out")) == [
+        "made_up/m_00.h5",
+        "made_up/m_01.h5",
+    ] and not leftovers(tmp_path / "out")
 
 
 def test_no_space_left(raw, tmp_path, monkeypatch):
@@ -147,7 +171,9 @@ def test_no_space_left(raw, tmp_path, monkeypatch):
 
 def test_an_out_folder_below_a_file(raw, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(PoyoError, match=r"file/out/.prepared/made_up cannot be written \(Not a directory\)"):
+    with pytest.raises(
+        PoyoError, match=r"file/out/.prepared/made_up cannot be written \(Not a directory\)"
+    ):
         prepare(job(tmp_path / "file" / "out"), raw)
 
 
@@ -156,7 +182,10 @@ def test_two_processes_do_not_share_a_folder(raw, tmp_path, monkeypatch):
     refused = []
 
     def convert(path: Path) -> Session:
-        with pytest.raises(DataError, match=r"another process is preparing made_up in .*out; wait until it has ended"):
+        with pytest.raises(
+            DataError,
+            match=r"another process is preparing made_up in .*out; wait until it has ended",
+        ):
             prepare(job(out), raw)
         refused.append(path)
         return made_up.convert(path)
@@ -165,11 +194,13 @@ def test_two_processes_do_not_share_a_folder(raw, tmp_path, monkeypatch):
     assert refused == raw[:1]
 
 
-# ------------------------------------------------------------------------------------------------------ kills
+# --- kills
 
 
 def test_killed_twenty_times_and_run_again(tmp_path):
-    """Killed at random moments, with one and with two workers, a run ends with the files of an undisturbed one."""
+    """Killed at random moments, with one and with two workers, a run ends with the files of an
+    undisturbed one.
+    """
     raw, out = tmp_path / "raw", tmp_path / "out"
     prepare(job(tmp_path / "undisturbed"), made_up.write_raw(raw, NAMES))
     expected, moments = sessions(tmp_path / "undisturbed"), random.Random(0)
@@ -193,4 +224,6 @@ def test_killed_twenty_times_and_run_again(tmp_path):
 def start(raw: Path, out: Path, workers: int) -> subprocess.Popen:
     command = [sys.executable, Path(__file__).with_name("made_up.py"), raw, out, str(workers)]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )

@@ -1,4 +1,6 @@
-"""The rules that data sets share do what the reference's rules say, however the samples and trials fall."""
+"""The rules that data sets share do what the reference's rules say, however the samples and trials
+fall.
+"""
 
 import importlib.util
 import itertools
@@ -36,7 +38,7 @@ def interval_lists(draw):
     return [(start, end) for start, end in itertools.pairwise(bounds) if draw(st.booleans())]
 
 
-# ------------------------------------------------------------------------------------------------------ masks
+# --- masks
 
 
 @some
@@ -76,7 +78,9 @@ def test_dilation_then_erosion_nets_150_samples_on_both_sides(mask):
     expected = np.zeros(len(mask), bool)
     for first, last in literal.runs(mask):
         expected[max(first - 150, 50) : min(last + 150, len(mask) - 50) + 1] = True
-    for first, last in itertools.pairwise(literal.runs(mask)):  # 200 + 199 samples close the gap for good
+    for first, last in itertools.pairwise(
+        literal.runs(mask)
+    ):  # 200 + 199 samples close the gap for good
         if last[0] - first[1] - 1 <= 399:
             expected[first[1] : last[0]] = True
     expected[:50], expected[len(mask) - 49 :] = False, False
@@ -110,7 +114,7 @@ def test_mask_of_no_samples_is_no_interval():
     assert len(rules.mask_intervals(np.zeros(0), np.zeros(0, bool))) == 0
 
 
-# ------------------------------------------------------------------------------------------------------ derivatives
+# --- derivatives
 
 
 @some
@@ -139,7 +143,7 @@ def test_gradient_of_a_parabola_is_exact_inside(count, a, b, c):
     np.testing.assert_allclose(rules.gradient(values, times)[1:-1, 0], slope, rtol=1e-8, atol=1e-8)
 
 
-# ------------------------------------------------------------------------------------------------------ splits
+# --- splits
 
 
 @pytest.mark.parametrize("shares", [(0.7, 0.1, 0.2), (0.8, 0.2)])
@@ -156,7 +160,18 @@ def test_permutation_split_cuts_the_permutation_of_seed_42(shares):
 
 
 def test_permutation_of_ten_blocks():
-    assert np.random.default_rng(rules.SEED).permutation(10).tolist() == [5, 6, 0, 7, 3, 2, 4, 9, 1, 8]
+    assert np.random.default_rng(rules.SEED).permutation(10).tolist() == [
+        5,
+        6,
+        0,
+        7,
+        3,
+        2,
+        4,
+        9,
+        1,
+        8,
+    ]
     train, valid, test = rules.permutation_split(10, (0.8, 0.1, 0.1))
     assert (train.tolist(), valid.tolist(), test.tolist()) == ([0, 2, 3, 4, 5, 6, 7, 9], [1], [8])
 
@@ -180,14 +195,22 @@ def test_nested_split_is_that_of_scikit_learn():
     """Digests of its splits of 5 to 699 trials, which `nested_split.py` wrote."""
     table = json.loads(nested_split.TABLE.read_text())
     assert sorted(map(int, table)) == list(nested_split.COUNTS)
-    wrong = [count for count in table if nested_split.digest(rules.nested_split(int(count))) != table[count]]
+    wrong = [
+        count
+        for count in table
+        if nested_split.digest(rules.nested_split(int(count))) != table[count]
+    ]
     assert wrong == []
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("sklearn"), reason="compares with scikit-learn: pip install it")
+@pytest.mark.skipif(
+    not importlib.util.find_spec("sklearn"), reason="compares with scikit-learn: pip install it"
+)
 def test_nested_split_equals_scikit_learn_live():
     for count in nested_split.COUNTS:
-        for ours, theirs in zip(rules.nested_split(count), nested_split.by_scikit_learn(count), strict=True):
+        for ours, theirs in zip(
+            rules.nested_split(count), nested_split.by_scikit_learn(count), strict=True
+        ):
             np.testing.assert_array_equal(ours, theirs)
 
 
@@ -203,7 +226,7 @@ def test_nested_split_follows_its_description():
         assert tuple(part.tolist() for part in rules.nested_split(count)) == expected
 
 
-# ------------------------------------------------------------------------------------------------------ intervals
+# --- intervals
 
 
 @some
@@ -227,7 +250,9 @@ def test_dilation_of_held_out_trials_stops_half_way(a, seconds):
 @some
 @given(interval_lists(), interval_lists(), st.lists(st.floats(-1, 51), max_size=20))
 def test_operations_hold_the_times_that_they_should(a, b, times):
-    inside = [[any(start <= time < end for start, end in pairs) for pairs in (a, b)] for time in times]
+    inside = [
+        [any(start <= time < end for start, end in pairs) for pairs in (a, b)] for time in times
+    ]
     first, second = Intervals.from_pairs(a), Intervals.from_pairs(b)
     assert first.union(second).contains(times).tolist() == [x or y for x, y in inside]
     assert first.intersect(second).contains(times).tolist() == [x and y for x, y in inside]

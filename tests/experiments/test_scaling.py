@@ -1,4 +1,6 @@
-"""The scripts that simulate a laboratory and draw Figure 1, as their users run them, with tiny trainings."""
+"""The scripts that simulate a laboratory and draw Figure 1, as their users run them, with tiny
+trainings.
+"""
 
 import importlib
 import json
@@ -41,7 +43,9 @@ def test_figure_1_of_a_folder(scaling, tiny_data, tmp_path, capsys):
     [cell] = results(tmp_path)
     assert (cell["depth"], cell["dim"], cell["num_steps"], cell["seed"]) == (1, 16, 4, 0)
     assert cell["hours"] == pytest.approx(84 / 3600, abs=1e-3) and cell["parameters"] > 1000
-    assert sorted(cell["test_sessions"]) == ["session_0", "session_1"] and cell["transfer_sessions"] == ["session_2"]
+    assert sorted(cell["test_sessions"]) == ["session_0", "session_1"] and cell[
+        "transfer_sessions"
+    ] == ["session_2"]
     for measure in ("test", "transfer"):
         assert f"| 1 | {cell[measure]:.3f} | no fit: too few sizes |" in out
     assert (tmp_path / "scaling.md").read_text().strip() in out
@@ -69,7 +73,12 @@ def lawful(failing):
         if cell["num_sessions"] in failing:
             raise ValueError("out of luck")
         r2 = 0.9 - 0.4 / cell["num_sessions"] ** 0.7 - 0.1 / cell["depth"] + 0.01 * cell["seed"]
-        return {"parameters": 10_000 * cell["depth"], "hours": 1.0, "test": r2, "transfer": r2 - 0.1}
+        return {
+            "parameters": 10_000 * cell["depth"],
+            "hours": 1.0,
+            "test": r2,
+            "transfer": r2 - 0.1,
+        }
 
     return fill
 
@@ -80,7 +89,9 @@ def test_what_fails_is_shown_and_tried_again(scaling, tmp_path, capsys, monkeypa
     monkeypatch.setattr(scaling, "fill", lawful(failing=[18]))
     run(scaling, "--workdir", tmp_path, "--depths", 2, 6, "--seeds", 0, 1)
     out = capsys.readouterr().out
-    assert re.search(r"\| 6 \| 0.642 \[0.005\] \| 0.774 \[0.005\] \| failed \| 0.8\d\d \[0.005\] \| ", out)
+    assert re.search(
+        r"\| 6 \| 0.642 \[0.005\] \| 0.774 \[0.005\] \| failed \| 0.8\d\d \[0.005\] \| ", out
+    )
     assert "- depth 6, 18 sessions, seed 1: ValueError: out of luck" in out
     assert len(results(tmp_path)) == 16
 
@@ -89,7 +100,9 @@ def test_what_fails_is_shown_and_tried_again(scaling, tmp_path, capsys, monkeypa
     assert {cell["num_sessions"] for cell in results(tmp_path)[16:]} == {18}
     out = capsys.readouterr().out
     assert "failed" not in out
-    [laws, _] = np.array_split(np.array(re.findall(r"([\d.]+) \+ ([\d.]+) N\^-([\d.]+) \|", out), float), 2)
+    [laws, _] = np.array_split(
+        np.array(re.findall(r"([\d.]+) \+ ([\d.]+) N\^-([\d.]+) \|", out), float), 2
+    )
     np.testing.assert_allclose(laws, [[0.145, 0.4, 0.7], [0.112, 0.4, 0.7]], atol=0.02)
 
 
@@ -97,8 +110,14 @@ def test_laws_are_not_fitted_to_too_little_and_stay_in_bounds(scaling):
     assert scaling.power_law({1.0: [0.1], 2.0: [0.2, 0.3]}) is None
     level, slope, _ = scaling.power_law({1.0: [0.5], 2.0: [0.4], 4.0: [0.3]})  # more is worse
     assert (level, slope) == pytest.approx((0.6, 0.0))
-    level, slope, exponent = scaling.power_law({1.0: [0.0], 2.0: [0.5], 4.0: [0.75], 8.0: [0.9]})  # heading beyond 1
-    assert level == 0.0 and slope == pytest.approx(1.0, abs=0.05) and exponent == pytest.approx(1.03, abs=0.1)
+    level, slope, exponent = scaling.power_law(
+        {1.0: [0.0], 2.0: [0.5], 4.0: [0.75], 8.0: [0.9]}
+    )  # heading beyond 1
+    assert (
+        level == 0.0
+        and slope == pytest.approx(1.0, abs=0.05)
+        and exponent == pytest.approx(1.03, abs=0.1)
+    )
 
 
 def test_sessions_are_simulated_where_none_are_given(scaling, tmp_path, capsys, monkeypatch):
@@ -118,19 +137,31 @@ def test_too_little_data_is_explained(scaling, tiny_data, tmp_path, capsys):
             run(scaling, folder, "--num-sessions", 2, 30)
         assert exit.value.code == 2
         text = capsys.readouterr().err
-        assert f"{folder} has {count} sessions besides the held-out ones, but pretraining takes 30." in text
-        assert "experiments/simulate.py sessions/ --num-sessions 32 (about 48 MB)" in text and "13 GB" in text
+        assert (
+            f"{folder} has {count} sessions besides the held-out ones, but pretraining takes 30."
+            in text
+        )
+        assert (
+            "experiments/simulate.py sessions/ --num-sessions 32 (about 48 MB)" in text
+            and "13 GB" in text
+        )
 
 
 def test_a_laboratory_is_written_and_extended(scaling, tmp_path, capsys):
     simulate = importlib.import_module("simulate")
     for count, missing in ((2, 2), (3, 1)):
         run(simulate, tmp_path / "lab", "--num-sessions", count, "--duration", 20)
-        assert f"{count} sessions of 20 s for {tmp_path / 'lab'}, {missing} missing, about" in capsys.readouterr().out
+        assert (
+            f"{count} sessions of 20 s for {tmp_path / 'lab'}, {missing} missing, about"
+            in capsys.readouterr().out
+        )
     assert len(open_sessions(tmp_path / "lab")) == 3
     with pytest.raises(SystemExit) as exit:
         run(simulate, tmp_path / "lab", "--duration", 30)
-    assert exit.value.code == 2 and "another laboratory (duration 20.0, not 30.0)" in capsys.readouterr().err
+    assert (
+        exit.value.code == 2
+        and "another laboratory (duration 20.0, not 30.0)" in capsys.readouterr().err
+    )
     with pytest.raises(SystemExit):
         run(simulate, tmp_path / "lab", "--duration", 3)
     assert "needs at least 20" in " ".join(capsys.readouterr().err.replace("│", " ").split())

@@ -17,9 +17,14 @@ QUICK = {
     "wiener": WienerSearch(bin_sizes=(0.06,), reaches=((0.3, 0.12),)),
     "kalman": KalmanSearch(bin_sizes=(0.06,), delays=(0.0,), shrinkages=(0.0,), scales=(1.0,)),
     "mlp": NetworkSearch(
-        network="mlp", hidden=(8,), bin_sizes=(0.06,), reaches=((0.3, 0.12),), num_draws=2, num_steps=100
+        network="mlp",
+        hidden=(8,),
+        bin_sizes=(0.06,),
+        reaches=((0.3, 0.12),),
+        num_draws=2,
+        num_steps=100,
     ),
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -63,14 +68,18 @@ def test_other_data(table2, tiny_run, tiny_data, tmp_path, capsys):
     found = [json.loads(line) for line in lines[3:]]
     assert [job["row"] for job in found] == rows
     assert [job for job in found if "error" in job] == found[-1:]
-    for title, job in zip(("POYO, single session", "POYO-MP + unit identification"), found, strict=False):
+    for title, job in zip(
+        ("POYO, single session", "POYO-MP + unit identification"), found, strict=False
+    ):
         assert f"| {title} | {job['r2']:.3f} |" in out
     assert "| POYO-1 + finetuning | 1 failed |" in out
     assert "- POYO-1 + finetuning, session_2, seed 0: CheckpointError: " in out
     assert (tmp_path / "table2.md").read_text().strip() in out
 
     table2(*arguments)  # only what failed is tried again
-    assert [json.loads(line)["row"] for line in path.read_text().splitlines()[len(lines) :]] == ["poyo_1_gradual"]
+    assert [json.loads(line)["row"] for line in path.read_text().splitlines()[len(lines) :]] == [
+        "poyo_1_gradual"
+    ]
     table = [line for line in out.splitlines() if line.startswith("|")]
     assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")] == table
 
@@ -78,47 +87,103 @@ def test_other_data(table2, tiny_run, tiny_data, tmp_path, capsys):
 def test_small_models_are_pretrained_on_half_and_on_all_other_sessions(table2, tiny_data, tmp_path):
     rows = ["poyo_mp_unit_identification", "poyo_1_unit_identification"]
     table2(
-        tiny_data, "--held-out", "session_2", "--workdir", tmp_path, "--preset", "small", "--seeds", 0,
-        "--num-steps", 2, "--rows", *rows,
-    )  # fmt: skip
+        tiny_data,
+        "--held-out",
+        "session_2",
+        "--workdir",
+        tmp_path,
+        "--preset",
+        "small",
+        "--seeds",
+        0,
+        "--num-steps",
+        2,
+        "--rows",
+        *rows,
+    )
     assert not [job for job in results(tmp_path) if "error" in job]
     known = [list(load(tmp_path / f"pretrain_{which}").sessions.names) for which in ("mp", "1")]
     assert known == [["simulated/session_0"], ["simulated/session_0", "simulated/session_1"]]
 
 
 def test_a_row_without_its_model_says_how_to_make_it(table2, tiny_data, tmp_path, capsys):
-    table2(tiny_data, "--held-out", "session_2", "--workdir", tmp_path, "--seeds", 0, "--rows", "poyo_1_gradual")
-    assert "ConfigError: no model is given for this row: pretrain one (python exp" in capsys.readouterr().out
+    table2(
+        tiny_data,
+        "--held-out",
+        "session_2",
+        "--workdir",
+        tmp_path,
+        "--seeds",
+        0,
+        "--rows",
+        "poyo_1_gradual",
+    )
+    assert (
+        "ConfigError: no model is given for this row: pretrain one (python exp"
+        in capsys.readouterr().out
+    )
 
 
 def test_columns_of_the_paper(table2, tmp_path, capsys):
     (tmp_path / "data").mkdir()
-    for number, name in enumerate(("c_20161013_center_out_reaching", "t_20130820_random_target_reaching")):
+    for number, name in enumerate(
+        ("c_20161013_center_out_reaching", "t_20130820_random_target_reaching")
+    ):
         simulate_session(
-            number, session_id=name, num_units=12, duration=60.0, sampling_rate=50.0, task="random_target"
-        ).save(tmp_path / "data" / f"{name}.h5")  # fmt: skip
+            number,
+            session_id=name,
+            num_units=12,
+            duration=60.0,
+            sampling_rate=50.0,
+            task="random_target",
+        ).save(tmp_path / "data" / f"{name}.h5")
     table2(tmp_path / "data", "--workdir", tmp_path / "run", "--rows", "wiener", "kalman")
     out = capsys.readouterr().out
     first, second = (job["r2"] for job in results(tmp_path / "run") if job["row"] == "wiener")
     row = next(line for line in out.splitlines() if line.startswith("| Wiener filter"))
     cells = [cell.strip() for cell in row.split("|")[2:-1]]
-    assert cells[0] == f"{first:.3f} (0.886 ± 0.015)" and cells[2] == f"{second:.3f} (0.592 ± 0.090)"
+    assert (
+        cells[0] == f"{first:.3f} (0.886 ± 0.015)" and cells[2] == f"{second:.3f} (0.592 ± 0.090)"
+    )
     assert cells[1] == "absent (0.639 ± 0.028)" and cells[4] == "absent (0.544)"
     assert "| Monkey C - CO (1) | Monkey T - CO (0) | Monkey T - RT (1) |" in out
-    assert "- NLB-Maze: absent. python -m data_prep prepare nlb_mc_maze_full (download and prepared 0.7 GB)." in out
+    assert (
+        "- NLB-Maze: absent. python -m data_prep prepare nlb_mc_maze_full (download and prepared"
+        " 0.7 GB)." in out
+    )
     assert "Kalman filter, " not in out
 
 
-def test_the_contiguous_protocol_is_causal_and_in_order(table2, tiny_data, tiny_run, tmp_path, capsys):
+def test_the_contiguous_protocol_is_causal_and_in_order(
+    table2, tiny_data, tiny_run, tmp_path, capsys
+):
     rows = ["wiener", "kalman", "mlp", "poyo_mp_unit_identification"]
     table2(
-        tiny_data, "--held-out", "session_2", "--poyo-mp", tiny_run, "--workdir", tmp_path, "--seeds", 0,
-        "--num-steps", 2, "--protocols", "contiguous", "random", "--rows", *rows,
-    )  # fmt: skip
+        tiny_data,
+        "--held-out",
+        "session_2",
+        "--poyo-mp",
+        tiny_run,
+        "--workdir",
+        tmp_path,
+        "--seeds",
+        0,
+        "--num-steps",
+        2,
+        "--protocols",
+        "contiguous",
+        "random",
+        "--rows",
+        *rows,
+    )
     out = capsys.readouterr().out
     found = results(tmp_path)
     for protocol, causal in (("contiguous", True), ("random", False)):
-        chosen = [job["chosen"] for job in found if job["protocol"] == protocol and job["row"] in ("wiener", "mlp")]
+        chosen = [
+            job["chosen"]
+            for job in found
+            if job["protocol"] == protocol and job["row"] in ("wiener", "mlp")
+        ]
         assert ["causal" in text for text in chosen] == [causal] * 2
     assert out.index("protocol contiguous") < out.index("protocol random")
     assert len({round(job["r2"], 6) for job in found}) == 8

@@ -1,4 +1,6 @@
-"""A running explorer of a tiny model and its sessions, the last of which the model does not know."""
+"""A running explorer of a tiny model and its sessions, the last of which the model does not
+know.
+"""
 
 from threading import Thread
 

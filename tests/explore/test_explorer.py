@@ -26,17 +26,28 @@ def test_the_overview_lists_what_is_there(explorer):
     overview = explorer.overview()
     assert overview["model"].startswith("dim 16 x depth 1") and overview["window_length"] == 1.0
     assert [session["known"] for session in overview["sessions"]] == [True, True, False]
-    assert overview["sessions"][0] == {"id": ID, "known": True, "num_units": 12, "starts": (0.0, 59.0), "first": START}
+    assert overview["sessions"][0] == {
+        "id": ID,
+        "known": True,
+        "num_units": 12,
+        "starts": (0.0, 59.0),
+        "first": START,
+    }
 
 
 def test_a_window_holds_what_the_recording_holds(explorer, tiny_sessions):
     window, session = explorer.window(ID, START), tiny_sessions[0]
     times, units = session.spikes_between(START, START + 1)
     assert window["unit_ids"] == list(session.unit_ids)
-    assert window["spike_times"] == (times - START).tolist() and window["spike_units"] == units.tolist()
+    assert (
+        window["spike_times"] == (times - START).tolist()
+        and window["spike_units"] == units.tolist()
+    )
     assert window["splits"] == ["test"] and window["problem"] is None and window["position"] is None
     behaviour = session.behaviour("cursor.vel")
-    np.testing.assert_array_equal(window["targets"]["values"], behaviour.values(*behaviour.range(START, START + 1)))
+    np.testing.assert_array_equal(
+        window["targets"]["values"], behaviour.values(*behaviour.range(START, START + 1))
+    )
     assert window["targets"]["times"] == window["query_times"] and len(window["query_times"]) == 50
     json.dumps(window, allow_nan=False)
 
@@ -48,7 +59,9 @@ def test_predictions_are_those_of_decode(explorer, tiny_run, tiny_sessions):
     alone = decoder(window["spike_times"], window["spike_units"], window["query_times"])
     np.testing.assert_allclose(answer["values"], alone, rtol=0, atol=1e-5)
     decoded = decode(pretrained, tiny_sessions[0], "test")
-    inside = (decoded.times >= START) & (decoded.times < START + 0.5)  # the other half comes from the next window
+    inside = (decoded.times >= START) & (
+        decoded.times < START + 0.5
+    )  # the other half comes from the next window
     np.testing.assert_allclose(answer["values"][:25], decoded.values[inside], rtol=0, atol=1e-4)
     assert answer["tokens"] == {"spike": len(window["spike_times"]), "start": 12, "stop": 12}
 
@@ -57,35 +70,51 @@ def test_edits_and_query_times_count(explorer):
     window = explorer.window(ID, START)
     before = np.array(explorer.predict(question_of(window))["values"])
     added = question_of(
-        window, spike_times=np.array([*window["spike_times"], 0.5]), spike_units=np.array([*window["spike_units"], 3])
+        window,
+        spike_times=np.array([*window["spike_times"], 0.5]),
+        spike_units=np.array([*window["spike_units"], 3]),
     )
     after = explorer.predict(added)
     assert after["tokens"]["spike"] == len(window["spike_times"]) + 1
     assert np.abs(np.array(after["values"]) - before).max() > 1e-4
-    some = explorer.predict(question_of(window, query_times=np.array(window["query_times"][5:9])))["values"]
+    some = explorer.predict(question_of(window, query_times=np.array(window["query_times"][5:9])))[
+        "values"
+    ]
     np.testing.assert_allclose(some, before[5:9], rtol=0, atol=1e-5)
     assert explorer.predict(question_of(window, query_times=np.zeros(0)))["values"] == []
 
 
 def test_a_session_that_the_model_does_not_know(explorer):
     window = explorer.window(UNKNOWN, 3.0)
-    assert "does not know session 'simulated/session_2'" in window["problem"] and "fit_units" in window["problem"]
-    assert window["spike_times"] and window["targets"]["times"] == [] and window["query_times"] == []
+    assert (
+        "does not know session 'simulated/session_2'" in window["problem"]
+        and "fit_units" in window["problem"]
+    )
+    assert (
+        window["spike_times"] and window["targets"]["times"] == [] and window["query_times"] == []
+    )
     with pytest.raises(VocabError, match="fit_units"):
         explorer.predict(replace(question_of(window), session_id=UNKNOWN))
 
 
 def test_what_cannot_be_answered(explorer, tiny_run, tiny_sessions):
     window = explorer.window(ID, START)
-    with pytest.raises(DataError, match=r"no session 'simulated/session' here. Did you mean .* one of the 3 that are"):
+    with pytest.raises(
+        DataError,
+        match=r"no session 'simulated/session' here. Did you mean .* one of the 3 that are",
+    ):
         explorer.window("simulated/session", 3.0)
-    with pytest.raises(DataError, match=r"start is 59.5 s, but windows of simulated/session_0 start at 0 to 59 s"):
+    with pytest.raises(
+        DataError, match=r"start is 59.5 s, but windows of simulated/session_0 start at 0 to 59 s"
+    ):
         explorer.window(ID, 59.5)
     with pytest.raises(DataError, match="units 12 to 12, but the session has units 0 to 11"):
         explorer.predict(question_of(window, spike_times=np.zeros(1), spike_units=np.array([12])))
     most = window_sizes(tiny_sessions[0], 1.0)[-1]
     with pytest.raises(DataError, match=f"the window has {most + 1} spikes; send {most} at most"):
-        explorer.predict(question_of(window, spike_times=np.zeros(most + 1), spike_units=np.zeros(most + 1, int)))
+        explorer.predict(
+            question_of(window, spike_times=np.zeros(most + 1), spike_units=np.zeros(most + 1, int))
+        )
     with pytest.raises(DataError, match="several files hold a session 'simulated/session_1'"):
         Explorer(load(tiny_run), [*tiny_sessions, tiny_sessions[1]])
     with pytest.raises(DataError, match="there is no session to explore"):
@@ -122,9 +151,14 @@ def test_a_position_is_shown_where_there_is_one(tiny_run, tiny_data, tmp_path):
 def test_many_samples_are_thinned_and_none_are_replaced(tiny_run, tiny_sessions):
     session, times = tiny_sessions[0], np.arange(3000) / 600
     dense = Session.from_arrays(
-        *session.spikes_between(0.0, 9.0), np.array(session.unit_ids), times, np.zeros((3000, 2)),
-        session_id="session_0", brainset_id="simulated", domain=[(0.0, 9.0)],
-    )  # fmt: skip
+        *session.spikes_between(0.0, 9.0),
+        np.array(session.unit_ids),
+        times,
+        np.zeros((3000, 2)),
+        session_id="session_0",
+        brainset_id="simulated",
+        domain=[(0.0, 9.0)],
+    )
     explorer = Explorer(load(tiny_run), [dense])
     assert explorer.window(ID, 1.0)["query_times"] == (times[600:1200:3] - 1.0).tolist()
     window = explorer.window(ID, 7.0)

@@ -1,11 +1,15 @@
-"""The page in a real browser: what is clicked changes what is shown, and nothing leaves this machine."""
+"""The page in a real browser: what is clicked changes what is shown, and nothing leaves this
+machine.
+"""
 
 import re
 from threading import Event
 
 import pytest
 
-expect = pytest.importorskip("playwright.sync_api", reason="pages are tested with playwright: pip install it").expect
+expect = pytest.importorskip(
+    "playwright.sync_api", reason="pages are tested with playwright: pip install it"
+).expect
 
 UNKNOWN = "simulated/session_2"
 LEFT, RIGHT = 48, 10  # pixels beside the time axis
@@ -17,7 +21,9 @@ def open_page(browser, server):
     said, asked, pages = [], [], []
 
     def open_page(width=1280, scheme="light", **options):
-        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme, **options)
+        page = browser.new_page(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, **options
+        )
         pages.append(page)
         page.set_default_timeout(60_000)
         page.on("console", lambda message: said.append(message.text))
@@ -51,7 +57,10 @@ def curve(page):
 
 def click_raster(page, across, row):
     box = page.locator("#raster").bounding_box()
-    place = {"x": LEFT + across * (box["width"] - LEFT - RIGHT), "y": (row + 0.5) * box["height"] / 12}
+    place = {
+        "x": LEFT + across * (box["width"] - LEFT - RIGHT),
+        "y": (row + 0.5) * box["height"] / 12,
+    }
     page.locator("#raster").click(position=place)
 
 
@@ -143,7 +152,9 @@ def test_time_and_session_are_chosen(open_page):
     page.click("#later")
     expect(page.locator("#place")).to_contain_text("18.50 to 19.50 s")
     page.fill("#slider", "3")
-    expect(page.locator("#place")).to_contain_text("in the train split; the model may have learned from this")
+    expect(page.locator("#place")).to_contain_text(
+        "in the train split; the model may have learned from this"
+    )
     expect(page.locator("#seconds")).to_have_value("3")
     page.select_option("#session", "simulated/session_1")
     expect(page.locator("#place")).to_contain_text("18.00 to 19.00 s")
@@ -204,7 +215,9 @@ def test_an_answer_that_fails_is_said(open_page):
     page.route("**/predict", lambda route: route.abort())
     with page.expect_event("console"):
         click_raster(page, 0.5, 3)
-    expect(page.locator("#problem")).to_contain_text("The explorer does not answer any more. Start it again")
+    expect(page.locator("#problem")).to_contain_text(
+        "The explorer does not answer any more. Start it again"
+    )
     open_page.said.clear()  # the browser logs what failed
     page.unroute("**/predict")
     click_raster(page, 0.3, 3)

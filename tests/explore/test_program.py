@@ -13,8 +13,17 @@ from poyo_jax.explore.__main__ import main
 
 
 def test_it_serves_until_interrupted(tiny_run, tiny_data):
-    command = [sys.executable, "-m", "poyo_jax.explore", str(tiny_run), "--data", str(tiny_data / "session_0.h5")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+    command = [
+        sys.executable,
+        "-m",
+        "poyo_jax.explore",
+        str(tiny_run),
+        "--data",
+        str(tiny_data / "session_0.h5"),
+    ]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as program:
         assert program.stdout is not None and program.stderr is not None
         address = next(line for line in program.stdout if line.startswith("at ")).split()[1]
         connection = HTTPConnection(urlsplit(address).netloc, timeout=60)
@@ -27,7 +36,8 @@ def test_it_serves_until_interrupted(tiny_run, tiny_data):
 
 
 @pytest.mark.parametrize(
-    ("data", "sentence"), [("nowhere", "the data folder .*nowhere does not exist"), (".", "has no session files")]
+    ("data", "sentence"),
+    [("nowhere", "the data folder .*nowhere does not exist"), (".", "has no session files")],
 )
 def test_what_is_wrong_is_a_sentence(tiny_run, tmp_path, capsys, data, sentence):
     with pytest.raises(SystemExit, match="2"):

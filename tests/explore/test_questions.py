@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 from poyo_jax.errors import DataError
 from poyo_jax.explore.questions import MAX_QUERIES, read_question, read_time
 
-GOOD = {"session": "monday", "spike_times": [0, 0.5], "spike_units": [1, 0], "query_times": [0.25, 1.0]}
+GOOD = {
+    "session": "monday",
+    "spike_times": [0, 0.5],
+    "spike_units": [1, 0],
+    "query_times": [0.25, 1.0],
+}
 
 
 def test_a_question_is_read():
@@ -41,23 +46,44 @@ def test_what_is_no_object(body, sentence):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"spike_time": []}, "a question has no field 'spike_time'; it has session, .* Did you mean 'spike_times'"),
+        (
+            {"spike_time": []},
+            "a question has no field 'spike_time'; it has session, .* Did you mean 'spike_times'",
+        ),
         ({"session": 3}, "session is 3; give the id of a session as text"),
         ({"spike_times": 3}, "spike_times is 3; send a list of numbers"),
         ({"spike_times": [0.1]}, "there are 1 spike_times and 2 spike_units; give one each"),
-        ({"spike_times": [0.1, -0.1]}, r"spike_times has -0.1; a window holds the seconds 0 to 1\."),
+        (
+            {"spike_times": [0.1, -0.1]},
+            r"spike_times has -0.1; a window holds the seconds 0 to 1\.",
+        ),
         ({"spike_times": [0.1, 1.1]}, "spike_times has 1.1; a window holds the seconds 0 to 1"),
-        ({"spike_times": [0.1, 10**400]}, "spike_times holds a number that is too large; send numbers of 64 bits"),
+        (
+            {"spike_times": [0.1, 10**400]},
+            "spike_times holds a number that is too large; send numbers of 64 bits",
+        ),
         ({"spike_times": [0.1, "0.2"]}, "spike_times holds '0.2'; send numbers only"),
         ({"spike_times": [0.1, True]}, "spike_times holds True; send numbers only"),
         ({"spike_times": [0.1, None]}, "spike_times holds None; send numbers only"),
         ({"spike_times": [0.1, [0.2]]}, r"spike_times holds \[0.2\]; send numbers only"),
         ({"spike_units": [0, 1.0]}, "spike_units holds 1.0; send integers only"),
-        ({"spike_units": [0, 2**70]}, "spike_units holds a number that is too large; send integers of 64 bits"),
-        ({"query_times": [float("nan")]}, r"the question is not JSON \(NaN is not a number of JSON\)"),
-        ({"query_times": [float("inf")]}, r"the question is not JSON \(Infinity is not a number of JSON\)"),
+        (
+            {"spike_units": [0, 2**70]},
+            "spike_units holds a number that is too large; send integers of 64 bits",
+        ),
+        (
+            {"query_times": [float("nan")]},
+            r"the question is not JSON \(NaN is not a number of JSON\)",
+        ),
+        (
+            {"query_times": [float("inf")]},
+            r"the question is not JSON \(Infinity is not a number of JSON\)",
+        ),
         ({"query_times": {"number": -3}}, "query_times is {'number': -3}; send a list of numbers"),
-        ({"query_times": [0.5] * (MAX_QUERIES + 1)}, "there are 257 query_times; ask for 256 at most"),
+        (
+            {"query_times": [0.5] * (MAX_QUERIES + 1)},
+            "there are 257 query_times; ask for 256 at most",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_field(change, sentence):
@@ -66,7 +92,9 @@ def test_what_is_wrong_with_a_field(change, sentence):
 
 
 def test_what_is_missing_or_infinite():
-    with pytest.raises(DataError, match="the question lacks spike_times; it needs session, spike_times"):
+    with pytest.raises(
+        DataError, match="the question lacks spike_times; it needs session, spike_times"
+    ):
         read_question(b'{"session": "monday"}', 1.0)
     with pytest.raises(DataError, match="query_times has inf; a window holds the seconds 0 to 1"):
         read_question(json.dumps(GOOD).replace("0.25", "1e999").encode(), 1.0)
@@ -74,7 +102,10 @@ def test_what_is_missing_or_infinite():
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from([*GOOD, "x"]), inner, max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from([*GOOD, "x"]), inner, max_size=5)
+    ),
 )
 
 

@@ -26,7 +26,10 @@ def ask(server):
             reply = connection.getresponse()
             content = reply.read().decode()
             assert "Traceback" not in content
-            return reply, content if reply.headers.get_content_type() == "text/html" else json.loads(content)
+            return (
+                reply,
+                content if reply.headers.get_content_type() == "text/html" else json.loads(content),
+            )
         finally:
             connection.close()
 
@@ -37,7 +40,10 @@ def ask(server):
 def question(ask):
     """A good question: the unedited window."""
     window = ask("GET", "/window?session=simulated%2Fsession_0&start=18")[1]
-    return {"session": ID, **{name: window[name] for name in ("spike_times", "spike_units", "query_times")}}
+    return {
+        "session": ID,
+        **{name: window[name] for name in ("spike_times", "spike_units", "query_times")},
+    }
 
 
 def test_the_page_needs_nothing_else(ask):
@@ -63,7 +69,11 @@ def test_questions_are_answered(ask, question, explorer):
         ('{"session": NaN}', JSON, "the question is not JSON (NaN is not a number of JSON)"),
         ("{}", {}, "the question is not marked as application/json"),
         ("{}", {"Content-Type": "text/plain"}, "the question is not marked as application/json"),
-        (b" " * (MAX_BODY + 1), JSON, f"the question has {MAX_BODY + 1} bytes; send {MAX_BODY} at most"),
+        (
+            b" " * (MAX_BODY + 1),
+            JSON,
+            f"the question has {MAX_BODY + 1} bytes; send {MAX_BODY} at most",
+        ),
         (iter([b"{}"]), JSON, "Content-Length is ''; say how many bytes"),
     ],
 )
@@ -77,12 +87,27 @@ def test_malformed_questions(ask, question, body, headers, sentence):
     ("change", "sentence"),
     [
         ({"spike_times": "all"}, "spike_times is 'all'; send a list of numbers."),
-        ({"spike_times": [-1], "spike_units": [0]}, "spike_times has -1; a window holds the seconds 0 to 1."),
-        ({"spike_times": [0.5], "spike_units": [99]}, "the window has spikes of units 99 to 99, but the session has"),
-        ({"spike_times": [0.5], "spike_units": [-1]}, "the window has spikes of units -1 to -1, but the session has"),
-        ({"spike_times": [0.5] * 9999, "spike_units": [0] * 9999}, "the window has 9999 spikes; send"),
+        (
+            {"spike_times": [-1], "spike_units": [0]},
+            "spike_times has -1; a window holds the seconds 0 to 1.",
+        ),
+        (
+            {"spike_times": [0.5], "spike_units": [99]},
+            "the window has spikes of units 99 to 99, but the session has",
+        ),
+        (
+            {"spike_times": [0.5], "spike_units": [-1]},
+            "the window has spikes of units -1 to -1, but the session has",
+        ),
+        (
+            {"spike_times": [0.5] * 9999, "spike_units": [0] * 9999},
+            "the window has 9999 spikes; send",
+        ),
         ({"session": "../../etc/passwd"}, "there is no session '../../etc/passwd' here."),
-        ({"session": "simulated/session_2"}, "the model does not know session 'simulated/session_2'"),
+        (
+            {"session": "simulated/session_2"},
+            "the model does not know session 'simulated/session_2'",
+        ),
     ],
 )
 def test_questions_without_an_answer(ask, question, change, sentence):
@@ -93,18 +118,34 @@ def test_questions_without_an_answer(ask, question, change, sentence):
 @pytest.mark.parametrize(
     ("path", "status", "sentence"),
     [
-        ("/../../../../etc/passwd", 404, "there is no GET '/../../../../etc/passwd' here; open the page at /."),
+        (
+            "/../../../../etc/passwd",
+            404,
+            "there is no GET '/../../../../etc/passwd' here; open the page at /.",
+        ),
         ("/%2e%2e/%2e%2e/etc/passwd", 404, "there is no GET '/%2e%2e/%2e%2e/etc/passwd' here"),
         ("//etc/passwd", 404, "there is no GET"),
         ("/page.html", 404, "there is no GET '/page.html' here"),
         ("/predict", 404, "there is no GET '/predict' here"),
         ("/window?session=../../secret&start=0", 400, "there is no session '../../secret' here."),
         ("/window?session=simulated/session_0%00.h5&start=0", 400, "there is no session"),
-        ("/window?session=simulated/session_0", 400, "the address has 0 values for 'start'; give one."),
-        ("/window?session=a&session=b&start=0", 400, "the address has 2 values for 'session'; give one."),
+        (
+            "/window?session=simulated/session_0",
+            400,
+            "the address has 0 values for 'start'; give one.",
+        ),
+        (
+            "/window?session=a&session=b&start=0",
+            400,
+            "the address has 2 values for 'session'; give one.",
+        ),
         ("/window?" + "x=1&" * 50, 400, "the address has 0 values for 'session'"),
         ("/window?session=simulated/session_0&start=nan", 400, "start is 'nan'; give a time"),
-        ("/window?session=simulated/session_0&start=-1", 400, "start is -1 s, but windows of simulated/session_0"),
+        (
+            "/window?session=simulated/session_0&start=-1",
+            400,
+            "start is -1 s, but windows of simulated/session_0",
+        ),
     ],
 )
 def test_addresses_without_an_answer(ask, path, status, sentence):
@@ -127,7 +168,10 @@ def test_addresses_without_an_answer(ask, path, status, sentence):
     ],
 )
 def test_other_names_and_other_pages_are_refused(ask, question, headers):
-    for method, path, body in (("GET", "/sessions", None), ("POST", "/predict", json.dumps(question))):
+    for method, path, body in (
+        ("GET", "/sessions", None),
+        ("POST", "/predict", json.dumps(question)),
+    ):
         reply, answer = ask(method, path, body, headers | JSON)
         assert reply.status == 403 and "error" in answer
 
@@ -136,7 +180,12 @@ def test_its_own_page_and_a_link_to_it_are_not_refused(ask, server):
     host = f"localhost:{server.server_address[1]}"
     own = {"Host": host, "Origin": f"http://{host}", "Sec-Fetch-Site": "same-origin"}
     assert ask("GET", "/sessions", None, own)[0].status == 200
-    assert ask("GET", "/", None, {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"})[0].status == 200
+    assert (
+        ask("GET", "/", None, {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"})[
+            0
+        ].status
+        == 200
+    )
 
 
 @pytest.mark.parametrize(
@@ -168,15 +217,22 @@ def test_noise_is_answered_or_ignored(ask, server, sent, sentence):
 def test_a_failure_of_its_own_is_no_stack_trace(ask, explorer, monkeypatch, caplog):
     monkeypatch.setattr(explorer, "overview", lambda: 1 / 0)
     reply, answer = ask("GET", "/sessions")
-    assert reply.status == 500 and answer == {"error": "the explorer failed at this; its terminal tells more."}
+    assert reply.status == 500 and answer == {
+        "error": "the explorer failed at this; its terminal tells more."
+    }
     assert "ZeroDivisionError" in caplog.text
     assert ask("GET", "/")[0].status == 200
 
 
 def test_it_listens_on_loopback_only(server, explorer):
-    assert server.server_address[0] == "127.0.0.1" and server.address.startswith("http://127.0.0.1:")
+    assert server.server_address[0] == "127.0.0.1" and server.address.startswith(
+        "http://127.0.0.1:"
+    )
     assert list(signature(ExplorerServer).parameters) == ["explorer", "port"]
-    with pytest.raises(ConfigError, match=r"port \d+ cannot be opened: Address already in use. Give another, or none"):
+    with pytest.raises(
+        ConfigError,
+        match=r"port \d+ cannot be opened: Address already in use. Give another, or none",
+    ):
         ExplorerServer(explorer, server.server_address[1])
     with pytest.raises(ConfigError, match="port 70000 cannot be opened: ports are 0 to 65535"):
         ExplorerServer(explorer, 70_000)

@@ -11,7 +11,7 @@ from poyo_jax import Readout, Session, evaluate, fit_units, load
 from poyo_jax.errors import ConfigError, DataError, Diverged, SessionError, VocabError
 from poyo_jax.finetune import FitConfig
 from poyo_jax.finetune.fit import TOLERANCE
-from poyo_jax.finetune.job import FitJob
+from poyo_jax.finetune.setup import FitJob
 from poyo_jax.finetune.stage import Part
 
 CONFIG = FitConfig(num_steps=60, batch_size=16, eval_every=20)
@@ -23,7 +23,9 @@ def copied(tree):
 
 
 def assert_same_bits(a, b) -> None:
-    jax.tree.map(lambda x, y: np.testing.assert_array_equal(np.asarray(x), np.asarray(y), strict=True), a, b)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_array_equal(np.asarray(x), np.asarray(y), strict=True), a, b
+    )
 
 
 def scores(fit) -> list:
@@ -124,7 +126,7 @@ def test_the_seed_decides_everything(pretrained, fit, tiny_sessions):
     assert np.abs(other.snapshots[0] - fit.snapshots[0]).max() > 0
 
 
-# --- looks at the valid split ----------------------------------------------------------------------------------------
+# --- looks at the valid split
 
 
 def scripted(monkeypatch, scores) -> None:
@@ -133,7 +135,9 @@ def scripted(monkeypatch, scores) -> None:
     monkeypatch.setattr(FitJob, "valid_r2", lambda self, params: next(scores))
 
 
-def test_the_best_rows_are_kept_and_fitting_stops_when_they_get_worse(pretrained, tiny_sessions, monkeypatch):
+def test_the_best_rows_are_kept_and_fitting_stops_when_they_get_worse(
+    pretrained, tiny_sessions, monkeypatch
+):
     scripted(monkeypatch, [-1.0, 0.1, 0.5, 0.3, math.nan, 0.4])
     config = replace(CONFIG, eval_every=2, patience=2)
     fit = fit_units(pretrained, tiny_sessions[2:], config, keep_snapshots=True, progress=False)
@@ -163,10 +167,15 @@ def without_valid(session: Session, session_id: str) -> Session:
     """The session, as another one, without a valid split."""
     behaviour = session.behaviour("cursor.vel")
     return Session.from_arrays(
-        session.spike_times, session.spike_units, list(session.unit_ids),
-        behaviour.times_at(np.arange(behaviour.count)), behaviour.values(0, behaviour.count),
-        session_id=session_id, train=[(0, 50)], test=[(50, 60)],
-    )  # fmt: skip
+        session.spike_times,
+        session.spike_units,
+        list(session.unit_ids),
+        behaviour.times_at(np.arange(behaviour.count)),
+        behaviour.values(0, behaviour.count),
+        session_id=session_id,
+        train=[(0, 50)],
+        test=[(50, 60)],
+    )
 
 
 def test_without_a_valid_split_the_last_rows_are_kept(pretrained, tiny_sessions):
@@ -190,13 +199,16 @@ def test_several_sessions_at_once(pretrained, tiny_sessions):
     assert len(evaluate(fit.pretrained, [*tiny_sessions[:2], *sessions]).r2) == 4
 
 
-# --- what cannot be fitted -------------------------------------------------------------------------------------------
+# --- what cannot be fitted
 
 
 def test_sessions_that_cannot_be_fitted(pretrained, tiny_sessions):
     with pytest.raises(DataError, match=r"there are no sessions to fit. Give at least one"):
         fit_units(pretrained, [])
-    with pytest.raises(VocabError, match=r"knows session 'simulated/session_0' already. Decode it directly, fit its"):
+    with pytest.raises(
+        VocabError,
+        match=r"knows session 'simulated/session_0' already. Decode it directly, fit its",
+    ):
         fit_units(pretrained, tiny_sessions)
     with pytest.raises(VocabError, match="'simulated/session_2/unit_00' occurs twice"):
         fit_units(pretrained, [tiny_sessions[2]] * 2)
@@ -209,15 +221,30 @@ def test_readouts_that_do_not_fit(pretrained, tiny_sessions):
 
     one = Readout(value_key="cursor.vel", mean=(0,), std=(1,))
     refused(DataError, "means for 1 channels, but cursor.vel has 2", **{NEW: one})
-    refused(DataError, "readout for session 'session_2', which is none of .* Did you mean 'simulated", session_2=one)
-    refused(SessionError, "no behaviour 'hand.vel'; it has cursor.vel", **{NEW: replace(one, value_key="hand.vel")})
-    flat = Session.from_arrays([0.5], [0], ["a"], np.arange(20.0), np.arange(20.0), session_id="flat")
-    with pytest.raises(DataError, match=r"cursor.vel of session flat has 1 channels, but the model decodes 2. Choose"):
+    refused(
+        DataError,
+        "readout for session 'session_2', which is none of .* Did you mean 'simulated",
+        session_2=one,
+    )
+    refused(
+        SessionError,
+        "no behaviour 'hand.vel'; it has cursor.vel",
+        **{NEW: replace(one, value_key="hand.vel")},
+    )
+    flat = Session.from_arrays(
+        [0.5], [0], ["a"], np.arange(20.0), np.arange(20.0), session_id="flat"
+    )
+    with pytest.raises(
+        DataError,
+        match=r"cursor.vel of session flat has 1 channels, but the model decodes 2. Choose",
+    ):
         fit_units(pretrained, [flat])
 
 
 def test_a_session_without_a_train_split(pretrained):
-    session = Session.from_arrays([0.5], [0], ["a"], [0, 1], np.zeros((2, 2)), session_id="new", test=[(0, 1)])
+    session = Session.from_arrays(
+        [0.5], [0], ["a"], [0, 1], np.zeros((2, 2)), session_id="new", test=[(0, 1)]
+    )
     readouts = {"new": Readout(value_key="cursor.vel", mean=(0, 0), std=(1, 1))}
     with pytest.raises(DataError, match="session new has no train split"):
         fit_units(pretrained, [session], readouts=readouts)

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from poyo_jax import Session
+from poyo_jax.data.batches.pipeline import TrainBatches
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.pipeline import TrainBatches
 from poyo_jax.data.readout import Readout, default_readout
 from poyo_jax.data.simulate import simulate_session
 from poyo_jax.errors import DataError, SessionError
 from poyo_jax.finetune import FitConfig, few_shot_curve, finetune, labelled_intervals
-from poyo_jax.finetune.job import FitJob
 from poyo_jax.finetune.labels import labelled_readout
+from poyo_jax.finetune.setup import FitJob
 
 
 @pytest.mark.parametrize("seconds", [1.0, 4.5, 10.0, 30.0])
@@ -25,13 +25,18 @@ def test_as_many_seconds_as_asked_for_inside_the_train_split(seconds, tiny_sessi
     assert labels == labelled_intervals(session, 1.0, num_seconds=seconds, seed=3)
     assert labels != labelled_intervals(session, 1.0, num_seconds=seconds, seed=4)
     more = labelled_intervals(session, 1.0, num_seconds=seconds + 10, seed=3)
-    assert labels.intersect(more).duration == pytest.approx(seconds)  # more labels contain the fewer ones
+    assert labels.intersect(more).duration == pytest.approx(
+        seconds
+    )  # more labels contain the fewer ones
 
 
 def test_all_of_the_train_split(tiny_sessions):
     train = tiny_sessions[0].split("train")
     assert labelled_intervals(tiny_sessions[0], 1.0) == train
-    assert labelled_intervals(tiny_sessions[0], 1.0, num_seconds=train.duration).duration == train.duration
+    assert (
+        labelled_intervals(tiny_sessions[0], 1.0, num_seconds=train.duration).duration
+        == train.duration
+    )
 
 
 def test_trials():
@@ -41,14 +46,22 @@ def test_trials():
     assert len(labels) == 5 and set(labels) <= set(trials)
     assert labels.intersect(train).duration == pytest.approx(labels.duration)
     assert set(labels) < set(labelled_intervals(session, 1.0, num_trials=8, seed=1))
-    with pytest.raises(DataError, match=r"500 trials are asked of .* train split has \d+ whole ones. Ask for"):
+    with pytest.raises(
+        DataError, match=r"500 trials are asked of .* train split has \d+ whole ones. Ask for"
+    ):
         labelled_intervals(session, 1.0, num_trials=500)
 
 
 def test_labels_that_cannot_be_had(tiny_sessions):
-    with pytest.raises(DataError, match=r"0.5 s of labels are fewer than a window of 1 s. Label at least that much of"):
+    with pytest.raises(
+        DataError,
+        match=r"0.5 s of labels are fewer than a window of 1 s. Label at least that much of",
+    ):
         labelled_intervals(tiny_sessions[0], 1.0, num_seconds=0.5)
-    with pytest.raises(DataError, match=r"100 s of labels are asked of .*, but its train split has 42 s. Ask for less"):
+    with pytest.raises(
+        DataError,
+        match=r"100 s of labels are asked of .*, but its train split has 42 s. Ask for less",
+    ):
         labelled_intervals(tiny_sessions[0], 1.0, num_seconds=100.0)
     with pytest.raises(SessionError, match="has no intervals 'trials'"):
         labelled_intervals(tiny_sessions[0], 1.0, num_trials=3)
@@ -69,8 +82,12 @@ def test_other_labels_have_no_weight(pretrained, tiny_sessions):
             seen.update(np.round(times, 3).tolist())
     assert len(seen) == 4 * 50  # all that is labelled, at 50 Hz
     behaviour = tiny_sessions[2].behaviour("cursor.vel")
-    inside = behaviour.values(0, behaviour.count)[labels.contains(behaviour.times_at(np.arange(behaviour.count)))]
-    np.testing.assert_allclose(default_readout(tiny_sessions[2], labels).mean, inside.mean(axis=0), rtol=1e-5)
+    inside = behaviour.values(0, behaviour.count)[
+        labels.contains(behaviour.times_at(np.arange(behaviour.count)))
+    ]
+    np.testing.assert_allclose(
+        default_readout(tiny_sessions[2], labels).mean, inside.mean(axis=0), rtol=1e-5
+    )
     known = list(pretrained.readouts.values())
     assert job.readouts[tiny_sessions[2].id] == labelled_readout(tiny_sessions[2], labels, known)
 
@@ -78,14 +95,28 @@ def test_other_labels_have_no_weight(pretrained, tiny_sessions):
 def test_decoding_by_labelled_data(pretrained, tiny_sessions):
     config = FitConfig(num_steps=6, batch_size=8, eval_every=3)
     curve = few_shot_curve(
-        pretrained, tiny_sessions[2], config, amounts=(5.0, 100.0, None), seeds=(0, 1), progress=False
+        pretrained,
+        tiny_sessions[2],
+        config,
+        amounts=(5.0, 100.0, None),
+        seeds=(0, 1),
+        progress=False,
     )
-    assert [(point.num_seconds, point.seed) for point in curve] == [(5.0, 0), (5.0, 1), (None, 0), (None, 1)]
-    assert all(point.steps == 6 and np.isfinite([point.valid_r2, point.test_r2]).all() for point in curve)
+    assert [(point.num_seconds, point.seed) for point in curve] == [
+        (5.0, 0),
+        (5.0, 1),
+        (None, 0),
+        (None, 1),
+    ]
+    assert all(
+        point.steps == 6 and np.isfinite([point.valid_r2, point.test_r2]).all() for point in curve
+    )
     assert curve[0].test_r2 != curve[1].test_r2
     same = finetune(pretrained, tiny_sessions[2:], replace(config, seed=1), progress=False)
     assert same.valid_r2 == curve[3].valid_r2
-    with pytest.raises(DataError, match=r"train split of .* has 42 s, less than the smallest .* 50, 60 s. Give"):
+    with pytest.raises(
+        DataError, match=r"train split of .* has 42 s, less than the smallest .* 50, 60 s. Give"
+    ):
         few_shot_curve(pretrained, tiny_sessions[2], config, amounts=(50.0, 60.0))
 
 
@@ -93,9 +124,13 @@ def test_a_unit_that_never_spikes_is_allowed(pretrained, tiny_sessions):
     session = tiny_sessions[2]
     behaviour = session.behaviour("cursor.vel")
     silent = Session.from_arrays(
-        session.spike_times, session.spike_units, [*session.unit_ids, "silent"],
-        behaviour.times_at(np.arange(behaviour.count)), behaviour.values(0, behaviour.count), session_id="silent",
-    )  # fmt: skip
+        session.spike_times,
+        session.spike_units,
+        [*session.unit_ids, "silent"],
+        behaviour.times_at(np.arange(behaviour.count)),
+        behaviour.values(0, behaviour.count),
+        session_id="silent",
+    )
     config = FitConfig(num_steps=4, batch_size=8, eval_every=4)
     fit = finetune(pretrained, [silent], config, progress=False)
     assert fit.pretrained.knows(silent) and np.isfinite(fit.valid_r2)
@@ -106,7 +141,11 @@ def test_labels_lie_evenly(seconds, tiny_sessions):
     train = tiny_sessions[0].split("train")
     labels = labelled_intervals(tiny_sessions[0], 1.0, num_seconds=seconds, seed=0)
     length = train.duration / seconds * 2  # of the train split, for each piece of two seconds
-    before = [train.intersect(Intervals.from_pairs([(0.0, start)])).duration for start in labels.starts if start > 0]
+    before = [
+        train.intersect(Intervals.from_pairs([(0.0, start)])).duration
+        for start in labels.starts
+        if start > 0
+    ]
     assert np.diff([0.0, *before, train.duration]).max() < 3 * length
 
 
@@ -116,7 +155,10 @@ def test_few_labels_lean_on_the_scale_of_the_data_set(tiny_sessions):
     measured = default_readout(session, labels)
     known = [Readout(value_key="cursor.vel", mean=(1.0, -1.0), std=(10.0, 10.0))]
     assert labelled_readout(session, labels, []) == measured
-    assert labelled_readout(session, labels, [Readout(value_key="hand.vel", mean=(0.0,), std=(1.0,))]) == measured
+    assert (
+        labelled_readout(session, labels, [Readout(value_key="hand.vel", mean=(0.0,), std=(1.0,))])
+        == measured
+    )
     mixed = labelled_readout(session, labels, known)
     # As if 4 s of labels were followed by 60 s with the mean and std of the others.
     share = 4 / 64
@@ -129,11 +171,22 @@ def test_few_labels_lean_on_the_scale_of_the_data_set(tiny_sessions):
 def test_a_known_scale_leans_on_nobody():
     """The data sets of POYO are scaled by constants."""
     times, spans = np.arange(0, 30, 0.01), [(0.0, 30.0)]
-    names = ("movement_phases.random_period", "movement_phases.hold_period", "cursor_outlier_segments")
+    names = (
+        "movement_phases.random_period",
+        "movement_phases.hold_period",
+        "cursor_outlier_segments",
+    )
     session = Session.from_arrays(
-        [0.1], [0], ["a"], times, np.stack([times, times], axis=1), session_id="t_20130819_random_target_reaching",
-        brainset_id="perich_miller_population_2018", target_key="cursor.vel", intervals=dict.fromkeys(names, spans),
-    )  # fmt: skip
+        [0.1],
+        [0],
+        ["a"],
+        times,
+        np.stack([times, times], axis=1),
+        session_id="t_20130819_random_target_reaching",
+        brainset_id="perich_miller_population_2018",
+        target_key="cursor.vel",
+        intervals=dict.fromkeys(names, spans),
+    )
     known = [Readout(value_key="cursor.vel", mean=(5.0, 5.0), std=(1.0, 1.0))]
     assert labelled_readout(session, session.domain, known) == default_readout(session)
     assert default_readout(session).std == (20.0, 20.0)

@@ -11,9 +11,9 @@ from flax.traverse_util import flatten_dict
 from poyo_jax import evaluate
 from poyo_jax.errors import ConfigError
 from poyo_jax.finetune import STRATEGIES, FitConfig, finetune
-from poyo_jax.finetune.job import FitJob
+from poyo_jax.finetune.setup import FitJob
 from poyo_jax.finetune.stage import Part
-from poyo_jax.train.parts import join
+from poyo_jax.model.partition import join
 
 SHORT = {"num_steps": 12, "batch_size": 8, "eval_every": 6}
 
@@ -34,10 +34,15 @@ def moved(before: dict, after: dict) -> set[str]:
 
 @pytest.fixture(scope="module")
 def fits(pretrained, before, tiny_sessions):
-    """A short fit by every strategy, and one in which only the readout and the decoder's query learn besides rows."""
+    """A short fit by every strategy, and one in which only the readout and the decoder's query
+    learn besides rows.
+    """
     chosen = replace(short("full"), backbone_rates={"readout": 1e-2, "decoder_query": 1e-3})
     configs = {name: short(name) for name in STRATEGIES} | {"chosen": chosen}
-    return {name: finetune(pretrained, tiny_sessions[2:], config, progress=False) for name, config in configs.items()}
+    return {
+        name: finetune(pretrained, tiny_sessions[2:], config, progress=False)
+        for name, config in configs.items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -61,30 +66,44 @@ def test_what_is_outside_the_chosen_groups_keeps_its_bits(name, parts, pretraine
     if name == "lora":
         allowed = {path for path in everything if path.endswith("kernel")}
     assert paths == allowed
-    jax.tree.map(np.testing.assert_array_equal, pretrained.params, before)  # the given model did not change
+    jax.tree.map(
+        np.testing.assert_array_equal, pretrained.params, before
+    )  # the given model did not change
 
 
 def test_a_model_from_scratch_knows_the_new_session_alone(fits, pretrained, before, tiny_sessions):
     scratch = fits["from_scratch"].pretrained
     assert scratch.sessions.names == (tiny_sessions[2].id,) == tuple(scratch.readouts)
     assert scratch.units.names == tiny_sessions[2].unit_names
-    assert scratch.params["unit_embedding"].shape == (13, 16) and not scratch.params["unit_embedding"][0].any()
-    assert len(moved(before["backbone"], scratch.params["backbone"])) == len(jax.tree.leaves(before["backbone"]))
+    assert (
+        scratch.params["unit_embedding"].shape == (13, 16)
+        and not scratch.params["unit_embedding"][0].any()
+    )
+    assert len(moved(before["backbone"], scratch.params["backbone"])) == len(
+        jax.tree.leaves(before["backbone"])
+    )
     assert np.isfinite(evaluate(scratch, tiny_sessions[2:]).mean)
     assert len(fits["from_scratch"].units.new) == 12 and not fits["from_scratch"].units.kept
 
 
 def test_frozen_parameters_have_no_optimiser_state(pretrained, tiny_sessions):
     """Rows and vectors have two moments, matrices one."""
-    rows, backbone = (13 + 2) * 16, jax.tree_util.tree_leaves_with_path(pretrained.params["backbone"])
+    rows, backbone = (
+        (13 + 2) * 16,
+        jax.tree_util.tree_leaves_with_path(pretrained.params["backbone"]),
+    )
     matrices = sum(x.size for path, x in backbone if path[-1].key == "kernel")
     others = sum(x.size for _, x in backbone) - matrices
     sizes = {"unit_identification": 0, "lora": 0, "full": 0}
     for name in sizes:
         job = FitJob(pretrained, tiny_sessions[2:], short(name), {}, {}, "refuse")
         state = Part(job, short(name).stages[-1], params := job.start(), params).start()
-        sizes[name] = sum(x.size for x in jax.tree.leaves(state.opt_state) if x.ndim and x.shape != NEWTON_SCHULZ)
-    assert sizes["unit_identification"] == 2 * rows and sizes["full"] == 2 * (rows + others) + matrices
+        sizes[name] = sum(
+            x.size for x in jax.tree.leaves(state.opt_state) if x.ndim and x.shape != NEWTON_SCHULZ
+        )
+    assert (
+        sizes["unit_identification"] == 2 * rows and sizes["full"] == 2 * (rows + others) + matrices
+    )
     assert 2 * rows < sizes["lora"] < 2 * (rows + others + matrices)
 
 
@@ -99,17 +118,25 @@ def test_gradual_fits_units_first(pretrained, fits, tiny_sessions):
 @pytest.mark.parametrize("name", ["lora", "gradual"])
 def test_the_seed_decides_everything(name, pretrained, fits, tiny_sessions):
     again = finetune(pretrained, tiny_sessions[2:], short(name), progress=False)
-    jax.tree.map(np.testing.assert_array_equal, again.pretrained.params, fits[name].pretrained.params)
+    jax.tree.map(
+        np.testing.assert_array_equal, again.pretrained.params, fits[name].pretrained.params
+    )
 
 
 def test_a_session_that_is_known_is_fitted_again_from_its_rows(pretrained, before, tiny_sessions):
     config = short("unit_identification", learning_rate=1e-6)
-    fit = finetune(pretrained, tiny_sessions[1:2], config, known="refit", keep_snapshots=True, progress=False)
+    fit = finetune(
+        pretrained, tiny_sessions[1:2], config, known="refit", keep_snapshots=True, progress=False
+    )
     np.testing.assert_array_equal(fit.snapshots[0], before["unit_embedding"][13:])
     after = fit.pretrained
     assert (after.units, after.sessions) == (pretrained.units, pretrained.sessions)
-    np.testing.assert_array_equal(after.params["unit_embedding"][:13], before["unit_embedding"][:13])
-    np.testing.assert_allclose(after.params["unit_embedding"], before["unit_embedding"], rtol=0, atol=1e-4)
+    np.testing.assert_array_equal(
+        after.params["unit_embedding"][:13], before["unit_embedding"][:13]
+    )
+    np.testing.assert_allclose(
+        after.params["unit_embedding"], before["unit_embedding"], rtol=0, atol=1e-4
+    )
     assert after.readouts == pretrained.readouts
     assert str(fit.units) == "24 kept, 0 new, 0 dropped"
 
@@ -119,9 +146,15 @@ def test_a_session_that_is_known_is_fitted_again_from_its_rows(pretrained, befor
     [
         (
             "gradua",
-            r"there is no strategy 'gradua'. Did you mean 'gradual'\? Choose unit_identification, gradual",
+            (
+                r"there is no strategy 'gradua'. Did you mean 'gradual'\? Choose"
+                r" unit_identification, gradual"
+            ),
         ),
-        (FitConfig(backbone_rates={"readuot": 1.0}), r"no part 'readuot' to learn. Did you mean 'readout'\? Parts are"),
+        (
+            FitConfig(backbone_rates={"readuot": 1.0}),
+            r"no part 'readuot' to learn. Did you mean 'readout'\? Parts are",
+        ),
     ],
 )
 def test_unknown_names(strategy, text, pretrained, tiny_sessions):
@@ -139,7 +172,10 @@ def test_unknown_names(strategy, text, pretrained, tiny_sessions):
         ({"fresh": True}, "fresh is True; it must be False when no part"),
         ({"weight_decay": -1.0}, "weight_decay is -1.0; it must be at least 0"),
         ({"num_trials": 0}, "num_trials is 0; it must be positive or None"),
-        ({"num_trials": 4, "num_labelled_seconds": 4.0}, "num_trials is 4; it must be None when num_labelled_seconds"),
+        (
+            {"num_trials": 4, "num_labelled_seconds": 4.0},
+            "num_trials is 4; it must be None when num_labelled_seconds",
+        ),
     ],
 )
 def test_settings_that_cannot_work(changes, text):
@@ -155,7 +191,9 @@ def test_low_rank_updates_are_those_of_a_low_rank_forward_pass(pretrained, tiny_
     merged = flatten_dict(join({"low_rank": factors}, part.frozen)[0])
     flat, own = flatten_dict(factors), flatten_dict(part.frozen["backbone"])
     for path in {path[:-1] for path in flat}:
-        x = jnp.asarray(np.random.default_rng(0).standard_normal((1, own[path].shape[-2])), jnp.float32)
+        x = jnp.asarray(
+            np.random.default_rng(0).standard_normal((1, own[path].shape[-2])), jnp.float32
+        )
         expected = x @ own[path] + (x @ flat[*path, "down"]) @ flat[*path, "up"]
         np.testing.assert_allclose(x @ merged[path], expected, rtol=0, atol=1e-4)
         assert min(flat[*path, "down"].shape[-1], 8) == flat[*path, "up"].shape[-2]

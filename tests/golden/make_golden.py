@@ -1,8 +1,11 @@
-"""Make the golden numbers of this folder with the PyTorch reference. README.md here: how to run it, what arrays mean.
+"""Make the golden numbers of this folder with the PyTorch reference. README.md here: how to run it,
+what arrays mean.
 
-Every input (weights, spikes, targets, gradients) comes from numpy's seeded generator, every output from torch and
-torch_brain: the model, its tokeniser and its collate function from version 0.2.1, and SparseLamb from 0.1.2, the last
-version whose wheel contains it (`torch_brain/optim.py`). That file is loaded by its path, beside the installed 0.2.1.
+Every input (weights, spikes, targets, gradients) comes from numpy's seeded generator, every output
+from torch and
+torch_brain: the model, its tokeniser and its collate function from version 0.2.1, and SparseLamb
+from 0.1.2, the last version whose wheel contains it (`torch_brain/optim.py`). That file is loaded
+by its path, beside the installed 0.2.1.
 """
 
 import argparse
@@ -21,12 +24,24 @@ from torch_brain.nn import RotaryTimeEmbedding
 
 SEED = 11
 HPARAMS = dict(
-    sequence_length=1.0, latent_step=0.25, num_latents_per_step=4, dim=32, depth=2, dim_head=16, cross_heads=2,
-    self_heads=2, ffn_dropout=0.2, lin_dropout=0.4, atn_dropout=0.2, dim_out=2,
-)  # fmt: skip
+    sequence_length=1.0,
+    latent_step=0.25,
+    num_latents_per_step=4,
+    dim=32,
+    depth=2,
+    dim_head=16,
+    cross_heads=2,
+    self_heads=2,
+    ffn_dropout=0.2,
+    lin_dropout=0.4,
+    atn_dropout=0.2,
+    dim_out=2,
+)
 NUM_UNITS = {"sessA": 6, "sessB": 4}
 WINDOWS = (("sessA", 37, 5), ("sessB", 70, 11), ("sessA", 0, 8))  # session, spikes, queries
-TRAINING = dict(lr=0.004, weight_decay=1e-4, total_steps=20, pct_start=0.5, div_factor=1, num_steps=5)
+TRAINING = dict(
+    lr=0.004, weight_decay=1e-4, total_steps=20, pct_start=0.5, div_factor=1, num_steps=5
+)
 KEPT_STEPS = (1, 3, 5)
 LAMB_CASES = {"wd": dict(lr=0.05, weight_decay=0.01), "nowd": dict(lr=0.05, weight_decay=0.0)}
 LAMB_CASES["recipe"] = dict(lr=0.004, weight_decay=1e-4)
@@ -48,11 +63,13 @@ def load_sparse_lamb(path: Path) -> type[torch.optim.Optimizer]:
     return module.SparseLamb
 
 
-# ---------------------------------------------------------------------------------------------------- inputs
+# --- inputs
 
 
 def tiny_inputs(rng: np.random.Generator) -> Arrays:
-    """Weights off their initial point, three windows (the last without spikes), their queries and targets."""
+    """Weights off their initial point, three windows (the last without spikes), their queries and
+    targets.
+    """
     inputs = {}
     units = [f"{session}/u{i}" for session, count in NUM_UNITS.items() for i in range(count)]
     inputs["vocab/unit"] = np.array(["NA", *units])
@@ -65,7 +82,9 @@ def tiny_inputs(rng: np.random.Generator) -> Arrays:
         inputs[f"raw/{i}/spike_unit_index"] = rng.integers(0, NUM_UNITS[session], num_spikes)
         inputs[f"raw/{i}/spike_timestamps"] = np.sort(rng.random(num_spikes))
         inputs[f"raw/{i}/output_timestamps"] = np.sort(rng.random(num_queries)).astype(np.float32)
-        inputs[f"raw/{i}/target"] = rng.standard_normal((num_queries, HPARAMS["dim_out"])).astype(np.float32)
+        inputs[f"raw/{i}/target"] = rng.standard_normal((num_queries, HPARAMS["dim_out"])).astype(
+            np.float32
+        )
         inputs[f"raw/{i}/weights"] = rng.choice(np.array([0.1, 1.0, 5.0], np.float32), num_queries)
     return inputs
 
@@ -85,12 +104,16 @@ def random_parameter(rng: np.random.Generator, name: str, shape: tuple[int, ...]
 
 
 def sparse_lamb_inputs(rng: np.random.Generator) -> Arrays:
-    """Start values and five gradients; some rows of the table, and once the whole matrix, have zero gradient."""
+    """Start values and five gradients; some rows of the table, and once the whole matrix, have zero
+    gradient.
+    """
     scale = {"emb": 0.5, "mat": 0.3, "big": 6.0, "bias": 0.0}
     inputs = {}
     for name, shape in LAMB_SHAPES.items():
         start = (scale[name] * rng.standard_normal(shape)).astype(np.float32)
-        gradients = rng.standard_normal((len(LAMB_ROWS_WITHOUT_GRADIENT), *shape)).astype(np.float32)
+        gradients = rng.standard_normal((len(LAMB_ROWS_WITHOUT_GRADIENT), *shape)).astype(
+            np.float32
+        )
         if name == "emb":
             start[0] = 0.0
             for step, rows in enumerate(LAMB_ROWS_WITHOUT_GRADIENT):
@@ -102,11 +125,13 @@ def sparse_lamb_inputs(rng: np.random.Generator) -> Arrays:
     return inputs
 
 
-# ----------------------------------------------------------------------------------------------------- model
+# --- model
 
 
 def new_model(inputs: Arrays) -> POYO:
-    """The tiny model in evaluation mode (no dropout) with the vocabulary and, where given, the weights of `inputs`."""
+    """The tiny model in evaluation mode (no dropout) with the vocabulary and, where given, the
+    weights of `inputs`.
+    """
     model = POYO(**HPARAMS).eval()
     model.unit_emb.initialize_vocab(inputs["vocab/unit"][1:].tolist())
     model.session_emb.initialize_vocab(inputs["vocab/session"][1:].tolist())
@@ -118,18 +143,30 @@ def new_model(inputs: Arrays) -> POYO:
 
 
 def make_batch(model: POYO, inputs: Arrays) -> tuple[Arrays, dict[str, torch.Tensor]]:
-    """Tokens of each window before padding, as arrays "tok/<i>/<name>", and the padded batch of all windows."""
+    """Tokens of each window before padding, as arrays "tok/<i>/<name>", and the padded batch of all
+    windows.
+    """
     tokens, samples = {}, []
     for i in range(len(WINDOWS)):
-        raw = {key: inputs[f"raw/{i}/{key}"] for key in ("unit_ids", "spike_unit_index", "spike_timestamps")}
+        raw = {
+            key: inputs[f"raw/{i}/{key}"]
+            for key in ("unit_ids", "spike_unit_index", "spike_timestamps")
+        }
         data = types.SimpleNamespace(
             units=types.SimpleNamespace(id=raw["unit_ids"]),
-            spikes=types.SimpleNamespace(unit_index=raw["spike_unit_index"], timestamps=raw["spike_timestamps"]),
+            spikes=types.SimpleNamespace(
+                unit_index=raw["spike_unit_index"], timestamps=raw["spike_timestamps"]
+            ),
             session=types.SimpleNamespace(id=str(inputs[f"raw/{i}/session_id"])),
         )
         sample = model.tokenize(data)
-        tokens |= {f"tok/{i}/{key}": np.asarray(getattr(value, "obj", value)) for key, value in sample.items()}
-        queries = {key: inputs[f"raw/{i}/{key}"] for key in ("output_timestamps", "target", "weights")}
+        tokens |= {
+            f"tok/{i}/{key}": np.asarray(getattr(value, "obj", value))
+            for key, value in sample.items()
+        }
+        queries = {
+            key: inputs[f"raw/{i}/{key}"] for key in ("output_timestamps", "target", "weights")
+        }
         queries["output_mask"] = np.ones(len(queries["weights"]), bool)
         samples.append(sample | {key: pad8(value) for key, value in queries.items()})
     return tokens, collate(samples)
@@ -148,10 +185,14 @@ def weighted_mse(predictions: torch.Tensor, batch: dict[str, torch.Tensor]) -> t
     """Mean over channels, times the query's weight, over the sum of weights."""
     valid = batch["output_mask"]
     weights = batch["weights"][valid]
-    return ((predictions - batch["target"])[valid].square().mean(-1) * weights).sum() / weights.sum()
+    return (
+        (predictions - batch["target"])[valid].square().mean(-1) * weights
+    ).sum() / weights.sum()
 
 
-def to_float(batch: dict[str, torch.Tensor], dtype: torch.dtype, keys: tuple[str, ...] = ()) -> dict[str, torch.Tensor]:
+def to_float(
+    batch: dict[str, torch.Tensor], dtype: torch.dtype, keys: tuple[str, ...] = ()
+) -> dict[str, torch.Tensor]:
     """The batch with its floating arrays, or only those named, in another precision."""
     keys = keys or tuple(key for key, value in batch.items() if value.is_floating_point())
     return {key: value.to(dtype) if key in keys else value for key, value in batch.items()}
@@ -174,21 +215,32 @@ def tiny_outputs(inputs: Arrays) -> Arrays:
 
     float32_times = to_float(batch, torch.float32, TIME_KEYS)
     predictions = predict(model, float32_times)
-    arrays |= {"out/f32ts": predictions.detach().numpy(), "loss/mse_f32ts": mse(predictions, batch).detach().numpy()}
+    arrays |= {
+        "out/f32ts": predictions.detach().numpy(),
+        "loss/mse_f32ts": mse(predictions, batch).detach().numpy(),
+    }
     for name, loss in (("mse", mse), ("weighted", weighted_mse)):
         model.zero_grad()
         value = loss(predict(model, batch), batch)
         value.backward()
         arrays[f"loss/{name}"] = value.detach().numpy()
-        arrays |= {f"grad_{name}/{key}": tensor.grad.numpy().copy() for key, tensor in model.named_parameters()}
+        arrays |= {
+            f"grad_{name}/{key}": tensor.grad.numpy().copy()
+            for key, tensor in model.named_parameters()
+        }
 
     batch, model = to_float(batch, torch.float64), model.double()
     predictions = predict(model, batch).detach()
-    return arrays | {"out/f64model": predictions.numpy(), "loss/mse_f64model": mse(predictions, batch).numpy()}
+    return arrays | {
+        "out/f64model": predictions.numpy(),
+        "loss/mse_f64model": mse(predictions, batch).numpy(),
+    }
 
 
 def keep_sum(latents: Arrays, name: str):
-    """A hook for a residual branch: keeps its input plus its output. Dropout after the branch is off."""
+    """A hook for a residual branch: keeps its input plus its output. Dropout after the branch is
+    off.
+    """
 
     def hook(_module, args, output):
         latents[name] = (args[0] + output).detach().numpy()
@@ -201,7 +253,9 @@ def train_outputs(inputs: Arrays, sparse_lamb: type[torch.optim.Optimizer]) -> A
     model = new_model(inputs)
     _, batch = make_batch(model, inputs)
     tables = [model.unit_emb.weight, model.session_emb.weight]
-    others = [tensor for tensor in model.parameters() if all(tensor is not table for table in tables)]
+    others = [
+        tensor for tensor in model.parameters() if all(tensor is not table for table in tables)
+    ]
     groups = [{"params": tables, "sparse": True}, {"params": others}]
     optimizer = sparse_lamb(groups, lr=TRAINING["lr"], weight_decay=TRAINING["weight_decay"])
     schedule = {key: TRAINING[key] for key in ("total_steps", "pct_start", "div_factor")}
@@ -216,19 +270,22 @@ def train_outputs(inputs: Arrays, sparse_lamb: type[torch.optim.Optimizer]) -> A
         losses.append(loss.item())
         if step in KEPT_STEPS:
             arrays |= {
-                f"step{step}/{name}": tensor.detach().numpy().copy() for name, tensor in model.named_parameters()
+                f"step{step}/{name}": tensor.detach().numpy().copy()
+                for name, tensor in model.named_parameters()
             }
     return arrays | {"loss": np.array(losses), "meta": np.array(json.dumps(TRAINING))}
 
 
-# ---------------------------------------------------------------------------------- optimiser, schedule, rotary
+# --- optimiser, schedule, rotary
 
 
 def sparse_lamb_outputs(inputs: Arrays, sparse_lamb: type[torch.optim.Optimizer]) -> Arrays:
     """Parameters, moments, norms and trust ratios after each of five steps, for every case."""
     arrays = {}
     for case, settings in LAMB_CASES.items():
-        tensors = {name: torch.from_numpy(inputs[f"{case}/param0/{name}"].copy()) for name in LAMB_SHAPES}
+        tensors = {
+            name: torch.from_numpy(inputs[f"{case}/param0/{name}"].copy()) for name in LAMB_SHAPES
+        }
         groups = [{"params": [tensor], "sparse": name == "emb"} for name, tensor in tensors.items()]
         optimizer = sparse_lamb(groups, **settings)
         for step in range(1, len(LAMB_ROWS_WITHOUT_GRADIENT) + 1):
@@ -265,11 +322,15 @@ def one_cycle_outputs(sparse_lamb: type[torch.optim.Optimizer]) -> Arrays:
 
 
 def rotary_outputs() -> Arrays:
-    """Angular frequencies (rad/s) in torch's float32, and embeddings of times given in float64 and in float32."""
+    """Angular frequencies (rad/s) in torch's float32, and embeddings of times given in float64 and
+    in float32.
+    """
     times = np.array([0.0, 1e-4, 0.0625, 0.5, 0.9375, 1.0, *np.random.default_rng(0).random(26)])
     arrays = {"t": times}
     for head_dim in OMEGA_HEAD_DIMS:
-        rotary = RotaryTimeEmbedding(head_dim=head_dim, rotate_dim=head_dim // 2, t_min=1e-4, t_max=2.0627)
+        rotary = RotaryTimeEmbedding(
+            head_dim=head_dim, rotate_dim=head_dim // 2, t_min=1e-4, t_max=2.0627
+        )
         arrays[f"omega/{head_dim}"] = rotary.omega.numpy()
         if head_dim in EMBEDDED_HEAD_DIMS:
             arrays[f"emb_f64/{head_dim}"] = rotary(torch.from_numpy(times)).numpy()
@@ -277,18 +338,29 @@ def rotary_outputs() -> Arrays:
     return arrays
 
 
-# ------------------------------------------------------------------------------------------------------ files
+# --- files
 
 
-def make_files(sparse_lamb: type[torch.optim.Optimizer], source: Path | None = None) -> Iterator[tuple[str, Arrays]]:
-    """Name and arrays of every file; inputs come from the files in `source` when given, else from the seed."""
+def make_files(
+    sparse_lamb: type[torch.optim.Optimizer], source: Path | None = None
+) -> Iterator[tuple[str, Arrays]]:
+    """Name and arrays of every file; inputs come from the files in `source` when given, else from
+    the seed.
+    """
     rng = np.random.default_rng(SEED)
     tiny = read_tiny_inputs(source / "poyo_tiny.npz") if source else tiny_inputs(rng)
     lamb = read_arrays(source / "sparse_lamb.npz") if source else sparse_lamb_inputs(rng)
-    lamb = {key: value for key, value in lamb.items() if key.startswith("grads/") or "/param0/" in key}
-    versions = {"torch": torch.__version__, "torch_brain": importlib.metadata.version("torch_brain")}
+    lamb = {
+        key: value for key, value in lamb.items() if key.startswith("grads/") or "/param0/" in key
+    }
+    versions = {
+        "torch": torch.__version__,
+        "torch_brain": importlib.metadata.version("torch_brain"),
+    }
     conventions = {"layernorm_eps": 1e-5, "gelu": "exact erf", "mode": "eval (no dropout)"}
-    meta = {"meta": np.array(json.dumps({"hparams": HPARAMS, "seed": SEED} | versions | conventions))}
+    meta = {
+        "meta": np.array(json.dumps({"hparams": HPARAMS, "seed": SEED} | versions | conventions))
+    }
     yield "poyo_tiny.npz", tiny | tiny_outputs(tiny) | meta
     yield "train5.npz", train_outputs(tiny, sparse_lamb)
     yield "sparse_lamb.npz", lamb | sparse_lamb_outputs(lamb, sparse_lamb)
@@ -302,9 +374,13 @@ def read_arrays(path: Path) -> Arrays:
 
 
 def read_tiny_inputs(path: Path) -> Arrays:
-    """The inputs in a poyo_tiny.npz; queries, targets and weights are taken from its padded batch."""
+    """The inputs in a poyo_tiny.npz; queries, targets and weights are taken from its padded
+    batch.
+    """
     arrays = read_arrays(path)
-    inputs = {key: value for key, value in arrays.items() if key.startswith(("param/", "raw/", "vocab/"))}
+    inputs = {
+        key: value for key, value in arrays.items() if key.startswith(("param/", "raw/", "vocab/"))
+    }
     for i, valid in enumerate(arrays["batch/output_mask"]):
         for key in ("output_timestamps", "target", "weights"):
             inputs[f"raw/{i}/{key}"] = arrays[f"batch/{key}"][i][valid]
@@ -312,25 +388,39 @@ def read_tiny_inputs(path: Path) -> Arrays:
 
 
 def differences(made: Arrays, found: Arrays) -> dict[str, float]:
-    """Largest absolute difference per group of arrays that both have; infinite where shape or type differ."""
+    """Largest absolute difference per group of arrays that both have; infinite where shape or type
+    differ.
+    """
     worst = {}
     for key in sorted(made.keys() & found.keys()):
         ours, theirs = made[key], found[key]
         group = key.split("/")[0]
         if ours.dtype.kind in "US":
-            difference = 0.0 if key.endswith(("meta", "hp")) or np.array_equal(ours, theirs) else np.inf
+            difference = (
+                0.0 if key.endswith(("meta", "hp")) or np.array_equal(ours, theirs) else np.inf
+            )
         elif ours.shape != theirs.shape or ours.dtype != theirs.dtype:
             difference = np.inf
         else:
-            difference = float(np.abs(ours.astype(np.float64) - theirs.astype(np.float64)).max(initial=0.0))
+            difference = float(
+                np.abs(ours.astype(np.float64) - theirs.astype(np.float64)).max(initial=0.0)
+            )
         worst[group] = max(worst.get(group, 0.0), difference)
     return worst
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--optim", type=Path, required=True, help="torch_brain/optim.py of torch_brain 0.1.2")
-    parser.add_argument("--check", type=Path, help="folder: recompute from the inputs in its files, and write nothing")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--optim", type=Path, required=True, help="torch_brain/optim.py of torch_brain 0.1.2"
+    )
+    parser.add_argument(
+        "--check",
+        type=Path,
+        help="folder: recompute from the inputs in its files, and write nothing",
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     folder = Path(__file__).resolve().parent

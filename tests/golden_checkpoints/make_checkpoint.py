@@ -1,4 +1,6 @@
-"""Make the golden checkpoint of the present format: python tests/golden_checkpoints/make_checkpoint.py FOLDER"""
+"""Make the golden checkpoint of the present format: python
+tests/golden_checkpoints/make_checkpoint.py FOLDER
+"""
 
 import sys
 import tempfile
@@ -23,10 +25,14 @@ def session() -> Session:
 def make(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as workdir:
         settings = tiny.config(num_steps=50)
-        settings = replace(settings, model=replace(settings.model, dim=8, head_dim=8, num_latents=2))
+        settings = replace(
+            settings, model=replace(settings.model, dim=8, head_dim=8, num_latents=2)
+        )
         train_model(settings, [session()], workdir, progress=False)
         load(workdir).save(folder)
-    for path in folder.rglob("commit_success.txt"):  # which says where the folder was written; buckets alone need it
+    for path in folder.rglob(
+        "commit_success.txt"
+    ):  # which says where the folder was written; buckets alone need it
         path.unlink()
     values = decode(load(folder), session(), split="all").values
     np.savez(folder / "predictions.npz", values=values)

@@ -1,7 +1,8 @@
-"""Every back end of attention against the plain one, alone and in the model, and which of them is chosen.
+"""Every back end of attention against the plain one, alone and in the model, and which of them is
+chosen.
 
-cuDNN and TPUs are not at hand: JAX's plain implementation of the same function stands in for the one, the interpreter
-of Pallas for the other. What they are compiled to is checked as text.
+cuDNN and TPUs are not at hand: JAX's plain implementation of the same function stands in for the
+one, the interpreter of Pallas for the other. What they are compiled to is checked as text.
 """
 
 import dataclasses
@@ -14,18 +15,31 @@ import numpy as np
 import pytest
 import test_properties
 from golden_model import packed
-from test_properties import BATCH, CONFIG, PACKED, SEED, SESSIONS, UNITS, assert_close, gradient_of, loss_of, predictor
+from test_properties import (
+    BATCH,
+    CONFIG,
+    PACKED,
+    SEED,
+    SESSIONS,
+    UNITS,
+    assert_close,
+    gradient_of,
+    loss_of,
+    predictor,
+)
 
 from poyo_jax.config import ModelConfig, RunConfig
+from poyo_jax.decoding.predict import make_predict_step
+from poyo_jax.distributed.mesh import make_mesh
 from poyo_jax.errors import ConfigError
-from poyo_jax.model import attention, flash, token_rows
-from poyo_jax.model.attention import attend, choose
-from poyo_jax.model.flash import RETURNS_LOG_SUM, attend_with_log_sum
-from poyo_jax.train.mesh import make_mesh
-from poyo_jax.train.optim import sparse_lamb
-from poyo_jax.train.state import build_model, init_params
-from poyo_jax.train.steps import make_predict_step, make_train_step
-from poyo_jax.train.tables import dense
+from poyo_jax.model.attention import api as attention
+from poyo_jax.model.attention import flash, token_rows
+from poyo_jax.model.attention.api import attend, choose
+from poyo_jax.model.attention.flash import RETURNS_LOG_SUM, attend_with_log_sum
+from poyo_jax.model.build import build_model, init_params
+from poyo_jax.train.optim.optax_rules import sparse_lamb
+from poyo_jax.train.optim.tables import dense
+from poyo_jax.train.step import make_train_step
 from poyo_jax.types import PADDING
 
 params = test_properties.params  # a fixture
@@ -35,7 +49,9 @@ STAND_INS = {
 }
 SEEDS = jnp.array([3, 8], jnp.uint32)
 KEYS, LENGTHS = 300, jnp.array([1, 300], jnp.int32)
-needs_log_sum = pytest.mark.skipif(not RETURNS_LOG_SUM, reason="this version of JAX returns no log-sum-exp")
+needs_log_sum = pytest.mark.skipif(
+    not RETURNS_LOG_SUM, reason="this version of JAX returns no log-sum-exp"
+)
 
 
 def skip_unless_cudnn_has_a_stand_in():
@@ -64,10 +80,13 @@ def with_gradient(function):
     def weighted(*inputs):
         out = function(*inputs)
         return sum(
-            (x * jnp.cos(jnp.arange(x.size, dtype=jnp.float32).reshape(x.shape))).sum() for x in jax.tree.leaves(out)
+            (x * jnp.cos(jnp.arange(x.size, dtype=jnp.float32).reshape(x.shape))).sum()
+            for x in jax.tree.leaves(out)
         )
 
-    return jax.jit(lambda *inputs: (function(*inputs), jax.grad(weighted, tuple(range(len(inputs))))(*inputs)))
+    return jax.jit(
+        lambda *inputs: (function(*inputs), jax.grad(weighted, tuple(range(len(inputs))))(*inputs))
+    )
 
 
 def assert_all_close(actual, expected):
@@ -77,13 +96,17 @@ def assert_all_close(actual, expected):
 
 @pytest.mark.parametrize("back_end", ["chunked", "cudnn", "splash"])
 def test_a_back_end_gives_what_the_plain_one_gives(stand_ins, back_end):
-    actual, expected = (with_gradient(partial(attend, back_end=name))(*arrays()) for name in (back_end, "xla"))
+    actual, expected = (
+        with_gradient(partial(attend, back_end=name))(*arrays()) for name in (back_end, "xla")
+    )
     assert_all_close(actual, expected)
 
 
 def test_chunks_drop_the_same_weights():
     drop = partial(attend, attention_dropout=0.3, seeds=SEEDS)
-    actual, expected = (with_gradient(partial(drop, back_end=name))(*arrays()) for name in ("chunked", "xla"))
+    actual, expected = (
+        with_gradient(partial(drop, back_end=name))(*arrays()) for name in ("chunked", "xla")
+    )
     assert_all_close(actual, expected)
     assert np.abs(expected[0] - attend(*arrays())).max() > 0.1
 
@@ -114,24 +137,30 @@ def test_sums_over_keys_are_float32(stand_ins, back_end):
     np.testing.assert_allclose(out.astype(jnp.float32), expected, rtol=2**-7)
 
 
-# ------------------------------------------------------------------------------------------------------ in the model
+# --- in the model
 
 
 def model_with(back_end, config=CONFIG, **run):
     return build_model(config, RunConfig(attention=back_end, **run), UNITS, SESSIONS)
 
 
-ONE_EMPTY = BATCH._replace(token_kinds=np.where(np.arange(4)[:, None] == 2, np.int8(PADDING), BATCH.token_kinds))
+ONE_EMPTY = BATCH._replace(
+    token_kinds=np.where(np.arange(4)[:, None] == 2, np.int8(PADDING), BATCH.token_kinds)
+)
 BATCHES = {"padded": ONE_EMPTY, "packed": packed(ONE_EMPTY, 8, multiple=8)}
 
 
 @pytest.mark.parametrize("batch", BATCHES.values(), ids=BATCHES)
 @pytest.mark.parametrize("back_end", ["chunked", "cudnn", "splash"])
 def test_the_model_is_the_same_with_every_back_end(stand_ins, params, back_end, batch):
-    still = dataclasses.replace(CONFIG, attention_dropout=0.0)  # of weights; the other dropouts remain
+    still = dataclasses.replace(
+        CONFIG, attention_dropout=0.0
+    )  # of weights; the other dropouts remain
     ours, plain = model_with(back_end, still), model_with("xla", still)
     assert_close(predictor(ours)(params, batch), predictor(plain)(params, batch))
-    actual, expected = (jax.tree.leaves(gradient_of(model)(params, batch, SEED)) for model in (ours, plain))
+    actual, expected = (
+        jax.tree.leaves(gradient_of(model)(params, batch, SEED)) for model in (ours, plain)
+    )
     for x, y in zip(actual, expected, strict=True):
         np.testing.assert_allclose(x, y, rtol=0, atol=3e-5 * np.abs(y).max())
 
@@ -149,16 +178,21 @@ def test_dropout_of_attention_is_the_same_in_chunks(monkeypatch, params, back_en
 def test_bfloat16_stays_near_float32(stand_ins, params, back_end, batch):
     if back_end == "cudnn":
         skip_unless_cudnn_has_a_stand_in()
-    model = model_with(back_end, dataclasses.replace(CONFIG, attention_dropout=0.0), compute_dtype="bfloat16")
+    model = model_with(
+        back_end, dataclasses.replace(CONFIG, attention_dropout=0.0), compute_dtype="bfloat16"
+    )
     predictions, expected = predictor(model)(params, batch), predictor()(params, batch)
     assert predictions.dtype == np.float32
     error = np.sqrt(np.mean(np.square(predictions - expected))) / np.std(expected)
     assert 1e-4 < error < 0.06  # bfloat16 rounds by up to 0.4 %, again and again
-    made = jax.eval_shape(gradient_of(model), params, batch, SEED), jax.eval_shape(loss_of(model), params, batch, SEED)
+    made = (
+        jax.eval_shape(gradient_of(model), params, batch, SEED),
+        jax.eval_shape(loss_of(model), params, batch, SEED),
+    )
     assert {leaf.dtype for leaf in jax.tree.leaves(made)} == {np.dtype(np.float32)}
 
 
-# ------------------------------------------------------------------------------------------------ which one is chosen
+# --- which one is chosen
 
 BF16, F32 = jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float32)
 FITTING = {"dtype": BF16, "head_dim": 64, "attention_dropout": 0.0}
@@ -183,12 +217,25 @@ def test_auto_takes_what_the_platform_has(monkeypatch, where, asked, chosen):
     asked = FITTING | asked
     assert (choose("auto", **asked), choose("auto", **asked, packed=True)) == chosen
     assert (choose("xla", **asked), choose("xla", **asked, packed=True)) == ("xla", "xla")
-    assert (choose("chunked", **asked), choose("chunked", **asked, packed=True)) == ("chunked", "chunked")
+    assert (choose("chunked", **asked), choose("chunked", **asked, packed=True)) == (
+        "chunked",
+        "chunked",
+    )
 
 
 REFUSED = [
-    ("cudnn", "cpu", {}, "needs an NVIDIA GPU of compute capability 8.0 or higher; this process runs on cpu. Run it"),
-    ("splash", "cuda", {}, "'splash' needs a TPU; this process runs on cuda. Run it there, or set RunConfig.attention"),
+    (
+        "cudnn",
+        "cpu",
+        {},
+        "needs an NVIDIA GPU of compute capability 8.0 or higher; this process runs on cpu. Run it",
+    ),
+    (
+        "splash",
+        "cuda",
+        {},
+        "'splash' needs a TPU; this process runs on cuda. Run it there, or set RunConfig.attention",
+    ),
     (
         "cudnn",
         "cuda",
@@ -243,19 +290,28 @@ def test_gpus_without_flash_attention_are_not_asked_for_it(monkeypatch):
 def test_steps_refuse_before_anything_is_computed(monkeypatch):
     assert attention.platform() == "cpu"
     with pytest.raises(
-        ConfigError, match=r"needs an NVIDIA GPU of .*; this process runs on cpu. Run it there, or set RunConfig"
+        ConfigError,
+        match=(
+            r"needs an NVIDIA GPU of .*; this process runs on cpu. Run it there, or set RunConfig"
+        ),
     ):
         make_predict_step(model_with("cudnn"), make_mesh(), microbatch_windows=None)
     monkeypatch.setattr(attention, "platform", lambda: "cuda")
     model = model_with("cudnn", compute_dtype="bfloat16")
-    make_predict_step(model, make_mesh(), microbatch_windows=None)  # there is no dropout without training
+    make_predict_step(
+        model, make_mesh(), microbatch_windows=None
+    )  # there is no dropout without training
     with pytest.raises(ConfigError, match="cannot drop attention weights"):
-        make_train_step(model, dense(sparse_lamb(0.1)), make_mesh(), seed=0, microbatch_windows=None)
+        make_train_step(
+            model, dense(sparse_lamb(0.1)), make_mesh(), seed=0, microbatch_windows=None
+        )
 
 
-# -------------------------------------------------------------------------------------------- what they compile to
+# --- what they compile to
 
-LARGE = ModelConfig(dim=16, depth=1, self_heads=2, num_latents=16, attention_dropout=0.0)  # heads of 64, as the presets
+LARGE = ModelConfig(
+    dim=16, depth=1, self_heads=2, num_latents=16, attention_dropout=0.0
+)  # heads of 64, as the presets
 
 
 @pytest.fixture
@@ -273,18 +329,26 @@ def as_on_tpu(monkeypatch):
 
 
 def lowered(batch, where):
-    """The gradient of a model with automatic attention in bfloat16, as it would be handed to the compiler."""
+    """The gradient of a model with automatic attention in bfloat16, as it would be handed to the
+    compiler.
+    """
     model = model_with("auto", LARGE, compute_dtype="bfloat16")
     shapes = jax.eval_shape(partial(init_params, model, 0))
-    gradient = gradient_of.__wrapped__(model)  # traced anew, since what is traced depends on the platform
+    gradient = gradient_of.__wrapped__(
+        model
+    )  # traced anew, since what is traced depends on the platform
     return gradient.trace(shapes, batch, SEED).lower(lowering_platforms=(where,)).as_text()
 
 
 @pytest.mark.parametrize("batch", [BATCH, PACKED], ids=["padded", "packed"])
 def test_cuda_gets_cudnn(as_on_cuda, batch):
-    """Encoder, processor and decoder; the encoder twice where the log-sum-exp of its rows has a gradient."""
+    """Encoder, processor and decoder; the encoder twice where the log-sum-exp of its rows has a
+    gradient.
+    """
     text = lowered(batch, "cuda")
-    assert text.count("@__cudnn$fmhaSoftmaxBackward(") == (3 if batch is BATCH else 4 if RETURNS_LOG_SUM else 2)
+    assert text.count("@__cudnn$fmhaSoftmaxBackward(") == (
+        3 if batch is BATCH else 4 if RETURNS_LOG_SUM else 2
+    )
     assert "fmhaScaleBias" not in text  # a bias would be stored, and has given NaN
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from poyo_jax.config import ModelConfig, RunConfig
+from poyo_jax.model.build import build_model, init_params
 from poyo_jax.model.dropout import dropout, fold
-from poyo_jax.train.state import build_model, init_params
 from poyo_jax.types import SPIKE, Batch
 
 SEEDS = np.random.default_rng(7).integers(2**32, size=8, dtype=np.uint32)
@@ -21,7 +21,9 @@ def masks(rate, shape=(8, 50, 40), seeds=SEEDS):
 
 
 def share_within(share, rate, count):
-    """Whether a share of `count` independent draws is within five standard deviations of the rate."""
+    """Whether a share of `count` independent draws is within five standard deviations of the
+    rate.
+    """
     return abs(share - rate) < 5 * np.sqrt(rate * (1 - rate) / count)
 
 
@@ -38,7 +40,11 @@ def test_elements_are_dropped_at_the_rate_and_the_others_scaled(rate):
 def test_masks_of_different_seeds_and_elements_are_independent():
     kept = masks(0.3)
     pairs = [(kept[a], kept[b]) for a in range(8) for b in range(a)]
-    pairs += [(kept[:, 1:], kept[:, :-1]), (kept[:, :, 1:], kept[:, :, :-1]), (kept[:, 8:], kept[:, :-8])]
+    pairs += [
+        (kept[:, 1:], kept[:, :-1]),
+        (kept[:, :, 1:], kept[:, :, :-1]),
+        (kept[:, 8:], kept[:, :-8]),
+    ]
     for one, other in pairs:
         assert share_within((one & other).mean(), 0.49, one.size)
 
@@ -74,7 +80,7 @@ def test_fold_gives_every_number_its_own_seed():
     assert len(np.unique(chained)) > 9990  # of 10,000
 
 
-# ------------------------------------------------------------------------------------------- masks inside the model
+# --- masks inside the model
 
 WINDOWS, TOKENS = 32, 64
 CONFIG = ModelConfig(dim=64, depth=2, head_dim=16, self_heads=2, num_latents=4, latent_step=0.25)
@@ -94,19 +100,28 @@ def silent():
 def process():
     """(parameters, seeds) -> latents, from nothing gathered."""
     gathered = jnp.zeros((WINDOWS, 16, CONFIG.cross_heads * CONFIG.head_dim))
-    return jax.jit(lambda backbone, seeds: BACKBONE.apply({"params": backbone}, gathered, seeds, method="process"))
+    return jax.jit(
+        lambda backbone, seeds: BACKBONE.apply(
+            {"params": backbone}, gathered, seeds, method="process"
+        )
+    )
 
 
 def test_residual_dropout_differs_between_layers_branches_windows_and_steps(silent, process):
-    """Every branch of every layer adds 1, so that the latents count in how many of four masks an element is kept."""
+    """Every branch of every layer adds 1, so that the latents count in how many of four masks an
+    element is kept.
+    """
     for branch, last in (("attention", "output"), ("feedforward", "contract")):
         bias = silent["layers"][branch][last]["bias"]
         silent["layers"][branch][last]["bias"] = jnp.ones_like(bias)
     counts, others = (
-        np.asarray(process(silent, seeds)) * 0.6 for seeds in (WINDOW_SEEDS, WINDOW_SEEDS + np.uint32(WINDOWS))
+        np.asarray(process(silent, seeds)) * 0.6
+        for seeds in (WINDOW_SEEDS, WINDOW_SEEDS + np.uint32(WINDOWS))
     )
     np.testing.assert_allclose(counts, np.round(counts), atol=1e-5)
-    for kept, probability in enumerate([0.4**4, 4 * 0.6 * 0.4**3, 6 * 0.36 * 0.16, 4 * 0.4 * 0.6**3, 0.6**4]):
+    for kept, probability in enumerate(
+        [0.4**4, 4 * 0.6 * 0.4**3, 6 * 0.36 * 0.16, 4 * 0.4 * 0.6**3, 0.6**4]
+    ):
         share = np.isclose(counts, kept, atol=1e-5).mean()
         assert share_within(share, probability, counts.size), kept
     correlations = np.corrcoef(np.concatenate([counts, others]).reshape(2 * WINDOWS, -1))
@@ -125,14 +140,22 @@ def test_feedforward_dropout_has_its_rate(silent, process):
 
 
 def test_attention_dropout_has_its_rate(silent):
-    """All tokens have the same weight and the same value, so that what is gathered counts how many are kept."""
+    """All tokens have the same weight and the same value, so that what is gathered counts how many
+    are kept.
+    """
     silent["encoder_context_norm"]["bias"] = jnp.ones(CONFIG.dim)
-    silent["encoder_key_value"]["kernel"] = jnp.full_like(silent["encoder_key_value"]["kernel"], 1 / CONFIG.dim)
+    silent["encoder_key_value"]["kernel"] = jnp.full_like(
+        silent["encoder_key_value"]["kernel"], 1 / CONFIG.dim
+    )
     batch = jax.tree.map(jnp.asarray, constant_batch())
     encode = jax.jit(
-        lambda params, seeds: BACKBONE.apply({"params": params}, jnp.zeros((2, 64)), batch, seeds, method="encode")
+        lambda params, seeds: BACKBONE.apply(
+            {"params": params}, jnp.zeros((2, 64)), batch, seeds, method="encode"
+        )
     )
-    gathered = np.asarray(encode(silent, WINDOW_SEEDS)).reshape(WINDOWS, 16, CONFIG.cross_heads, CONFIG.head_dim)
+    gathered = np.asarray(encode(silent, WINDOW_SEEDS)).reshape(
+        WINDOWS, 16, CONFIG.cross_heads, CONFIG.head_dim
+    )
     counts = gathered[..., -1] * 0.8 * TOKENS  # the last channel of a head does not rotate
     np.testing.assert_allclose(counts, np.round(counts), atol=1e-3)
     assert share_within(1 - counts.mean() / TOKENS, 0.2, counts.size * TOKENS)

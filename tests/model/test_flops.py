@@ -8,8 +8,8 @@ import pytest
 from whole_model import loss_sum, predict
 
 from poyo_jax.config import ModelConfig, RunConfig
+from poyo_jax.model.build import build_model, init_params
 from poyo_jax.model.flops import TRAINING, forward_flops
-from poyo_jax.train.state import build_model, init_params
 from poyo_jax.types import SPIKE, Batch
 
 WINDOWS, UNITS = 2, 8
@@ -26,10 +26,19 @@ def full_batch(config: ModelConfig, tokens: int, queries: int) -> Batch:
     times = np.zeros((WINDOWS, tokens), np.float32)
     asked = np.ones((WINDOWS, queries), np.float32)
     return Batch(
-        np.arange(UNITS, dtype=np.int32), np.ones(times.shape, np.int32), np.full(times.shape, SPIKE, np.int8), times,
-        times, None, np.zeros(WINDOWS, np.int32), np.ones(WINDOWS, np.int32), asked,
-        np.zeros((*asked.shape, config.num_channels), np.float32), asked, np.arange(WINDOWS, dtype=np.uint32),
-    )  # fmt: skip
+        np.arange(UNITS, dtype=np.int32),
+        np.ones(times.shape, np.int32),
+        np.full(times.shape, SPIKE, np.int8),
+        times,
+        times,
+        None,
+        np.zeros(WINDOWS, np.int32),
+        np.ones(WINDOWS, np.int32),
+        asked,
+        np.zeros((*asked.shape, config.num_channels), np.float32),
+        asked,
+        np.arange(WINDOWS, dtype=np.uint32),
+    )
 
 
 def counted_by_xla(function, *arguments) -> float:
@@ -43,7 +52,9 @@ def test_count_is_that_of_xla_within_five_per_cent(name):
     model = build_model(config, RunConfig(), UNITS, 2)
     params = jax.eval_shape(partial(init_params, model, 0))
     batch = full_batch(config, tokens, queries)
-    expected = forward_flops(config, windows=WINDOWS, tokens=WINDOWS * tokens, units=UNITS, queries=queries).total
+    expected = forward_flops(
+        config, windows=WINDOWS, tokens=WINDOWS * tokens, units=UNITS, queries=queries
+    ).total
     loss = partial(loss_sum, model, seed=None, microbatch_windows=None)
     forward = counted_by_xla(partial(predict, model, microbatch_windows=None), params, batch)
     training = counted_by_xla(jax.value_and_grad(loss), params, batch)

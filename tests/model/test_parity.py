@@ -1,4 +1,6 @@
-"""Numbers of the PyTorch reference: rotation, predictions, latents, gradients, and five steps of training."""
+"""Numbers of the PyTorch reference: rotation, predictions, latents, gradients, and five steps of
+training.
+"""
 
 import json
 from functools import partial
@@ -11,12 +13,13 @@ from golden_model import TINY, golden_batch, load, packed, params_from_torch
 from whole_model import loss_sum, predict
 
 from poyo_jax.config import OptimConfig, RunConfig
+from poyo_jax.distributed.mesh import make_mesh, put_batch, replicated
+from poyo_jax.model.build import build_model
 from poyo_jax.model.poyo import half_split
 from poyo_jax.model.rotary import omega, token_rotation
-from poyo_jax.train.mesh import make_mesh, put_batch, replicated
-from poyo_jax.train.optimizers import choose_optimizer
-from poyo_jax.train.state import TrainState, build_model
-from poyo_jax.train.steps import make_train_step
+from poyo_jax.train.optim.choose import choose_optimizer
+from poyo_jax.train.state import TrainState
+from poyo_jax.train.step import make_train_step
 
 ARRAYS = load("poyo_tiny")
 BATCH, MASK = golden_batch(ARRAYS), ARRAYS["batch/output_mask"]
@@ -32,7 +35,9 @@ def value_and_gradient(params, batch):
 
 
 def worst(actual, expected):
-    """Largest difference of two trees, over the largest number of each tensor; layers are tensors of their own."""
+    """Largest difference of two trees, over the largest number of each tensor; layers are tensors
+    of their own.
+    """
 
     def of_tensor(path, actual, expected):
         layered = any(getattr(entry, "key", None) == "layers" for entry in path)
@@ -58,12 +63,18 @@ def test_the_module_itself_is_as_good_as_the_reference():
 
 def test_latents_equal_the_reference():
     module = MODEL.backbone(parent=None)
-    silent = jax.tree_util.tree_map_with_path(silence, PARAMS["backbone"])  # the processor adds nothing
+    silent = jax.tree_util.tree_map_with_path(
+        silence, PARAMS["backbone"]
+    )  # the processor adds nothing
 
     @jax.jit
     def latents(backbone, units, batch):
-        gathered = module.apply({"params": half_split(backbone, TINY)}, units, batch, None, method="encode")
-        return module.apply({"params": half_split(backbone, TINY)}, gathered, None, method="process")
+        gathered = module.apply(
+            {"params": half_split(backbone, TINY)}, units, batch, None, method="encode"
+        )
+        return module.apply(
+            {"params": half_split(backbone, TINY)}, gathered, None, method="process"
+        )
 
     for backbone, name in ((silent, "enc_latents"), (PARAMS["backbone"], "proc_latents")):
         actual = latents(backbone, PARAMS["unit_embedding"], BATCH)
@@ -93,7 +104,9 @@ def test_five_training_steps_equal_the_reference(batch):
     arrays = load("train5")
     meta = json.loads(str(arrays["meta"]))
     settings = OptimConfig(
-        base_learning_rate=meta["lr"], weight_decay=meta["weight_decay"], pct_start=meta["pct_start"]
+        base_learning_rate=meta["lr"],
+        weight_decay=meta["weight_decay"],
+        pct_start=meta["pct_start"],
     )
     mesh = make_mesh()
     optimizer, _ = choose_optimizer(settings, meta["total_steps"], 1, mesh)
@@ -104,7 +117,9 @@ def test_five_training_steps_equal_the_reference(batch):
         state, metrics = step(state, put_batch(batch, mesh), {})
         np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5, err_msg=f"step {number}")
         if f"step{number}/readout.bias" in arrays:
-            assert worst(state.params, params_from_torch(arrays, f"step{number}", TINY.depth)) < 1e-5, number
+            assert (
+                worst(state.params, params_from_torch(arrays, f"step{number}", TINY.depth)) < 1e-5
+            ), number
     assert state.step == meta["num_steps"] == 5
 
 
@@ -121,8 +136,12 @@ def test_frequencies_equal_the_reference_bit_for_bit(head_dim):
 def test_rotation_of_tokens_equals_the_reference(head_dim):
     arrays = load("rotary")
     times = arrays["t"].astype(np.float32)
-    rotation = token_rotation(jnp.asarray(times), jnp.asarray((arrays["t"] - times).astype(np.float32)), head_dim)
+    rotation = token_rotation(
+        jnp.asarray(times), jnp.asarray((arrays["t"] - times).astype(np.float32)), head_dim
+    )
     cos, sin = np.split(arrays[f"emb_f64/{head_dim}"], 2, axis=1)
     for ours, theirs in ((rotation.cos, cos), (rotation.sin, sin)):
-        np.testing.assert_array_equal(theirs[:, 0::2], theirs[:, 1::2])  # every angle stands there twice
+        np.testing.assert_array_equal(
+            theirs[:, 0::2], theirs[:, 1::2]
+        )  # every angle stands there twice
         np.testing.assert_allclose(ours, theirs[:, : head_dim // 2 : 2], rtol=0, atol=2e-6)

@@ -1,4 +1,6 @@
-"""What predictions, losses and gradients may and may not depend on, in a small model with random windows."""
+"""What predictions, losses and gradients may and may not depend on, in a small model with random
+windows.
+"""
 
 import dataclasses
 from functools import lru_cache, partial
@@ -10,10 +12,12 @@ from golden_model import packed
 from whole_model import everything, loss_sum, predict
 
 from poyo_jax.config import ModelConfig, RunConfig
-from poyo_jax.train.state import build_model, init_params
+from poyo_jax.model.build import build_model, init_params
 from poyo_jax.types import PADDING, SPIKE, START, STOP, Batch
 
-CONFIG = ModelConfig(dim=16, depth=2, head_dim=8, cross_heads=2, self_heads=2, num_latents=2, latent_step=0.25)
+CONFIG = ModelConfig(
+    dim=16, depth=2, head_dim=8, cross_heads=2, self_heads=2, num_latents=2, latent_step=0.25
+)
 UNITS, SESSIONS, QUERIES = 7, 3, 5
 COUNTS = (9, 0, 23, 16)  # spikes of the windows; the second window has no spike
 MODEL = build_model(CONFIG, RunConfig(), UNITS, SESSIONS)
@@ -21,16 +25,26 @@ SEED = np.uint32(5)
 
 
 def make_batch(seed, counts=COUNTS, length=40, alive=3):
-    """Windows with start and stop tokens of `alive` units and `counts` spikes, in the padded layout."""
+    """Windows with start and stop tokens of `alive` units and `counts` spikes, in the padded
+    layout.
+    """
     rng = np.random.default_rng(seed)
     shape = (len(counts), length)
-    units, kinds, times = np.zeros(shape, np.int32), np.full(shape, PADDING, np.int8), np.zeros(shape)
+    units, kinds, times = (
+        np.zeros(shape, np.int32),
+        np.full(shape, PADDING, np.int8),
+        np.zeros(shape),
+    )
     for window, count in enumerate(counts):
         kept = rng.permutation(np.arange(1, UNITS))[:alive]
         places = slice(2 * alive + count)
-        units[window, places] = np.concatenate([kept, kept, rng.choice(kept, count) if alive else []])
+        units[window, places] = np.concatenate(
+            [kept, kept, rng.choice(kept, count) if alive else []]
+        )
         kinds[window, places] = np.repeat([START, STOP, SPIKE], [alive, alive, count])
-        times[window, places] = np.concatenate([np.repeat([0.0, 1.0], alive), np.sort(rng.random(count))])
+        times[window, places] = np.concatenate(
+            [np.repeat([0.0, 1.0], alive), np.sort(rng.random(count))]
+        )
     high = times.astype(np.float32)
     queries = (len(counts), QUERIES)
     return Batch(
@@ -64,7 +78,9 @@ def shuffle_tokens(batch, seed):
     rng = np.random.default_rng(seed)
     order = np.stack([rng.permutation(batch.token_kinds.shape[1]) for _ in batch.token_kinds])
     names = ("token_units", "token_kinds", "token_times", "token_times_low")
-    return batch._replace(**{name: np.take_along_axis(getattr(batch, name), order, axis=1) for name in names})
+    return batch._replace(
+        **{name: np.take_along_axis(getattr(batch, name), order, axis=1) for name in names}
+    )
 
 
 def with_run(**settings):
@@ -85,7 +101,9 @@ def loss_of(model=MODEL, microbatch=2):
 @lru_cache
 def gradient_of(model=MODEL, learns=everything):
     """(parameters, batch, seed) -> gradient of the sum of the loss."""
-    return jax.jit(jax.grad(lambda params, batch, seed: loss_sum(model, params, batch, seed, 2, learns=learns)))
+    return jax.jit(
+        jax.grad(lambda params, batch, seed: loss_sum(model, params, batch, seed, 2, learns=learns))
+    )
 
 
 def assert_close(actual, expected):
@@ -99,7 +117,9 @@ def params():
     rng = np.random.default_rng(1)
 
     def draw(path, leaf):
-        return np.float32(path[-1].key == "scale") + 0.3 * rng.standard_normal(leaf.shape).astype(np.float32)
+        return np.float32(path[-1].key == "scale") + 0.3 * rng.standard_normal(leaf.shape).astype(
+            np.float32
+        )
 
     params = jax.tree_util.tree_map_with_path(draw, jax.eval_shape(partial(init_params, MODEL, 0)))
     for table in ("unit_embedding", "session_embedding"):
@@ -117,7 +137,11 @@ ARRANGEMENTS = {  # the same windows, the model, windows of a microbatch
     "longer padding": (make_batch(0, length=56), MODEL, 2),
     "no microbatches": (BATCH, MODEL, None),
     "chunks of 8, in groups of 2": (packed(BATCH, 8, multiple=4), with_run(rows_per_group=2), 1),
-    "chunks of 16, most of them unused": (packed(BATCH, 16, multiple=24), with_run(rows_per_group=3), 3),
+    "chunks of 16, most of them unused": (
+        packed(BATCH, 16, multiple=24),
+        with_run(rows_per_group=3),
+        3,
+    ),
     "chunks of 64": (packed(BATCH, 64), with_run(rows_per_group=1), 2),
 }
 
@@ -125,7 +149,10 @@ ARRANGEMENTS = {  # the same windows, the model, windows of a microbatch
 @pytest.mark.parametrize("arrangement", ARRANGEMENTS.values(), ids=ARRANGEMENTS)
 def test_neither_predictions_nor_dropout_depend_on_the_arrangement(params, expected, arrangement):
     batch, model, microbatch = arrangement
-    predictions, loss = predictor(model, microbatch)(params, batch), loss_of(model, microbatch)(params, batch, SEED)
+    predictions, loss = (
+        predictor(model, microbatch)(params, batch),
+        loss_of(model, microbatch)(params, batch, SEED),
+    )
     assert_close(predictions, expected[0])
     assert_close(loss, expected[1])
 
@@ -140,7 +167,9 @@ def test_predictions_do_not_depend_on_the_order_of_tokens(params, expected, seed
 @pytest.mark.parametrize("window", range(len(COUNTS)))
 def test_predictions_do_not_depend_on_the_other_windows(params, expected, window):
     others = make_batch(1)
-    mixed = jax.tree.map(lambda ours, theirs: np.concatenate([theirs[:3], ours[window : window + 1]]), BATCH, others)
+    mixed = jax.tree.map(
+        lambda ours, theirs: np.concatenate([theirs[:3], ours[window : window + 1]]), BATCH, others
+    )
     mixed = mixed._replace(unit_rows=BATCH.unit_rows)
     assert_close(predictor()(params, mixed)[3], expected[0][window])
     assert np.abs(predictor()(params, others)[3] - expected[0][window]).max() > 0.01
@@ -149,7 +178,9 @@ def test_predictions_do_not_depend_on_the_other_windows(params, expected, window
 def test_predictions_depend_on_units_sessions_and_times(params, expected):
     other_rows = (BATCH.session_rows % (SESSIONS - 1) + 1).astype(np.int32)
     changed = {
-        "token_units": np.where(BATCH.token_kinds == SPIKE, BATCH.token_units % (UNITS - 1) + 1, BATCH.token_units),
+        "token_units": np.where(
+            BATCH.token_kinds == SPIKE, BATCH.token_units % (UNITS - 1) + 1, BATCH.token_units
+        ),
         "token_kinds": np.where(BATCH.token_kinds == START, np.int8(SPIKE), BATCH.token_kinds),
         "token_times": BATCH.token_times + np.float32(1e-3),
         "session_rows": other_rows,
@@ -185,7 +216,9 @@ def test_every_rate_of_dropout_acts(params):
     off = dict.fromkeys(("feedforward_dropout", "residual_dropout", "attention_dropout"), 0.0)
     still = loss_of()(params, BATCH, None)
     for name in off:
-        model = build_model(dataclasses.replace(CONFIG, **(off | {name: 0.3})), RunConfig(), UNITS, SESSIONS)
+        model = build_model(
+            dataclasses.replace(CONFIG, **(off | {name: 0.3})), RunConfig(), UNITS, SESSIONS
+        )
         assert abs(loss_of(model)(params, BATCH, SEED) - still) > 1e-3 * still, name
 
 
@@ -216,17 +249,23 @@ def test_recomputing_gives_the_same_loss_and_gradient(params, gradient, remat):
 
 
 def test_what_is_recomputed(params):
-    """Of the six products of a layer: those of attention, or all but the last, whose result no gradient needs."""
+    """Of the six products of a layer: those of attention, or all but the last, whose result no
+    gradient needs.
+    """
     config = dataclasses.replace(CONFIG, depth=1)
     one = params | {
-        "backbone": params["backbone"] | {"layers": jax.tree.map(lambda x: x[:1], params["backbone"]["layers"])}
+        "backbone": params["backbone"]
+        | {"layers": jax.tree.map(lambda x: x[:1], params["backbone"]["layers"])}
     }
 
     def products(remat):
         model = build_model(config, RunConfig(remat=remat), UNITS, SESSIONS)
         return str(gradient_of(model).trace(one, PACKED, SEED).jaxpr).count("dot_general")
 
-    assert (products("products"), products("layers")) == (products("none") + 2, products("none") + 5)
+    assert (products("products"), products("layers")) == (
+        products("none") + 2,
+        products("none") + 5,
+    )
 
 
 def test_tables_get_the_same_gradient_when_the_backbone_does_not_learn(params, gradient):
@@ -238,7 +277,9 @@ def test_tables_get_the_same_gradient_when_the_backbone_does_not_learn(params, g
 
 
 def test_padding_rows_of_the_tables_get_no_gradient(params, gradient):
-    """The second window has no spike, the unit rows and tokens are padded, and unused windows point at row 0."""
+    """The second window has no spike, the unit rows and tokens are padded, and unused windows point
+    at row 0.
+    """
     used = np.array([1, 1, 1, 0], np.int32)
     weights = PACKED.target_weights * used.astype(np.float32)[:, None]
     unused = PACKED._replace(session_rows=PACKED.session_rows * used, target_weights=weights)

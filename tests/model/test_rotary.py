@@ -39,7 +39,9 @@ def halves(times):
 def test_rotation_of_tokens_is_exact_though_float32(head_dim):
     difference = as_complex(token_rotation(*halves(TIMES), head_dim)) - exact(TIMES, head_dim)
     assert np.abs(difference).max() < 3e-6
-    single = as_complex(token_rotation(halves(TIMES)[0], jnp.zeros(TIMES.shape, jnp.float32), head_dim))
+    single = as_complex(
+        token_rotation(halves(TIMES)[0], jnp.zeros(TIMES.shape, jnp.float32), head_dim)
+    )
     assert np.abs(single - exact(TIMES, head_dim)).max() > 1e-3  # the remainder of the time matters
 
 
@@ -76,7 +78,10 @@ def vectors(*shape):
 
 
 def test_rotate_multiplies_pairs_by_unit_complex_numbers_and_leaves_the_rest():
-    x, rotation = vectors(5, 3, 16), grid_rotation(RNG.random(3), 16)  # 4 pairs, 8 channels that stay
+    x, rotation = (
+        vectors(5, 3, 16),
+        grid_rotation(RNG.random(3), 16),
+    )  # 4 pairs, 8 channels that stay
     rotated = np.asarray(rotate(x, rotation))
     pairs = np.asarray(x[..., :4]) + 1j * np.asarray(x[..., 4:8])
     expected = pairs * as_complex(rotation)

@@ -13,7 +13,9 @@ from poyo_jax.report import write_report
 @pytest.fixture(scope="session")
 def fit(tiny_run, tiny_sessions):
     config = FitConfig(num_steps=20, eval_every=5)
-    return fit_units(load(tiny_run), [tiny_sessions[2]], config, keep_snapshots=True, progress=False)
+    return fit_units(
+        load(tiny_run), [tiny_sessions[2]], config, keep_snapshots=True, progress=False
+    )
 
 
 @pytest.fixture(scope="session")
@@ -32,9 +34,14 @@ def report(fit, tiny_run, tiny_sessions, stranger, tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "new" / "report.html"
     scores = {"Wiener filter": {session.id: 0.5 for session in tiny_sessions}}
     return write_report(
-        path, fit.pretrained, [*tiny_sessions, stranger], workdir=tiny_run, fits={NEW: fit}, scores=scores,
+        path,
+        fit.pretrained,
+        [*tiny_sessions, stranger],
+        workdir=tiny_run,
+        fits={NEW: fit},
+        scores=scores,
         title="A & <b>",
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture

@@ -1,4 +1,6 @@
-"""The report in a real browser: it asks for nothing, complains about nothing, and its controls change what is shown."""
+"""The report in a real browser: it asks for nothing, complains about nothing, and its controls
+change what is shown.
+"""
 
 import subprocess
 import sys
@@ -9,8 +11,20 @@ from pages import NEW
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
-expect = pytest.importorskip("playwright.sync_api", reason="pages are tested with playwright: pip install it").expect
-PLOTS = ("traces", "path", "by_speed", "by_direction", "attended", "fit_units", "fit_scores", "fit_traces", "r2_plot")
+expect = pytest.importorskip(
+    "playwright.sync_api", reason="pages are tested with playwright: pip install it"
+).expect
+PLOTS = (
+    "traces",
+    "path",
+    "by_speed",
+    "by_direction",
+    "attended",
+    "fit_units",
+    "fit_scores",
+    "fit_traces",
+    "r2_plot",
+)
 PLOTS = (*PLOTS, "unit_plane", "session_plane", "loss", "valid", "time")
 
 
@@ -50,14 +64,18 @@ def test_everything_is_drawn_and_fits_the_width(open_report, report, width, sche
     assert page.locator("main .absent:visible").count() == 0
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (background == "rgb(246, 247, 249)") == (scheme == "light")
-    ink = page.locator("#traces .gtitle, #traces .ytitle").first.evaluate("x => getComputedStyle(x).fill")
+    ink = page.locator("#traces .gtitle, #traces .ytitle").first.evaluate(
+        "x => getComputedStyle(x).fill"
+    )
     assert ink == ("rgb(31, 36, 48)" if scheme == "light" else "rgb(231, 234, 240)")
 
 
 def test_another_session_and_another_time(open_report, report):
     page = open_report(report)
     before = curve(page, "traces", 1), curve(page, "by_speed", 0), curve(page, "path", 0)
-    page.select_option("#session", NEW if page.input_value("#session") != NEW else "simulated/session_0")
+    page.select_option(
+        "#session", NEW if page.input_value("#session") != NEW else "simulated/session_0"
+    )
     after = curve(page, "traces", 1), curve(page, "by_speed", 0), curve(page, "path", 0)
     assert all(one != other for one, other in zip(before, after, strict=True))
     page.locator("#from").fill("1.5")
@@ -70,7 +88,9 @@ def test_another_session_and_another_time(open_report, report):
 
 def test_latents_of_another_time_attend_to_other_spikes(open_report, report):
     page = open_report(report)
-    sizes = "[...document.querySelectorAll('#attended .point')].map((point) => point.getAttribute('d'))"
+    sizes = (
+        "[...document.querySelectorAll('#attended .point')].map((point) => point.getAttribute('d'))"
+    )
     before = page.evaluate(sizes)
     page.locator("#latent").fill("0")
     expect(page.locator("#latent_text")).to_have_text("0.063 s")
@@ -81,18 +101,26 @@ def test_latents_of_another_time_attend_to_other_spikes(open_report, report):
 def test_unit_identification_moves_with_the_slider(open_report, report):
     page = open_report(report)
     expect(page.locator("#fit_text")).to_contain_text("step 0,")
-    at = "[...document.querySelectorAll('#fit_units .point')].map((point) => point.getAttribute('transform'))"
+    at = (
+        "[...document.querySelectorAll('#fit_units .point')].map((point) =>"
+        " point.getAttribute('transform'))"
+    )
     before, decoded = page.evaluate(at), curve(page, "fit_traces", 1)
     page.locator("#fit_step").fill("4")
     expect(page.locator("#fit_text")).to_contain_text("step 20,")
     after = page.evaluate(at)
-    assert before[:24] == after[:24] and before[24:] != after[24:]  # units known before stay where they are
+    assert (
+        before[:24] == after[:24] and before[24:] != after[24:]
+    )  # units known before stay where they are
     assert curve(page, "fit_traces", 1) != decoded
 
 
 def test_units_are_coloured_by_rate(open_report, report):
     page = open_report(report)
-    colours = "new Set([...document.querySelectorAll('#unit_plane .point')].map((point) => point.style.fill)).size"
+    colours = (
+        "new Set([...document.querySelectorAll('#unit_plane .point')].map((point) =>"
+        " point.style.fill)).size"
+    )
     assert page.evaluate(colours) == 3  # sessions
     page.select_option("#colour", "rate")
     assert page.evaluate(colours) > 10
@@ -103,16 +131,35 @@ def test_what_is_absent_is_said_and_the_rest_is_shown(open_report, fit, tmp_path
 
     page = open_report(write_report(tmp_path / "report.html", fit.pretrained))
     expect(page.locator("#unit_plane svg.main-svg").first).to_be_visible()
-    for part in ("recordings", "errors", "attention", "fits", "r2", "training", "goodput", "sessions"):
+    for part in (
+        "recordings",
+        "errors",
+        "attention",
+        "fits",
+        "r2",
+        "training",
+        "goodput",
+        "sessions",
+    ):
         expect(page.locator(f"#{part} .absent")).to_be_visible()
         assert page.locator(f"#{part} .plot:visible").count() == 0
 
 
 def test_pictures_for_the_readme(browser, report, tmp_path):
-    program = [sys.executable, REPOSITORY / "experiments" / "screenshots.py", "--out", tmp_path / "images"]
+    program = [
+        sys.executable,
+        REPOSITORY / "experiments" / "screenshots.py",
+        "--out",
+        tmp_path / "images",
+    ]
     subprocess.run([*program, "--report", report, "--name", "tiny"], check=True)
     pictures = sorted((tmp_path / "images").iterdir())
     assert [path.name for path in pictures] == ["tiny.png", "tiny_fit.png"]
-    assert all(path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 10_000 for path in pictures)
-    misused = subprocess.run([*program, "--report", tmp_path / "nothing.html"], capture_output=True, text=True)
+    assert all(
+        path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 10_000
+        for path in pictures
+    )
+    misused = subprocess.run(
+        [*program, "--report", tmp_path / "nothing.html"], capture_output=True, text=True
+    )
     assert misused.returncode == 2 and "there is no page" in misused.stderr

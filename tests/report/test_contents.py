@@ -12,8 +12,8 @@ from poyo_jax.errors import MissingDependencyError, PoyoError
 from poyo_jax.finetune import fit_units
 from poyo_jax.report import write_report
 from poyo_jax.report.__main__ import main
-from poyo_jax.train.goodput import read_goodput
-from poyo_jax.train.metrics import read_metrics
+from poyo_jax.train.reliability.goodput import read_goodput
+from poyo_jax.train.writers import read_metrics
 
 KINDS = {"f4": np.float32, "u1": np.uint8, "u2": np.uint16}
 
@@ -40,7 +40,9 @@ def test_scores_are_those_of_evaluate(content, fit, tiny_sessions):
     assert content["r2"]["POYO"] == pytest.approx(expected, rel=1e-3)
     assert content["r2"]["Wiener filter"][NEW] == 0.5
     rows = {row["session"]: row for row in content["sessions"]}
-    assert rows[NEW]["test R²"] == pytest.approx(expected[NEW], rel=1e-3) and rows[NEW]["units"] == 12
+    assert (
+        rows[NEW]["test R²"] == pytest.approx(expected[NEW], rel=1e-3) and rows[NEW]["units"] == 12
+    )
     assert rows["simulated/session_9"][""] == "not known to the model"
     assert list(content["recordings"]) == sorted(expected, key=expected.get, reverse=True)
 
@@ -73,7 +75,9 @@ def test_attention_is_a_share(content):
     weights = numbers(shown["weights"]).reshape(len(shown["latent_times"]), -1)
     assert weights.shape == (8, len(numbers(shown["spike_times"]))) and weights.max() == 255
     assert all(0 < share < 1 for share in shown["shares"])
-    np.testing.assert_allclose(weights.sum(axis=1) / 255 * shown["largest"], shown["shares"], atol=0.05)
+    np.testing.assert_allclose(
+        weights.sum(axis=1) / 255 * shown["largest"], shown["shares"], atol=0.05
+    )
 
 
 def test_training_and_time(content, tiny_run):
@@ -81,7 +85,9 @@ def test_training_and_time(content, tiny_run):
     assert content["training"]["loss"]["steps"][-1] == history[-1]["step"] == 150
     assert content["training"]["loss"]["values"][-1] == pytest.approx(history[-1]["loss"], rel=1e-3)
     assert set(content["training"]["sessions"]) == {"simulated/session_0", "simulated/session_1"}
-    assert content["goodput"]["seconds"]["step"] == pytest.approx(read_goodput(tiny_run)["step"], rel=1e-3)
+    assert content["goodput"]["seconds"]["step"] == pytest.approx(
+        read_goodput(tiny_run)["step"], rel=1e-3
+    )
 
 
 def test_unit_identification_step_by_step(content, fit, tiny_sessions):
@@ -89,7 +95,9 @@ def test_unit_identification_step_by_step(content, fit, tiny_sessions):
     assert shown["steps"] == [0, 5, 10, 15, 20]
     assert len(shown["values"]) == len(shown["points"]) == 5
     for step, r2 in zip(shown["steps"], shown["test_r2"], strict=True):
-        assert r2 == pytest.approx(evaluate(fit.at(step), [tiny_sessions[2]]).r2[NEW], rel=1e-2, abs=1e-3)
+        assert r2 == pytest.approx(
+            evaluate(fit.at(step), [tiny_sessions[2]]).r2[NEW], rel=1e-2, abs=1e-3
+        )
     assert shown["valid_r2"] == pytest.approx([look["valid_r2"] for look in fit.history], rel=1e-3)
 
 
@@ -114,7 +122,13 @@ def test_the_model_at_a_step_is_what_the_fit_kept(fit):
 def test_areas_are_read_from_the_file_or_the_ids():
     from poyo_jax.report.embeddings import areas
 
-    arrays = ([0.1], [0], ["group_electrode_group_PMd/elec4/unit_0", "chan1"], [0.0, 1.0], [[0.0, 0.0], [1.0, 1.0]])
+    arrays = (
+        [0.1],
+        [0],
+        ["group_electrode_group_PMd/elec4/unit_0", "chan1"],
+        [0.0, 1.0],
+        [[0.0, 0.0], [1.0, 1.0]],
+    )
     assert areas(Session.from_arrays(*arrays, session_id="a")) == ["PMd", "unknown"]
 
 
@@ -130,7 +144,9 @@ def test_what_is_absent_is_said(fit, tmp_path):
 def test_a_damaged_history_is_shown_as_far_as_it_goes(run_copy, fit, tmp_path):
     path = run_copy / "metrics.jsonl"
     lines = path.read_bytes().splitlines()
-    path.write_bytes(b"\n".join([lines[0], b"\xff\xfe\x00", b"7", b'{"loss": 1}', *lines[4:], lines[-1][:9]]))
+    path.write_bytes(
+        b"\n".join([lines[0], b"\xff\xfe\x00", b"7", b'{"loss": 1}', *lines[4:], lines[-1][:9]])
+    )
     (run_copy / "goodput.jsonl").write_bytes(b'{"started": 3}\n\xff')
     content = content_of(write_report(tmp_path / "report.html", fit.pretrained, workdir=run_copy))
     assert content["training"]["note"] == "4 lines of metrics.jsonl are damaged and left out."
@@ -141,25 +157,41 @@ def test_a_damaged_history_is_shown_as_far_as_it_goes(run_copy, fit, tmp_path):
 def test_a_fit_without_snapshots_is_explained(tiny_run, tiny_sessions, tmp_path):
     from poyo_jax.finetune import FitConfig
 
-    fit = fit_units(load(tiny_run), [tiny_sessions[2]], FitConfig(num_steps=2, unit_steps=0), progress=False)
-    page = write_report(tmp_path / "report.html", fit.pretrained, tiny_sessions[2:], fits={NEW: fit})
+    fit = fit_units(
+        load(tiny_run), [tiny_sessions[2]], FitConfig(num_steps=2, unit_steps=0), progress=False
+    )
+    page = write_report(
+        tmp_path / "report.html", fit.pretrained, tiny_sessions[2:], fits={NEW: fit}
+    )
     assert "keep_snapshots=True" in content_of(page)["fits"][NEW]["absent"]
 
 
 def test_a_session_in_which_little_is_known(fit, tiny_sessions, tmp_path):
-    """One that is silent in the second that is shown, and whose test split holds a few samples only."""
+    """One that is silent in the second that is shown, and whose test split holds a few samples
+    only.
+    """
     session = tiny_sessions[0]
     start = session.split("test").starts[0]
     late = np.asarray(session.spike_times) > start + 2
     behaviour = session.behaviour("cursor.vel")
     times = behaviour.times_at(np.arange(behaviour.count))
     quiet = Session.from_arrays(
-        np.asarray(session.spike_times)[late], np.asarray(session.spike_units)[late], list(session.unit_ids), times,
-        behaviour.values(0, behaviour.count), session_id="session_0", brainset_id="simulated", target_key="cursor.vel",
-    ).with_splits(train=[(0.0, 5.0)], test=[(start, start + 1.2)])  # fmt: skip
-    shown = content_of(write_report(tmp_path / "report.html", fit.pretrained, [quiet]))["recordings"][session.id]
+        np.asarray(session.spike_times)[late],
+        np.asarray(session.spike_units)[late],
+        list(session.unit_ids),
+        times,
+        behaviour.values(0, behaviour.count),
+        session_id="session_0",
+        brainset_id="simulated",
+        target_key="cursor.vel",
+    ).with_splits(train=[(0.0, 5.0)], test=[(start, start + 1.2)])
+    shown = content_of(write_report(tmp_path / "report.html", fit.pretrained, [quiet]))[
+        "recordings"
+    ][session.id]
     assert shown["attention"]["absent"].startswith("No unit of simulated/session_0 fires")
-    assert shown["errors"]["absent"].startswith("Errors over speed and direction need two channels and 100")
+    assert shown["errors"]["absent"].startswith(
+        "Errors over speed and direction need two channels and 100"
+    )
 
 
 def test_from_the_command_line(tiny_run, tiny_data, tmp_path, capsys):
@@ -173,7 +205,10 @@ def test_from_the_command_line(tiny_run, tiny_data, tmp_path, capsys):
 @pytest.mark.parametrize("words", [["nowhere"], ["RUN", "--data", "nowhere"]])
 def test_what_is_wrong_is_a_sentence(words, tiny_run, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
-        main([word.replace("RUN", str(tiny_run)) for word in words] + ["--out", str(tmp_path / "page.html")])
+        main(
+            [word.replace("RUN", str(tiny_run)) for word in words]
+            + ["--out", str(tmp_path / "page.html")]
+        )
     error = capsys.readouterr().err
     assert "Traceback" not in error and "nowhere" in error and not list(tmp_path.iterdir())
 

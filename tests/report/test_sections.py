@@ -54,16 +54,32 @@ def page(tmp_path):
         ),
     ]
     path = write_sections(
-        tmp_path / "new" / "report.html", "A & B", sections, subtitle="today", highlights={"test R²": "0.81"}
+        tmp_path / "new" / "report.html",
+        "A & B",
+        sections,
+        subtitle="today",
+        highlights={"test R²": "0.81"},
     )
     return path.read_text(encoding="utf-8")
 
 
 def test_the_page_holds_what_it_was_given(page):
     text = Outline(page).text
-    for part in ("A & B", "today", "test R²", "0.81", "First <b>paragraph</b>.", "Second one.", 'What "it" shows'):
+    for part in (
+        "A & B",
+        "today",
+        "test R²",
+        "0.81",
+        "First <b>paragraph</b>.",
+        "Second one.",
+        'What "it" shows',
+    ):
         assert part in text
-    assert [word for word in text if word in ("session", "units", "R²")] == ["session", "units", "R²"]
+    assert [word for word in text if word in ("session", "units", "R²")] == [
+        "session",
+        "units",
+        "R²",
+    ]
     for cell in ("a", "1,200", "−0.812", "b", "7", "–"):
         assert cell in text
 
@@ -71,14 +87,21 @@ def test_the_page_holds_what_it_was_given(page):
 def test_the_page_needs_nothing_else(page):
     outline = Outline(page)
     assert "script" not in [tag for tag, _ in outline.tags]
-    links = [value for _, attrs in outline.tags for name, value in attrs.items() if name in ("src", "href")]
+    links = [
+        value
+        for _, attrs in outline.tags
+        for name, value in attrs.items()
+        if name in ("src", "href")
+    ]
     assert links and all(link.startswith("data:image/png;base64,") for link in links)
     assert base64.b64decode(links[0].split(",")[1]).startswith(b"\x89PNG")
     assert not re.search(r"url\(|@import", page)
 
 
 def test_pictures_can_be_read_aloud(page):
-    assert [attrs["alt"] for tag, attrs in Outline(page).tags if tag == "img"] == ['What "it" shows']
+    assert [attrs["alt"] for tag, attrs in Outline(page).tags if tag == "img"] == [
+        'What "it" shows'
+    ]
 
 
 def test_columns_of_numbers_are_aligned(page):
@@ -94,5 +117,8 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatc
 
 
 def test_a_path_that_cannot_be_written_is_explained(tmp_path):
-    with pytest.raises(DataError, match=r"the report cannot be written to .*: Is a directory. Give the path of a file"):
+    with pytest.raises(
+        DataError,
+        match=r"the report cannot be written to .*: Is a directory. Give the path of a file",
+    ):
         write_sections(tmp_path, "title", [])

@@ -1,4 +1,6 @@
-"""Training as a whole: it resumes exactly, keeps what it should, writes what it did, and refuses what cannot work."""
+"""Training as a whole: it resumes exactly, keeps what it should, writes what it did, and refuses
+what cannot work.
+"""
 
 import contextlib
 import json
@@ -16,13 +18,21 @@ import pytest
 import tiny
 
 from poyo_jax import PoyoError, Readout, Session, load, train_model
+from poyo_jax.checkpoint.store import Checkpoints, saved_steps
 from poyo_jax.config import OptimConfig
-from poyo_jax.data.arrange import MAX_SHAPES
-from poyo_jax.errors import CheckpointError, ConfigError, DataError, Diverged, Interrupted, SessionError
-from poyo_jax.train import feed, job, loop
-from poyo_jax.train.checkpoint import Checkpoints, saved_steps
-from poyo_jax.train.metrics import read_metrics
+from poyo_jax.data.batches.arrange import MAX_SHAPES
+from poyo_jax.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    Diverged,
+    Interrupted,
+    SessionError,
+)
+from poyo_jax.train import feed, loop
+from poyo_jax.train import setup as job
 from poyo_jax.train.state import TrainState
+from poyo_jax.train.writers import read_metrics
 
 
 def train(config, sessions, workdir, **kwargs):
@@ -33,12 +43,16 @@ def final_state(config, sessions, workdir) -> TrainState:
     """The newest state in a work directory."""
     made, checkpoints = job.Job(config, sessions, {}), Checkpoints(workdir, 1000)
     with contextlib.closing(checkpoints):
-        return checkpoints.restore(checkpoints.latest(), jax.eval_shape(made.fresh_state), made.mesh)
+        return checkpoints.restore(
+            checkpoints.latest(), jax.eval_shape(made.fresh_state), made.mesh
+        )
 
 
 def assert_same_bits(a, b) -> None:
     assert jax.tree.structure(a) == jax.tree.structure(b)
-    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True):
+    for (path, x), y in zip(
+        jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True
+    ):
         x, y = np.asarray(x), np.asarray(y)
         assert x.dtype == y.dtype, path
         assert x.shape == y.shape, path
@@ -67,7 +81,9 @@ def interrupt(monkeypatch, at_step: int) -> None:
 
 
 def share_step(monkeypatch) -> None:
-    """Compile the training step once for all runs of a test; a state that lies otherwise would compile it again."""
+    """Compile the training step once for all runs of a test; a state that lies otherwise would
+    compile it again.
+    """
     made, make = [], job.make_train_step
 
     def once(*args, **kwargs):
@@ -104,11 +120,15 @@ class FakeProgram:
         return self.step(*args)
 
 
-def fake_step(monkeypatch, loss=lambda step: 1.0, gradient_norm=lambda step: 1.0, note=lambda: None) -> None:
+def fake_step(
+    monkeypatch, loss=lambda step: 1.0, gradient_norm=lambda step: 1.0, note=lambda: None
+) -> None:
     """Replace the training step by one that only counts steps, and reports what it is told to."""
 
     def make(*args, **kwargs):
-        count = jax.jit(lambda state, _: state._replace(step=state.step + 1), donate_argnums=0, keep_unused=True)
+        count = jax.jit(
+            lambda state, _: state._replace(step=state.step + 1), donate_argnums=0, keep_unused=True
+        )
         steps = iter(range(10_000))
 
         def step(state, batch, frozen):
@@ -127,7 +147,7 @@ def six_steps(**run):
     return tiny.config(num_steps=6, **{"log_every": 2, "eval_every": 6, "save_every": 3} | run)
 
 
-# --- resuming --------------------------------------------------------------------------------------------------------
+# --- resuming
 
 OPTIMIZERS = {
     "sparse_lamb": OptimConfig(name="sparse_lamb", base_learning_rate=1e-3),
@@ -138,14 +158,17 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_an_interrupted_run_ends_as_an_uninterrupted_one(name, tiny_sessions, tmp_path, monkeypatch):
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(
+    name, tiny_sessions, tmp_path, monkeypatch
+):
     share_step(monkeypatch)
     config, sessions = replace(six_steps(), optim=OPTIMIZERS[name]), tiny_sessions[:2]
     train(config, sessions, tmp_path / "whole")
     with monkeypatch.context() as patch:
         interrupt(patch, at_step=2)
         with pytest.raises(
-            Interrupted, match=r"stopped at step 3 of 6, which is saved in .*Run the same command again"
+            Interrupted,
+            match=r"stopped at step 3 of 6, which is saved in .*Run the same command again",
         ):
             train(config, sessions, tmp_path / "cut")
     assert saved_steps(tmp_path / "cut") == [3]
@@ -158,7 +181,9 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(name, tiny_sessions, tm
     assert logged == sorted({*logged, 6})
 
 
-def test_adamw_resumes_exactly_silently_and_without_compiling_twice(tiny_run, tiny_sessions, tmp_path, caplog, capfd):
+def test_adamw_resumes_exactly_silently_and_without_compiling_twice(
+    tiny_run, tiny_sessions, tmp_path, caplog, capfd
+):
     config, sessions = tiny.config(), tiny_sessions[:2]
     workdir = copy_until(tiny_run, tmp_path / "run", 100)
     shapes = set()
@@ -173,7 +198,9 @@ def test_adamw_resumes_exactly_silently_and_without_compiling_twice(tiny_run, ti
         patch.setattr(loop.Run, "stream", watched)
         train(config, sessions, workdir)
     assert capfd.readouterr() == ("", "")
-    assert_same_bits(final_state(config, sessions, workdir), final_state(config, sessions, tiny_run))
+    assert_same_bits(
+        final_state(config, sessions, workdir), final_state(config, sessions, tiny_run)
+    )
     assert read_metrics(workdir)[-2]["compiled_shapes"] == len(shapes) <= MAX_SHAPES
     assert f"restoring step 100 from {workdir}" in caplog.text
 
@@ -186,7 +213,7 @@ def test_a_finished_run_is_left_as_it_is(tiny_run, tiny_sessions, tmp_path):
     assert read_metrics(tmp_path / "run") == read_metrics(tiny_run)
 
 
-# --- what a run writes -----------------------------------------------------------------------------------------------
+# --- what a run writes
 
 
 def test_metrics_of_a_run(tiny_run):
@@ -194,7 +221,15 @@ def test_metrics_of_a_run(tiny_run):
     logged = [line for line in lines if "loss" in line]
     assert [line["step"] for line in logged] == list(range(10, tiny.NUM_STEPS + 1, 10))
     for line in logged:
-        numbers = {"step", "loss", "gradient_norm", "learning_rate", "beta1", "windows_per_second", "padding"}
+        numbers = {
+            "step",
+            "loss",
+            "gradient_norm",
+            "learning_rate",
+            "beta1",
+            "windows_per_second",
+            "padding",
+        }
         numbers |= {"waiting_for_data", "compiled_shapes", "tokens_per_second", "seconds_per_step"}
         health = {"parameter_norm", "effective_rank"} if line["step"] in (50, 100, 150) else set()
         assert set(line) == numbers | health
@@ -203,11 +238,15 @@ def test_metrics_of_a_run(tiny_run):
         assert 0 <= line["waiting_for_data"] <= 1
         assert line["compiled_shapes"] <= MAX_SHAPES
     assert logged[-1]["loss"] < 0.9 * logged[0]["loss"]
-    assert logged[0]["learning_rate"] == pytest.approx(0.009)  # of update 9, the last but one of the warm-up
+    assert logged[0]["learning_rate"] == pytest.approx(
+        0.009
+    )  # of update 9, the last but one of the warm-up
     evaluated = [line for line in lines if "valid_r2" in line]
     assert [line["step"] for line in evaluated] == [50, 100, 150]
     for line in evaluated:
-        assert line["valid_r2"] == pytest.approx(np.mean(list(line["valid_r2_by_session"].values())))
+        assert line["valid_r2"] == pytest.approx(
+            np.mean(list(line["valid_r2_by_session"].values()))
+        )
         assert set(line["valid_r2_by_session"]) == {"simulated/session_0", "simulated/session_1"}
 
 
@@ -239,9 +278,17 @@ def test_every_evaluation_is_saved(tiny_sessions, tmp_path, monkeypatch):
 def test_metrics_are_fetched_at_log_steps_only(tiny_sessions, tmp_path, monkeypatch):
     pushed, fetched = [], []
     push = loop.Run.push
-    monkeypatch.setattr(loop.Run, "push", lambda self, step, metrics: (pushed.append(step), push(self, step, metrics)))
+    monkeypatch.setattr(
+        loop.Run,
+        "push",
+        lambda self, step, metrics: (pushed.append(step), push(self, step, metrics)),
+    )
     fake_step(monkeypatch, note=lambda: fetched.append(len(pushed)))
-    train(tiny.config(num_steps=20, log_every=5, eval_every=20, save_every=20), tiny_sessions[:2], tmp_path)
+    train(
+        tiny.config(num_steps=20, log_every=5, eval_every=20, save_every=20),
+        tiny_sessions[:2],
+        tmp_path,
+    )
     assert set(fetched) == {5, 10, 15, 20}
 
 
@@ -279,16 +326,21 @@ def test_training_in_another_thread(tiny_sessions, tmp_path, monkeypatch):
     assert saved_steps(tmp_path) == [2]
 
 
-# --- divergence ------------------------------------------------------------------------------------------------------
+# --- divergence
 
 
-def test_a_loss_that_is_not_finite_is_explained_and_not_saved(tiny_run, tiny_sessions, tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_is_explained_and_not_saved(
+    tiny_run, tiny_sessions, tmp_path, monkeypatch
+):
     workdir = copy_until(tiny_run, tmp_path / "run", 100)
     stream = loop.Run.stream
 
     def spoiled(self, *args):
         for step, batch in stream(self, *args):
-            yield step, batch._replace(targets=batch.targets * np.float32("inf")) if step == 123 else batch
+            yield (
+                step,
+                batch._replace(targets=batch.targets * np.float32("inf")) if step == 123 else batch,
+            )
 
     monkeypatch.setattr(loop.Run, "stream", spoiled)
     with pytest.raises(Diverged) as error:
@@ -313,16 +365,20 @@ def test_a_gradient_that_is_not_finite_is_not_saved(tiny_sessions, tmp_path, mon
     assert saved_steps(tmp_path) == []
 
 
-# --- sessions and readouts that do not fit ---------------------------------------------------------------------------
+# --- sessions and readouts that do not fit
 
 
 def session(session_id="odd", targets=None, **splits) -> Session:
-    """Twenty seconds of noise, with as many units as the other sessions have, so that nothing is compiled anew."""
+    """Twenty seconds of noise, with as many units as the other sessions have, so that nothing is
+    compiled anew.
+    """
     rng = np.random.default_rng(0)
     times, units = np.arange(1000) / 50, [f"unit_{unit}" for unit in range(12)]
     targets = rng.normal(size=(1000, 2)) if targets is None else targets
     spike_times, spike_units = np.sort(rng.uniform(0, 20, 300)), np.arange(300) % 12
-    return Session.from_arrays(spike_times, spike_units, units, times, targets, session_id=session_id, **splits)
+    return Session.from_arrays(
+        spike_times, spike_units, units, times, targets, session_id=session_id, **splits
+    )
 
 
 def readout(key="cursor.vel", channels=2, **kwargs) -> Readout:
@@ -331,8 +387,18 @@ def readout(key="cursor.vel", channels=2, **kwargs) -> Readout:
 
 REFUSED = [
     ([], {}, DataError, "there are no sessions to train on. Give at least one"),
-    ([session(train=[(0, 5)]), session(valid=[(5, 9)])], {}, PoyoError, "'odd/unit_0' occurs twice"),
-    ([session(valid=[(0, 10)], test=[(10, 20)])], {}, DataError, "session odd has no train split .*drop the session"),
+    (
+        [session(train=[(0, 5)]), session(valid=[(5, 9)])],
+        {},
+        PoyoError,
+        "'odd/unit_0' occurs twice",
+    ),
+    (
+        [session(valid=[(0, 10)], test=[(10, 20)])],
+        {},
+        DataError,
+        "session odd has no train split .*drop the session",
+    ),
     (
         [session(train=[(0, 5)])],
         {"odd": readout("cursor.velocity")},
@@ -375,7 +441,9 @@ def test_sessions_that_cannot_be_trained_on(sessions, readouts, kind, text, tmp_
 
 def test_a_batch_that_devices_cannot_share(tiny_sessions, tmp_path, monkeypatch):
     monkeypatch.setattr(jax, "local_device_count", lambda: 3)
-    with pytest.raises(ConfigError, match=r"batch_size is 16, which 3 devices cannot share evenly. Use 18"):
+    with pytest.raises(
+        ConfigError, match=r"batch_size is 16, which 3 devices cannot share evenly. Use 18"
+    ):
         train(tiny.config(), tiny_sessions[:2], tmp_path)
 
 
@@ -400,7 +468,7 @@ def test_sessions_that_cannot_be_scored_do_not_spoil_the_mean(tmp_path, monkeypa
     assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
 
 
-# --- work directories ------------------------------------------------------------------------------------------------
+# --- work directories
 
 
 def test_the_work_directory_of_another_run(tiny_run, tiny_sessions, tmp_path):
@@ -408,8 +476,10 @@ def test_the_work_directory_of_another_run(tiny_run, tiny_sessions, tmp_path):
     shutil.copytree(tiny_run, tmp_path / "run")
     config = replace(tiny.config(), model=replace(tiny.config().model, dim=24, depth=2))
     text = (
-        r"the work directory .*run holds another run, which differs in\n  model.dim: 16 in the run, 24 given\n"
-        r"  model.depth: 1 in the run, 2 given\nContinue that run with its own settings, or choose another --workdir"
+        r"the work directory .*run holds another run, which differs in\n  model.dim: 16 in the run,"
+        r" 24 given\n"
+        r"  model.depth: 1 in the run, 2 given\nContinue that run with its own settings, or choose"
+        r" another --workdir"
     )
     with pytest.raises(ConfigError, match=text):
         train(config, tiny_sessions[:2], tmp_path / "run")
@@ -420,30 +490,45 @@ def test_the_work_directory_of_another_run(tiny_run, tiny_sessions, tmp_path):
     shutil.rmtree(tmp_path / "run" / "checkpoints")
     with pytest.raises(ConfigError, match=text):
         train(config, tiny_sessions[:2], tmp_path / "run")
-    assert (tmp_path / "run" / "config.json").read_bytes() == (tiny_run / "config.json").read_bytes()
+    assert (tmp_path / "run" / "config.json").read_bytes() == (
+        tiny_run / "config.json"
+    ).read_bytes()
 
 
 def test_a_run_on_other_data(tiny_run, tiny_sessions, tmp_path):
     shutil.copytree(tiny_run, tmp_path / "run")
-    with pytest.raises(ConfigError, match=r"sessions: 2 in the run, 1 given, without simulated/session_1"):
+    with pytest.raises(
+        ConfigError, match=r"sessions: 2 in the run, 1 given, without simulated/session_1"
+    ):
         train(tiny.config(), tiny_sessions[:1], tmp_path / "run")
-    with pytest.raises(ConfigError, match=r"2 given, without simulated/session_0 and with simulated/session_2"):
+    with pytest.raises(
+        ConfigError, match=r"2 given, without simulated/session_0 and with simulated/session_2"
+    ):
         train(tiny.config(), tiny_sessions[1:], tmp_path / "run")
     with pytest.raises(ConfigError, match=r"sessions: 2 in the run, 2 given, in another order"):
         train(tiny.config(), tiny_sessions[1::-1], tmp_path / "run")
     readouts = {"simulated/session_0": readout()}
-    with pytest.raises(ConfigError, match=r"readout of simulated/session_0: .*mean=\(0.0, 0.0\).* given"):
+    with pytest.raises(
+        ConfigError, match=r"readout of simulated/session_0: .*mean=\(0.0, 0.0\).* given"
+    ):
         train(tiny.config(), tiny_sessions[:2], tmp_path / "run", readouts=readouts)
 
 
 def test_how_a_run_is_carried_out_may_change(tiny_run, tiny_sessions, tmp_path):
     shutil.copytree(tiny_run, tmp_path / "run")
-    assert train(tiny.config(keep_checkpoints=1, log_every=7), tiny_sessions[:2], tmp_path / "run").step == 150
+    assert (
+        train(
+            tiny.config(keep_checkpoints=1, log_every=7), tiny_sessions[:2], tmp_path / "run"
+        ).step
+        == 150
+    )
 
 
 def test_a_damaged_config(tiny_run, tiny_sessions, tmp_path):
     (tmp_path / "config.json").write_text((tiny_run / "config.json").read_text()[:-20])
-    with pytest.raises(ConfigError, match=r"config.json cannot be read .* Restore it, or choose another --workdir"):
+    with pytest.raises(
+        ConfigError, match=r"config.json cannot be read .* Restore it, or choose another --workdir"
+    ):
         train(tiny.config(), tiny_sessions[:2], tmp_path)
 
 
@@ -452,7 +537,8 @@ def test_a_damaged_checkpoint_to_continue_from(tiny_run, tiny_sessions, tmp_path
     workdir = copy_until(tiny_run, tmp_path / "run", 100)
     (workdir / "checkpoints" / "100" / "opt_state" / "_METADATA").write_text("{")
     with pytest.raises(
-        CheckpointError, match=r"checkpoints/100 is damaged .*delete that folder to go on from the step"
+        CheckpointError,
+        match=r"checkpoints/100 is damaged .*delete that folder to go on from the step",
     ):
         train(tiny.config(), tiny_sessions[:2], workdir)
     shutil.rmtree(workdir / "checkpoints" / "100")
@@ -462,7 +548,8 @@ def test_a_damaged_checkpoint_to_continue_from(tiny_run, tiny_sessions, tmp_path
 def test_a_work_directory_that_cannot_be_written(tiny_sessions, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(
-        PoyoError, match=r"config.json cannot be written \(Not a directory\). Check that the disk has space"
+        PoyoError,
+        match=r"config.json cannot be written \(Not a directory\). Check that the disk has space",
     ):
         train(tiny.config(), tiny_sessions[:2], tmp_path / "file" / "run")
 
@@ -473,6 +560,8 @@ def test_metrics_that_cannot_be_written(tiny_sessions, tmp_path, monkeypatch):
     def full(path, text):
         raise PoyoError(f"{path} cannot be written (No space left on device).")
 
-    monkeypatch.setattr("poyo_jax.train.metrics.append_text", full)
-    with pytest.raises(PoyoError, match=r"metrics.jsonl cannot be written \(No space left on device\)"):
+    monkeypatch.setattr("poyo_jax.train.writers.append_text", full)
+    with pytest.raises(
+        PoyoError, match=r"metrics.jsonl cannot be written \(No space left on device\)"
+    ):
         train(six_steps(), tiny_sessions[:2], tmp_path)

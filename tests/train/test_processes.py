@@ -1,4 +1,6 @@
-"""Several processes, really started: they compute what one does, and they stop, fail and go on together."""
+"""Several processes, really started: they compute what one does, and they stop, fail and go on
+together.
+"""
 
 import os
 import shutil
@@ -10,11 +12,18 @@ import pytest
 from processes import REPOSITORY, Job
 
 from poyo_jax import load
-from poyo_jax.train.checkpoint import saved_steps
-from poyo_jax.train.metrics import read_metrics
+from poyo_jax.checkpoint.store import saved_steps
+from poyo_jax.train.writers import read_metrics
 
 STEPS = 12
-SETTINGS = ["--config.run.num-steps", str(STEPS), "--config.run.log-every", "1", "--config.run.eval-every", str(STEPS)]
+SETTINGS = [
+    "--config.run.num-steps",
+    str(STEPS),
+    "--config.run.log-every",
+    "1",
+    "--config.run.eval-every",
+    str(STEPS),
+]
 SETTINGS += ["--config.optim.name", "sparse_lamb", "--config.optim.base-learning-rate", "1e-3"]
 
 
@@ -38,7 +47,9 @@ def alone(tiny_data, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stopped(tiny_data, tmp_path_factory):
-    """(work directory, step) of a run in two processes with two devices each, of which one was told to end."""
+    """(work directory, step) of a run in two processes with two devices each, of which one was told
+    to end.
+    """
     workdir = tmp_path_factory.mktemp("stopped") / "run"
     with Job(tiny_data, workdir, *SETTINGS, processes=2, devices=2) as job:
         job.wait_until_step(2)
@@ -47,18 +58,24 @@ def stopped(tiny_data, tmp_path_factory):
     assert codes == [42, 42], errors
     (step,) = saved_steps(workdir)
     for text in errors:
-        assert text.splitlines()[-1].startswith(f"stopped at step {step} of {STEPS}, which is saved in {workdir}.")
+        assert text.splitlines()[-1].startswith(
+            f"stopped at step {step} of {STEPS}, which is saved in {workdir}."
+        )
     return workdir, step
 
 
 def test_a_signal_to_one_stops_all_at_a_step_that_is_saved(stopped, alone):
     workdir, step = stopped
     assert 2 <= step < STEPS
-    assert losses(workdir) == {number: loss for number, loss in losses(alone[0]).items() if number <= step}
+    assert losses(workdir) == {
+        number: loss for number, loss in losses(alone[0]).items() if number <= step
+    }
 
 
 def continued(stopped, tiny_data, folder, processes, devices):
-    """Work directory and output of process 0 after the rest of the stopped run on other processes and devices."""
+    """Work directory and output of process 0 after the rest of the stopped run on other processes
+    and devices.
+    """
     workdir, step = shutil.copytree(stopped[0], folder / "run"), stopped[1]
     with Job(tiny_data, workdir, *SETTINGS, processes=processes, devices=devices) as job:
         codes, outputs, errors = job.finish()
@@ -69,8 +86,12 @@ def continued(stopped, tiny_data, folder, processes, devices):
 
 
 @pytest.mark.parametrize(("processes", "devices"), [(2, 2), (1, 4)])
-def test_equally_many_devices_continue_bit_for_bit(processes, devices, stopped, alone, tiny_data, tmp_path):
-    """And the R2 of test and valid splits, of which processes decode unequal shares, are those of one process."""
+def test_equally_many_devices_continue_bit_for_bit(
+    processes, devices, stopped, alone, tiny_data, tmp_path
+):
+    """And the R2 of test and valid splits, of which processes decode unequal shares, are those of
+    one process.
+    """
     workdir, output = continued(stopped, tiny_data, tmp_path, processes, devices)
     for own, expected in zip(final_params(workdir), final_params(alone[0]), strict=True):
         np.testing.assert_array_equal(own, expected)
@@ -82,7 +103,9 @@ def test_equally_many_devices_continue_bit_for_bit(processes, devices, stopped, 
 
 
 @pytest.mark.parametrize(("processes", "devices"), [(1, 1), (1, 16), (4, 1)])
-def test_other_devices_continue_with_the_same_batches(processes, devices, stopped, alone, tiny_data, tmp_path):
+def test_other_devices_continue_with_the_same_batches(
+    processes, devices, stopped, alone, tiny_data, tmp_path
+):
     workdir, _ = continued(stopped, tiny_data, tmp_path, processes, devices)
     for own, expected in zip(final_params(workdir), final_params(alone[0]), strict=True):
         np.testing.assert_allclose(own, expected, rtol=1e-5, atol=1e-5)
@@ -105,7 +128,9 @@ def test_a_process_that_was_started_otherwise_is_refused_by_all(tiny_data, tmp_p
 def test_a_process_that_hangs_is_ended_and_so_are_the_others(tiny_data, tmp_path):
     script = REPOSITORY / "tests" / "train" / "stuck.py"
     limit = ["--config.run.watchdog-minutes", "0.1"]
-    with Job(tiny_data, tmp_path / "run", *SETTINGS, *limit, processes=2, devices=2, script=script) as job:
+    with Job(
+        tiny_data, tmp_path / "run", *SETTINGS, *limit, processes=2, devices=2, script=script
+    ) as job:
         codes, _, errors = job.finish()
     assert codes[1] == 142, errors
     assert codes[0] in (134, 142, -signal.SIGABRT), errors
@@ -114,16 +139,25 @@ def test_a_process_that_hangs_is_ended_and_so_are_the_others(tiny_data, tmp_path
 
 
 def test_a_lost_process_ends_the_others_with_a_status_that_says_start_again(tiny_data, tmp_path):
-    with Job(tiny_data, tmp_path / "run", *SETTINGS, "--config.run.num-steps", "1000", processes=2) as job:
+    with Job(
+        tiny_data, tmp_path / "run", *SETTINGS, "--config.run.num-steps", "1000", processes=2
+    ) as job:
         job.wait_until_step(2)
         job.processes[1].kill()
         codes, _, errors = job.finish()
     assert codes[0] in (134, 142, -signal.SIGABRT), errors
 
 
-# --------------------------------------------------------------------------------------------------- one process
+# --- one process
 
-ENDLESS = ["--config.run.num-steps", "100000", "--config.run.log-every", "1", "--config.run.eval-every", "100000"]
+ENDLESS = [
+    "--config.run.num-steps",
+    "100000",
+    "--config.run.log-every",
+    "1",
+    "--config.run.eval-every",
+    "100000",
+]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])

@@ -8,8 +8,9 @@ import math
 import pytest
 
 from poyo_jax.errors import PoyoError
-from poyo_jax.train import metrics
-from poyo_jax.train.metrics import MetricsWriter, Progress, read_metrics
+from poyo_jax.train import writers as metrics
+from poyo_jax.train.progress import Progress
+from poyo_jax.train.writers import MetricsWriter, read_metrics
 
 
 def write(workdir, resume_step, lines):
@@ -20,7 +21,11 @@ def write(workdir, resume_step, lines):
 
 
 def test_metrics_come_back(tmp_path):
-    write(tmp_path, 0, {10: {"loss": 0.5}, 20: {"valid_r2": 0.25, "valid_r2_by_session": {"a/b": 0.25}}})
+    write(
+        tmp_path,
+        0,
+        {10: {"loss": 0.5}, 20: {"valid_r2": 0.25, "valid_r2_by_session": {"a/b": 0.25}}},
+    )
     assert read_metrics(tmp_path) == [
         {"step": 10, "loss": 0.5},
         {"step": 20, "valid_r2": 0.25, "valid_r2_by_session": {"a/b": 0.25}},
@@ -32,7 +37,9 @@ def test_metrics_come_back(tmp_path):
 def test_lines_behind_the_checkpoint_are_dropped(tmp_path):
     write(tmp_path, 0, {10: {"loss": 0.5}, 20: {"loss": 0.4}, 30: {"loss": 0.3}})
     write(tmp_path, 20, {30: {"loss": 0.2}})
-    assert read_metrics(tmp_path) == [{"step": s, "loss": loss} for s, loss in ((10, 0.5), (20, 0.4), (30, 0.2))]
+    assert read_metrics(tmp_path) == [
+        {"step": s, "loss": loss} for s, loss in ((10, 0.5), (20, 0.4), (30, 0.2))
+    ]
 
 
 def test_a_line_cut_short_is_left_out(tmp_path):
@@ -45,7 +52,16 @@ def test_a_line_cut_short_is_left_out(tmp_path):
 
 
 def test_what_is_not_a_number_is_null(tmp_path, caplog):
-    write(tmp_path, 0, {10: {"valid_r2": math.nan, "valid_r2_by_session": {"a": math.nan, "b": 0.5, "c": math.inf}}})
+    write(
+        tmp_path,
+        0,
+        {
+            10: {
+                "valid_r2": math.nan,
+                "valid_r2_by_session": {"a": math.nan, "b": 0.5, "c": math.inf},
+            }
+        },
+    )
     values = json.loads((tmp_path / "metrics.jsonl").read_text(), parse_constant=pytest.fail)
     assert values["valid_r2"] is None
     assert values["valid_r2_by_session"] == {"a": None, "b": 0.5, "c": None}
@@ -61,7 +77,9 @@ def test_a_full_disk(tmp_path):
     writer = MetricsWriter(tmp_path, 0)
     (tmp_path / "metrics.jsonl").unlink()
     (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
-    with pytest.raises(PoyoError, match=r"metrics.jsonl cannot be written \(No space left on device\). Check that"):
+    with pytest.raises(
+        PoyoError, match=r"metrics.jsonl cannot be written \(No space left on device\). Check that"
+    ):
         writer.write(10, {"loss": 0.5})
     writer.close()
 

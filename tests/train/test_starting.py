@@ -1,4 +1,6 @@
-"""How a run begins: from a checkpoint, from other weights, afresh, or not at all; and what a dry run says."""
+"""How a run begins: from a checkpoint, from other weights, afresh, or not at all; and what a dry
+run says.
+"""
 
 import shutil
 import signal
@@ -10,12 +12,12 @@ import pytest
 import tiny
 
 from poyo_jax import load, train_model
+from poyo_jax.checkpoint.store import saved_steps
 from poyo_jax.errors import ConfigError, Interrupted
 from poyo_jax.train import loop
-from poyo_jax.train.checkpoint import saved_steps
-from poyo_jax.train.job import Job
-from poyo_jax.train.metrics import read_metrics
-from poyo_jax.train.rehearsal import rehearse
+from poyo_jax.train.dry_run import rehearse
+from poyo_jax.train.setup import Job
+from poyo_jax.train.writers import read_metrics
 
 
 def train(config, sessions, workdir, **kwargs):
@@ -23,30 +25,40 @@ def train(config, sessions, workdir, **kwargs):
 
 
 def test_a_run_that_must_be_continued_has_to_be_there(tiny_sessions, tmp_path):
-    with pytest.raises(ConfigError, match=r"holds no checkpoint to continue from. Check --workdir, or give --resume"):
+    with pytest.raises(
+        ConfigError,
+        match=r"holds no checkpoint to continue from. Check --workdir, or give --resume",
+    ):
         train(tiny.config(), tiny_sessions[:2], tmp_path, resume="must")
 
 
 def test_a_run_that_must_not_be_continued_is_left_alone(tiny_run, tiny_sessions):
     before = saved_steps(tiny_run)
     with pytest.raises(
-        ConfigError, match=r"holds a run up to step 150. Choose another --workdir, or give --resume auto"
+        ConfigError,
+        match=r"holds a run up to step 150. Choose another --workdir, or give --resume auto",
     ):
         train(tiny.config(), tiny_sessions[:2], tiny_run, resume="never")
     assert saved_steps(tiny_run) == before
 
 
 def test_weights_to_start_from(tiny_run, tiny_sessions):
-    """The backbone and the rows of known units are those of the other model; new units start as ever."""
+    """The backbone and the rows of known units are those of the other model; new units start as
+    ever.
+    """
     pretrained = load(tiny_run)
     job = Job(tiny.config(), tiny_sessions[1:], {})
     state, fresh = job.state_from(pretrained), job.first_state()
     assert int(state.step) == 0
-    jax.tree.map(np.testing.assert_array_equal, state.params["backbone"], pretrained.params["backbone"])
+    jax.tree.map(
+        np.testing.assert_array_equal, state.params["backbone"], pretrained.params["backbone"]
+    )
     known = [name for name in job.metadata.units.names if name in pretrained.units]
     assert 0 < len(known) < len(job.metadata.units)
     table, rows = np.asarray(state.params["unit_embedding"]), job.metadata.units.rows(known)
-    np.testing.assert_array_equal(table[rows], pretrained.params["unit_embedding"][pretrained.units.rows(known)])
+    np.testing.assert_array_equal(
+        table[rows], pretrained.params["unit_embedding"][pretrained.units.rows(known)]
+    )
     others = np.setdiff1d(np.arange(len(table)), rows)
     np.testing.assert_array_equal(table[others], np.asarray(fresh.params["unit_embedding"])[others])
     assert jax.tree.structure(state) == jax.tree.structure(fresh)
@@ -68,7 +80,9 @@ def test_weights_of_another_size_are_refused(tiny_run, tiny_sessions, tmp_path):
 
 
 def test_a_checkpoint_after_some_minutes(tiny_sessions, tmp_path):
-    train(tiny.config(num_steps=3, save_minutes=1e-9, keep_checkpoints=9), tiny_sessions[:2], tmp_path)
+    train(
+        tiny.config(num_steps=3, save_minutes=1e-9, keep_checkpoints=9), tiny_sessions[:2], tmp_path
+    )
     assert saved_steps(tmp_path) == [1, 2, 3]
 
 
@@ -106,7 +120,19 @@ def test_a_profile_of_some_steps(tiny_sessions, tmp_path):
 def test_a_dry_run_says_what_a_step_costs_and_writes_nothing(tiny_sessions, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = rehearse(tiny.config(), tiny_sessions[:2])
-    names = ["devices", "parameters", "batch", "compiling", "memory", "operations", "step", "input pipeline", "losses"]
+    names = [
+        "devices",
+        "parameters",
+        "batch",
+        "compiling",
+        "memory",
+        "operations",
+        "step",
+        "input pipeline",
+        "losses",
+    ]
     assert [line[:17].strip() for line in text.splitlines()] == names
-    assert "data 1 x fsdp 1" in text and "MB with optimiser state" in text and "16 windows; " in text
+    assert (
+        "data 1 x fsdp 1" in text and "MB with optimiser state" in text and "16 windows; " in text
+    )
     assert list(tmp_path.iterdir()) == []

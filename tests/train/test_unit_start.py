@@ -10,7 +10,7 @@ import tiny
 from poyo_jax import Session
 from poyo_jax.data.readout import default_readout
 from poyo_jax.errors import DataError
-from poyo_jax.train.job import Job
+from poyo_jax.train.setup import Job
 from poyo_jax.tuning import tuning_features, untrained_rows
 
 
@@ -43,12 +43,20 @@ def test_nothing_else_changes(tiny_sessions):
 def test_labels_of_the_other_splits_are_not_looked_at(tiny_sessions):
     session = tiny_sessions[0]
     behaviour = session.behaviour("cursor.vel")
-    times, values = behaviour.times_at(np.arange(behaviour.count)), behaviour.values(0, behaviour.count)
+    times, values = (
+        behaviour.times_at(np.arange(behaviour.count)),
+        behaviour.values(0, behaviour.count),
+    )
     train = session.split("train")
 
     def table(values):
         other = Session.from_arrays(
-            session.spike_times, session.spike_units, list(session.unit_ids), times, values, session_id="a"
+            session.spike_times,
+            session.spike_units,
+            list(session.unit_ids),
+            times,
+            values,
+            session_id="a",
         ).with_splits(train=train, valid=session.split("valid"), test=session.split("test"))
         state = Job(tiny.config(), [other], {other.id: default_readout(session)}).first_state()
         return np.asarray(state.params["unit_embedding"])
@@ -65,8 +73,8 @@ def test_a_session_without_labels_is_refused(tiny_sessions):
     session = tiny_sessions[0]
     times, values = np.arange(3000) / 50, np.ones((3000, 2))
     values[session.split("train").contains(times)] = np.nan
-    other = Session.from_arrays([0.5, 1.0], [0, 0], ["a"], times, values, session_id="other").with_splits(
-        train=session.split("train")
-    )
+    other = Session.from_arrays(
+        [0.5, 1.0], [0, 0], ["a"], times, values, session_id="other"
+    ).with_splits(train=session.split("train"))
     with pytest.raises(DataError, match="other has 0 measured samples"):
         Job(tiny.config(), [other], {other.id: default_readout(session)}).first_state()

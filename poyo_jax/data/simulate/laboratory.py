@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
-from poyo_jax.data.build import Pairs
+from poyo_jax.data.importers.arrays import Pairs
 from poyo_jax.data.session import Session
 from poyo_jax.data.simulate.movement import TASKS, Movement, draw_movement
 from poyo_jax.data.simulate.neurons import AREAS, Fluctuations, Neurons, neurons_on
@@ -27,13 +27,21 @@ class Monkey(NamedTuple):
 
     name: str
     sampling_rate: float  # of the behaviour, Hz
-    is_sorted: bool  # one unit for each neuron, or one for all that cross the threshold of an electrode
+    is_sorted: (
+        bool  # one unit for each neuron, or one for all that cross the threshold of an electrode
+    )
 
 
 MONKEYS = (
-    Monkey("ada", 100.0, True), Monkey("bo", 250.0, False), Monkey("cleo", 50.0, True), Monkey("dex", 200.0, False),
-    Monkey("eli", 100.0, False), Monkey("fay", 250.0, True), Monkey("gus", 50.0, False), Monkey("hal", 200.0, True),
-)  # fmt: skip
+    Monkey("ada", 100.0, True),
+    Monkey("bo", 250.0, False),
+    Monkey("cleo", 50.0, True),
+    Monkey("dex", 200.0, False),
+    Monkey("eli", 100.0, False),
+    Monkey("fay", 250.0, True),
+    Monkey("gus", 50.0, False),
+    Monkey("hal", 200.0, True),
+)
 NOISE_RATES = (1.0, 6.0)  # Hz at which noise crosses the threshold of an electrode
 SPIKE_RATES = {True: 14.0, False: 21.0}  # Hz of an electrode, sorted and not, about
 SETTINGS = "laboratory.json"
@@ -50,15 +58,17 @@ class Description(NamedTuple):
     day: int  #: counted from 0
     task: str  #: "center_out", "random_target" or "maze"
     sampling_rate: float  #: of the behaviour, Hz
-    is_sorted: bool  #: one unit for each neuron, or one for all that cross the threshold of an electrode
+    is_sorted: (
+        bool  #: one unit for each neuron, or one for all that cross the threshold of an electrode
+    )
 
 
 @dataclass(frozen=True)
 class Truth:
     """What the spikes of a session were drawn from.
 
-    Spikes of neuron n are those of unit `units[n]`: its own, or that of its electrode, which other neurons share and
-    which noise crosses `noise_rates` times a second.
+    Spikes of neuron n are those of unit `units[n]`: its own, or that of its electrode, which other
+    neurons share and which noise crosses `noise_rates` times a second.
     """
 
     unit_ids: tuple[str, ...]  #: those of the session
@@ -69,7 +79,9 @@ class Truth:
     movement: Movement  #: of the cursor
     intervals: dict[str, Pairs]  #: trials and their phases, s
 
-    def neuron_rates(self, neuron: int, times: Float[np.ndarray, " times"]) -> Float64[np.ndarray, " times"]:
+    def neuron_rates(
+        self, neuron: int, times: Float[np.ndarray, " times"]
+    ) -> Float64[np.ndarray, " times"]:
         """Rate in Hz of a neuron at `times` (s), before refractoriness."""
         return self.neurons.rates(neuron, self.movement, self.fluctuations, times)
 
@@ -83,12 +95,14 @@ class Truth:
 
 @dataclass(frozen=True, kw_only=True)
 class Laboratory(Sequence[Session]):
-    """Sessions of a simulated laboratory: `laboratory[i]` makes session i, the same whatever `num_sessions` is.
+    """Sessions of a simulated laboratory: `laboratory[i]` makes session i, the same whatever
+    `num_sessions` is.
 
-    Monkeys take turns; each of them is recorded every day, first with its array in M1 and then with that in PMd, at
-    reaches from the centre to eight targets ("center_out"), to random targets ("random_target"), or along curved ways
-    ("maze"). The units of an electrode have the same ids on all days; the neurons behind them drift and are replaced.
-    Behaviour is `cursor.vel`, cm/s. Raises DataError when a setting cannot be used.
+    Monkeys take turns; each of them is recorded every day, first with its array in M1 and then with
+    that in PMd, at reaches from the centre to eight targets ("center_out"), to random targets
+    ("random_target"), or along curved ways ("maze"). The units of an electrode have the same ids on
+    all days; the neurons behind them drift and are replaced. Behaviour is `cursor.vel`, cm/s.
+    Raises DataError when a setting cannot be used.
     """
 
     num_sessions: int = 40
@@ -102,7 +116,9 @@ class Laboratory(Sequence[Session]):
     duration: float = 120.0
     """Length of a session, s."""
     drift: float = 0.1
-    """SD of the change of a neuron's preferred direction (rad) and of the logs of its baseline and depth in a day."""
+    """SD of the change of a neuron's preferred direction (rad) and of the logs of its baseline and
+    depth in a day.
+    """
     turnover: float = 0.05
     """Chance that a neuron is replaced in a day."""
 
@@ -120,7 +136,9 @@ class Laboratory(Sequence[Session]):
             value = getattr(self, name)
             if not least <= value <= most or value == np.inf:
                 expected = f"{least} to {most}" if most < np.inf else f"at least {least}"
-                raise DataError(f"{name} is {value}, but a laboratory needs {expected}; give another number.")
+                raise DataError(
+                    f"{name} is {value}, but a laboratory needs {expected}; give another number."
+                )
 
     def __len__(self) -> int:
         return self.num_sessions
@@ -130,19 +148,26 @@ class Laboratory(Sequence[Session]):
         monkey, array, day = self._place(i)
         name, sampling_rate, is_sorted = MONKEYS[monkey]
         task, area = list(TASKS)[(monkey + array + day) % len(TASKS)], list(AREAS)[array]
-        return Description(f"{name}_d{day + 1:02d}_{area}_{task}", name, area, day, task, sampling_rate, is_sorted)
+        return Description(
+            f"{name}_d{day + 1:02d}_{area}_{task}", name, area, day, task, sampling_rate, is_sorted
+        )
 
     def truth(self, i: int) -> Truth:
         """What the spikes of session i are drawn from."""
         about, (monkey, array, day) = self.describe(i), self._place(i)
         neurons = neurons_on(
-            day, (self.seed, NEURONS, monkey, array), AREAS[about.array],
-            num_electrodes=self.num_electrodes, drift=self.drift, turnover=self.turnover,
-        )  # fmt: skip
+            day,
+            (self.seed, NEURONS, monkey, array),
+            AREAS[about.array],
+            num_electrodes=self.num_electrodes,
+            drift=self.drift,
+            turnover=self.turnover,
+        )
         electrodes = [f"e{electrode:02d}" for electrode in range(self.num_electrodes)]
         if about.is_sorted:
             unit_ids = [
-                f"{electrodes[e]}_{slot + 1}" for e, slot in zip(neurons.electrodes, neurons.slots, strict=True)
+                f"{electrodes[e]}_{slot + 1}"
+                for e, slot in zip(neurons.electrodes, neurons.slots, strict=True)
             ]
             units, noise_rates = np.arange(len(unit_ids)), np.zeros(len(unit_ids))
         else:
@@ -152,7 +177,9 @@ class Laboratory(Sequence[Session]):
         moving, fluctuating, _ = self._streams(i)
         movement, intervals = draw_movement(moving, about.task, self.duration)
         fluctuations = Fluctuations.draw(fluctuating, self.duration)
-        return Truth(tuple(unit_ids), units, noise_rates, neurons, fluctuations, movement, intervals)
+        return Truth(
+            tuple(unit_ids), units, noise_rates, neurons, fluctuations, movement, intervals
+        )
 
     def __getitem__(self, i: int) -> Session:
         """Make session i."""
@@ -185,15 +212,18 @@ class Laboratory(Sequence[Session]):
         return int(total)
 
     def missing(self, folder: str | Path) -> list[int]:
-        """The sessions that have no file in the folder. Raises DataError when it belongs to another laboratory."""
+        """The sessions that have no file in the folder. Raises DataError when it belongs to another
+        laboratory.
+        """
         self._check_settings(Path(folder) / SETTINGS)
         return [i for i in range(len(self)) if not self._file(folder, i).exists()]
 
     def save(self, folder: str | Path, indices: Iterable[int] | None = None) -> list[Path]:
-        """Write "<session id>.h5" for the given sessions, or for all, unless it is there; returns the files' paths.
+        """Write "<session id>.h5" for the given sessions, or for all, unless it is there; returns
+        the files' paths.
 
-        Each file appears whole or not at all, so an interrupted call is continued by another one. Raises DataError when
-        the folder belongs to another laboratory.
+        Each file appears whole or not at all, so an interrupted call is continued by another one.
+        Raises DataError when the folder belongs to another laboratory.
         """
         indices = range(len(self)) if indices is None else [range(len(self))[i] for i in indices]
         missing = set(self.missing(folder))
@@ -213,18 +243,25 @@ class Laboratory(Sequence[Session]):
 
     def _check_settings(self, path: Path) -> None:
         found = json.loads(path.read_text()) if path.exists() else self._settings()
-        differing = [f"{name} {found.get(name)}, not {value}" for name, value in self._settings().items()
-                     if found.get(name) != value]  # fmt: skip
+        differing = [
+            f"{name} {found.get(name)}, not {value}"
+            for name, value in self._settings().items()
+            if found.get(name) != value
+        ]
         if differing:
             raise DataError(
-                f"{path.parent} holds sessions of another laboratory ({'; '.join(differing)}). Choose another folder, "
-                "or give the settings that it was made with."
+                f"{path.parent} holds sessions of another laboratory ({'; '.join(differing)})."
+                " Choose another folder, or give the settings that it was made with."
             )
 
     def _place(self, i: int) -> tuple[int, int, int]:
-        """Monkey, array and day of session i, counted from 0. Raises IndexError when there is no such session."""
+        """Monkey, array and day of session i, counted from 0. Raises IndexError when there is no
+        such session.
+        """
         if not -len(self) <= i < len(self):
-            raise IndexError(f"there is no session {i}; the laboratory has sessions 0 to {len(self) - 1}.")
+            raise IndexError(
+                f"there is no session {i}; the laboratory has sessions 0 to {len(self) - 1}."
+            )
         visit, monkey = divmod(i % len(self), self.num_monkeys)
         day, array = divmod(visit, len(AREAS))
         return monkey, array, day

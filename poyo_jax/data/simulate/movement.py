@@ -1,8 +1,8 @@
 """Movements of the simulated laboratory: reaches made of overlapping minimum-jerk submovements.
 
-A straight reach falls a little short or wide of its target and is corrected on the way (Meyer et al. 1988); a reach
-through a maze is bent by way of two points. Overlapping submovements make curved paths of realistic speed (Flash and
-Henis 1991).
+A straight reach falls a little short or wide of its target and is corrected on the way (Meyer et
+al. 1988); a reach through a maze is bent by way of two points. Overlapping submovements make curved
+paths of realistic speed (Flash and Henis 1991).
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float64
 
-from poyo_jax.data.build import Pairs
+from poyo_jax.data.importers.arrays import Pairs
 from poyo_jax.data.intervals import Intervals
 
 Generator = np.random.Generator
@@ -55,20 +55,37 @@ class Task:
 
 TASKS = {
     "center_out": Task(
-        targets=_eight_directions, returns=True, hold=(0.2, 0.5), delay=(0.2, 0.6), stops=(0.9,), width=0.07
+        targets=_eight_directions,
+        returns=True,
+        hold=(0.2, 0.5),
+        delay=(0.2, 0.6),
+        stops=(0.9,),
+        width=0.07,
     ),
     "random_target": Task(
-        targets=_in_a_square, returns=False, hold=(0.0, 0.15), delay=(0.0, 0.0), stops=(0.9,), width=0.1
+        targets=_in_a_square,
+        returns=False,
+        hold=(0.0, 0.15),
+        delay=(0.0, 0.0),
+        stops=(0.9,),
+        width=0.1,
     ),
     "maze": Task(
-        targets=_any_direction, returns=True, hold=(0.2, 0.4), delay=(0.3, 0.8), stops=(0.35, 0.75), width=0.4
+        targets=_any_direction,
+        returns=True,
+        hold=(0.2, 0.4),
+        delay=(0.3, 0.8),
+        stops=(0.35, 0.75),
+        width=0.4,
     ),
 }
 
 
 @dataclass(frozen=True)
 class Movement:
-    """The cursor's way from the centre, as submovements in the order in which they begin, and when targets appear."""
+    """The cursor's way from the centre, as submovements in the order in which they begin, and when
+    targets appear.
+    """
 
     starts: Float64[np.ndarray, " submovements"]  # s
     lengths: Float64[np.ndarray, " submovements"]  # s
@@ -96,18 +113,23 @@ class Movement:
         waiting = (times >= self.cues[rows]) & (times < self.gos[rows])
         return self.directions[rows] * waiting[:, None]
 
-    def _under_way(self, times: Times) -> tuple[np.ndarray, Float64[np.ndarray, "times submovements"]]:
-        """The latest submovements at each time, the newest first, and how far each has gone, from 0 to 1."""
+    def _under_way(
+        self, times: Times
+    ) -> tuple[np.ndarray, Float64[np.ndarray, "times submovements"]]:
+        """The latest submovements at each time, the newest first, and how far each has gone, from 0
+        to 1.
+        """
         newest = np.searchsorted(self.starts, times, side="right") - 1
         rows = np.clip(newest, OVERLAP - 1, None)[:, None] - np.arange(OVERLAP)  # [times, OVERLAP]
         return rows, np.clip((times[:, None] - self.starts[rows]) / self.lengths[rows], 0.0, 1.0)
 
 
 def draw_movement(rng: Generator, name: str, duration: float) -> tuple[Movement, dict[str, Pairs]]:
-    """Return reaches of the task `name` for at least `duration` seconds, and the intervals of those that end by then.
+    """Return reaches of the task `name` for at least `duration` seconds, and the intervals of those
+    that end by then.
 
-    The intervals are `trials` and `movement_phases.hold_period`, `.delay_period`, `.reach_period` and `.return_period`,
-    as far as the task has them.
+    The intervals are `trials` and `movement_phases.hold_period`, `.delay_period`, `.reach_period`
+    and `.return_period`, as far as the task has them.
     """
     task = TASKS[name]
     count = 2 * int(duration / (task.hold[0] + SHORTEST) / 2) + 4  # even: there and back
@@ -118,7 +140,10 @@ def draw_movement(rng: Generator, name: str, duration: float) -> tuple[Movement,
     ways = np.diff(targets, axis=0, prepend=np.zeros((1, 2)))
     parts = _submovements(rng, task, ways)  # [reaches, parts, 2]
     vigour = rng.lognormal(0.0, 0.15, (count, 1))
-    lengths = SHORTEST + (0.025 * np.linalg.norm(parts, axis=2) + rng.uniform(0.0, 0.1, parts.shape[:2])) / vigour
+    lengths = (
+        SHORTEST
+        + (0.025 * np.linalg.norm(parts, axis=2) + rng.uniform(0.0, 0.1, parts.shape[:2])) / vigour
+    )
     onsets = np.cumsum(ONSET * lengths, axis=1) - ONSET * lengths
     ends = np.cumsum(holds + delays + np.max(onsets + lengths, axis=1))
     begins = np.concatenate([[0.0], ends[:-1]])
@@ -134,9 +159,14 @@ def draw_movement(rng: Generator, name: str, duration: float) -> tuple[Movement,
     return movement, _intervals(task, begins, cues, gos, ends, ends <= duration)
 
 
-def _submovements(rng: Generator, task: Task, ways: np.ndarray) -> Float64[np.ndarray, "reaches parts 2"]:
+def _submovements(
+    rng: Generator, task: Task, ways: np.ndarray
+) -> Float64[np.ndarray, "reaches parts 2"]:
     shape = (len(ways), len(task.stops), 1)
-    along, beside = rng.normal(np.array(task.stops)[:, None], 0.04, shape), rng.normal(0.0, task.width, shape)
+    along, beside = (
+        rng.normal(np.array(task.stops)[:, None], 0.04, shape),
+        rng.normal(0.0, task.width, shape),
+    )
     across = ways[:, ::-1] * np.array([-1.0, 1.0])
     stops = along * ways[:, None] + beside * across[:, None]
     return np.diff(stops, axis=1, prepend=np.zeros((len(ways), 1, 2)), append=ways[:, None])
@@ -160,6 +190,10 @@ def _intervals(
     }
     if task.returns:
         bounds["movement_phases.return_period"] = (gos[back], ends[back])
-    kept = {name: (starts[whole[back]], stops[whole[back]]) for name, (starts, stops) in bounds.items()}
-    found = {name: Intervals.from_overlapping(*pair) for name, pair in kept.items()}  # leaves out delays of no length
+    kept = {
+        name: (starts[whole[back]], stops[whole[back]]) for name, (starts, stops) in bounds.items()
+    }
+    found = {
+        name: Intervals.from_overlapping(*pair) for name, pair in kept.items()
+    }  # leaves out delays of no length
     return {name: intervals for name, intervals in found.items() if len(intervals)}

@@ -1,8 +1,9 @@
-"""Neurons near the electrodes of an array: what they fire to, how that drifts, and when others take their place.
+"""Neurons near the electrodes of an array: what they fire to, how that drifts, and when others take
+their place.
 
-What neurons fire to is drawn from the same distributions in every monkey. Their preferred directions gather along one
-axis, as those of motor cortex do; a neuron's depth, gains and latency go together. This is what a model that is
-pretrained on many arrays can know of the next one.
+What neurons fire to is drawn from the same distributions in every monkey. Their preferred
+directions gather along one axis, as those of motor cortex do; a neuron's depth, gains and latency
+go together. This is what a model that is pretrained on many arrays can know of the next one.
 """
 
 from dataclasses import dataclass
@@ -40,7 +41,9 @@ AREAS = {"m1": Area(0.15, (0.04, 0.14), (0.0, 0.3)), "pmd": Area(0.25, (0.08, 0.
 
 @dataclass(frozen=True)
 class Fluctuations:
-    """What all neurons of an array share from moment to moment: a slow gain of their tuning, and quicker noise."""
+    """What all neurons of an array share from moment to moment: a slow gain of their tuning, and
+    quicker noise.
+    """
 
     gains: Float64[np.ndarray, " gains"]
     noises: Float64[np.ndarray, "noises dims"]
@@ -60,7 +63,9 @@ class Fluctuations:
 
 @dataclass(frozen=True)
 class Neurons:
-    """The neurons that an array hears on one day. The same neuron has the same electrode, slot and first day."""
+    """The neurons that an array hears on one day. The same neuron has the same electrode, slot and
+    first day.
+    """
 
     electrodes: Int64[np.ndarray, " neurons"]
     slots: Int64[np.ndarray, " neurons"]
@@ -70,19 +75,26 @@ class Neurons:
     depths: PerNeuron  # of the tuning to direction; 0 where a neuron is not tuned at all
     speed_gains: PerNeuron
     places: Float64[np.ndarray, "neurons 2"]  # tuning to position, per REACH
-    twists: PerNeuron  # rad by which the preferred direction turns when the hand is REACH to its left
+    twists: (
+        PerNeuron  # rad by which the preferred direction turns when the hand is REACH to its left
+    )
     plans: PerNeuron  # depth of the tuning to the coming direction
     latencies: PerNeuron  # s
     loadings: Float64[np.ndarray, "neurons dims"]  # of the shared noise
 
     def rates(
-        self, neuron: int, movement: Movement, fluctuations: Fluctuations, times: Float[np.ndarray, " times"]
+        self,
+        neuron: int,
+        movement: Movement,
+        fluctuations: Fluctuations,
+        times: Float[np.ndarray, " times"],
     ) -> Float64[np.ndarray, " times"]:
         """Rate in Hz of one neuron at `times` (s), before refractoriness.
 
-        log(rate / baseline) is the sum of the shared noise, and of the following times a shared gain: cosine tuning to
-        the direction of movement, whose preferred direction turns with posture and whose depth saturates with speed; an
-        effect of speed; an effect of position; and, during delays, cosine tuning to the coming direction.
+        log(rate / baseline) is the sum of the shared noise, and of the following times a shared
+        gain: cosine tuning to the direction of movement, whose preferred direction turns with
+        posture and whose depth saturates with speed; an effect of speed; an effect of position;
+        and, during delays, cosine tuning to the coming direction.
         """
         ahead = times + self.latencies[neuron]
         velocity, position = movement.velocity(ahead), movement.position(ahead) / REACH
@@ -90,7 +102,9 @@ class Neurons:
         vigour = np.tanh(speed / REFERENCE_SPEED)
         heading = velocity / np.maximum(speed, 1e-9)[:, None]
         direction = self.directions[neuron]
-        preferred = direction + self.twists[neuron] * (position @ _unit_vector(direction + np.pi / 2))
+        preferred = direction + self.twists[neuron] * (
+            position @ _unit_vector(direction + np.pi / 2)
+        )
         drive = self.depths[neuron] * vigour * np.sum(heading * _unit_vector(preferred), axis=1)
         drive += self.speed_gains[neuron] * vigour + position @ self.places[neuron]
         drive += self.plans[neuron] * (movement.plan(ahead) @ _unit_vector(direction))
@@ -100,15 +114,25 @@ class Neurons:
 
 
 def neurons_on(
-    day: int, key: tuple[int, ...], area: Area, *, num_electrodes: int, drift: float, turnover: float
+    day: int,
+    key: tuple[int, ...],
+    area: Area,
+    *,
+    num_electrodes: int,
+    drift: float,
+    turnover: float,
 ) -> Neurons:
-    """Return the neurons of the array `key` on a day, counted from 0; the same whatever other days are asked for.
+    """Return the neurons of the array `key` on a day, counted from 0; the same whatever other days
+    are asked for.
 
-    `drift` is the SD of the steps that a neuron's preferred direction (rad) and the logarithms of its baseline and
-    depth make in a day, and `turnover` the chance that a day replaces a slot's neuron, or lack of one, by another.
+    `drift` is the SD of the steps that a neuron's preferred direction (rad) and the logarithms of
+    its baseline and depth make in a day, and `turnover` the chance that a day replaces a slot's
+    neuron, or lack of one, by another.
     """
     days, slots = np.arange(day + 1)[:, None], np.arange(num_electrodes * SLOTS)
-    fate, chance, normal, walk = np.random.default_rng(key).spawn(4)  # each day takes the next numbers of every stream
+    fate, chance, normal, walk = np.random.default_rng(key).spawn(
+        4
+    )  # each day takes the next numbers of every stream
     replaced = (fate.random((day + 1, len(slots))) < turnover) & (days > 0)
     first_days = np.max(np.where(replaced, days, 0), axis=0)
     chances = chance.random((day + 1, len(slots), NUM_CHANCES))[first_days, slots]
@@ -116,7 +140,9 @@ def neurons_on(
     steps = drift * walk.normal(size=(day + 1, len(slots), 3))
     drifted = np.sum(steps * (days > first_days)[:, :, None], axis=0)
     heard = np.flatnonzero(chances[:, 0] < OCCUPIED)
-    return _neurons(heard, first_days[heard], chances[heard].T, normals[heard].T, drifted[heard].T, area)
+    return _neurons(
+        heard, first_days[heard], chances[heard].T, normals[heard].T, drifted[heard].T, area
+    )
 
 
 def _neurons(
@@ -127,7 +153,9 @@ def _neurons(
     drifted: Float64[np.ndarray, "3 neurons"],
     area: Area,
 ) -> Neurons:
-    """Neurons from numbers that are uniform in [0, 1) or normal, and from how far they have drifted."""
+    """Neurons from numbers that are uniform in [0, 1) or normal, and from how far they have
+    drifted.
+    """
     _, tuned, direction, depth, speed, latency, plan = chances
     turned, brighter, deeper = drifted
     tuned = tuned >= area.untuned

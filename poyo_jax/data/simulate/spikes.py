@@ -9,7 +9,10 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 GRID_STEP = 0.005  # s; rates are linear between the points of this grid
-DEAD_TIME, RECOVERY_TIME = 0.002, 0.004  # s: no second spike at all; time constant of the recovery after that
+DEAD_TIME, RECOVERY_TIME = (
+    0.002,
+    0.004,
+)  # s: no second spike at all; time constant of the recovery after that
 
 
 def rate_grid(duration: float) -> Float64[np.ndarray, " grid"]:
@@ -20,7 +23,9 @@ def rate_grid(duration: float) -> Float64[np.ndarray, " grid"]:
 def draw_trains(
     rng: np.random.Generator, rates: Iterable[Float64[np.ndarray, " grid"]], duration: float
 ) -> tuple[Float64[np.ndarray, " spikes"], Int64[np.ndarray, " spikes"]]:
-    """Return times (s, sorted) of the spikes in [0, duration), and which of the `rates` (Hz on the grid) fired them."""
+    """Return times (s, sorted) of the spikes in [0, duration), and which of the `rates` (Hz on the
+    grid) fired them.
+    """
     trains = [_draw_train(rng, rate, duration) for rate in rates]
     times = np.concatenate(trains)
     sources = np.repeat(np.arange(len(trains)), [len(train) for train in trains])
@@ -37,11 +42,15 @@ def _draw_train(
     return candidates[_refractory(rng, candidates) & (candidates < duration)]
 
 
-def _refractory(rng: np.random.Generator, times: Float64[np.ndarray, " spikes"]) -> Bool[np.ndarray, " spikes"]:
-    """Mask of the candidates that become spikes: each with a probability that recovers after the last spike before it.
+def _refractory(
+    rng: np.random.Generator, times: Float64[np.ndarray, " spikes"]
+) -> Bool[np.ndarray, " spikes"]:
+    """Mask of the candidates that become spikes: each with a probability that recovers after the
+    last spike before it.
 
-    Whether a candidate stays depends on those before it. Starting from "all stay", each pass settles at least one more
-    candidate, and in practice all of them within a few passes, because refractoriness only reaches a few milliseconds.
+    Whether a candidate stays depends on those before it. Starting from "all stay", each pass
+    settles at least one more candidate, and in practice all of them within a few passes, because
+    refractoriness only reaches a few milliseconds.
     """
     chances = rng.random(len(times))
     kept, previous = np.ones(len(times), bool), np.full(len(times), -np.inf)

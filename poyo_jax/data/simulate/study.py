@@ -1,7 +1,7 @@
 """Sessions of simulated monkeys: smooth reaches, and units tuned to the velocity of the cursor.
 
-A unit's log rate is linear in the velocity (cosine tuning whose depth grows with speed) and in the speed, read some
-tens of milliseconds ahead, because motor cortex leads the hand.
+A unit's log rate is linear in the velocity (cosine tuning whose depth grows with speed) and in the
+speed, read some tens of milliseconds ahead, because motor cortex leads the hand.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
-from poyo_jax.data.build import Pairs
+from poyo_jax.data.importers.arrays import Pairs
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.session import Session
 from poyo_jax.data.simulate.spikes import draw_trains, rate_grid
@@ -33,16 +33,22 @@ class Reaches:
     displacements: Float64[np.ndarray, "reaches 2"]  #: cm
 
     def velocity(self, times: Float[np.ndarray, " times"]) -> Float64[np.ndarray, "times 2"]:
-        """Velocity of the cursor in cm/s; minimum-jerk within a reach (Flash and Hogan 1985), zero outside."""
+        """Velocity of the cursor in cm/s; minimum-jerk within a reach (Flash and Hogan 1985), zero
+        outside.
+        """
         current = np.clip(np.searchsorted(self.starts, times, side="right") - 1, 0, None)
         phase = np.clip((times - self.starts[current]) / self.lengths[current], 0.0, 1.0)
-        profile = 30 * phase**2 * (1 - phase) ** 2 / self.lengths[current]  # 1/s, integrates to 1 over the reach
+        profile = (
+            30 * phase**2 * (1 - phase) ** 2 / self.lengths[current]
+        )  # 1/s, integrates to 1 over the reach
         return profile[:, None] * self.displacements[current]
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """What each unit fires to: rate = baseline * exp((gains · velocity + speed_gains * speed) / REFERENCE_SPEED)."""
+    """What each unit fires to: rate = baseline * exp((gains · velocity + speed_gains * speed) /
+    REFERENCE_SPEED).
+    """
 
     baselines: Float64[np.ndarray, " units"]  #: Hz, at rest
     gains: Float64[np.ndarray, "units 2"]  #: of the velocity
@@ -60,18 +66,22 @@ def simulate_session(
     sampling_rate: float = 100.0,
     task: str = "center_out",
 ) -> Session:
-    """Return a session of `duration` seconds with cursor velocity (`cursor.vel`, cm/s) sampled at `sampling_rate` Hz.
+    """Return a session of `duration` seconds with cursor velocity (`cursor.vel`, cm/s) sampled at
+    `sampling_rate` Hz.
 
-    The task is "center_out", reaches to eight targets and back with holds between, or "random_target", reach after
-    reach. A centre-out session also has the intervals `trials`, `movement_phases.hold_period` and
-    `movement_phases.reach_period`. The result depends on the arguments alone.
+    The task is "center_out", reaches to eight targets and back with holds between, or
+    "random_target", reach after reach. A centre-out session also has the intervals `trials`,
+    `movement_phases.hold_period` and `movement_phases.reach_period`. The result depends on the
+    arguments alone.
 
     Raises:
         DataError: an unknown task, no unit, a duration below 20 s, or a sampling rate below 1 Hz.
     """
     _check(num_units, duration, sampling_rate, task)
     rng = np.random.default_rng(seed)
-    reaches, intervals = _center_out(rng, duration) if task == "center_out" else _random_target(rng, duration)
+    reaches, intervals = (
+        _center_out(rng, duration) if task == "center_out" else _random_target(rng, duration)
+    )
     tuning = draw_tuning(rng, num_units)
     spike_times, spike_units = draw_spikes(rng, tuning, reaches, duration)
     times = np.arange(int(duration * sampling_rate)) / sampling_rate
@@ -91,17 +101,26 @@ def simulate_session(
 
 
 def simulate_study(
-    seed: int, num_sessions: int = 8, *, num_units: tuple[int, int] = (20, 60), duration: float = 150.0
+    seed: int,
+    num_sessions: int = 8,
+    *,
+    num_units: tuple[int, int] = (20, 60),
+    duration: float = 150.0,
 ) -> list[Session]:
-    """Return sessions of three monkeys that alternate between tasks and sampling rates, each with units of its own.
+    """Return sessions of three monkeys that alternate between tasks and sampling rates, each with
+    units of its own.
 
-    Sessions have between `num_units[0]` and `num_units[1]` units. Session i is the same whatever `num_sessions` is.
+    Sessions have between `num_units[0]` and `num_units[1]` units. Session i is the same whatever
+    `num_sessions` is.
 
     Raises:
         DataError: the bounds of `num_units` are reversed, or as `simulate_session` tells.
     """
     if num_units[0] > num_units[1]:
-        raise DataError(f"num_units is {num_units}, but must be (fewest, most) units of a session; swap the two.")
+        raise DataError(
+            f"num_units is {num_units}, but must be (fewest, most) units of a session; swap the"
+            " two."
+        )
     return [_study_session(seed, i, num_units, duration) for i in range(num_sessions)]
 
 
@@ -120,24 +139,40 @@ def _study_session(seed: int, i: int, num_units: tuple[int, int], duration: floa
 
 def _check(num_units: int, duration: float, sampling_rate: float, task: str) -> None:
     if task not in TASKS:
-        raise DataError(f"task is {task!r}, but only {' and '.join(map(repr, TASKS))} can be simulated; choose one.")
-    least = {"num_units": (num_units, 1), "duration": (duration, 20), "sampling_rate": (sampling_rate, 1)}
+        raise DataError(
+            f"task is {task!r}, but only {' and '.join(map(repr, TASKS))} can be simulated; choose"
+            " one."
+        )
+    least = {
+        "num_units": (num_units, 1),
+        "duration": (duration, 20),
+        "sampling_rate": (sampling_rate, 1),
+    }
     for name, (value, bound) in least.items():
         if not value >= bound:
-            raise DataError(f"{name} is {value}, but a simulated session needs at least {bound}; give a larger one.")
+            raise DataError(
+                f"{name} is {value}, but a simulated session needs at least {bound}; give a larger"
+                " one."
+            )
 
 
-# --- reaches ---------------------------------------------------------------------------------------------------------
+# --- reaches
 
 
 def _center_out(rng: np.random.Generator, duration: float) -> tuple[Reaches, dict[str, Pairs]]:
-    """Reaches from the centre to one of eight targets and back, with holds before and after each reach."""
+    """Reaches from the centre to one of eight targets and back, with holds before and after each
+    reach.
+    """
     count = int(duration / 1.7)  # a trial lasts at least 1.7 s
-    hold, out, wait, back = rng.uniform([[0.4], [0.5], [0.3], [0.5]], [[0.9], [0.9], [0.6], [0.9]], (4, count))  # s
+    hold, out, wait, back = rng.uniform(
+        [[0.4], [0.5], [0.3], [0.5]], [[0.9], [0.9], [0.6], [0.9]], (4, count)
+    )  # s
     ends = np.cumsum(hold + out + wait + back)
     starts = np.concatenate([[0.0], ends[:-1]])
     angles = rng.integers(8, size=count) * (np.pi / 4) + rng.normal(0.0, 0.05, count)
-    targets = rng.normal(8.0, 0.3, count)[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    targets = rng.normal(8.0, 0.3, count)[:, None] * np.stack(
+        [np.cos(angles), np.sin(angles)], axis=1
+    )
     reaches = Reaches(
         starts=np.stack([starts + hold, ends - back], axis=1).ravel(),
         lengths=np.stack([out, back], axis=1).ravel(),
@@ -149,7 +184,9 @@ def _center_out(rng: np.random.Generator, duration: float) -> tuple[Reaches, dic
         "movement_phases.hold_period": (starts, starts + hold),
         "movement_phases.reach_period": (starts + hold, starts + hold + out),
     }
-    return reaches, {name: Intervals.from_arrays(a[whole], b[whole]) for name, (a, b) in intervals.items()}
+    return reaches, {
+        name: Intervals.from_arrays(a[whole], b[whole]) for name, (a, b) in intervals.items()
+    }
 
 
 def _random_target(rng: np.random.Generator, duration: float) -> tuple[Reaches, dict[str, Pairs]]:
@@ -161,7 +198,7 @@ def _random_target(rng: np.random.Generator, duration: float) -> tuple[Reaches, 
     return Reaches(np.cumsum(lengths + pauses) - lengths, lengths, displacements), {}
 
 
-# --- units -----------------------------------------------------------------------------------------------------------
+# --- units
 
 
 def draw_tuning(rng: np.random.Generator, num_units: int) -> Tuning:
@@ -182,7 +219,9 @@ def unit_rates(
 ) -> Float64[np.ndarray, " times"]:
     """Rate in Hz of one unit at `times` (s), before refractoriness."""
     velocity = reaches.velocity(times + tuning.latencies[unit])
-    drive = velocity @ tuning.gains[unit] + tuning.speed_gains[unit] * np.linalg.norm(velocity, axis=1)
+    drive = velocity @ tuning.gains[unit] + tuning.speed_gains[unit] * np.linalg.norm(
+        velocity, axis=1
+    )
     return tuning.baselines[unit] * np.exp(drive / REFERENCE_SPEED)
 
 
@@ -192,5 +231,7 @@ def draw_spikes(
     """Return times (s, sorted) and units of the spikes in [0, duration)."""
     grid = rate_grid(duration)
     return draw_trains(
-        rng, (unit_rates(tuning, reaches, unit, grid) for unit in range(len(tuning.baselines))), duration
+        rng,
+        (unit_rates(tuning, reaches, unit, grid) for unit in range(len(tuning.baselines))),
+        duration,
     )

@@ -1,0 +1,106 @@
+"""What training windows are changed by, so that a model does not learn recordings by heart."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from poyo_jax.config import DataConfig, UnitDropoutConfig
+from poyo_jax.data.batches.tokens import Window
+from poyo_jax.types import SPIKE
+
+
+def draw_kept_units(
+    num_units: int, config: UnitDropoutConfig, rng: np.random.Generator
+) -> np.ndarray:
+    """Boolean mask of the units that a training window keeps.
+
+    The number kept follows torch_brain's `UnitDropout` as it is, not as documented: its rejection
+    test divides by a fresh uniform draw, so that a count x is accepted with probability c (1 - ln
+    c), c = density(x) / 10. With fewer units than `min_units` all stay.
+    """
+    if num_units < config.min_units:
+        return np.ones(num_units, bool)
+    drawn = zip(*rng.random((3, 64)).tolist(), strict=True)
+    spans = (
+        max(config.mode_units - config.min_units, 1e-9),
+        max(config.max_units - config.mode_units, 1e-9),
+    )
+    count = num_units
+    for proposal, first, second in drawn:
+        x = config.min_units + proposal * (config.max_units - config.min_units)
+        if x <= config.mode_units:
+            density = 1 + (config.peak - 1) * (x - config.min_units) / spans[0]
+        else:
+            density = config.peak - (config.peak - 1) * (x - config.mode_units) / spans[1]
+        if 10 * first * second <= density:
+            count = int(x)
+            break
+    kept = np.zeros(num_units, bool)
+    kept[rng.permutation(num_units)[:count]] = True
+    return kept
+
+
+def augment(window: Window, length: float, config: DataConfig, number: int) -> Window:
+    """Window `number`, of `length` s, with spikes and queries left out and moved, as the
+    configuration says.
+    """
+    if not (
+        config.spike_dropout or config.spike_jitter or config.query_jitter or config.max_queries
+    ):
+        return window
+    rng = np.random.default_rng([config.seed, 2, number])
+    if config.spike_dropout:
+        window = _drop_spikes(window, rng.uniform(0, config.spike_dropout), rng)
+    if config.spike_jitter:
+        window = _move_spikes(window, length, config.spike_jitter, rng)
+    if config.query_jitter:
+        window = _move_queries(window, config.query_jitter, rng)
+    if config.max_queries and len(window.query_times) > config.max_queries:
+        window = _draw_queries(window, config.max_queries, rng)
+    return window
+
+
+def _drop_spikes(window: Window, share: float, rng: np.random.Generator) -> Window:
+    stays = (window.token_kinds != SPIKE) | (rng.random(len(window.token_kinds)) >= share)
+    return replace(
+        window,
+        token_units=window.token_units[stays],
+        token_kinds=window.token_kinds[stays],
+        token_times=window.token_times[stays],
+    )
+
+
+def _move_spikes(window: Window, length: float, jitter: float, rng: np.random.Generator) -> Window:
+    """A spike that noise would take out of the window stays at its edge."""
+    moved = window.token_times + rng.normal(0, jitter, len(window.token_times)) * (
+        window.token_kinds == SPIKE
+    )
+    return replace(window, token_times=np.clip(moved, 0, length))
+
+
+def _move_queries(window: Window, share: float, rng: np.random.Generator) -> Window:
+    """Between a query and its next one; the weight of a moved query is the smaller one of both."""
+    if len(window.query_times) < 2:
+        return window
+    part = share * rng.random(len(window.query_times) - 1, dtype=np.float32)
+    between = [
+        x[:-1] + (x[1:] - x[:-1]) * (part if x.ndim == 1 else part[:, None])
+        for x in (window.query_times, window.targets)
+    ]
+    return replace(
+        window,
+        query_times=between[0],
+        targets=between[1],
+        target_weights=np.minimum(window.target_weights[:-1], window.target_weights[1:]),
+    )
+
+
+def _draw_queries(window: Window, count: int, rng: np.random.Generator) -> Window:
+    """Those that are trained on, or `count` of them."""
+    drawn = np.sort(rng.permutation(window.target_weights.nonzero()[0])[:count])
+    return replace(
+        window,
+        query_times=window.query_times[drawn],
+        targets=window.targets[drawn],
+        target_weights=window.target_weights[drawn],
+    )

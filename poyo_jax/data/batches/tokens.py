@@ -1,0 +1,212 @@
+"""Windows of sessions as arrays of a fixed shape: tokens, queries, targets, weights."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int, Int8, Int32
+from numpy.typing import ArrayLike
+
+from poyo_jax.data.intervals import Intervals
+from poyo_jax.data.readout import Readout, sample_weights
+from poyo_jax.data.session import Session
+from poyo_jax.data.vocab import Vocab
+from poyo_jax.errors import DataError
+from poyo_jax.types import PADDING, SPIKE, START, STOP, Batch
+
+
+@dataclass(frozen=True, eq=False)
+class ModelSession:
+    """A session as a model sees it: with its readout, its rows of the tables, and the intervals
+    that count.
+    """
+
+    session: Session
+    readout: Readout
+    unit_rows: Int[np.ndarray, " units"]
+    session_row: int
+    intervals: Intervals  # samples outside get weight 0
+
+    @cached_property
+    def mean(self) -> Float64[np.ndarray, " channels"]:
+        """Mean of the readout."""
+        return np.array(self.readout.mean)
+
+    @cached_property
+    def std(self) -> Float64[np.ndarray, " channels"]:
+        """Standard deviation of the readout."""
+        return np.array(self.readout.std)
+
+    @classmethod
+    def build(
+        cls, session: Session, readout: Readout, units: Vocab, sessions: Vocab, intervals: Intervals
+    ):
+        return cls(
+            session,
+            readout,
+            units.rows(session.unit_names),
+            int(sessions.rows([session.id])[0]),
+            intervals,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """One window before it is packed: its tokens, and the samples asked for."""
+
+    session: ModelSession
+    token_units: Int[np.ndarray, " tokens"]  # positions among the session's units
+    token_kinds: Int8[np.ndarray, " tokens"]
+    token_times: Float64[np.ndarray, " tokens"]  # s from the window's start
+    query_times: Float32[np.ndarray, " queries"]
+    targets: Float32[np.ndarray, "queries channels"]
+    target_weights: Float32[np.ndarray, " queries"]
+
+
+@dataclass(frozen=True)
+class BatchShape:
+    """Sizes to which the arrays of a batch are padded, on one device."""
+
+    windows: int
+    units: int
+    rows: int  # chunks; equal to windows in the padded layout
+    tokens: int  # of one row
+    queries: int
+    channels: int
+    packed: bool
+
+
+def cut_window(
+    source: ModelSession, start: float, window_length: float, kept: np.ndarray | None = None
+) -> Window:
+    """Cut [start, start + window_length) out of a session; `kept` tells which units stay (None:
+    all).
+    """
+    times, units = source.session.spikes_between(start, start + window_length)
+    if kept is not None:
+        stays = kept[units].nonzero()[0]
+        times, units = times[stays], units[stays]
+    alive = np.arange(len(source.unit_rows)) if kept is None else kept.nonzero()[0]
+    starts, stops = (
+        slice(len(alive)),
+        slice(len(alive), 2 * len(alive)),
+    )  # of units; the spikes follow
+    token_units = np.concatenate([alive, alive, units])
+    token_kinds = np.full(len(token_units), SPIKE, np.int8)
+    token_kinds[starts], token_kinds[stops] = START, STOP
+    token_times = np.empty(len(token_units))
+    token_times[starts], token_times[stops] = 0.0, window_length
+    np.subtract(times, start, out=token_times[stops.stop :])
+    return Window(
+        source, token_units, token_kinds, token_times, *_cut_queries(source, start, window_length)
+    )
+
+
+def _cut_queries(source: ModelSession, start: float, window_length: float):
+    """Samples of the window, normalised; missing ones and those outside the intervals get weight
+    0.
+    """
+    readout = source.readout
+    behaviour = source.session.behaviour(readout.value_key)
+    first, last = behaviour.range(start, start + window_length)
+    times = behaviour.times_at(np.arange(first, last))
+    targets = (behaviour.values(first, last) - source.mean) / source.std
+    weights = sample_weights(source.session, readout, times)
+    missing = ~(source.intervals.contains(times) & np.isfinite(targets).all(axis=-1))
+    if missing.any():
+        weights[missing], targets[missing] = 0, 0
+    return (times - start).astype(np.float32), targets.astype(np.float32), weights
+
+
+def assemble(windows: Sequence[Window], window_ids: Sequence[int], shape: BatchShape) -> Batch:
+    """Arrange windows in the arrays of a batch on one device. There may be fewer windows than the
+    shape holds.
+    """
+    unit_rows, bases = _unit_rows(windows, shape)
+    counts = np.array([len(window.token_kinds) for window in windows], int)
+    used = (
+        np.maximum(1, -(-counts // shape.tokens)) if shape.packed else np.ones_like(counts)
+    )  # rows of every window
+    _check_fit(
+        counts, (np.cumsum(used) <= shape.rows) & (counts <= used * shape.tokens), "tokens", shape
+    )
+    owners = _padded(np.repeat(np.arange(len(windows)), used), shape.rows, shape.windows - 1)
+    places = np.arange(used.sum()) - np.repeat(
+        np.cumsum(used) - used, used
+    )  # of rows in their windows
+    rows, lengths = (shape.rows, shape.tokens), (used * shape.tokens).tolist()
+    units = [base + window.token_units for base, window in zip(bases, windows, strict=True)]
+    times = _lay_out([window.token_times for window in windows], lengths, np.zeros(rows))
+    rounded = times.astype(np.float32)
+    return Batch(
+        unit_rows=unit_rows,
+        token_units=_lay_out(units, lengths, np.zeros(rows, np.int32)),
+        token_kinds=_lay_out(
+            [window.token_kinds for window in windows], lengths, np.full(rows, PADDING, np.int8)
+        ),
+        token_times=rounded,
+        token_times_low=(times - rounded).astype(np.float32),
+        token_windows=owners if shape.packed else None,
+        token_offsets=_padded(places * shape.tokens, shape.rows, 0),
+        session_rows=_padded([window.session.session_row for window in windows], shape.windows, 0),
+        **_queries(windows, shape),
+        window_ids=_padded(window_ids, shape.windows, 0).astype(np.uint32),
+    )
+
+
+def _queries(windows: Sequence[Window], shape: BatchShape) -> dict[str, np.ndarray]:
+    """The arrays of a batch about queries."""
+    counts = np.array([len(window.query_times) for window in windows], int)
+    _check_fit(counts, counts <= shape.queries, "samples", shape)
+    lengths, blank = (
+        [shape.queries] * len(windows),
+        np.zeros((shape.windows, shape.queries), np.float32),
+    )
+    targets = np.zeros((*blank.shape, shape.channels), np.float32)
+    return {
+        "query_times": _lay_out([window.query_times for window in windows], lengths, blank),
+        "targets": _lay_out([window.targets for window in windows], lengths, targets),
+        "target_weights": _lay_out([window.target_weights for window in windows], lengths, blank),
+    }
+
+
+def _lay_out(pieces: Sequence[np.ndarray], lengths: Sequence[int], blank: np.ndarray) -> np.ndarray:
+    """Pieces one after the other, each filled up to its length and all together to the shape of
+    `blank`, from it.
+    """
+    fill = blank.reshape(-1, *blank.shape[2:])
+    gaps = [fill[len(piece) : length] for piece, length in zip(pieces, lengths, strict=True)]
+    parts = [*chain.from_iterable(zip(pieces, gaps, strict=True)), fill[sum(lengths) :]]
+    return np.concatenate(parts, dtype=blank.dtype, casting="same_kind").reshape(blank.shape)
+
+
+def _padded(values: ArrayLike, length: int, fill: int) -> Int32[np.ndarray, " length"]:
+    values = np.asarray(values, np.int32)
+    return np.concatenate([values, np.full(length - len(values), fill, np.int32)])
+
+
+def _unit_rows(windows: Sequence[Window], shape: BatchShape):
+    """The units of all sessions in the batch, after the padding row, and for every window where its
+    session's begin.
+    """
+    rows, bases, begins, end = [np.zeros(1, np.int32)], [], {}, 1
+    for window in windows:
+        key = id(window.session)
+        if key not in begins:
+            begins[key] = end
+            rows.append(window.session.unit_rows)
+            end += len(window.session.unit_rows)
+        bases.append(begins[key])
+    _check_fit(np.array([end]), np.array([end <= shape.units]), "units", shape)
+    return np.concatenate([*rows, np.zeros(shape.units - end, np.int32)]).astype(np.int32), bases
+
+
+def _check_fit(counts: np.ndarray, fits: np.ndarray, what: str, shape: BatchShape) -> None:
+    """Raise DataError with the first count that does not fit."""
+    if not fits.all():
+        raise DataError(
+            f"{counts[np.argmin(fits)]} {what} do not fit {shape}; the shape must be made from the"
+            " same sessions as the windows."
+        )

@@ -1,0 +1,182 @@
+"""Where windows lie. Every plan is a pure function of its arguments: nothing is remembered between
+steps.
+
+Times are session time in float64 seconds.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float64, Int
+
+from poyo_jax.data.intervals import Intervals
+from poyo_jax.errors import DataError
+
+
+class RandomWindows:
+    """Endless shuffled windows of several sessions, at random places of the intervals, as many as
+    fit per epoch.
+
+    Epoch e holds floor(length / window_length) windows of every interval, side by side from a
+    random offset; if the offset costs a window, one is put at the end or the start instead,
+    whichever is farther from the others (sampler `RandomFixedWindowSampler` of torch_brain).
+    Intervals shorter than a window are dropped, or with `widen` get one window that reaches over
+    one end or both, inside the session's domain where that is possible: a model that decodes as it
+    goes meets trials that have just begun.
+    """
+
+    def __init__(
+        self,
+        intervals: Sequence[Intervals],
+        domains: Sequence[Intervals],
+        window_length: float,
+        seed: int,
+        *,
+        widen: bool,
+    ):
+        """`intervals` and `domains` of every session. Raises DataError when no window fits."""
+        self.intervals, self._domains, self.window_length, self.seed = (
+            intervals,
+            domains,
+            window_length,
+            seed,
+        )
+        counts = [len(some) for some in intervals]
+        sessions = np.repeat(np.arange(len(counts)), counts)
+        starts = np.concatenate([some.starts for some in intervals])
+        ends = np.concatenate([some.ends for some in intervals])
+        fits = np.floor((ends - starts) / window_length).astype(np.int64)
+        fits = np.maximum(fits, 1) if widen else fits
+        if not fits.sum():
+            raise DataError(
+                f"none of the {len(starts)} intervals to draw windows from is as long as a window, "
+                f"{window_length} s. Choose a shorter window, or short_intervals='widen'."
+            )
+        used = fits > 0
+        self._table = (sessions[used], starts[used], ends[used], fits[used])
+        self._epochs: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # the last two that were drawn
+
+    @property
+    def epoch_size(self) -> int:
+        """Windows of one epoch."""
+        return int(self._table[3].sum())
+
+    def at(
+        self, numbers: Int[np.ndarray, " windows"]
+    ) -> tuple[Int[np.ndarray, " windows"], Float64[np.ndarray, " windows"]]:
+        """(session position, start) of the windows with these numbers, counted from 0 through all
+        epochs.
+        """
+        epochs, places = np.divmod(np.asarray(numbers, np.int64), self.epoch_size)
+        sessions, starts = np.empty(len(epochs), np.int64), np.empty(len(epochs))
+        for epoch in np.unique(epochs):
+            here = epochs == epoch
+            epoch_sessions, epoch_starts = self._epoch(int(epoch))
+            sessions[here], starts[here] = epoch_sessions[places[here]], epoch_starts[places[here]]
+        return sessions, starts
+
+    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """(session positions, starts) of all windows of an epoch."""
+        if epoch not in self._epochs:
+            kept = list(self._epochs.items())[-1:]
+            self._epochs = dict([*kept, (epoch, self._draw_epoch(epoch))])
+        return self._epochs[epoch]
+
+    def _draw_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        sessions, starts, ends, fits = self._table
+        rng = np.random.default_rng([self.seed, 0, epoch])
+        offset = rng.random(len(starts)) * self.window_length
+        order = rng.permutation(fits.sum())
+
+        whole = (
+            np.floor((ends - starts - offset) / self.window_length).astype(np.int64).clip(0)
+        )  # laid from the offset
+        row = np.repeat(np.arange(len(fits)), fits)
+        place = np.arange(len(row)) - np.repeat(np.cumsum(fits) - fits, fits)
+        at = starts[row] + offset[row] + place * self.window_length
+        left, right = offset, ends - starts - offset - whole * self.window_length
+        extra = np.where(right > left, ends - self.window_length, starts)
+        at = np.where(place < whole[row], at, extra[row])
+        short = ends - starts < self.window_length
+        if short.any():
+            at = np.where(short[row], self._widened(rng)[row], at)
+        return sessions[row][order], at[order]
+
+    def _widened(self, rng: np.random.Generator) -> np.ndarray:
+        """For every interval a start such that a random time of it lies at a random place of the
+        window.
+        """
+        sessions, starts, ends, _ = self._table
+        time, place = rng.random((2, len(starts)))
+        first = np.array([domain.starts[0] for domain in self._domains])[sessions]
+        last = (
+            np.array([domain.ends[-1] for domain in self._domains])[sessions] - self.window_length
+        )
+        wanted = starts + time * (ends - starts) - place * self.window_length
+        return np.clip(wanted, np.minimum(first, last), np.maximum(first, last))
+
+
+def sequential_windows(
+    intervals: Intervals, window_length: float, step: float
+) -> Float64[np.ndarray, " windows"]:
+    """Starts of windows every `step` s inside each interval, with a last one that ends where the
+    interval ends.
+
+    An interval shorter than the window gets one window, centred on it.
+    """
+    starts = []
+    for start, end in intervals:
+        if end - start < window_length:
+            starts.append([(start + end - window_length) / 2])
+            continue
+        count = int(np.floor((end - start - window_length) / step + 1e-9)) + 1
+        grid = start + step * np.arange(count)
+        starts.append(
+            np.append(grid, end - window_length) if grid[-1] + window_length < end - 1e-9 else grid
+        )
+    return np.concatenate(starts) if starts else np.zeros(0)
+
+
+def overlapping_windows(
+    intervals: Intervals, domain: Intervals, window_length: float, step: float
+) -> Float64[np.ndarray, " windows"]:
+    """Starts of windows every `step` s that together hold every time of the intervals window_length
+    / step times.
+
+    They reach over the ends of the intervals, but not over those of the domain, near which a time
+    lies in fewer. In a domain shorter than the window they cover it.
+    """
+    first, last = domain.starts[0], domain.ends[-1] - window_length
+    before = int(np.ceil(window_length / step - 1e-9)) - 1
+    counts = [before + int(np.ceil((end - start) / step - 1e-9)) for start, end in intervals]
+    grids = [
+        start + step * (np.arange(count) - before)
+        for start, count in zip(intervals.starts, counts, strict=True)
+    ]
+    return np.unique(
+        np.clip(np.concatenate(grids or [np.zeros(0)]), min(first, last), max(first, last))
+    )
+
+
+def causal_windows(
+    intervals: Intervals, window_length: float, step: float
+) -> Float64[np.ndarray, " windows"]:
+    """Starts of windows that end every `step` s inside each interval, the last one at its end or up
+    to a step later.
+
+    The last `step` seconds of all windows together cover the intervals once.
+    """
+    counts = [int(np.ceil((end - start) / step - 1e-9)) for start, end in intervals]
+    ends = [
+        start + step * np.arange(1, count + 1)
+        for start, count in zip(intervals.starts, counts, strict=True)
+    ]
+    return np.concatenate(ends) - window_length if ends else np.zeros(0)
+
+
+def trial_windows(trials: Intervals, window_length: float) -> Float64[np.ndarray, " trials"]:
+    """Starts in s of one window per trial: from its start, or centred on a trial that is shorter
+    than the window.
+    """
+    short = np.minimum(trials.ends - trials.starts - window_length, 0) / 2
+    return trials.starts + short

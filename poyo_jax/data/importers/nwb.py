@@ -1,0 +1,190 @@
+"""What NWB files of motor cortex hold, read with h5py in bulk: units with their spikes, trials,
+subject and date.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import h5py
+import numpy as np
+
+from poyo_jax.data.intervals import Intervals
+from poyo_jax.data.io.layout import Node
+from poyo_jax.data.io.nodes import data_node, irregular_node
+from poyo_jax.data.io.raw import RawFile
+
+TRIALS = "intervals/trials"
+ELECTRODES = "general/extracellular_ephys/electrodes"
+
+
+def recording_date(raw: RawFile) -> str:
+    """The date of the recording as it was written where it was made, YYYY-MM-DD."""
+    text = raw.text("session_start_time")
+    if len(text) < 10 or text[4] != "-" or text[7] != "-":
+        raise raw.wrong("session_start_time", repr(text), "a date such as 2013-10-03T00:00:00")
+    return text[:10]
+
+
+def subject_id(raw: RawFile) -> str:
+    return raw.text("general/subject/subject_id").lower()
+
+
+def subject_node(raw: RawFile) -> Node:
+    """Subject with id, species and sex."""
+    species = raw.text("general/subject/species")
+    if "NCBITaxon" in species:
+        species = f"NCBITaxon_{species.rsplit('_', 1)[-1].rsplit('/', 1)[-1]}"
+    sex = raw.text("general/subject/sex") if raw.has("general/subject/sex") else None
+    return data_node(id=subject_id(raw), species=species, sex=sex)
+
+
+def spikes_by_unit(raw: RawFile) -> tuple[np.ndarray, np.ndarray]:
+    """Times of all spikes in seconds, unit after unit as in the file, and the number of spikes of
+    every unit.
+    """
+    times = raw.array("units/spike_times", (None,), finite=True).astype(np.float64, copy=False)
+    counts = np.diff(raw.ends("units/spike_times", len(times)), prepend=0)
+    if not len(counts):
+        raise raw.wrong("units", "an empty table", "at least one unit")
+    return times, counts
+
+
+def sort_spikes(times: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Spikes of all units in the order of time, ties in that of units: times and unit of every
+    spike.
+    """
+    order = np.argsort(times, kind="stable")
+    units = np.repeat(np.arange(len(counts)), counts)
+    return times[order], units[order]
+
+
+def spikes_node(times: np.ndarray, units: np.ndarray, domain: Intervals | None = None) -> Node:
+    """The spikes of a session; their domain reaches from the first to the last one unless it is
+    given.
+    """
+    domain = domain or Intervals.from_pairs([(times[0], times[-1])] if len(times) else [])
+    return irregular_node(times, domain, unit_index=units)
+
+
+def electrode_rows(raw: RawFile, num_units: int) -> np.ndarray:
+    """Row of the electrode table on which every unit was recorded (its first one), [units]."""
+    rows = raw.array("units/electrodes", (None,)).astype(np.int64)
+    if raw.has("units/electrodes_index"):
+        ends = raw.ends("units/electrodes", len(rows))
+        starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+        if (empty := starts == ends).any():
+            raise raw.wrong(
+                f"units/electrodes of unit {int(np.argmax(empty))}",
+                "empty",
+                "one electrode at least",
+            )
+        rows = rows[starts]
+    if len(rows) != num_units:
+        raise raw.wrong(
+            "units/electrodes",
+            f"given for {len(rows)} units",
+            f"one row for each of {num_units} units",
+        )
+    return rows
+
+
+def group_names(raw: RawFile, rows: np.ndarray) -> list[str]:
+    """Name of the electrode group of every one of these rows of the electrode table."""
+    names = raw.texts(f"{ELECTRODES}/group_name")
+    if len(rows) and not 0 <= rows.min() <= rows.max() < len(names):
+        wrong = rows.min() if rows.min() < 0 else rows.max()
+        found = f"a table of {len(names)} electrodes, but units refer to row {wrong}"
+        raise raw.wrong(
+            f"{ELECTRODES}/group_name", found, "a row for every electrode that units refer to"
+        )
+    return [names[row] for row in rows]
+
+
+def unit_ids(raw: RawFile, num_units: int) -> list[str]:
+    """Ids as brainsets makes them: electrode group, electrode and number of every unit."""
+    rows = electrode_rows(raw, num_units)
+    groups = group_names(raw, rows)
+    return [
+        f"group_{group}/elec{row}/unit_{unit}"
+        for unit, (group, row) in enumerate(zip(groups, rows, strict=True))
+    ]
+
+
+def trial_table(raw: RawFile, needed: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """The columns of the trial table that are arrays of one shape per trial; `needed` ones must be
+    among them.
+
+    Text becomes an object array of str, unsigned integers int64. Ragged columns whose rows differ
+    in length and references are left out.
+    """
+    group = raw.file.get(TRIALS)
+    names = [str(name) for name in group if name != "id"] if isinstance(group, h5py.Group) else []
+    columns = {name: column for name in names if (column := _column(raw, name, names)) is not None}
+    for name in needed:
+        if name not in columns:
+            found = f"missing (there are {', '.join(columns) or 'none'})"
+            raise raw.wrong(f"{TRIALS}/{name}", found, "a column with one row per trial")
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise raw.wrong(
+            TRIALS, f"columns of different lengths ({lengths})", "one row per trial in every column"
+        )
+    return columns
+
+
+def _column(raw: RawFile, name: str, names: list[str]) -> np.ndarray | None:
+    data_set = raw.file[f"{TRIALS}/{name}"]
+    if name.endswith("_index") or f"{name}_index_index" in names:
+        return None
+    if not isinstance(data_set, h5py.Dataset) or not data_set.ndim:
+        return None
+    if h5py.check_string_dtype(data_set.dtype):
+        values = np.asarray(data_set.asstr()[()], object)
+    elif data_set.dtype.kind in "biuf":
+        values = data_set[()]
+        values = values.astype(np.int64) if values.dtype.kind == "u" else values
+    else:
+        return None
+    return (
+        values
+        if f"{name}_index" not in names
+        else _stacked(values, raw.ends(f"{TRIALS}/{name}", len(values)))
+    )
+
+
+def _stacked(values: np.ndarray, ends: np.ndarray) -> np.ndarray | None:
+    """The rows of a ragged column as one array [rows, length, ...] if they all have the same
+    length.
+    """
+    lengths = np.diff(ends, prepend=0)
+    if not len(lengths) or (lengths != lengths[0]).any():
+        return None
+    return values.reshape(len(lengths), lengths[0], *values.shape[1:])
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """A series of an NWB file: time stamps in seconds, [samples], and what was measured, as
+    stored.
+    """
+
+    times: np.ndarray
+    values: np.ndarray
+
+
+def read_samples(raw: RawFile, path: str) -> Samples:
+    """The series at an HDF5 path, whether its samples carry time stamps or only a starting time and
+    a rate.
+    """
+    data = raw.data_set(f"{path}/data")
+    if not data.ndim:
+        raise raw.wrong(f"{path}/data", "a single number", "one row per sample")
+    values = raw.array(f"{path}/data", (None,) * data.ndim)
+    if raw.has(f"{path}/timestamps"):
+        return Samples(raw.times(f"{path}/timestamps", len(values)), values)
+    start = raw.data_set(f"{path}/starting_time")
+    rate = float(start.attrs.get("rate", np.nan))
+    if not rate > 0 or not np.isfinite(start[()]):
+        found = f"{start[()]} s with a rate of {rate} Hz"
+        raise raw.wrong(f"{path}/starting_time", found, "a time in seconds and a positive rate")
+    return Samples(float(start[()]) + np.arange(len(values)) / rate, values)

@@ -1,0 +1,314 @@
+"""Sessions from NWB files: any file with spikes of units and a behaviour series. Everything is read
+in bulk by h5py.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from poyo_jax import __version__
+from poyo_jax.data.derive import (
+    first_of_runs,
+    gradient_of_runs,
+    intervals_where,
+    run_intervals,
+    trial_splits,
+)
+from poyo_jax.data.importers import nwb
+from poyo_jax.data.importers.arrays import choose_splits
+from poyo_jax.data.importers.nwb_series import (
+    Series,
+    find_target,
+    looks_like,
+    read_series,
+    session_key,
+)
+from poyo_jax.data.intervals import Intervals
+from poyo_jax.data.io.layout import Node
+from poyo_jax.data.io.nodes import (
+    data_node,
+    domain_of,
+    interval_node,
+    irregular_node,
+    regular_node,
+    table_node,
+    units_node,
+)
+from poyo_jax.data.io.raw import RawFile, open_raw
+from poyo_jax.errors import ConfigError, RawDataError, suggest
+
+Table = dict[str, np.ndarray]
+RENAMED = {"start_time": "start", "stop_time": "end"}
+NO_TRIALS: Table = {"start": np.zeros(0), "end": np.zeros(0)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NwbOptions:
+    """How an NWB file becomes a session. Raises ConfigError when an option cannot be used."""
+
+    target: str
+    """The behaviour to decode: path or name of a series, such as
+    processing/behavior/Velocity/cursor_vel.
+    """
+    split: str | None = None
+    """trials, blocks, or trials where there are six or more and blocks elsewhere."""
+    phases: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Movement phases: for each name the columns of the trial table where it begins and ends."""
+    max_speed: float | None = None
+    """Speed above which samples are outliers, in the unit of the file and seconds."""
+    max_acceleration: float | None = None
+    """Acceleration above which samples are outliers, in the unit of the file and seconds."""
+    derive_velocity: bool = False
+    """Decode the derivative of the target, which then holds positions."""
+    brainset_id: str | None = None
+    """Name of the data set."""
+
+    def __post_init__(self) -> None:
+        if self.split not in ("trials", "blocks", None):
+            raise ConfigError(
+                f"split is {self.split!r}; choose 'trials' or 'blocks', or leave it out."
+            )
+        for name in ("max_speed", "max_acceleration"):
+            limit = getattr(self, name)
+            if limit is not None and not 0 < limit < math.inf:
+                raise ConfigError(f"{name} is {limit}; pass a positive number, or leave it out.")
+        for name in self.phases:
+            if not name.isidentifier() or name == "domain":
+                raise ConfigError(
+                    f"a phase is called {name!r}; choose a name such as 'reach_period'."
+                )
+        if self.derive_velocity and looks_like(self.target) == "velocity":
+            raise ConfigError(
+                f"target {self.target} is a velocity already; leave derive_velocity out."
+            )
+
+
+def nwb_tree(path: str | Path, options: NwbOptions, session_id: str | None = None) -> Node:
+    """The tree of a session from an NWB file. See `Session.from_nwb`."""
+    with open_raw(path) as raw:
+        units, spikes = _units_and_spikes(raw)
+        series = read_series(raw, find_target(raw, options.target))
+        name, behaviour, outliers = _behaviour(series, options)
+        domain = domain_of(behaviour)
+        trials = _trials(raw)
+        splits = trial_splits(trials, domain, options.split, f"{raw.path.name}: {nwb.TRIALS}")
+        tree = data_node(_identity(raw, series, session_id or raw.path.stem, options.brainset_id))
+        tree.members |= {
+            "domain": interval_node(domain),
+            "units": units,
+            "spikes": spikes,
+            name: behaviour,
+        }
+        if outliers is not None:
+            tree.members[f"{name}_outlier_segments"] = interval_node(outliers)
+        if options.phases:
+            tree.members["movement_phases"] = _phases(raw, trials, options.phases, domain, outliers)
+        for split, part in choose_splits(splits, domain).items():
+            tree.members[f"{split}_domain"] = interval_node(part)
+        tables = {"trials": trials} | _other_tables(raw)
+        for table, columns in tables.items():
+            if len(columns["start"]):
+                tree.members[table if table not in tree.members else f"{table}_intervals"] = (
+                    table_node(columns)
+                )
+        return tree
+
+
+# --- who and when
+
+
+def _identity(
+    raw: RawFile, series: Series, session_id: str, brainset_id: str | None
+) -> dict[str, Node]:
+    """The groups that name data set, subject and session, and tell where the target came from."""
+    date = f"{nwb.recording_date(raw)} 00:00:00" if raw.has("session_start_time") else None
+    session = data_node(
+        id=session_id,
+        recording_date=date,
+        source=raw.path.name,
+        target=series.path,
+        target_unit=series.unit,
+    )
+    groups = {"session": session}
+    if brainset_id:
+        groups["brainset"] = data_node(id=brainset_id, poyo_jax_version=__version__)
+    if raw.has("general/subject/subject_id"):
+        full = raw.has("general/subject/species")
+        groups["subject"] = nwb.subject_node(raw) if full else data_node(id=nwb.subject_id(raw))
+    return groups
+
+
+# --- spikes
+
+
+def _units_and_spikes(raw: RawFile) -> tuple[Node, Node]:
+    if not raw.has("units/spike_times"):
+        held = "without spike_times" if raw.has("units") else "missing"
+        wanted = (
+            "a table of units with spike_times; sort the spikes into units first, or use"
+            " Session.from_arrays"
+        )
+        raise raw.wrong("units", held, wanted)
+    times, counts = nwb.spikes_by_unit(raw)
+    units = units_node(unit_ids(raw, len(counts)), unit_number=np.arange(len(counts)), count=counts)
+    return units, nwb.spikes_node(*nwb.sort_spikes(times, counts))
+
+
+def unit_ids(raw: RawFile, num_units: int) -> list[str]:
+    """Ids from the electrode groups if every unit has an electrode in the table, else from the ids
+    in the file.
+    """
+    if raw.has("units/electrodes") and raw.has(f"{nwb.ELECTRODES}/group_name"):
+        try:
+            return nwb.unit_ids(raw, num_units)
+        except RawDataError:
+            pass  # a unit without electrode, which NWB allows
+    numbers = raw.array("units/id", (num_units,)) if raw.has("units/id") else np.arange(num_units)
+    return [f"unit_{number}" for number in numbers]
+
+
+# --- behaviour
+
+
+def _behaviour(series: Series, options: NwbOptions) -> tuple[str, Node, Intervals | None]:
+    """The series of the session with its name, and its outliers if limits are given."""
+    name, column = session_key(series.path, derived=options.derive_velocity)
+    firsts = first_of_runs(series.times)
+    samples = series.values
+    if options.derive_velocity:
+        samples = gradient_of_runs(samples, series.times, firsts)
+    if series.rate is not None:
+        node = regular_node(series.rate, series.times[0], **{column: samples})
+    else:
+        node = irregular_node(
+            series.times, run_intervals(series.times, firsts), **{column: samples}
+        )
+    if options.max_speed is None and options.max_acceleration is None:
+        return name, node, None
+    kind = "velocity" if options.derive_velocity else looks_like(series.path)
+    if kind == "other":
+        raise ConfigError(
+            f"max_speed and max_acceleration need a position or a velocity, but {series.path} is"
+            " not called so; leave them out, or pass derive_velocity if it holds positions."
+        )
+    velocity = samples if kind == "velocity" else gradient_of_runs(samples, series.times, firsts)
+    return name, node, _outliers(series.times, velocity, firsts, options)
+
+
+def _outliers(
+    times: np.ndarray, velocity: np.ndarray, firsts: np.ndarray, options: NwbOptions
+) -> Intervals:
+    """Samples faster, or speeding up more, than the limits, each with the sample before it."""
+    beyond = np.zeros(len(times), bool)
+    if options.max_speed is not None:
+        beyond |= _lengths(velocity) > options.max_speed
+    if options.max_acceleration is not None:
+        beyond |= _lengths(gradient_of_runs(velocity, times, firsts)) > options.max_acceleration
+    beyond[:-1] |= beyond[1:]
+    return intervals_where(beyond, times)
+
+
+def _lengths(vectors: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(vectors.reshape(len(vectors), -1), axis=1)
+
+
+# --- tables
+
+
+def _trials(raw: RawFile) -> Table:
+    """The trials that hold time, sorted by start; NO_TRIALS where there is no table."""
+    if not raw.has(nwb.TRIALS):
+        return NO_TRIALS
+    columns = nwb.trial_table(raw, tuple(RENAMED))
+    return _timed(columns | {name: raw.array(f"{nwb.TRIALS}/{name}", (None,)) for name in RENAMED})
+
+
+def _other_tables(raw: RawFile) -> dict[str, Table]:
+    """The other tables of intervals: their rows that hold time, columns of one number or text per
+    row.
+    """
+    groups = raw.file.get("intervals")
+    tables: dict[str, Table] = {}
+    for name, group in groups.items() if isinstance(groups, h5py.Group) else ():
+        if (
+            name != "trials"
+            and isinstance(group, h5py.Group)
+            and all(column in group for column in RENAMED)
+        ):
+            starts = raw.array(f"intervals/{name}/start_time", (None,))
+            ends = raw.array(f"intervals/{name}/stop_time", (len(starts),))
+            tables[name] = _timed(
+                _plain_columns(group, len(starts)) | {"start_time": starts, "stop_time": ends}
+            )
+    return tables
+
+
+def _plain_columns(group: h5py.Group, count: int) -> Table:
+    """Columns of one number or text per row."""
+    columns: Table = {}
+    for name, member in group.items():
+        plain = isinstance(member, h5py.Dataset) and member.shape == (count,) and name != "id"
+        if not plain or name.endswith("_index") or f"{name}_index" in group:
+            continue
+        if h5py.check_string_dtype(member.dtype):
+            columns[name] = np.asarray(member.asstr()[()], object)
+        elif member.dtype.kind in "biuf":
+            columns[name] = member[()]
+    return columns
+
+
+def _timed(columns: Table) -> Table:
+    """The rows that hold time, sorted by start."""
+    table = {name: values for name, values in columns.items() if name not in RENAMED}
+    table |= {new: columns[name].astype(np.float64) for name, new in RENAMED.items()}
+    timed = (
+        np.isfinite(table["start"]) & np.isfinite(table["end"]) & (table["start"] < table["end"])
+    )
+    rows = np.flatnonzero(timed)
+    rows = rows[np.argsort(table["start"][rows], kind="stable")]
+    return {name: values[rows] for name, values in table.items()}
+
+
+def _phases(
+    raw: RawFile,
+    trials: Table,
+    phases: Mapping[str, tuple[str, str]],
+    domain: Intervals,
+    outliers: Intervals | None,
+) -> Node:
+    """Movement phases between two times of every trial, from which outliers are cut."""
+    members = {"domain": interval_node(domain)}
+    for name, bounds in phases.items():
+        phase = Intervals.from_overlapping(
+            *(_trial_times(raw, trials, column, name) for column in bounds)
+        )
+        if not len(phase):
+            found = f"between {' and '.join(bounds)} holds no time in any trial"
+            raise RawDataError(
+                f"{raw.path.name}: phase {name} {found}; swap the columns, or choose others."
+            )
+        members[name] = interval_node(phase.subtract(outliers) if outliers is not None else phase)
+    return data_node(members)
+
+
+def _trial_times(raw: RawFile, trials: Table, column: str, phase: str) -> np.ndarray:
+    times = trials.get(RENAMED.get(column, column), np.zeros(0, object))
+    if times.dtype.kind not in "iuf" or times.ndim != 1:
+        known = [
+            name
+            for name, values in trials.items()
+            if values.dtype.kind in "iuf" and values.ndim == 1
+        ]
+        state = "is not one number per trial" if column in trials else "is missing"
+        no_table = "the columns of a trial table, which the file lacks"
+        columns = ", ".join(known) if len(trials["start"]) else no_table
+        raise RawDataError(
+            f"{raw.path.name}: {nwb.TRIALS}/{column}, a bound of phase {phase}, {state}; choose"
+            f" among {columns}."
+            f"{suggest(column, known)}"
+        )
+    return times.astype(np.float64)

@@ -1,0 +1,109 @@
+"""Sessions from objects of pynapple, which is not imported: what has the same members will do."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from poyo_jax.data.behaviour import check_times
+from poyo_jax.data.derive import first_of_runs, run_intervals, trial_splits
+from poyo_jax.data.importers.arrays import choose_splits, place_intervals, place_targets
+from poyo_jax.data.importers.nwb import sort_spikes, spikes_node
+from poyo_jax.data.intervals import Intervals
+from poyo_jax.data.io.layout import Node
+from poyo_jax.data.io.nodes import data_node, interval_node, units_node
+from poyo_jax.errors import SessionError
+
+
+def pynapple_tree(
+    spikes: Any,
+    target: Any,
+    *,
+    ids: Mapping[str, str | None],
+    target_key: str,
+    splits: Mapping[str, Any],
+    intervals: Mapping[str, Any],
+) -> Node:
+    """The tree of a session. Arguments and errors: see `Session.from_pynapple`."""
+    _need(spikes, "spikes", ("index", "to_tsd"), "TsGroup")
+    _need(target, "target", ("t", "values", "time_support"), "Tsd or TsdFrame")
+    times, values = _samples(target)
+    domain = _domain(times, target.time_support)
+    tree = data_node({group: data_node(id=name) for group, name in ids.items() if name is not None})
+    tree.members |= _units_and_spikes(spikes)
+    place_targets(tree, target_key, values, times, domain)
+    for name, rows in intervals.items():
+        place_intervals(tree, name, _bounds(rows), domain)
+        dict(tree.walk())[name].members |= _columns(rows)
+    tree.members["domain"] = interval_node(domain)
+    given = {name: _bounds(rows) for name, rows in splits.items() if rows is not None}
+    for name, part in choose_splits(given or _by_trials(tree, domain), domain).items():
+        tree.members[f"{name}_domain"] = interval_node(part)
+    return tree
+
+
+def _need(value: Any, argument: str, members: tuple[str, ...], kind: str) -> None:
+    if not all(hasattr(value, member) for member in members):
+        raise SessionError(f"{argument} is a {type(value).__name__}; pass a {kind} of pynapple.")
+
+
+def _samples(target: Any) -> tuple[np.ndarray, np.ndarray]:
+    times, values = np.asarray(target.t, np.float64), np.asarray(target.values, np.float64)
+    if values.ndim not in (1, 2) or len(values) < 2 or not values.size:
+        raise SessionError(
+            f"target has shape {values.shape}; pass a Tsd or TsdFrame with two samples and one"
+            " channel at least."
+        )
+    check_times(times, "times of target", strictly=True)
+    return times, values
+
+
+def _domain(times: np.ndarray, support: Any) -> Intervals:
+    """Runs of samples without gaps, none longer than an interval of the time support."""
+    held = np.searchsorted(np.asarray(support.start), times, side="right")
+    firsts = np.union1d(first_of_runs(times), np.flatnonzero(np.diff(held)) + 1)
+    return run_intervals(times, firsts)
+
+
+def _units_and_spikes(spikes: Any) -> dict[str, Node]:
+    numbers = np.asarray(spikes.index)
+    if not len(numbers):
+        raise SessionError("spikes is a TsGroup without units; a session needs one at least.")
+    order = np.argsort(numbers)
+    merged = spikes.to_tsd()
+    units = order[np.searchsorted(numbers[order], np.asarray(merged.values))]
+    counts = np.bincount(units, minlength=len(numbers))
+    by_unit = np.argsort(units, kind="stable")
+    columns = _columns(spikes) | {"unit_number": np.arange(len(numbers)), "count": counts}
+    return {
+        "units": units_node([f"unit_{number}" for number in numbers], **columns),
+        "spikes": spikes_node(*sort_spikes(np.asarray(merged.t, np.float64)[by_unit], counts)),
+    }
+
+
+def _columns(owner: Any) -> dict[str, np.ndarray]:
+    """Metadata of one number or text per row, under names that are free; rates are left out, since
+    counts are kept.
+    """
+    columns: dict[str, np.ndarray] = {}
+    for name in getattr(owner, "metadata_columns", ()):
+        values = np.asarray(owner.metadata[name])
+        if name in ("id", "rate", "start", "end") or values.ndim != 1:
+            continue
+        numeric = values.dtype.kind in "biuf"
+        columns[str(name)] = values if numeric else np.array(list(map(str, values)), object)
+    return columns
+
+
+def _bounds(rows: Any) -> Any:
+    """The rows of an IntervalSet, [rows, 2]; anything else as it is."""
+    if hasattr(rows, "start") and hasattr(rows, "end"):
+        return np.stack([np.asarray(rows.start), np.asarray(rows.end)], axis=1)
+    return rows
+
+
+def _by_trials(tree: Node, domain: Intervals) -> dict[str, Intervals]:
+    if not isinstance(trials := tree.members.get("trials"), Node):
+        return {}
+    table = {name: trials.column(name) for name in trials.members}
+    return trial_splits(table, domain, None, "trials")

@@ -1,0 +1,204 @@
+"""Arrays that stay in their file until something asks for them, and then are read piece by
+piece.
+"""
+
+import functools
+import math
+import mmap
+import os
+import resource
+import threading
+import weakref
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+
+from poyo_jax.errors import SessionError
+
+EAGER_BYTES = (
+    1 << 14
+)  # smaller arrays are read whole, larger ones are mapped or read chunk by chunk
+CACHED_CHUNKS = 1024  # of compressed arrays, 64 KiB each in sessions written here
+MANY_CHUNKS = 64  # a read of so many goes past the cache
+OPEN_FILES = 32  # with compressed arrays
+
+
+class StoredFile(NamedTuple):
+    """One version of a file."""
+
+    path: Path
+    size: int
+    modified: int  # nanoseconds
+
+    @classmethod
+    def of(cls, path: Path) -> "StoredFile":
+        """The version that is there now."""
+        stat = os.stat(path)
+        return cls(path, stat.st_size, stat.st_mtime_ns)
+
+    def check(self) -> None:
+        """Raise SessionError unless that version is still there."""
+        if StoredFile.of(self.path) != self:
+            raise SessionError(f"{self.path} has changed since it was opened; open it again.")
+
+
+class StoredArray:
+    """Where a numeric array lies in an HDF5 file. `offset` is that of a contiguous array, None of a
+    chunked one.
+
+    Raises SessionError when the file ends before the array.
+    """
+
+    __slots__ = ("_array", "dtype", "file", "name", "offset", "shape")
+
+    def __init__(
+        self,
+        file: StoredFile,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: np.dtype,
+        offset: int | None,
+    ):
+        self.file, self.name, self.shape, self.dtype, self.offset = file, name, shape, dtype, offset
+        self._array: np.ndarray | ChunkedArray | None = None
+        if offset is not None and offset + self.nbytes > file.size:
+            raise SessionError(
+                f"{file.path} is cut off: {name} ends at byte {offset + self.nbytes} of"
+                f" {file.size}; copy or download it again."
+            )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (StoredArray, (self.file, self.name, self.shape, self.dtype, self.offset))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def open(self) -> "np.ndarray | ChunkedArray":
+        """The array: read if it is small, else a read-only view of the mapped file, or chunks read
+        as needed.
+
+        Raises SessionError when the file has changed.
+        """
+        if self._array is None:
+            self._array = self._chunked() if self.offset is None else self._contiguous(self.offset)
+        return self._array
+
+    def _chunked(self) -> "np.ndarray | ChunkedArray":
+        array = ChunkedArray(self.file, self.name, self.shape, self.dtype)
+        return array[:] if self.nbytes < EAGER_BYTES else array
+
+    def _contiguous(self, offset: int) -> np.ndarray:
+        count = math.prod(self.shape)
+        if self.nbytes < EAGER_BYTES:
+            self.file.check()
+            return np.fromfile(self.file.path, self.dtype, count, offset=offset).reshape(self.shape)
+        return np.frombuffer(_file_map(self.file), self.dtype, count, offset).reshape(self.shape)
+
+
+class ChunkedArray:
+    """A compressed array of a file. Indices, slices, and `np.asarray` decompress only what they
+    touch.
+    """
+
+    def __init__(self, file: StoredFile, name: str, shape: tuple[int, ...], dtype: np.dtype):
+        self.file, self.name, self.shape, self.dtype, self.ndim = (
+            file,
+            name,
+            shape,
+            dtype,
+            len(shape),
+        )
+        chunks = _data_set(file, name).chunks
+        self._rows = chunks[0] if chunks else shape[0]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> Any:
+        """An item, a slice with step 1, or the rows at an array of indices."""
+        if isinstance(key, slice):
+            start, stop, _ = key.indices(len(self))
+            return self._range(start, max(start, stop))
+        if np.ndim(key) == 0:
+            row = int(key) + (len(self) if key < 0 else 0)
+            return self._chunk(row // self._rows)[row % self._rows]
+        rows = np.asarray(key, np.int64)
+        rows = np.where(rows < 0, rows + len(self), rows)
+        values, chunks = np.empty((len(rows), *self.shape[1:]), self.dtype), rows // self._rows
+        for chunk in np.unique(chunks):
+            values[chunks == chunk] = self._chunk(int(chunk))[rows[chunks == chunk] % self._rows]
+        return values
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(_data_set(self.file, self.name)[()], dtype)
+
+    def _range(self, start: int, stop: int) -> np.ndarray:
+        first, last = start // self._rows, (stop - 1) // self._rows
+        if stop <= start or last - first >= MANY_CHUNKS:
+            return _data_set(self.file, self.name)[start:stop]
+        parts = [self._chunk(number) for number in range(first, last + 1)]
+        base = first * self._rows
+        return np.concatenate(parts)[start - base : stop - base]
+
+    def _chunk(self, number: int) -> np.ndarray:
+        return _read_rows(self.file, self.name, number * self._rows, (number + 1) * self._rows)
+
+
+@functools.lru_cache(CACHED_CHUNKS)
+def _read_rows(file: StoredFile, name: str, start: int, stop: int) -> np.ndarray:
+    rows = _data_set(file, name)[start:stop]
+    rows.flags.writeable = False
+    return rows
+
+
+def _data_set(file: StoredFile, name: str) -> h5py.Dataset:
+    data_set = _open_file(file)[name]
+    assert isinstance(data_set, h5py.Dataset)
+    return data_set
+
+
+@functools.lru_cache(OPEN_FILES)
+def _open_file(file: StoredFile) -> h5py.File:
+    file.check()
+    return h5py.File(file.path, "r")
+
+
+_maps: "weakref.WeakValueDictionary[StoredFile, mmap.mmap]" = weakref.WeakValueDictionary()
+_lock = threading.Lock()
+
+
+def _file_map(file: StoredFile) -> mmap.mmap:
+    """The map of a whole file, one for all arrays of it; it lives as long as one of them."""
+    with _lock:
+        mapped = _maps.get(file)
+        if mapped is None:
+            file.check()
+            _allow_open_files(len(_maps))
+            with file.path.open("rb") as opened:  # the map keeps a descriptor of its own
+                mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+            _maps[file] = mapped
+        return mapped
+
+
+def _allow_open_files(mapped: int) -> None:
+    """Raise this process's limit of open files, as far as the system allows, before maps use up
+    half of it.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 2 * mapped + 16 > soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def whole_chunks(shape: tuple[int, ...], rows: int = 8192) -> tuple[int, ...]:
+    """The shape of the chunks in which an array is compressed: some rows, all columns."""
+    return (min(rows, shape[0]), *shape[1:])

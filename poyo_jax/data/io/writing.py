@@ -1,0 +1,137 @@
+"""Writing sessions to HDF5 files, whole or not at all, in the layout that `poyo_jax.data.io.layout`
+describes.
+"""
+
+import errno
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from poyo_jax.data.io.layout import DEFAULT_TIMEKEYS, NOT_ALLOWED, SECOND_INDEX, Node, error_number
+from poyo_jax.data.io.stored import EAGER_BYTES, StoredArray, whole_chunks
+from poyo_jax.errors import SessionError
+
+KINDS_WITH_UNICODE_KEYS = frozenset({"ArrayDict", "IrregularTimeSeries", "Interval"})
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+COMPRESSION = {"compression": "gzip", "compression_opts": 4, "shuffle": True}
+
+
+def write_tree(path: str | Path, node: Node, *, compress: bool = False) -> None:
+    """Write a tree so that temporaldata and torch_brain open it. The file appears whole or not at
+    all.
+
+    With `compress` large arrays are stored in compressed chunks, which are slower to read at
+    random.
+
+    Raises SessionError when the folder is missing or read-only, the disk is full, or HDF5 cannot
+    hold an array; then an older file of that name is as it was.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise SessionError(
+            f"{path} is a folder; pass the name of a file, for example {path / 'session.h5'}."
+        )
+    if not path.parent.is_dir():
+        raise SessionError(
+            f"cannot write {path}: the folder {path.parent} does not exist; create it first."
+        )
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        _write_bytes(temporary, _file_image(node, compress))
+        os.replace(temporary, path)
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        raise SessionError(_writing_failed(path, error)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _file_image(node: Node, compress: bool) -> memoryview:
+    """The bytes of the file, made in memory because HDF5 can crash the process when a disk fills up
+    under it.
+    """
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        _write_group(file, node, compress)
+    return buffer.getbuffer()
+
+
+def _write_group(group: h5py.Group, node: Node, compress: bool) -> None:
+    group.attrs["object"] = node.kind
+    for name, value in node.attrs.items():
+        _write_attribute(group, name, value)
+    if node.kind in DEFAULT_TIMEKEYS and "timekeys" not in node.attrs:
+        group.attrs["timekeys"] = np.array(DEFAULT_TIMEKEYS[node.kind], "S")
+    text_columns = []
+    for name, member in node.members.items():
+        if isinstance(member, Node):
+            _write_group(group.create_group(name), member, compress)
+        elif _write_array(group, name, _in_memory(member), compress):
+            text_columns.append(name)
+    if node.kind in KINDS_WITH_UNICODE_KEYS:
+        group.attrs["_unicode_keys"] = np.array(text_columns, "S" if text_columns else "S1")
+    if node.kind == "IrregularTimeSeries" and (index := _second_index(node)) is not None:
+        group.create_dataset(SECOND_INDEX, data=index)
+
+
+def _write_attribute(group: h5py.Group, name: str, value: Any) -> None:
+    is_text_list = isinstance(value, np.ndarray) and value.dtype.kind in "OU"
+    group.attrs.create(name, value, dtype=h5py.string_dtype() if is_text_list else None)
+
+
+def _in_memory(member: np.ndarray | StoredArray) -> np.ndarray:
+    return np.asarray(member.open()) if isinstance(member, StoredArray) else member
+
+
+def _write_array(group: h5py.Group, name: str, array: np.ndarray, compress: bool) -> bool:
+    """Write one data set. Returns True when it is a text column to be listed in `_unicode_keys`."""
+    if array.dtype.kind == "U" and all(text.isascii() for text in array.flat):
+        group.create_dataset(
+            name, data=np.char.encode(array, "ascii") if array.size else np.zeros(array.shape, "S1")
+        )
+        return True
+    if array.dtype.kind in "OU":
+        group.create_dataset(name, data=array.astype(object), dtype=h5py.string_dtype())
+    elif compress and array.nbytes >= EAGER_BYTES:
+        group.create_dataset(name, data=array, chunks=whole_chunks(array.shape), **COMPRESSION)
+    else:
+        group.create_dataset(name, data=array)
+    return False
+
+
+def _second_index(node: Node) -> np.ndarray | None:
+    """Row of the first time stamp at or after each full second since the domain began, up to one
+    past its end.
+
+    None without a domain. Source: files of temporaldata 0.1.3 to 0.1.6.
+    """
+    domain = node.members.get("domain")
+    if not isinstance(domain, Node) or not len(domain.column("start")):
+        return None
+    seconds = np.arange(domain.column("start")[0], domain.column("end")[-1] + 1.0, 1.0)
+    return np.searchsorted(node.column("timestamps"), seconds)
+
+
+def _write_bytes(path: Path, image: memoryview) -> None:
+    with open(path, "wb") as file:
+        file.write(image)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _writing_failed(path: Path, error: Exception) -> str:
+    number = error_number(error)
+    if number in DISK_FULL:
+        return (
+            f"cannot write {path}: the disk is full or a size limit is reached; free space and save"
+            " again."
+        )
+    if number in NOT_ALLOWED:
+        return (
+            f"cannot write {path}: the folder {path.parent} is read-only for this user; choose"
+            " another folder."
+        )
+    return f"cannot write {path} ({type(error).__name__}: {error}); nothing was written."

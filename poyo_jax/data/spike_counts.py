@@ -1,0 +1,27 @@
+"""Count the spikes of every unit in bins around given times."""
+
+import numpy as np
+from jaxtyping import Float32, Float64
+
+from poyo_jax.data.session import Session
+
+Times = Float64[np.ndarray, " samples"]
+Counts = Float32[np.ndarray, "samples features"]
+
+
+def spike_counts(session: Session, times: Times, offsets: Float64[np.ndarray, " edges"]) -> Counts:
+    """Counts of every unit in every bin around each time, units outermost; bins lie between
+    `offsets`, in seconds.
+    """
+    num_units, num_bins = len(session.unit_ids), len(offsets) - 1
+    spike_times, spike_units = session.spikes_between(
+        times.min() + offsets[0], times.max() + offsets[-1]
+    )
+    order = np.argsort(spike_units, kind="stable")
+    bounds = np.searchsorted(spike_units[order], np.arange(num_units + 1))
+    edges = times[:, None] + offsets  # [samples, edges]
+    counts = np.empty((len(times), num_units, num_bins), np.float32)
+    for unit in range(num_units):
+        train = spike_times[order[bounds[unit] : bounds[unit + 1]]]
+        counts[:, unit] = np.diff(np.searchsorted(train, edges), axis=1)
+    return counts.reshape(len(times), num_units * num_bins)

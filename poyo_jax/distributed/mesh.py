@@ -1,0 +1,178 @@
+"""The device mesh and where arrays lie on it.
+
+Two axes, `data` and `fsdp`. The windows of a batch are shared by all devices. Parameters are
+repeated along `data` and divided along `fsdp`; large tables of units and sessions are divided among
+all devices, by rows. `ShardingRules` says which axis of an array goes where.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array
+
+from poyo_jax.config import MeshConfig
+from poyo_jax.errors import ConfigError
+from poyo_jax.model.params import TABLES, path_names
+
+AXES = ("data", "fsdp")
+SPLIT_ROWS = 1 << 16  # tables with fewer rows lie whole on every device
+SPLIT_MULTIPLE = (
+    1 << 12
+)  # larger ones have a multiple of it, whatever the mesh, so that any mesh can load them
+
+Axes = (
+    tuple[str, ...] | None
+)  # axes of the mesh that share an axis of an array; None: it is whole everywhere
+
+
+@dataclass(frozen=True)
+class ShardingRules:
+    """Where the logical axes of arrays lie on the mesh."""
+
+    windows: Axes = AXES  # leading axis of all arrays of a batch
+    rows: Axes = AXES  # of large tables and their moments
+    layers: Axes = None
+    inputs: Axes = None  # of linear maps
+    outputs: Axes = ("fsdp",)
+
+
+RULES = ShardingRules()
+
+
+def make_mesh(config: MeshConfig | None = None) -> Mesh:
+    """All devices of all processes; one device is a mesh of one. Raises ConfigError when they
+    cannot be so arranged.
+    """
+    config, count = config or MeshConfig(), jax.device_count()
+    data = count // config.fsdp if config.data == -1 else config.data
+    if data * config.fsdp != count:
+        raise ConfigError(
+            f"MeshConfig asks for data x fsdp = {data} x {config.fsdp} devices, but there are"
+            f" {count}. Choose numbers whose product is that, or data = -1 and an fsdp that"
+            " divides it."
+        )
+    return jax.make_mesh((data, config.fsdp), AXES, axis_types=(AxisType.Auto,) * 2)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def split_over_windows(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec(RULES.windows))
+
+
+def padded_rows(num_rows: int) -> int:
+    """Rows of a table, with those that make it divisible among devices if it is large enough to be
+    split.
+    """
+    return -(-num_rows // SPLIT_MULTIPLE) * SPLIT_MULTIPLE if num_rows >= SPLIT_ROWS else num_rows
+
+
+def with_padding(params: dict) -> dict:
+    """Parameters with rows of zeros behind those of large tables (`padded_rows`), as checkpoints
+    have them.
+    """
+    missing = {name: padded_rows(len(params[name])) - len(params[name]) for name in TABLES}
+    return params | {
+        name: jnp.pad(params[name], ((0, rows), (0, 0))) for name, rows in missing.items()
+    }
+
+
+def is_split(num_rows: int, mesh: Mesh) -> bool:
+    """Whether a table lies in parts on the devices of a mesh, by its rows, instead of whole on
+    each.
+    """
+    return num_rows >= SPLIT_ROWS and mesh.size > 1 and num_rows % mesh.size == 0
+
+
+def state_shardings(state: Any, mesh: Mesh) -> Any:
+    """Where every array of a state lies, by its name and shape; moments lie where their parameters
+    do.
+    """
+
+    def of(path: tuple, x: Any) -> NamedSharding:
+        parts = [
+            _fitting(axis, size, mesh)
+            for axis, size in zip(_logical_axes(path, x.ndim), x.shape, strict=True)
+        ]
+        while (
+            parts and parts[-1] is None
+        ):  # as jax writes the same thing; it compares what is written
+            parts.pop()
+        return NamedSharding(mesh, PartitionSpec(*parts))
+
+    return jax.tree_util.tree_map_with_path(of, state)
+
+
+def _logical_axes(path: tuple, ndim: int) -> list[str | None]:
+    """Names of an array's axes in ShardingRules; None for an axis that is always whole."""
+    names = path_names(path)
+    if ndim and any(name in TABLES for name in names):
+        return ["rows", *[None] * (ndim - 1)]
+    known = {"kernel": ["layers", "inputs", "outputs"], "bias": ["layers", "outputs"]}.get(
+        names[-1] if names else ""
+    )
+    return [*known[-ndim:]] if known and 0 < ndim <= len(known) else [None] * ndim
+
+
+def _fitting(axis: str | None, size: int, mesh: Mesh) -> Axes:
+    """Axes of the mesh for a logical axis, or None where it does not divide evenly or is not worth
+    it.
+    """
+    axes = None if axis is None else getattr(RULES, axis)
+    if axes is None or (axis == "rows" and not is_split(size, mesh)):
+        return None
+    parts = int(np.prod([mesh.shape[name] for name in axes]))
+    return axes if parts > 1 and size % parts == 0 else None
+
+
+def put_batch(batch, mesh: Mesh):
+    """Place this process's part of a batch on its devices; each leading axis is split over the
+    mesh.
+    """
+    sharding = split_over_windows(mesh)
+    return jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch
+    )
+
+
+def put_params(params: dict, mesh: Mesh) -> dict:
+    """Place parameters, which all processes have, on the devices of the mesh."""
+    if mesh.size == 1:
+        return params
+
+    def put(x: Any, where: NamedSharding) -> jax.Array:
+        values = np.asarray(x)
+        return jax.make_array_from_callback(values.shape, where, lambda index: values[index])
+
+    return jax.tree.map(put, params, state_shardings(params, mesh))
+
+
+def own_part(array: jax.Array) -> np.ndarray:
+    """What the devices of this process hold of an array that is split over the mesh, in the order
+    of `put_batch`.
+    """
+    shards = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
+    return np.concatenate([np.asarray(shards[start]) for start in sorted(shards)])
+
+
+def sum_over_devices(x: Array, mesh: Mesh) -> Array:
+    """Sum over all devices, inside shard_map.
+
+    On CPUs, pairs are summed, then pairs of pairs, and so on: the result then has the same bits
+    however the devices are spread over processes, which no collective library promises.
+    Accelerators do as they like best.
+    """
+    if mesh.size & (mesh.size - 1) or mesh.devices.flat[0].platform != "cpu":
+        return jax.lax.psum(x, AXES)
+    width = 1
+    while width < mesh.size:
+        starts = [start for start in range(mesh.size) if not start & width]
+        x = jax.lax.psum(x, AXES, axis_index_groups=[[start, start + width] for start in starts])
+        width *= 2
+    return x

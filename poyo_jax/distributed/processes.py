@@ -1,0 +1,205 @@
+"""Several processes that train together: how they find each other, and how they agree.
+
+Processes agree in two ways. Before the first step all compare what they were started with. After
+that, every process casts a vote of small integers before each batch, and all take the largest of
+each (`Votes`): that is how they choose a common batch shape, decide to save, and stop together,
+without a process having to wait for the devices.
+"""
+
+import difflib
+import hashlib
+import importlib.util
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, cast
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from poyo_jax.distributed.mesh import replicated, split_over_windows
+from poyo_jax.errors import ConfigError, DistributedError
+
+logger = logging.getLogger(__name__)
+
+# Variables that tell how many processes were launched, and by what.
+COUNTS = {
+    "JAX_NUM_PROCESSES": "JAX_COORDINATOR_ADDRESS",
+    "SLURM_STEP_NUM_TASKS": "SLURM",
+    "OMPI_COMM_WORLD_SIZE": "Open MPI",
+    "PMI_SIZE": "MPI",
+}
+SAME_COMMAND = "Check that every host was started with the same command."
+HINTS = {
+    "JAX_COORDINATOR_ADDRESS": (
+        "Set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID on every process."
+    ),
+    "SLURM": "Start with srun, one task per process, as experiments/launch/slurm.sbatch does.",
+}
+
+
+def start(mode: Literal["auto", "on", "off"] = "auto") -> None:
+    """Join the other processes of this job, if there are any. Call it before anything else uses
+    jax.
+
+    `auto` joins where the environment says that several processes were launched (SLURM, Open MPI,
+    Kubernetes, TPU pods, or jax's own variables); `on` insists; `off` runs alone. Raises
+    DistributedError when the processes do not find each
+    other: going on alone would let each of them write the same work directory.
+    """
+    launcher, expected = _launched()
+    if mode == "off" or (mode == "auto" and launcher is None):
+        return
+    try:
+        if launcher == "JAX_COORDINATOR_ADDRESS":
+            number = os.environ.get("JAX_PROCESS_ID")
+            jax.distributed.initialize(
+                num_processes=expected, process_id=None if number is None else int(number)
+            )
+        else:
+            jax.distributed.initialize()
+    except (ValueError, RuntimeError) as error:
+        raise DistributedError(
+            "the processes of this job do not find each other"
+            f" ({str(error).splitlines()[0][:300]})."
+            f" {HINTS.get(launcher or '', SAME_COMMAND)}"
+            " To run on this computer alone, give --distributed off."
+        ) from error
+    if expected is not None and jax.process_count() != expected:
+        raise DistributedError(
+            f"{launcher} launched {expected} processes, but jax sees {jax.process_count()}. Give"
+            " every process one task of the launcher, or --distributed off to run alone."
+        )
+    devices = f"{jax.local_device_count()} of {jax.device_count()} devices"
+    logger.info("process %d of %d, %s", jax.process_index(), jax.process_count(), devices)
+
+
+def _launched() -> tuple[str | None, int | None]:
+    """(what launched several processes, how many if it says so), or (None, None)."""
+    for variable, launcher in COUNTS.items():
+        count = int(os.environ.get(variable) or 1)
+        if count > 1:
+            return launcher, count
+    if (
+        "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
+        or int(os.environ.get("MEGASCALE_NUM_SLICES") or 1) > 1
+    ):
+        return "TPU pod", None
+    if "JOB_COMPLETION_INDEX" in os.environ and "KUBERNETES_SERVICE_HOST" in os.environ:
+        return "Kubernetes", None
+    if importlib.util.find_spec("libtpu") and any(
+        (*Path("/dev").glob("accel*"), *Path("/dev").glob("vfio/[0-9]*"))
+    ):
+        return "TPU", None  # a pod slice says so only through its metadata server, which jax asks
+    return None, None
+
+
+# --- before the first step
+
+
+def check_agreement(collect: Callable[[], Mapping[str, str]]) -> None:
+    """Raise ConfigError on every process unless all were started with the same facts: name -> text
+    of any length.
+
+    Alone, a process does not collect them.
+    """
+    if jax.process_count() == 1:
+        return
+    facts = collect()
+    digests = [hashlib.sha256(text.encode()).digest() for text in facts.values()]
+    gathered = gather(np.frombuffer(b"".join(digests), np.uint8).reshape(len(facts), -1))
+    differs = (gathered != gathered[:1]).any(axis=2)  # [processes, facts]
+    if not differs.any():
+        return
+    lines = []
+    for number, (name, text) in enumerate(facts.items()):
+        others = np.flatnonzero(differs[:, number])
+        if len(others):
+            reference = _text_of_process_0(text)
+            lines.append(
+                f"{name} of process"
+                f" {', '.join(map(str, others[:8]))}{_first_difference(reference, text)}"
+            )
+    raise ConfigError(
+        "the processes of this job were not started alike. Different from process 0:\n  "
+        + "\n  ".join(lines)
+        + "\nStart every process with the same command, code and data."
+    )
+
+
+def gather(own: np.ndarray) -> np.ndarray:
+    """The arrays of all processes, of one shape and any type, along a new first axis."""
+    if jax.process_count() == 1:
+        return own[None]
+    flat = np.frombuffer(
+        np.ascontiguousarray(own).tobytes(), np.uint8
+    )  # bytes, since jax would round float64
+    everything = np.asarray(multihost_utils.process_allgather(flat, tiled=True)).astype(np.uint8)
+    return np.frombuffer(everything.tobytes(), own.dtype).reshape(jax.process_count(), *own.shape)
+
+
+def _text_of_process_0(text: str) -> str:
+    data = np.frombuffer(text.encode(), np.uint8)
+    length = int(gather(np.array([len(data)])).max())
+    return gather(np.pad(data, (0, length - len(data))))[0].tobytes().rstrip(b"\0").decode()
+
+
+def _first_difference(reference: str, own: str) -> str:
+    """The lines in which this process differs from process 0, a few of them."""
+    changed = [
+        line for line in difflib.ndiff(reference.splitlines(), own.splitlines()) if line[0] in "+-"
+    ][:6]
+    here = f" (process {jax.process_index()})"
+    return "".join(f"\n    {line}{here if line[0] == '+' else ' (process 0)'}" for line in changed)
+
+
+# --- step by step
+
+Vote = Callable[[], tuple[int, ...]]
+
+
+class Votes:
+    """Agree on the largest of what all processes say, some time later and without waiting for the
+    devices.
+    """
+
+    def __init__(self, mesh: Mesh):
+        self._mesh = mesh
+        self._largest = jax.jit(lambda votes: votes.max(axis=0), out_shardings=replicated(mesh))
+
+    def cast(self, vote: Vote) -> Vote:
+        """Vote now; what is returned waits until all processes have, and gives the largest of each
+        number.
+
+        All processes must cast and read in the same order. Alone, a process votes when it reads.
+        """
+        if jax.process_count() == 1:
+            return vote
+        own = np.tile(np.array(vote(), np.int32), (jax.local_device_count(), 1))
+        result = self._largest(
+            jax.make_array_from_process_local_data(split_over_windows(self._mesh), own)
+        )
+        return lambda: tuple(np.asarray(result).tolist())
+
+    def largest(self, *own: int) -> tuple[int, ...]:
+        """Vote and wait."""
+        return self.cast(lambda: own)()
+
+
+def digest_of_files(paths: Sequence[Path]) -> str:
+    """A fingerprint of the contents of files."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def code_version() -> str:
+    """Versions of this package's source and of jax; equal on all processes, or they would not
+    compute alike.
+    """
+    package = Path(cast(str, importlib.util.find_spec("poyo_jax").origin)).parent  # pyright: ignore[reportOptionalMemberAccess]
+    return f"poyo_jax {digest_of_files([*package.rglob('*.py')])}\njax {jax.__version__}"

@@ -1,0 +1,333 @@
+"""Models from and to torch_brain, the PyTorch original. Neither direction needs torch.
+
+The same parameters have other names there, matrices are transposed, and the layers of the processor
+are stored one by one. Vocabularies of units and sessions travel with the parameters; how behaviour
+was normalised does not.
+"""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from poyo_jax.config import Config, ModelConfig, RunConfig
+from poyo_jax.data.readout import Readout, known_readout
+from poyo_jax.data.vocab import Vocab
+from poyo_jax.errors import CheckpointError, DataError, suggest
+from poyo_jax.interop.torch_file import read_torch_file, write_torch_file
+from poyo_jax.interop.torch_names import (
+    DROPOUTS,
+    OLD_OMEGA,
+    OMEGA,
+    SECONDS,
+    SESSION_VOCAB,
+    SIZES,
+    UNIT_VOCAB,
+    torch_name,
+)
+from poyo_jax.model.build import build_model, empty_batch
+from poyo_jax.model.rotary import omega
+from poyo_jax.pretrained import Pretrained
+
+_log = logging.getLogger(__name__)
+
+
+def from_torch(
+    source: str | Path | Mapping[str, Any],
+    *,
+    config: ModelConfig | None = None,
+    readouts: Mapping[str, Readout] | None = None,
+) -> Pretrained:
+    """A model of torch_brain 0.1 or 0.2 with its vocabularies, ready to decode and to fit new units
+    to.
+
+    Args:
+        source: a Lightning checkpoint such as the published poyo_mp.ckpt, a file with a state dict,
+            or either as mappings of numpy arrays or torch tensors. Nothing that a file asks to run
+            is run.
+        config: the model; otherwise what the checkpoint tells of its settings. Sizes that neither
+            tells come from the shapes of the arrays, window length (s), latent step (s) and
+            dropouts from ModelConfig.
+        readouts: how behaviour was normalised, by session id or by data set (what stands before the
+            / of an id), as checkpoints of torch_brain do not tell. The data sets of POYO are known.
+
+    Raises:
+        CheckpointError: the file is damaged, no POYO, of other sizes than `config`, or rotates by
+        other frequencies.
+        DataError: how a session was normalised is not known, or a readout belongs to no session.
+    """
+    checkpoint = source if isinstance(source, Mapping) else read_torch_file(source)
+    state = _state(checkpoint)
+    settings = _mapping(checkpoint.get("hyper_parameters"))
+    config = config or _model_config(_mapping(settings.get("model")), state)
+    config = replace(config, frequencies=_frequencies(state, config.head_dim))
+    units, sessions = (_vocab(state, name) for name in (UNIT_VOCAB, SESSION_VOCAB))
+    stored = {
+        name: Readout.from_json(text) for name, text in _mapping(settings.get("readouts")).items()
+    }
+    return Pretrained(
+        config=Config(model=config),
+        params=_params(state, config, units, sessions),
+        units=units,
+        sessions=sessions,
+        readouts=_readouts(sessions, {**stored, **(readouts or {})}, config.num_channels),
+        metrics={},
+        step=step if isinstance(step := checkpoint.get("global_step"), int) else 0,
+    )
+
+
+def to_torch(pretrained: Pretrained) -> dict[str, Any]:
+    """The state dict of torch_brain's POYO: numpy arrays by its names, and two vocabularies (name
+    -> row).
+
+    `POYO.load_state_dict` takes it once the arrays are tensors (torch.from_numpy).
+    """
+    state: dict[str, Any] = {}
+    for path, leaf in flatten_dict(pretrained.params).items():
+        array, name = np.asarray(leaf), torch_name(path)
+        array = np.ascontiguousarray(np.swapaxes(array, -1, -2)) if path[-1] == "kernel" else array
+        if "{}" in name:
+            state |= {name.format(layer): part for layer, part in enumerate(array)}
+        else:
+            state[name] = array
+    state[OMEGA] = _padded_omega(pretrained.config.model)
+    for name, vocab in zip(
+        (UNIT_VOCAB, SESSION_VOCAB), (pretrained.units, pretrained.sessions), strict=True
+    ):
+        state[name] = OrderedDict((word, row) for row, word in enumerate(("NA", *vocab.names)))
+    return state
+
+
+def save_torch(pretrained: Pretrained, path: str | Path) -> None:
+    """Write a checkpoint that torch.load(path, weights_only=True) and torch_brain's
+    POYO.load_pretrained open.
+
+    `from_torch` gets all of it back, with the readouts. Raises PoyoError when the file cannot be
+    written.
+    """
+    config = pretrained.config.model
+    model: dict[str, Any] = {theirs: getattr(config, ours) for theirs, ours in SIZES.items()}
+    model |= {theirs: float(getattr(config, ours)) for theirs, ours in (SECONDS | DROPOUTS).items()}
+    checkpoint = {
+        "state_dict": {f"model.{name}": value for name, value in to_torch(pretrained).items()},
+        "hyper_parameters": {
+            "model": model,
+            "readouts": {name: readout.to_json() for name, readout in pretrained.readouts.items()},
+        },
+        "global_step": pretrained.step,
+    }
+    write_torch_file(path, checkpoint)
+
+
+def _state(checkpoint: Any) -> dict[str, Any]:
+    """The state dict without the prefix that a wrapper gave its names, tensors as arrays."""
+    state = _mapping(_mapping(checkpoint).get("state_dict", checkpoint))
+    known = "latent_emb.weight"
+    whole = next((name for name in state if str(name).endswith(known)), None)
+    if whole is None:
+        names = ", ".join(map(str, list(state)[:3])) or "nothing"
+        raise CheckpointError(
+            f"this is no POYO: it has no {known}, but {names}. Give a checkpoint of torch_brain's"
+            " POYO."
+        )
+    prefix = whole.removesuffix(known)
+    state = {
+        name.removeprefix(prefix): _array(value)
+        for name, value in state.items()
+        if name.startswith(prefix)
+    }
+    return {OMEGA if name == OLD_OMEGA else name: value for name, value in state.items()}
+
+
+def _mapping(value: Any) -> Mapping:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _array(value: Any) -> Any:
+    """A tensor as a numpy array; vocabularies as they are."""
+    return value.detach().cpu().numpy() if hasattr(value, "detach") else value
+
+
+def _model_config(settings: Mapping[str, Any], state: Mapping[str, Any]) -> ModelConfig:
+    """The settings of a checkpoint; what it does not tell, from the shapes of its tensors or the
+    defaults.
+    """
+    values = _sizes(state)
+    try:
+        others = (SECONDS | DROPOUTS).items()
+        values.update(
+            {ours: int(settings[theirs]) for theirs, ours in SIZES.items() if theirs in settings}
+        )
+        values.update(
+            {ours: float(settings[theirs]) for theirs, ours in others if theirs in settings}
+        )
+        config = ModelConfig(**values)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"the settings in the checkpoint cannot be used ({error}). Give the config."
+        ) from error
+    if unknown := [ours for theirs, ours in SECONDS.items() if theirs not in settings]:
+        told = ", ".join(f"{name} = {getattr(config, name)} s" for name in unknown)
+        _log.warning("the checkpoint does not tell its time grid; taken as %s", told)
+    return config
+
+
+def _sizes(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The sizes of the model that the shapes of tensors tell."""
+    head_dim = 2 * len(_tensor(state, OMEGA, 1)) if OMEGA in state else ModelConfig.head_dim
+    num_latents, dim = _tensor(state, "latent_emb.weight", 2).shape
+    return {
+        "dim": dim,
+        "depth": sum(name.endswith(".0.to_qkv.weight") for name in state),
+        "head_dim": head_dim,
+        "cross_heads": len(_tensor(state, "enc_atn.to_q.weight", 2)) // max(head_dim, 1),
+        "self_heads": (
+            len(_tensor(state, "proc_layers.0.0.to_qkv.weight", 2)) // max(3 * head_dim, 1)
+        ),
+        "num_latents": num_latents,
+        "num_channels": len(_tensor(state, "readout.bias", 1)),
+    }
+
+
+def _params(state: Mapping[str, Any], config: ModelConfig, units: Vocab, sessions: Vocab) -> dict:
+    """Parameters by this package's names; every tensor is used, and has the shape that the model
+    needs.
+    """
+    model = build_model(config, RunConfig(), units.num_rows, sessions.num_rows)
+    batch = jax.tree.map(jnp.asarray, empty_batch(config))
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), batch)["params"])
+    used = {OMEGA, UNIT_VOCAB, SESSION_VOCAB}
+    params = {}
+    for path, leaf in cast(dict[tuple[str, ...], Any], flatten_dict(shapes)).items():
+        name, transposed = torch_name(path), path[-1] == "kernel"
+        names = [name.format(layer) for layer in range(config.depth)] if "{}" in name else [name]
+        shape = leaf.shape[1:] if "{}" in name else leaf.shape
+        arrays = [_shaped(state, name, shape[::-1] if transposed else shape) for name in names]
+        arrays = [array.T for array in arrays] if transposed else arrays
+        params[path] = jnp.asarray(np.stack(arrays) if "{}" in name else arrays[0])
+        used |= set(names)
+    if left := sorted(set(state) - used):
+        raise CheckpointError(
+            f"the checkpoint has {left[0]} and {len(left) - 1} other tensors that a POYO of depth"
+            f" {config.depth} lacks. Give a checkpoint of torch_brain's POYO, or the config that it"
+            " was trained with."
+        )
+    return unflatten_dict(params)
+
+
+def _shaped(state: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> np.ndarray:
+    array = _tensor(state, name, len(shape))
+    if array.shape != shape:
+        raise CheckpointError(
+            f"{name} has shape {array.shape}, but the configuration needs {shape}. Give the"
+            " ModelConfig that the checkpoint was trained with, or none to take its sizes from the"
+            " checkpoint."
+        )
+    return array
+
+
+def _tensor(state: Mapping[str, Any], name: str, num_axes: int) -> np.ndarray:
+    array = state.get(name)
+    if not isinstance(array, np.ndarray) or array.ndim != num_axes:
+        seen = f"of shape {array.shape}" if isinstance(array, np.ndarray) else "missing"
+        raise CheckpointError(
+            f"this is no whole POYO: {name} is {seen}. Give a checkpoint of torch_brain's POYO."
+        )
+    if array.dtype != np.float32:
+        raise CheckpointError(
+            f"{name} is of type {array.dtype}; parameters must be float32. Save the model as"
+            " float32."
+        )
+    return array
+
+
+def _vocab(state: Mapping[str, Any], name: str) -> Vocab:
+    words = state.get(name)
+    if not isinstance(words, Mapping):
+        raise CheckpointError(
+            f"the checkpoint has no {name}, so the rows of its table have no names. Add a mapping"
+            " of names to rows under that key, with NA as row 0."
+        )
+    by_row = {row: str(word) for word, row in words.items()}
+    if by_row.get(0) != "NA" or set(by_row) != set(range(len(words))):
+        raise CheckpointError(
+            f"{name} of the checkpoint does not number its {len(words)} names from NA = 0 on."
+        )
+    return Vocab(by_row[row] for row in range(1, len(words)))
+
+
+def _padded_omega(config: ModelConfig) -> np.ndarray:
+    """Frequencies as torch_brain keeps them, with zeros for the half of a head that does not
+    rotate.
+    """
+    frequencies = omega(config.head_dim, config.frequencies)
+    return np.pad(frequencies, (0, config.head_dim // 2 - len(frequencies)))
+
+
+def _frequencies(state: Mapping[str, Any], head_dim: int) -> tuple[float, ...] | None:
+    """Frequencies of a checkpoint where they are not ours: of another formula, or rounded on
+    another machine.
+
+    A last bit of the fastest is 4e-3 rad at the end of a window, so the model gets just these.
+    """
+    if OMEGA not in state:
+        return None
+    theirs, count = _tensor(state, OMEGA, 1), head_dim // 4
+    rotating, still = theirs[:count], theirs[count:]
+    if (
+        len(theirs) != head_dim // 2
+        or not (np.isfinite(rotating) & (rotating > 0)).all()
+        or still.any()
+    ):
+        raise CheckpointError(
+            f"{OMEGA} of the checkpoint has {len(theirs)} numbers, {len(theirs[theirs > 0])} of"
+            f" them positive; heads of {head_dim} channels, of which one half rotates, need"
+            f" {head_dim // 2}, the first {count} of them positive. Such a model cannot be"
+            " converted."
+        )
+    return None if np.array_equal(rotating, omega(head_dim)) else tuple(rotating.tolist())
+
+
+def _readouts(
+    sessions: Vocab, given: Mapping[str, Readout], num_channels: int
+) -> dict[str, Readout]:
+    """The readout of every session: its own, that of its data set, or the one POYO has for the data
+    set.
+    """
+    brainsets = {name: name.rpartition("/")[0] for name in sessions.names}
+    for name in given:
+        if name not in brainsets and name not in brainsets.values():
+            raise DataError(
+                f"there is a readout for {name!r}, which is no session or data set of the"
+                f" checkpoint.{suggest(name, [*brainsets, *brainsets.values()])} Readouts are given"
+                " by session id or by data set."
+            )
+    found = {
+        name: (
+            given.get(name)
+            or given.get(brainset)
+            or known_readout(brainset, name.removeprefix(f"{brainset}/"))
+        )
+        for name, brainset in brainsets.items()
+    }
+    for name, readout in found.items():
+        if readout is None:
+            raise DataError(
+                f"the checkpoint does not tell how the behaviour of session {name!r} was"
+                " normalised, and its data set is none of POYO's. Pass"
+                f" readouts={{{brainsets[name] or name!r}: Readout(value_key=..., mean=...,"
+                " std=...)}."
+            )
+        if len(readout.mean) != num_channels:
+            raise DataError(
+                f"the readout of session {name!r} has {len(readout.mean)} channels, but the model"
+                f" decodes {num_channels}. Give one mean and std for every channel."
+            )
+    return {name: readout for name, readout in found.items() if readout is not None}

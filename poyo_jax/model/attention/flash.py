@@ -1,0 +1,155 @@
+"""Flash attention of cuDNN and of Pallas, which never write scores to memory, behind one signature.
+
+Both take `lengths`, how many of the first keys of every batch entry count. Lengths of queries and
+keys are padded to multiples of 128: the TPU kernel needs it, and cuDNN's gradients have been seen
+to be NaN at some others.
+"""
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, cast
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+MULTIPLE = 128
+RETURNS_LOG_SUM = "return_residual" in inspect.signature(jax.nn.dot_product_attention).parameters
+
+Attended = tuple[Array, Array | None]
+Flash = Callable[..., Attended]
+
+
+def cudnn(
+    query: Float[Array, "batch heads queries head_dim"],
+    key: Float[Array, "batch heads keys head_dim"],
+    value: Float[Array, "batch heads keys head_dim"],
+    lengths: Int[Array, " batch"] | None = None,
+    *,
+    log_sum: bool = False,
+    implementation: Literal["cudnn", "xla"] = "cudnn",
+) -> Attended:
+    """Attention [B, H, Q, K], and with `log_sum` the logarithm of the sum of exp(score) over keys
+    [B, H, Q], else None.
+
+    JAX rounds that logarithm to the type of the queries, which in bfloat16 puts the sum off by a
+    percent or two. It has no gradient.
+    """
+    queries, keys = query.shape[2], key.shape[2]
+    if lengths is None and keys % MULTIPLE:
+        lengths = jnp.full(len(key), keys, jnp.int32)
+    asked = {"return_residual": True} if log_sum else {}
+    out = jax.nn.dot_product_attention(
+        *(
+            jnp.swapaxes(_padded(x), 1, 2) for x in (query, key, value)
+        ),  # [B, H, Q, K] -> [B, Q, H, K]
+        key_value_seq_lengths=lengths,
+        implementation=implementation,
+        **asked,
+    )
+    out, of_sum = out if log_sum else (out, None)
+    out = jnp.swapaxes(out[:, :queries], 1, 2)  # [B, Q, H, K] -> [B, H, Q, K]
+    return out, None if of_sum is None else jnp.swapaxes(of_sum[:, :queries], 1, 2).astype(
+        jnp.float32
+    )
+
+
+def splash(
+    query: Float[Array, "batch heads queries head_dim"],
+    key: Float[Array, "batch heads keys head_dim"],
+    value: Float[Array, "batch heads keys head_dim"],
+    lengths: Int[Array, " batch"] | None = None,
+    *,
+    log_sum: bool = False,
+    interpret: bool = False,
+) -> Attended:
+    """The same by the TPU kernel, with the logarithm in float32; `interpret` runs it anywhere,
+    slowly.
+    """
+    from jax.experimental.pallas.ops.tpu.splash_attention import SegmentIds
+
+    _, heads, queries, head_dim = query.shape
+    keys = key.shape[2]
+    if lengths is None and keys % MULTIPLE:
+        lengths = jnp.full(len(key), keys, jnp.int32)
+    query, key, value = _padded(query * head_dim**-0.5), _padded(key), _padded(value)
+    kernel = _splash_kernel(heads, query.shape[2], key.shape[2], log_sum, interpret)
+    if lengths is None:
+        out = jax.vmap(kernel)(query, key, value)
+    else:
+        padding = jnp.arange(key.shape[2]) >= lengths[:, None]
+        own = jnp.zeros((len(query), query.shape[2]), jnp.int32)
+        segments = SegmentIds(q=own, kv=padding.astype(jnp.int32))
+        out = jax.vmap(kernel)(query, key, value, segments)
+    out, (of_sum,) = out if log_sum else (out, (None,))
+    return out[:, :, :queries], None if of_sum is None else of_sum[:, :, :queries]
+
+
+def _splash_kernel(heads: int, queries: int, keys: int, log_sum: bool, interpret: bool) -> Callable:
+    from jax.experimental.pallas.ops.tpu import splash_attention as kernels
+
+    of_queries, of_keys = (
+        next(size for size in (512, 384, 256, 128) if n % size == 0) for n in (queries, keys)
+    )
+    sizes = kernels.BlockSizes(
+        block_q=of_queries,
+        block_kv=of_keys,
+        block_q_dkv=of_queries,
+        block_kv_dkv=of_keys,
+        block_q_dq=of_queries,
+        block_kv_dq=of_keys,
+    )
+    mask = kernels.MultiHeadMask([kernels.FullMask((queries, keys))] * heads)
+    return kernels.make_splash_mha(
+        mask,
+        block_sizes=sizes,
+        head_shards=1,
+        q_seq_shards=1,
+        save_residuals=log_sum,
+        interpret=interpret,
+    )
+
+
+def _padded(x: Array) -> Array:
+    return jnp.pad(x, ((0, 0), (0, 0), (0, -x.shape[2] % MULTIPLE), (0, 0)))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def attend_with_log_sum(
+    flash: Flash,
+    query: Float[Array, "batch heads queries head_dim"],
+    key: Float[Array, "batch heads keys head_dim"],
+    value: Float[Array, "batch heads keys head_dim"],
+    lengths: Int[Array, " batch"],
+) -> tuple[Float[Array, "batch heads queries head_dim"], Float[Array, "batch heads queries"]]:
+    """Attention by `flash` and the log-sum-exp of its scores, both with gradients.
+
+    No kernel differentiates its log-sum-exp. But the derivative of that by a score is the weight of
+    the key, so its gradient for a query is what attention gives with keys in the place of values,
+    and its gradient for the keys is what those values would get.
+    """
+    return cast(tuple[Array, Array], flash(query, key, value, lengths, log_sum=True))
+
+
+def _forward(flash, query, key, value, lengths):
+    return attend_with_log_sum(flash, query, key, value, lengths), (query, key, value, lengths)
+
+
+def _backward(flash, saved, gradients):
+    query, key, value, lengths = saved
+    of_out, of_sum = gradients
+    of_sum = of_sum[..., None] * query.shape[-1] ** -0.5
+    _, pull = jax.vjp(lambda *arrays: flash(*arrays, lengths)[0], query, key, value)
+    mean_key, pull_key = jax.vjp(
+        lambda key_as_value: flash(query, key, key_as_value, lengths)[0], key
+    )
+    of_query, of_key, of_value = pull(of_out)
+    of_query = of_query + (of_sum * mean_key).astype(query.dtype)
+    of_key = of_key + pull_key((of_sum * query).astype(key.dtype))[0]
+    return of_query, of_key, of_value, None
+
+
+attend_with_log_sum.defvjp(_forward, _backward)
+
+FLASH: dict[str, Flash] = {"cudnn": cudnn, "splash": splash}

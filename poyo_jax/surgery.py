@@ -1,0 +1,122 @@
+"""Change which units and sessions a trained model knows: keep some, rename some, or put two models
+together.
+
+Every function returns a new model; rows that stay keep their bits.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from poyo_jax.data.vocab import Vocab
+from poyo_jax.errors import VocabError
+from poyo_jax.pretrained import Pretrained
+
+
+def subset_sessions(pretrained: Pretrained, session_ids: Iterable[str]) -> Pretrained:
+    """The model with these sessions and their units alone. Raises VocabError for a session it does
+    not know.
+    """
+    sessions = pretrained.sessions.subset(session_ids)
+    units = Vocab(
+        name for name in pretrained.units.names if _session_of(name, pretrained) in sessions
+    )
+    return replace(
+        pretrained,
+        params=_chosen_rows(pretrained, units, sessions),
+        units=units,
+        sessions=sessions,
+        readouts={
+            name: pretrained.readouts[name]
+            for name in sessions.names
+            if name in pretrained.readouts
+        },
+    )
+
+
+def rename_sessions(pretrained: Pretrained, changes: Mapping[str, str]) -> Pretrained:
+    """The model with other ids for sessions, by present id, and for their units, which begin with
+    them.
+
+    Raises VocabError for a session it does not know, or when two would have one id.
+    """
+    sessions = pretrained.sessions.rename(changes)
+    of_units = {}
+    for name in pretrained.units.names:
+        session_id = _session_of(name, pretrained)
+        if session_id in changes:
+            of_units[name] = changes[session_id] + name.removeprefix(session_id)
+    return replace(
+        pretrained,
+        units=pretrained.units.rename(of_units),
+        sessions=sessions,
+        readouts={
+            changes.get(name, name): readout for name, readout in pretrained.readouts.items()
+        },
+    )
+
+
+def rename_units(pretrained: Pretrained, changes: Mapping[str, str]) -> Pretrained:
+    """The model with other names for units, by present name "<session id>/<unit id>". Raises
+    VocabError likewise.
+    """
+    return replace(pretrained, units=pretrained.units.rename(changes))
+
+
+def merge_models(first: Pretrained, second: Pretrained) -> Pretrained:
+    """The first model with the sessions and units of the second that it does not know, such as two
+    labs' `fit_units`.
+
+    Raises VocabError when their backbones differ, since rows mean nothing to another backbone.
+    """
+    if not _equal(first.params["backbone"], second.params["backbone"]):
+        raise VocabError(
+            "the two models have different backbones, and rows of one mean nothing to the other."
+            " Merge models that unit identification made from the same pretrained model."
+        )
+    params = dict(first.params)
+    for table, mine, theirs in (
+        ("unit_embedding", first.units, second.units),
+        ("session_embedding", first.sessions, second.sessions),
+    ):
+        new = [name for name in theirs.names if name not in mine]
+        rows = np.asarray(second.params[table])[theirs.rows(new)]
+        params[table] = jnp.asarray(np.concatenate([np.asarray(first.params[table]), rows]))
+    return replace(
+        first,
+        params=params,
+        units=first.units.merge(second.units),
+        sessions=first.sessions.merge(second.sessions),
+        readouts={**second.readouts, **first.readouts},
+        tuning=first.tuning or second.tuning,
+        metrics={},
+    )
+
+
+def _session_of(unit_name: str, pretrained: Pretrained) -> str:
+    """Id of the session that a unit's name begins with; the longest, should several."""
+    parts = unit_name.split("/")
+    begins = ("/".join(parts[:end]) for end in range(len(parts) - 1, 0, -1))
+    return next((begin for begin in begins if begin in pretrained.sessions), "")
+
+
+def _chosen_rows(pretrained: Pretrained, units: Vocab, sessions: Vocab) -> dict:
+    params = dict(pretrained.params)
+    for table, before, after in (
+        ("unit_embedding", pretrained.units, units),
+        ("session_embedding", pretrained.sessions, sessions),
+    ):
+        rows = np.concatenate([[0], before.rows(after.names)])
+        params[table] = jnp.asarray(np.asarray(params[table])[rows])
+    return params
+
+
+def _equal(a: dict, b: dict) -> bool:
+    if jax.tree.structure(a) != jax.tree.structure(b):
+        return False
+    return all(
+        np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )

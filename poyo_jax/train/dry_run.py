@@ -1,0 +1,112 @@
+"""A dry run: what a training step costs here, found out by making three of them."""
+
+import time
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from poyo_jax.config import Config
+from poyo_jax.data.batches.arrange import grow, rung_of
+from poyo_jax.data.session import Session
+from poyo_jax.distributed.mesh import put_batch
+from poyo_jax.distributed.processes import check_agreement, gather
+from poyo_jax.model.flops import TRAINING, forward_flops
+from poyo_jax.train.setup import Job
+from poyo_jax.types import PADDING, Batch
+
+STEPS = 3
+
+
+def rehearse(config: Config, sessions: Sequence[Session]) -> str:
+    """Compile the step for the largest shape of batch, make three steps, and tell what it took.
+    Nothing is written.
+    """
+    job = Job(config, sessions, {})
+    check_agreement(job.facts)
+    state, shapes, shards = job.fresh_state(), job.batches.shapes, job.batches.num_shards
+    began = time.monotonic()
+    host = [job.batches[step] for step in range(STEPS)]
+    made = (time.monotonic() - began) / STEPS
+    largest, fitting = shapes[-1], [rung_of(batch, shards, shapes) + 1 for batch in host]
+    batches = [put_batch(grow(batch, shards, largest), job.mesh) for batch in host]
+    began = time.monotonic()
+    job.train_step.compile(state, batches[0])
+    compiling = time.monotonic() - began
+    (program,) = job.train_step.programs.values()
+    memory, size = (
+        _memory(program),
+        _size(sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))),
+    )
+    seconds, losses = _run(job, state, batches)
+    flops = _flops(config, host)
+    windows, parameters = config.data.batch_size, sum(x.size for x in jax.tree.leaves(state.params))
+    mesh = " x ".join(f"{name} {size}" for name, size in job.mesh.shape.items())
+    lines = {
+        "devices": (
+            f"{jax.device_count()} ({jax.devices()[0].device_kind}) of {jax.process_count()}"
+            f" processes; {mesh}"
+        ),
+        "parameters": f"{parameters:,} values, {size} with optimiser state",
+        "batch": (
+            f"{windows} windows; {len(shapes)} shapes, of {shapes[0].rows} to {largest.rows} rows"
+            f" of {largest.tokens} tokens on a device; the first {STEPS} batches fit shapes"
+            f" {fitting}"
+        ),
+        "compiling": f"{compiling:.1f} s, for the largest shape",
+        "memory": memory,
+        "operations": (
+            f"{flops / 1e9:.2f} GFLOP; {flops / seconds / jax.device_count() / 1e9:.2f} GFLOP/s on"
+            " a device"
+        ),
+        "step": f"{seconds:.3f} s at best, {windows / seconds:.1f} windows/s in the largest shape",
+        "input pipeline": (
+            f"{windows / jax.process_count() / made:.0f} windows/s per process, without reading"
+            " ahead"
+        ),
+        "losses": ", ".join(f"{loss:.4f}" for loss in losses),
+    }
+    return "\n".join(f"{name:17}{text}" for name, text in lines.items())
+
+
+def _run(job: Job, state, batches: Sequence[Batch]) -> tuple[float, list[float]]:
+    """Seconds of the fastest step, and all losses."""
+    seconds, losses = [], []
+    for batch in batches:
+        began = time.monotonic()
+        state, metrics = job.train_step(state, batch)
+        losses.append(float(metrics["loss"]))
+        seconds.append(time.monotonic() - began)
+    return min(seconds), losses
+
+
+def _flops(config: Config, batches: Sequence[Batch]) -> float:
+    """Operations that a step needs in the mean, over all devices."""
+    counts = [
+        ((batch.token_kinds != PADDING).sum(), (batch.unit_rows > 0).sum()) for batch in batches
+    ]
+    tokens, units = gather(np.mean(counts, axis=0)).sum(axis=0)
+    queries = batches[0].query_times.shape[1]
+    windows = config.data.batch_size
+    cost = forward_flops(
+        config.model, windows=windows, tokens=int(tokens), units=int(units), queries=queries
+    )
+    return TRAINING * cost.total
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"
+
+
+def _memory(program: jax.stages.Compiled) -> str:
+    """What XLA says of a device's memory."""
+    memory = program.memory_analysis()
+    if memory is None:
+        return "not known for this device"
+    parts = {
+        "arguments": memory.argument_size_in_bytes,
+        "temporary": memory.temp_size_in_bytes,
+        "results": memory.output_size_in_bytes - memory.alias_size_in_bytes,
+    }
+    listed = ", ".join(f"{name} {_size(size)}" for name, size in parts.items())
+    return f"{_size(sum(parts.values()))} on a device: {listed}"

@@ -1,0 +1,58 @@
+"""Whether weights stay healthy: how large every parameter is, and over how many directions every
+matrix spreads.
+
+Weights that shrink while they train, and matrices that keep few directions, are how runs of POYO
+fail without a word.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from poyo_jax.model.params import is_stacked, path_names
+
+
+def parameter_norms(params: dict[str, Any]) -> dict[str, float]:
+    """Norm of every array of parameters, by its path."""
+    return _by_path(_norms(params))
+
+
+def effective_ranks(params: dict[str, Any]) -> dict[str, float]:
+    """(sum of s^2)^2 / (sum of s^4) over the singular values s of every matrix, by its path: its
+    number of directions, each counted by how much it carries. Of stacked layers, the least one.
+    """
+    return _by_path(_ranks(params))
+
+
+@jax.jit
+def _norms(params: dict[str, Any]) -> dict[str, Any]:
+    return jax.tree.map(lambda x: jnp.linalg.norm(x.astype(jnp.float32)), params)
+
+
+@jax.jit
+def _ranks(params: dict[str, Any]) -> dict[str, Any]:
+    def rank(path: tuple, x: Array) -> Array | None:
+        return effective_rank(x).min() if x.ndim - is_stacked(path_names(path)) == 2 else None
+
+    return jax.tree_util.tree_map_with_path(rank, params)
+
+
+def effective_rank(matrix: Float[Array, "... rows columns"]) -> Float[Array, "..."]:
+    """Participation ratio of the squared singular values, between 1 and the rank; 0 of a matrix of
+    zeros.
+    """
+    matrix = matrix.astype(jnp.float32)
+    gram = matrix.mT @ matrix if matrix.shape[-1] <= matrix.shape[-2] else matrix @ matrix.mT
+    trace, square = jnp.trace(gram, axis1=-2, axis2=-1), jnp.square(gram).sum((-2, -1))
+    return jnp.where(square > 0, trace**2 / jnp.where(square > 0, square, 1), 0)
+
+
+def _by_path(tree: Any) -> dict[str, float]:
+    leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(tree))
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): float(np.asarray(x))
+        for path, x in leaves
+    }

@@ -1,0 +1,55 @@
+"""A thread that ends a process which hangs, so that the job can be restarted instead of waiting for
+ever.
+
+A process that is stuck but alive blocks all others without an error. Nobody else can tell it from a
+slow one.
+"""
+
+import faulthandler
+import os
+import sys
+import threading
+import time
+
+HUNG = 142  # exit status; schedulers restart on it
+PATIENCE = 6  # compiling, saving and restoring may take so many times the limit
+
+
+class Watchdog:
+    """While entered, ends the process with status 142 and the stacks of all threads when `beat`
+    stays away too long.
+    """
+
+    def __init__(self, minutes: float):
+        self._limit = 60 * minutes
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self.beat()
+
+    def beat(self, patience: int = 1) -> None:
+        """All is well, and will be for `patience` times the limit."""
+        self._deadline = time.monotonic() + patience * self._limit
+
+    def expect(self, seconds_per_step: float) -> None:
+        """Allow for slow steps: the limit is at least twenty of them."""
+        self._limit = max(self._limit, 20 * seconds_per_step)
+
+    def __enter__(self) -> "Watchdog":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._done.wait(min(1.0, self._limit / 4)):
+            late = time.monotonic() - self._deadline
+            if late > 0:
+                text = (
+                    f"no step was finished in time (watchdog_minutes, {self._limit / 60:g}): the"
+                    " process hangs here:"
+                )
+                print(f"\n{text}", file=sys.stderr, flush=True)
+                faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
+                os._exit(HUNG)

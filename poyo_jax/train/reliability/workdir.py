@@ -1,0 +1,53 @@
+"""The work directory of a run: whose it is."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from etils import epath
+
+from poyo_jax.checkpoint.metadata import Metadata, name_differences, setting_differences
+from poyo_jax.checkpoint.store import latest_metadata
+from poyo_jax.config import Config, from_dict
+from poyo_jax.errors import ConfigError
+from poyo_jax.files import write_text
+
+
+def claim_workdir(workdir: epath.Path, own: Metadata, write: bool) -> None:
+    """Write the settings of a run into its work directory, if told to.
+
+    Raises ConfigError, on every process, when the directory holds a run with other settings.
+    """
+    path, lines, saved = workdir / "config.json", [], latest_metadata(workdir)
+    if saved is not None:
+        lines = own.differences(saved)
+    elif path.exists():
+        config, sessions = _read_config(path)
+        lines = setting_differences(config, own.config)
+        lines += name_differences("sessions", sessions, own.sessions.names)
+    if lines:
+        raise ConfigError(
+            f"the work directory {workdir} holds another run, which differs in\n  "
+            + "\n  ".join(lines)
+            + "\nContinue that run with its own settings, or choose another --workdir."
+        )
+    if write:
+        write_json(path, {"sessions": list(own.sessions.names), **asdict(own.config)})
+
+
+def write_json(path: epath.Path, content: Mapping[str, Any]) -> None:
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def _read_config(path: epath.Path) -> tuple[Config, list[str]]:
+    """Configuration and session ids of the run whose `config.json` is at `path`."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        sessions = list(values.pop("sessions"))
+        return from_dict(Config, values), sessions
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{path} cannot be read ({error}), so the run in its folder is unknown. Restore it, or"
+            " choose another --workdir."
+        ) from error
