@@ -8,6 +8,8 @@ from scipy import ndimage
 
 from poyo_jax import __version__
 from poyo_jax.data.derive import SEED as SEED
+from poyo_jax.data.derive import gradient as gradient
+from poyo_jax.data.derive import permutation_split as permutation_split
 from poyo_jax.data.importers import nwb
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.io.layout import Node

@@ -10,7 +10,7 @@ from typing import Any
 from poyo_jax.data.session import Session
 from poyo_jax.decoding.offline import decode, evaluate
 from poyo_jax.finetune.fit import finetune
-from poyo_jax.finetune.strategies import FitConfig
+from poyo_jax.fit_config import FitConfig
 from poyo_jax.pretrained import Pretrained, load
 from poyo_jax.types import Prediction
 

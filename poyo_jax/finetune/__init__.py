@@ -6,7 +6,8 @@ from poyo_jax.finetune.few_shot import FewShot, few_shot_curve
 from poyo_jax.finetune.fit import FitResult, finetune, fit_units
 from poyo_jax.finetune.labels import labelled_intervals
 from poyo_jax.finetune.starts import learn_tuning, tuning_map
-from poyo_jax.finetune.strategies import STRATEGIES, FitConfig
+from poyo_jax.finetune.strategies import STRATEGIES
+from poyo_jax.fit_config import FitConfig
 
 __all__ = [
     "STRATEGIES",

@@ -8,7 +8,8 @@ from poyo_jax.data.session import Session
 from poyo_jax.decoding.offline import evaluate
 from poyo_jax.errors import DataError
 from poyo_jax.finetune.fit import finetune
-from poyo_jax.finetune.strategies import FitConfig, choose
+from poyo_jax.finetune.strategies import choose
+from poyo_jax.fit_config import FitConfig
 from poyo_jax.pretrained import Pretrained
 
 AMOUNTS = (10.0, 30.0, 100.0, None)

@@ -27,7 +27,8 @@ from poyo_jax.errors import Diverged
 from poyo_jax.finetune.setup import FitJob, Known
 from poyo_jax.finetune.stage import Part
 from poyo_jax.finetune.starts import StartFrom
-from poyo_jax.finetune.strategies import STRATEGIES, FitConfig, choose
+from poyo_jax.finetune.strategies import STRATEGIES, choose
+from poyo_jax.fit_config import FitConfig
 from poyo_jax.pretrained import Pretrained
 from poyo_jax.train.progress import Progress
 

@@ -31,7 +31,7 @@ from poyo_jax.finetune.starts import (
     tables_of_same_units,
     tables_of_sessions,
 )
-from poyo_jax.finetune.strategies import FitConfig
+from poyo_jax.fit_config import FitConfig
 from poyo_jax.model.build import build_model, init_params
 from poyo_jax.pretrained import Pretrained, choose_readouts
 

@@ -11,7 +11,7 @@ from poyo_jax.distributed.mesh import replicated, state_shardings
 from poyo_jax.finetune.optimizer import Prior, adapting_optimizer
 from poyo_jax.finetune.setup import FitJob
 from poyo_jax.finetune.starts import coordinates
-from poyo_jax.finetune.strategies import Stage
+from poyo_jax.fit_config import Stage
 from poyo_jax.model.params import LOW_RANK, TABLES, path_names
 from poyo_jax.model.partition import join, low_rank_factors, rates_of, take
 from poyo_jax.train.state import TrainState
