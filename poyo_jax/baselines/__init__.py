@@ -1,6 +1,4 @@
-"""Decoders to compare with: over binned counts, tuned on the valid split, and scored as the model
-is.
-"""
+"""Baselines over binned spike counts, tuned on the valid split and scored as the model is."""
 
 from poyo_jax.baselines.fit import BASELINES, fit_baseline
 from poyo_jax.baselines.kalman import KalmanSearch

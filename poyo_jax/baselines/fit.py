@@ -1,6 +1,4 @@
-"""`fit_baseline`: tune a decoder on the valid split of a session, and decode the test split with
-it.
-"""
+"""Tune a baseline on the valid split of a session, and decode its test split."""
 
 from poyo_jax.baselines.kalman import KalmanSearch
 from poyo_jax.baselines.network_search import NetworkSearch
@@ -29,8 +27,7 @@ def fit_baseline(
     causal: bool = False,
     seed: int = 0,
 ) -> BaselineResult:
-    """Search the settings of a baseline on the valid split, and decode the test split with the best
-    ones.
+    """Choose the settings of a baseline on the valid split, and decode the test split with them.
 
     Args:
         name: "wiener", "kalman", "mlp" or "gru".

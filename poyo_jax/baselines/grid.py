@@ -11,15 +11,16 @@ from jaxtyping import Float32, Int, UInt16
 
 from poyo_jax.baselines.samples import Samples
 
-MARGIN = 2.5  # s before the first and after the last sample in which spikes are counted, too
+MARGIN = 2.5  # s before the first and after the last sample whose spikes are counted too
 
 Rows = Int[np.ndarray, " rows"]
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Ticks `interval` seconds apart. Samples between ticks, as irregular stamps give, belong to
-    the tick before.
+    """Spike counts at ticks `interval` seconds apart.
+
+    A sample between two ticks, as irregular time stamps give, belongs to the tick before it.
     """
 
     interval: float  # s
@@ -43,7 +44,7 @@ class Grid:
     def place(
         self, samples: Samples
     ) -> tuple[Float32[np.ndarray, "ticks channels"], Float32[np.ndarray, " ticks"]]:
-        """Normalised targets of the train split, NaN elsewhere, and their weights, 0 elsewhere."""
+        """Normalised targets of the train split (NaN elsewhere) and their weights (0 elsewhere)."""
         train, readout = samples.masks["train"], samples.readout
         targets = np.full((len(self.counts), len(readout.mean)), np.nan, np.float32)
         weights = np.zeros(len(self.counts), np.float32)
@@ -53,7 +54,7 @@ class Grid:
         return targets, weights
 
     def binned(self, ticks: int) -> UInt16[np.ndarray, "ticks units"]:
-        """Counts in the bin of so many ticks that ends at each tick; bins at the start are cut."""
+        """Counts in the bin of `ticks` ticks that ends at each tick; the first bins are shorter."""
         total = self.counts.copy()
         for shift in range(1, ticks):
             total[shift:] += self.counts[:-shift]

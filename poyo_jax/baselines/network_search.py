@@ -1,9 +1,8 @@
-"""Training of the MLP and the GRU with several shapes and rates, each stopped where it is best on
-the valid split.
-"""
+"""Search over shapes and rates of the MLP and the GRU; the valid split decides when to stop."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 import jax
@@ -13,13 +12,13 @@ import numpy as np
 from poyo_jax.baselines.grid import Grid
 from poyo_jax.baselines.networks import SMALLEST_STD, Arrays, Rates, Shape, predict, start, train
 from poyo_jax.baselines.samples import Samples
-from poyo_jax.baselines.search import Bins, Found, Reaches, Trial, best_of, choose_bins
+from poyo_jax.baselines.search import Bins, Reaches, SearchResult, Trial, best_of, choose_bins
 from poyo_jax.metrics import r2_score
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSearch:
-    """All shapes (bins, reach, width), each with rates drawn at random."""
+    """Search over all shapes (bins, reach, width), each with rates drawn at random."""
 
     network: str  #: "mlp" or "gru"
     hidden: Sequence[int]  #: widths of the hidden layer
@@ -34,25 +33,20 @@ class NetworkSearch:
     look_every: int = 50  #: steps between two looks at the valid split
     patience: int = 5  #: looks without a better valid R2 of any trial
 
-    def run(self, samples: Samples, *, causal: bool, seed: int) -> Found:
-        """All trials, and the test split as the best one decodes it; `seed` decides all that is
-        drawn.
-        """
+    def run(self, samples: Samples, *, causal: bool, seed: int) -> SearchResult:
+        """Run all trials, and decode the test split with the best; `seed` decides all draws."""
         grid, rates = Grid.of(samples), self._draw(seed)
+        rates_by_trial = [Rates(*values) for values in np.stack(rates, axis=1).tolist()]
         trials, decoded = [], []
-        shapes = product(
-            choose_bins(grid.interval, self.bin_sizes, self.reaches, causal=causal), self.hidden
-        )
-        for bins, hidden in shapes:
+        all_bins = choose_bins(grid.interval, self.bin_sizes, self.reaches, causal=causal)
+        for bins, hidden in product(all_bins, self.hidden):
             scores, values = self._fit(samples, grid, bins, hidden, rates, seed)
-            drawn = np.stack(rates, axis=1).tolist()
-            settings = [
-                bins.settings() | {"hidden": hidden} | Rates(*some)._asdict() for some in drawn
-            ]
-            trials += [Trial(some, score) for some, score in zip(settings, scores, strict=True)]
+            for trial_rates, score in zip(rates_by_trial, scores, strict=True):
+                settings = bins.settings() | {"hidden": hidden} | trial_rates._asdict()
+                trials.append(Trial(settings, score))
             decoded += values
         best = best_of(trials)
-        return Found(trials, best, decoded[best])
+        return SearchResult(trials, best, decoded[best])
 
     def _draw(self, seed: int) -> Rates:
         """Rates [trials], the same for all shapes."""
@@ -71,9 +65,7 @@ class NetworkSearch:
     def _fit(
         self, samples: Samples, grid: Grid, bins: Bins, hidden: int, rates: Rates, seed: int
     ) -> tuple[list[float], list[np.ndarray]]:
-        """The best valid R2 of every trial, and what its parameters of that moment make of the test
-        split.
-        """
+        """Train all trials of a shape; return their best valid R2 and their test predictions."""
         readout, arrays = samples.readout, _arrays(samples, grid, bins.ticks)
         shape = Shape(
             self.network,
@@ -93,33 +85,22 @@ class NetworkSearch:
 
         targets = samples.targets[samples.masks["valid"]]
         scores, best, since_best = np.full(self.num_draws, -np.inf), state[0], 0
-        rates = Rates(*(jnp.asarray(some, jnp.float32) for some in rates))
+        rates = Rates(*(jnp.asarray(values, jnp.float32) for values in rates))
         for done in range(0, self.num_steps, self.look_every):
-            state = train(
-                shape,
-                arrays,
-                rates,
-                state,
-                key,
-                jnp.asarray(done),
-                min(self.look_every, self.num_steps - done),
-            )
+            num_steps = min(self.look_every, self.num_steps - done)
+            state = train(shape, arrays, rates, state, key, jnp.asarray(done), num_steps)
             new = np.array([r2_score(targets, values) for values in decode(state[0], "valid")])
             better = new > scores
-            best = jax.tree.map(
-                lambda new, old, better=better: _where(better, new, old), state[0], best
-            )
-            scores, since_best = (
-                np.where(better, new, scores),
-                0 if better.any() else since_best + 1,
-            )
+            best = jax.tree.map(partial(_where, better), state[0], best)
+            scores = np.where(better, new, scores)
+            since_best = 0 if better.any() else since_best + 1
             if since_best >= self.patience:
                 break
         return np.where(np.isfinite(scores), scores, np.nan).tolist(), list(decode(best, "test"))
 
 
 def _arrays(samples: Samples, grid: Grid, ticks: int) -> Arrays:
-    """The recording on the device; units are standardised by the train split."""
+    """Arrays of the recording on the device, with units standardised by the train split."""
     targets, weights = grid.place(samples)
     counts, train_rows = grid.binned(ticks), np.flatnonzero(weights > 0)
     roots = np.sqrt(counts[train_rows], dtype=np.float32)
@@ -129,4 +110,5 @@ def _arrays(samples: Samples, grid: Grid, ticks: int) -> Arrays:
 
 
 def _where(better: np.ndarray, new: jax.Array, old: jax.Array) -> jax.Array:
+    """Parameters of the better trials from `new`, of the others from `old`."""
     return jnp.where(better.reshape(-1, *(1,) * (new.ndim - 1)), new, old)

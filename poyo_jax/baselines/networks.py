@@ -1,7 +1,7 @@
-"""An MLP and a GRU over binned counts, and how several of them are trained side by side.
+"""An MLP and a GRU over binned spike counts, and the training of several of them side by side.
 
-Trials that differ in rates alone are one vectorised program: they see the same batches with their
-own dropout.
+Trials that differ only in their rates form one vectorised program. They see the same batches, and
+each draws its own dropout.
 """
 
 import math
@@ -29,7 +29,7 @@ State = tuple[dict, Any]  # parameters and optimiser state, [trials ...]
 
 
 class Rates(NamedTuple):
-    """What trials of one program differ in; scalars, or arrays [trials]."""
+    """Rates in which the trials of one program differ: scalars, or arrays [trials]."""
 
     learning_rate: Any
     weight_decay: Any  # decoupled, times the learning rate
@@ -38,7 +38,7 @@ class Rates(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """What a program is compiled for."""
+    """Sizes for which a program is compiled."""
 
     network: str
     hidden: int
@@ -54,7 +54,7 @@ class Shape(NamedTuple):
 
 
 class Arrays(NamedTuple):
-    """The recording, by rows of the grid."""
+    """Counts and targets of a recording, by rows of the grid."""
 
     counts: Array  # [rows units], in the bin that ends at each row
     mean: Array  # [units], of the root counts of the train rows
@@ -75,16 +75,16 @@ class Mlp(nn.Module):
     def __call__(self, x: Segments, rates: Rates | None = None, seed: Seed | None = None) -> Body:
         x = _drop_units(x, rates, seed)
         body = x.shape[1] - self.num_bins + 1
-        x = jnp.concatenate([x[:, first : first + body] for first in range(self.num_bins)], axis=-1)
+        shifted = [x[:, first : first + body] for first in range(self.num_bins)]
+        x = jnp.concatenate(shifted, axis=-1)
         for layer in range(2):
-            x = _drop(nn.gelu(nn.Dense(self.hidden)(x)), rates, seed, layer)
+            hidden = nn.gelu(nn.Dense(self.hidden)(x))
+            x = _drop(hidden, rates, seed, layer)
         return nn.Dense(self.channels)(x)
 
 
 class Gru(nn.Module):
-    """A recurrent layer that runs through the bins, and has seen `num_bins` of them when it is
-    first read out.
-    """
+    """A recurrent layer over the bins, read out after `num_bins` bins and at every later one."""
 
     hidden: int
     num_bins: int
@@ -92,38 +92,47 @@ class Gru(nn.Module):
 
     @nn.compact
     def __call__(self, x: Segments, rates: Rates | None = None, seed: Seed | None = None) -> Body:
-        x = jnp.asarray(nn.RNN(nn.GRUCell(self.hidden))(_drop_units(x, rates, seed)))
-        return nn.Dense(self.channels)(_drop(x[:, self.num_bins - 1 :], rates, seed, 0))
+        x = _drop_units(x, rates, seed)
+        states = jnp.asarray(nn.RNN(nn.GRUCell(self.hidden))(x))
+        read_out = states[:, self.num_bins - 1 :]
+        return nn.Dense(self.channels)(_drop(read_out, rates, seed, 0))
 
 
 NETWORKS = {"mlp": Mlp, "gru": Gru}
 
 
 def _drop_units(x: Segments, rates: Rates | None, seed: Seed | None) -> Segments:
-    """Without some units, segment by segment; all units without rates."""
-    return x if rates is None else x * _mask((len(x), 1, x.shape[2]), rates.unit_dropout, seed, 2)
+    """Drop whole units of every segment; without rates, drop none."""
+    if rates is None:
+        return x
+    return x * _mask((len(x), 1, x.shape[2]), rates.unit_dropout, seed, 2)
 
 
 def _drop(x: Array, rates: Rates | None, seed: Seed | None, layer: int) -> Array:
-    return x if rates is None else x * _mask(x.shape, rates.dropout, seed, layer)
+    """Drop hidden features; without rates, drop none."""
+    if rates is None:
+        return x
+    return x * _mask(x.shape, rates.dropout, seed, layer)
 
 
 def _mask(shape: tuple[int, ...], rate: Any, seed: Seed | None, layer: int) -> Array:
-    """0 at this rate, which may be traced, and 1 / (1 - rate) elsewhere."""
+    """Dropout mask: 0 at `rate` (traced or not) and 1 / (1 - rate) elsewhere."""
     numbers = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
-    kept = fold(fold(jnp.asarray(seed), layer), numbers) >= (rate * 2.0**32).astype(jnp.uint32)
-    return kept / (1 - rate)
+    bits = fold(fold(jnp.asarray(seed), layer), numbers)
+    threshold = (rate * 2.0**32).astype(jnp.uint32)
+    return (bits >= threshold) / (1 - rate)
 
 
 def segments(arrays: Arrays, shape: Shape, first: Int[Array, " segments"]) -> Segments:
-    """Standardised root counts of the bins from these rows on."""
+    """Standardised square roots of counts, in the bins of segments that begin at rows `first`."""
     bins = jnp.arange(shape.past + shape.future - 1 + BODY)
     rows = jnp.clip(first[:, None] + shape.ticks * bins, 0, len(arrays.counts) - 1)
-    return (jnp.sqrt(arrays.counts[rows].astype(jnp.float32)) - arrays.mean) / arrays.std
+    roots = jnp.sqrt(arrays.counts[rows].astype(jnp.float32))
+    return (roots - arrays.mean) / arrays.std
 
 
 def start(shape: Shape, num_units: int, keys: Array) -> State:
-    """Parameters and optimiser state of one trial per key."""
+    """Initial parameters and optimiser state of one trial per key."""
     x = jnp.zeros((1, shape.past + shape.future - 1 + BODY, num_units))
     params = jax.vmap(lambda key: shape.module.init(key, x))(keys)
     return params, jax.vmap(_optimizer().init)(params)
@@ -143,32 +152,32 @@ def train(
     done: Int[Array, ""],
     num_steps: int,
 ) -> tuple[dict, Any]:
-    """`num_steps` steps of all trials after those `done`; the rates warm up, and fall to 0 at
-    `shape.num_steps`.
+    """Train all trials for `num_steps` steps after the first `done` ones.
+
+    The rates warm up and fall to 0 at step `shape.num_steps`.
     """
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, 1.0, min(WARMUP, shape.num_steps // 2), shape.num_steps
-    )
+    warmup = min(WARMUP, shape.num_steps // 2)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, 1.0, warmup, shape.num_steps)
 
     def loss(
         params: dict, rates: Rates, seed: Seed, x: Array, targets: Array, weights: Array
     ) -> Array:
-        errors = jnp.square(shape.module.apply(params, x, rates, seed) - targets).mean(axis=-1)
+        outputs = shape.module.apply(params, x, rates, seed)
+        errors = jnp.square(outputs - targets).mean(axis=-1)
         return jnp.sum(weights * errors) / jnp.maximum(weights.sum(), 1e-6)
 
     def update(
         params: Any, opt_state: Any, rates: Any, seed: Any, factor: Any, *batch: Any
     ) -> tuple:
-        updates, opt_state = _optimizer().update(
-            jax.grad(loss)(params, rates, seed, *batch), opt_state
-        )
+        gradient = jax.grad(loss)(params, rates, seed, *batch)
+        updates, opt_state = _optimizer().update(gradient, opt_state)
         rate = factor * rates.learning_rate
-        params = jax.tree.map(
-            lambda p, u: p - rate * (u + (rates.weight_decay * p if p.ndim > 1 else 0.0)),
-            params,
-            updates,
-        )
-        return params, opt_state
+
+        def move(parameter: Array, change: Array) -> Array:
+            decay = rates.weight_decay * parameter if parameter.ndim > 1 else 0.0
+            return parameter - rate * (change + decay)
+
+        return jax.tree.map(move, params, updates), opt_state
 
     def step(state: tuple, number: Array) -> tuple[tuple, None]:
         sample_key, drop_key = jax.random.split(jax.random.fold_in(key, number))
@@ -181,8 +190,9 @@ def train(
 
 
 def _draw(arrays: Arrays, shape: Shape, key: Array) -> tuple[Array, Array, Array]:
-    """Segments around train samples drawn at random, which may stand anywhere in them; targets,
-    weights.
+    """Draw segments around random train samples, with their targets and weights.
+
+    The drawn sample stands at a random place of its segment.
     """
     sample_key, place_key = jax.random.split(key)
     anchors = jax.random.choice(sample_key, arrays.train_rows, (BATCH,))
@@ -201,11 +211,13 @@ def _apply(shape: Shape, arrays: Arrays, params: dict, first: Int[Array, " segme
 def predict(
     shape: Shape, arrays: Arrays, params: dict, rows: Int[np.ndarray, " samples"]
 ) -> Float[np.ndarray, "trials samples channels"]:
-    """Normalised predictions of every trial at these rows."""
+    """Normalised predictions of every trial at these rows of the grid."""
     phase, tick = rows % shape.ticks, rows // shape.ticks
-    found, segment = np.unique(np.stack([phase, tick // BODY]), axis=1, return_inverse=True)
-    first = found[0] + shape.ticks * (found[1] * BODY - shape.past + 1)
+    keys = np.stack([phase, tick // BODY])
+    unique, segment = np.unique(keys, axis=1, return_inverse=True)
+    first = unique[0] + shape.ticks * (unique[1] * BODY - shape.past + 1)
     padded = np.concatenate([first, np.zeros(-len(first) % BATCH, first.dtype)])
-    parts = [np.asarray(_apply(shape, arrays, params, some)) for some in padded.reshape(-1, BATCH)]
-    values = np.concatenate(parts, axis=1)  # [trials segments body channels]
+    batches = padded.reshape(-1, BATCH)
+    outputs = [np.asarray(_apply(shape, arrays, params, batch)) for batch in batches]
+    values = np.concatenate(outputs, axis=1)  # [trials segments body channels]
     return values[:, segment.ravel(), tick % BODY]

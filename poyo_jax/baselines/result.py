@@ -1,4 +1,4 @@
-"""What every baseline gives back: the choice, the search that led to it, and what it decodes."""
+"""Result of fitting a baseline."""
 
 import math
 from dataclasses import dataclass, field
@@ -9,10 +9,10 @@ from poyo_jax.types import Prediction
 
 @dataclass(frozen=True, eq=False)
 class BaselineResult:
-    """The best trial on the valid split, and what it decodes.
+    """Best trial on the valid split, and its prediction of the test split.
 
-    Settings of every baseline: `bin_size`, and `past` and `future`, which tell how far from a
-    sample's time the spikes lie that count for it, all in seconds. `past` is infinite for a Kalman
+    Every baseline has the settings `bin_size`, `past` and `future`, in seconds: a sample is decoded
+    from the spikes between `past` before it and `future` after it. `past` is infinite for a Kalman
     filter; a GRU sees at least that much.
     """
 
@@ -29,11 +29,11 @@ class BaselineResult:
 
     @property
     def causal(self) -> bool:
-        """Whether a sample is decoded from the spikes before it alone."""
+        """True if a sample is decoded from the spikes before it alone."""
         return self.settings["future"] == 0
 
     def describe(self) -> str:
-        """A sentence that tells bins, reach and causality."""
+        """Sentence with bins, reach and causality."""
         past, future = self.settings["past"], self.settings["future"]
         reach = "all spikes" if math.isinf(past) else f"spikes from {past:g} s"
         side = "causal" if self.causal else f"{future:g} s of look-ahead"

@@ -1,6 +1,4 @@
-"""Which samples of a behaviour train, tune and score a baseline, and the spikes that are counted
-around them.
-"""
+"""Samples of a behaviour that train, tune and score a baseline."""
 
 from dataclasses import dataclass
 
@@ -9,7 +7,7 @@ from jaxtyping import Bool, Float32
 
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.readout import Readout, sample_weights
-from poyo_jax.data.session import Session
+from poyo_jax.data.session import SPLITS, Session
 from poyo_jax.data.spike_counts import Times
 from poyo_jax.errors import DataError
 from poyo_jax.types import Prediction
@@ -22,34 +20,26 @@ class Samples:
     session: Session
     readout: Readout
     times: Times  # s of session time
-    targets: Float32[
-        np.ndarray, "samples channels"
-    ]  # in the units of the session file; NaN where not measured
-    masks: dict[
-        str, Bool[np.ndarray, " samples"]
-    ]  # "train": all that were measured; "valid", "test": all scored
+    # in the units of the session file; NaN where not measured
+    targets: Float32[np.ndarray, "samples channels"]
+    # by split: "train" has all that were measured, "valid" and "test" all that are scored
+    masks: dict[str, Bool[np.ndarray, " samples"]]
 
     @classmethod
     def read(cls, session: Session, readout: Readout, labels: Intervals | None = None) -> "Samples":
-        """The samples of train, valid and test; with `labels`, only the part of the train split
-        inside them counts.
+        """Read the samples of the train, valid and test splits.
 
-        Those of valid and test are the ones that `poyo_jax.evaluate` scores: measured, and inside
-        the readout's evaluation interval.
+        Valid and test samples are those that `poyo_jax.evaluate` scores: measured, and inside the
+        readout's evaluation interval. With `labels`, only the train samples inside them count.
 
         Raises:
             DataError: a split without two such samples.
             SessionError: the session lacks the behaviour or the evaluation interval.
         """
         behaviour = session.behaviour(readout.value_key)
-        times, targets = (
-            behaviour.times_at(np.arange(behaviour.count)),
-            behaviour.values(0, behaviour.count),
-        )
-        masks = {
-            split: _mask(session, readout, split, times, targets)
-            for split in ("train", "valid", "test")
-        }
+        times = behaviour.times_at(np.arange(behaviour.count))
+        targets = behaviour.values(0, behaviour.count)
+        masks = {split: _mask(session, readout, split, times, targets) for split in SPLITS}
         if labels is not None:
             masks["train"] &= labels.contains(times)
         return cls(session, readout, times, targets, masks)
@@ -66,9 +56,7 @@ class Samples:
         return interval
 
     def weights(self) -> Float32[np.ndarray, " samples"]:
-        """Weights of the train samples as the readout says. Raises DataError when all of them are
-        zero.
-        """
+        """Weights of the train samples by the readout. Raises DataError if all are zero."""
         weights = sample_weights(self.session, self.readout, self.times[self.masks["train"]])
         if not weights.sum() > 0:
             raise DataError(
@@ -78,9 +66,7 @@ class Samples:
         return weights
 
     def prediction(self, split: str, values: np.ndarray) -> Prediction:
-        """What was decoded at the samples of a split [samples, channels], all of which are
-        scored.
-        """
+        """Prediction from the decoded `values` [samples, channels] of a split."""
         mask = self.masks[split]
         scored = np.ones(int(mask.sum()), bool)
         return Prediction(
@@ -91,9 +77,7 @@ class Samples:
 def _mask(
     session: Session, readout: Readout, split: str, times: Times, targets: np.ndarray
 ) -> Bool[np.ndarray, " samples"]:
-    """Mask of the samples of a split that have targets and, unless they train, count in the
-    evaluation.
-    """
+    """Mask of the measured samples of a split; outside of training, only those that are scored."""
     mask = session.split(split).contains(times) & np.isfinite(targets).all(axis=1)
     if split != "train" and readout.eval_interval is not None:
         mask &= session.intervals(readout.eval_interval).contains(times)

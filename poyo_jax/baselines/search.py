@@ -1,4 +1,4 @@
-"""What all searches share: bins, trials, and the choice between them.
+"""Bins and trials that all searches share, and the choice of the best trial.
 
 A search sees the labels of the train and valid splits only.
 """
@@ -14,20 +14,18 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Trial:
-    """One point of a search, and its R2 on the valid split; NaN if that does not vary."""
+    """Point of a search, and its R2 on the valid split; NaN if the valid split does not vary."""
 
     settings: dict[str, float]  #: by name
     valid_r2: float  #: R2 of the valid split
 
 
-class Found(NamedTuple):
-    """A finished search, and the test split as its best trial decodes it, in the units of the
-    session file.
-    """
+class SearchResult(NamedTuple):
+    """Result of a search: all trials, and the test split decoded by the best one."""
 
     trials: list[Trial]
-    best: int
-    values: np.ndarray  # [samples channels]
+    best: int  # position of the best trial
+    values: np.ndarray  # [samples channels], in the units of the session file
 
 
 class Bins(NamedTuple):
@@ -39,10 +37,10 @@ class Bins(NamedTuple):
     size: float  # s
 
     def settings(self) -> dict[str, float]:
-        return {"bin_size": self.size} | {
-            name: round(count * self.size, 6)
-            for name, count in (("past", self.past), ("future", self.future))
-        }
+        """Settings of a trial, in seconds."""
+        past = round(self.past * self.size, 6)
+        future = round(self.future * self.size, 6)
+        return {"bin_size": self.size, "past": past, "future": future}
 
 
 Reaches = Sequence[tuple[float, float]]  # seconds of spikes before and after a sample
@@ -51,20 +49,18 @@ Reaches = Sequence[tuple[float, float]]  # seconds of spikes before and after a 
 def choose_bins(
     interval: float, sizes: Sequence[float], reaches: Reaches, *, causal: bool
 ) -> list[Bins]:
-    """Every size with every reach that differ at this sampling interval; all in seconds."""
-    found = []
+    """Bins of every size and reach that differ at this sampling interval; all in seconds."""
+    bins = []
     for size, (past, future) in product(sizes, reaches):
         ticks = max(1, round(size / interval))
-        size = round(ticks * interval, 6)
-        found.append(
-            Bins(ticks, max(1, round(past / size)), 0 if causal else round(future / size), size)
-        )
-    return list(dict.fromkeys(found))
+        whole_size = round(ticks * interval, 6)
+        bins_before = max(1, round(past / whole_size))
+        bins_after = 0 if causal else round(future / whole_size)
+        bins.append(Bins(ticks, bins_before, bins_after, whole_size))
+    return list(dict.fromkeys(bins))
 
 
 def best_of(trials: Sequence[Trial]) -> int:
-    """Position of the trial with the highest valid R2; the first one if none has any."""
-    return max(
-        range(len(trials)),
-        key=lambda i: -math.inf if math.isnan(trials[i].valid_r2) else trials[i].valid_r2,
-    )
+    """Position of the trial with the highest valid R2; the first one if all are NaN."""
+    scores = [-math.inf if math.isnan(trial.valid_r2) else trial.valid_r2 for trial in trials]
+    return scores.index(max(scores))

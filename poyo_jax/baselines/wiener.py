@@ -1,6 +1,4 @@
-"""A linear decoder to compare with: the Wiener filter over binned spike counts, with a ridge
-penalty.
-"""
+"""The Wiener filter: ridge regression from binned spike counts to behaviour."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +7,7 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from poyo_jax.baselines.samples import Samples
-from poyo_jax.baselines.search import Found, Reaches, Trial, best_of, choose_bins
+from poyo_jax.baselines.search import Reaches, SearchResult, Trial, best_of, choose_bins
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.readout import Readout
 from poyo_jax.data.session import Session
@@ -24,7 +22,7 @@ CHUNK = 4096  # samples whose features are in memory at once
 
 @dataclass(frozen=True)
 class WienerResult:
-    """The test split as decoded, in the units of the behaviour, and the fit that did it."""
+    """Predictions of the test split, in the units of the behaviour, and the chosen ridge."""
 
     times: Times  #: s of session time, samples of the test split inside the evaluation interval
     values: Float64[np.ndarray, "samples channels"]  #: decoded
@@ -44,10 +42,9 @@ def wiener_filter(
     ridges: Sequence[float] = RIDGES,
     labels: Intervals | None = None,
 ) -> WienerResult:
-    """Fit on the train split, choose the ridge that has the best R2 on valid, and decode the test
-    split.
+    """Fit on the train split, choose the ridge by R2 on the valid split, and decode the test split.
 
-    With `labels`, only the part of the train split inside them counts. The features of a sample at
+    With `labels`, only the train samples inside them count. The features of a sample at
     time t are the counts of every unit in the `past` bins before t and the `future` bins after it,
     `bin_size` seconds each; None takes 0.05, or the behaviour's sampling interval if that is
     longer. Train samples are weighted as `readout` says; valid and test samples are those of the
@@ -64,55 +61,54 @@ def wiener_filter(
             " needs at least one bin and one ridge; give more."
         )
     samples = Samples.read(session, readout, labels)
-    return _fit(
-        samples, bin_size or max(BIN_SIZE, round(samples.interval, 3)), past, future, ridges
-    )
+    size = bin_size or max(BIN_SIZE, round(samples.interval, 3))
+    return _fit(samples, size, past, future, ridges)
 
 
 def _fit(
     samples: Samples, bin_size: float, past: int, future: int, ridges: Sequence[float]
 ) -> WienerResult:
-    session, times, targets, chosen = samples.session, samples.times, samples.targets, samples.masks
+    session = samples.session
+    times = {split: samples.times[mask] for split, mask in samples.masks.items()}
+    targets = {split: samples.targets[mask] for split, mask in samples.masks.items()}
     offsets = np.arange(-past, future + 1) * bin_size  # edges of the bins
-
-    moments = _moments(
-        session, times[chosen["train"]], targets[chosen["train"]], samples.weights(), offsets
-    )
+    moments = _moments(session, times["train"], targets["train"], samples.weights(), offsets)
     filters = [_solve(*moments, ridge) for ridge in ridges]
-    decoded = _decode(session, times[chosen["valid"]], offsets, filters)
-    scores = [r2_score(targets[chosen["valid"]], values) for values in decoded]
+    decoded = _decode(session, times["valid"], offsets, filters)
+    scores = [r2_score(targets["valid"], values) for values in decoded]
     best = int(np.argmax(scores))
-    [values] = _decode(session, times[chosen["test"]], offsets, [filters[best]])
+    [values] = _decode(session, times["test"], offsets, [filters[best]])
     return WienerResult(
-        times=times[chosen["test"]],
+        times=times["test"],
         values=values,
-        targets=targets[chosen["test"]],
-        r2={"valid": scores[best], "test": r2_score(targets[chosen["test"]], values)},
+        targets=targets["test"],
+        r2={"valid": scores[best], "test": r2_score(targets["test"], values)},
         ridge=ridges[best],
         valid_r2=dict(zip(ridges, scores, strict=True)),
     )
 
 
 def _chunks(session: Session, times: Times, offsets: np.ndarray) -> Iterator[tuple[slice, Counts]]:
+    """Slices of the samples, and the features of each slice."""
     for start in range(0, len(times), CHUNK):
-        part = slice(start, start + CHUNK)
-        yield part, spike_counts(session, times[part], offsets)
+        chunk = slice(start, start + CHUNK)
+        yield chunk, spike_counts(session, times[chunk], offsets)
 
 
 def _moments(
     session: Session, times: Times, targets: np.ndarray, weights: np.ndarray, offsets: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Weighted means of features and targets, covariance of the features, and their covariance with
-    the targets.
-    """
+    """Weighted moments: means of features and targets, and their covariances xx and xy."""
     total = weights.sum(dtype=np.float64)
     size = len(session.unit_ids) * (len(offsets) - 1)
     mean_x, mean_y = np.zeros(size), np.zeros(targets.shape[1])
     xx, xy = np.zeros((size, size)), np.zeros((size, targets.shape[1]))
-    for part, x in _chunks(session, times, offsets):
-        y, weighted = targets[part], x * weights[part, None]
+    for chunk, x in _chunks(session, times, offsets):
+        y = targets[chunk]
+        weight = weights[chunk, None]
+        weighted = x * weight
         mean_x += weighted.sum(axis=0, dtype=np.float64) / total
-        mean_y += (y * weights[part, None]).sum(axis=0, dtype=np.float64) / total
+        mean_y += (y * weight).sum(axis=0, dtype=np.float64) / total
         xx += weighted.T @ x / total
         xy += weighted.T @ y / total
     return mean_x, mean_y, xx - np.outer(mean_x, mean_x), xy - np.outer(mean_x, mean_y)
@@ -133,36 +129,29 @@ def _decode(
     offsets: np.ndarray,
     filters: Sequence[tuple[np.ndarray, np.ndarray]],
 ) -> list[Float64[np.ndarray, "samples channels"]]:
-    """What each filter, given as coefficients and intercepts, makes of the spikes around
-    `times`.
-    """
-    parts = [
-        [x @ fit + level for fit, level in filters] for _, x in _chunks(session, times, offsets)
-    ]
-    return [np.concatenate(values) for values in zip(*parts, strict=True)]
+    """Predictions at `times` of every filter, given as coefficients and intercepts."""
+    decoded = [[] for _ in filters]
+    for _, x in _chunks(session, times, offsets):
+        for values, (coefficients, intercepts) in zip(decoded, filters, strict=True):
+            values.append(x @ coefficients + intercepts)
+    return [np.concatenate(values) for values in decoded]
 
 
 @dataclass(frozen=True, kw_only=True)
 class WienerSearch:
-    """Bins and ridge of `wiener_filter`."""
+    """Search over the bins and the ridge of `wiener_filter`."""
 
     bin_sizes: Sequence[float] = (0.05, 0.1)  #: s
-    reaches: Reaches = (
-        (0.5, 0.1),
-        (1.0, 0.2),
-        (1.5, 0.3),
-    )  #: s of spikes before and after a sample
+    reaches: Reaches = ((0.5, 0.1), (1.0, 0.2), (1.5, 0.3))  #: s before and after a sample
     ridges: Sequence[float] = RIDGES  #: relative to the mean variance of the features
 
-    def run(self, samples: Samples, *, causal: bool, seed: int) -> Found:
-        """All trials, and the test split as the best one decodes it; nothing is drawn."""
+    def run(self, samples: Samples, *, causal: bool, seed: int) -> SearchResult:
+        """Run all trials, and decode the test split with the best one; `seed` is not used."""
         results, trials = [], []
         for bins in choose_bins(samples.interval, self.bin_sizes, self.reaches, causal=causal):
             result = _fit(samples, bins.size, bins.past, bins.future, self.ridges)
-            results += [result] * len(self.ridges)
-            trials += [
-                Trial(bins.settings() | {"ridge": ridge}, score)
-                for ridge, score in result.valid_r2.items()
-            ]
+            for ridge, score in result.valid_r2.items():
+                results.append(result)
+                trials.append(Trial(bins.settings() | {"ridge": ridge}, score))
         best = best_of(trials)
-        return Found(trials, best, results[best].values)
+        return SearchResult(trials, best, results[best].values)
