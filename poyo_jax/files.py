@@ -9,8 +9,9 @@ from poyo_jax.errors import PoyoError
 
 
 def write_text(path: epath.PathLike, text: str) -> None:
-    """Write a text file atomically, with its folder. Raises PoyoError when the disk is full or may
-    not be written.
+    """Write a text file atomically, and create its folder.
+
+    Raises PoyoError when the disk is full or the file may not be written.
     """
     path = epath.Path(path)
     partial = path.parent / f"{path.name}.partial"
@@ -26,8 +27,9 @@ def write_text(path: epath.PathLike, text: str) -> None:
 
 
 def append_text(path: epath.PathLike, text: str) -> None:
-    """Write at the end of a text file. Raises PoyoError when the disk is full or may not be
-    written.
+    """Append to a text file.
+
+    Raises PoyoError when the disk is full or the file may not be written.
     """
     path = epath.Path(path)
     if in_bucket(path):  # which only takes whole files
@@ -38,7 +40,7 @@ def append_text(path: epath.PathLike, text: str) -> None:
 
 
 def in_bucket(path: epath.PathLike) -> bool:
-    """Whether a path is an address such as gs://lab/run."""
+    """True if a path is an address such as gs://lab/run."""
     return "://" in str(path)
 
 

@@ -1,4 +1,4 @@
-"""What pages share: how they look, and how their parts become one file that needs nothing else."""
+"""Assemble a web page in one file that needs nothing else, in the common style."""
 
 import re
 from collections.abc import Sequence
@@ -11,8 +11,9 @@ def look() -> str:
 
 
 def assemble(package: str, scripts: Sequence[str], **parts: str) -> str:
-    """`page.html` of a package, in which `@STYLE@` becomes the common and its own style and
-    `@SCRIPT@` its scripts.
+    """Fill the `page.html` of a package.
+
+    `@STYLE@` becomes the common style and that of the package, `@SCRIPT@` its scripts.
 
     The name of each of `parts`, in capitals and between @, becomes that part.
     """

@@ -1,5 +1,6 @@
-"""Figures. Every function draws into `ax`, or into a new figure when `ax` is None, and returns the
-Axes.
+"""Figures of predictions, scores, training and embeddings.
+
+Every function draws into `ax`, or into a new figure when `ax` is None, and returns the Axes.
 
 None shows or saves anything: notebooks show the figure by themselves, and `ax.figure.savefig(path)`
 saves it.
@@ -33,9 +34,7 @@ WIDTH = 5.6  # inches; narrow, so that the words can be read on a phone
 
 @runtime_checkable
 class Prediction(Protocol):
-    """What `decoding` draws: decoded and measured behaviour at `times`, in seconds of session
-    time.
-    """
+    """Values and targets that `decoding` draws, at `times` in seconds of session time."""
 
     @property
     def times(self) -> Any:
@@ -76,8 +75,7 @@ def decoding(
     *,
     quantity: str = "behaviour",
 ) -> Axes:
-    """Draw one channel of the decoded and the measured behaviour in [start, stop), in seconds of
-    session time.
+    """Draw one channel of decoded and measured behaviour in [start, stop), s of session time.
 
     `quantity` names the axis, with its unit: "velocity (cm/s)". Lines are interrupted where samples
     are missing.
@@ -118,8 +116,9 @@ def decoding(
 
 
 def r2_by_session(table: Mapping[str, Mapping[str, float]], ax: Axes | None = None) -> Axes:
-    """Draw the R2 of every method on every session, as {session: {method: R2}}; a method may lack
-    sessions.
+    """Draw the R2 of every method on every session, given as {session: {method: R2}}.
+
+    A method may lack sessions.
 
     Raises:
         DataError: the table is empty.
@@ -174,8 +173,9 @@ def r2_by_size(
     score: str = "R² on the test split",
     fits: Mapping[str, Callable[[np.ndarray], np.ndarray] | None] | None = None,
 ) -> Axes:
-    """Draw R2 against size, as {curve: {size: R2 of every seed}}, and what `fits` makes of sizes,
-    [sizes] -> [sizes].
+    """Draw R2 against size, given as {curve: {size: R2 of every seed}}.
+
+    `fits` are curves to draw through the points: functions of sizes, [sizes] -> [sizes].
 
     `size` and `score` name the axes; that of sizes is logarithmic.
 
@@ -212,8 +212,7 @@ def r2_by_size(
 
 
 def training_curve(history: Sequence[Mapping[str, float]], ax: Axes | None = None) -> Axes:
-    """Draw the loss over the steps of a run, and the validation R2 on an axis at the right where
-    rows have it.
+    """Draw the loss over the steps of a run, and the validation R2 on a second axis.
 
     Rows have `step` and either or both of `loss` and `valid_r2`.
 
@@ -246,8 +245,9 @@ def training_curve(history: Sequence[Mapping[str, float]], ax: Axes | None = Non
 def unit_embedding(
     snapshots: Mapping[int, np.ndarray], ax: Axes | None = None, *, colors: Any = COLORS[0]
 ) -> Axes:
-    """Draw the paths that the rows of the unit table took while they were fitted, as {step: rows
-    [units, dim]}.
+    """Draw the paths of unit rows during a fit, given as {step: rows [units, dim]}.
+
+    The plane is that of the first two principal components (PCA).
 
     The plane is that of the first two principal components of all snapshots together. `colors` is
     anything matplotlib takes as colours: one for all units, or one each.
@@ -295,9 +295,7 @@ def _series(history: Sequence[Mapping[str, float]], key: str) -> np.ndarray:
 
 
 def _with_gaps(times: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Insert a NaN wherever the step in time is more than three times the usual one, so that the
-    line breaks.
-    """
+    """Insert NaN where a time step exceeds three median steps, so that the line breaks there."""
     steps = np.diff(times)
     gaps = np.flatnonzero(steps > 3 * np.median(steps)) + 1 if len(steps) else np.empty(0, int)
     return np.insert(times, gaps, np.nan), np.insert(values.astype(np.float64), gaps, np.nan)

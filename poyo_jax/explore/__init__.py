@@ -1,5 +1,4 @@
-"""A page on this machine that shows a model at work on recordings: `python -m poyo_jax.explore
-MODEL --data FOLDER`.
+"""Explorer: a page on this machine that shows a model at work on recordings.
 
 `explorer` knows what the page asks for, `questions` reads what it sends, `server` speaks HTTP. The
 page is `page.html` with the style and the scripts beside it: `page.js` its state, `drawing.js` what

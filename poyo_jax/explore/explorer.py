@@ -1,6 +1,4 @@
-"""What the page asks for: which sessions there are, what a window holds, and what the model says of
-it.
-"""
+"""Answers to the page: the sessions, the content of a window, and its predictions."""
 
 import time
 from collections.abc import Sequence
@@ -24,8 +22,9 @@ Answer = dict[str, Any]  # of numbers, text, lists and dictionaries: what JSON c
 
 
 class Explorer:
-    """One model and its recordings. Sessions are known by their ids alone; nothing that is asked
-    becomes a path.
+    """Model and recordings behind the page.
+
+    Sessions are known by their ids alone; nothing in a request becomes a path.
 
     Several threads may ask at once. Raises DataError when there is no session, or when two have the
     same id.
@@ -69,8 +68,9 @@ class Explorer:
         } | lengths
 
     def window(self, session_id: str, start: float) -> Answer:
-        """Spikes, behaviour and default query times of [start, start + window_length), `start` in
-        session time.
+        """Spikes, behaviour and default query times of [start, start + window_length).
+
+        `start` is in s of session time.
 
         Times of the answer are seconds from the start of the window; what was not measured is None.
         `problem` says in a sentence why the model cannot decode this session. Raises DataError when
@@ -102,7 +102,7 @@ class Explorer:
         return answer | self._behaviour(session, None if problem else readout, start)
 
     def predict(self, question: Question) -> Answer:
-        """What the model says of a window, at the query times, in the units of the session file.
+        """Predictions of a window at the query times, in the units of the session file.
 
         Raises DataError for a session or unit that does not exist, or too many spikes; VocabError
         or SessionError when the model cannot decode the session.
@@ -124,9 +124,7 @@ class Explorer:
         }
 
     def progress(self, session_id: str) -> Answer:
-        """How many sizes of windows are compiled for a session, of how many; 0 of 0 before its
-        decoder exists.
-        """
+        """Number of compiled window sizes of a session, and of all its sizes; 0 of 0 at first."""
         decoder = self._decoders.get(self._session(session_id).id)
         ready, sizes = decoder.progress if decoder else (0, 0)
         return {"ready": ready, "sizes": sizes}
@@ -173,15 +171,13 @@ class Explorer:
         return first, max(first, float(session.domain.ends[-1]) - self.window_length)
 
     def _first(self, session: Session) -> float:
-        """Where to look first: at the test split, of which the model has not learned."""
+        """Start of the first window to show: in the test split, unseen in training."""
         first, last = self._starts(session)
         wanted = float(session.split("test").starts[0]) if session.has_split("test") else first
         return min(max(wanted, first), last)
 
     def _behaviour(self, session: Session, readout: Readout | None, start: float) -> Answer:
-        """Decoded behaviour as it was measured, position of the same series if there is one, times
-        to query.
-        """
+        """Measured behaviour, the position of the same series if there is one, and query times."""
         nothing = {"times": [], "values": []}
         if readout is None:
             return {"targets": nothing, "position": None, "query_times": [], "quantity": None}

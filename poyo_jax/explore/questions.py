@@ -1,4 +1,4 @@
-"""What the page sends, read with suspicion: any program on this machine may send it."""
+"""Requests of the page, checked: any program on this machine may send one."""
 
 import json
 import math
@@ -16,9 +16,7 @@ FIELDS = ("session", "spike_times", "spike_units", "query_times")
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """A window as the page has it: its spikes, and when behaviour is asked for, in seconds from its
-    start.
-    """
+    """Window as the page has it: its spikes and query times, in s from its start."""
 
     session_id: str
     spike_times: Float64[np.ndarray, " spikes"]
@@ -27,8 +25,9 @@ class Question:
 
 
 def read_question(body: bytes, window_length: float) -> Question:
-    """The question in a JSON object with the fields FIELDS; times lie in [0, window_length], in
-    seconds.
+    """Read a question from a JSON object with the fields FIELDS.
+
+    Times lie in [0, window_length], in seconds.
 
     Raises DataError when it is anything else. Whether session and units exist is for the explorer
     to say.
@@ -121,7 +120,7 @@ def _numbers(fields: dict[str, Any], name: str, kind: type[int] | type[float]) -
 
 
 def _short(value: Any) -> str:
-    """What was seen, in a few words."""
+    """Short text of the value seen."""
     text = value if isinstance(value, str) else str(value)
     text = text if len(text) <= 60 else f"{text[:57]}..."
     return repr(text) if isinstance(value, str) else text

@@ -31,8 +31,9 @@ class ReadyDecoder:
         self._compiling = [executor.submit(self._compile, size) for size in sizes]
 
     def __call__(self, question: Question) -> Float32[np.ndarray, "queries channels"]:
-        """Behaviour at the query times, in the units of the session file. Raises DataError for an
-        unknown unit.
+        """Decode behaviour at the query times, in the units of the session file.
+
+        Raises DataError for an unknown unit.
         """
         asked = np.zeros(MAX_QUERIES)
         asked[: len(question.query_times)] = question.query_times
@@ -41,7 +42,7 @@ class ReadyDecoder:
 
     @property
     def progress(self) -> tuple[int, int]:
-        """How many sizes of windows are compiled, and how many there are."""
+        """Number of compiled window sizes, and of all sizes."""
         return sum(size.done() for size in self._compiling), len(self._compiling)
 
     def cancel(self) -> None:
@@ -54,9 +55,7 @@ class ReadyDecoder:
 
 
 def window_sizes(session: Session, window_length: float) -> list[int]:
-    """Places for spikes, as WindowDecoder pads to them, of the windows of a session, and one size
-    more; ascending.
-    """
+    """Padded numbers of spikes of all windows of a session, and one size more; ascending."""
     edges = np.arange(
         session.domain.starts[0], session.domain.ends[-1] + window_length, window_length
     )

@@ -53,8 +53,9 @@ class Refused(PoyoError):
 
 
 class ExplorerServer(ThreadingTCPServer):
-    """Serves an explorer's page on loopback; `port` 0 takes a free one. Raises ConfigError when it
-    cannot be had.
+    """Server of an explorer's page on loopback; `port` 0 takes a free one.
+
+    Raises ConfigError when the port cannot be used.
     """
 
     daemon_threads = True
@@ -73,12 +74,13 @@ class ExplorerServer(ThreadingTCPServer):
 
     @property
     def address(self) -> str:
-        """What to type into a browser."""
+        """Address to type into a browser."""
         return f"http://{LOOPBACK}:{self.server_address[1]}/"
 
     def shutdown_request(self, request: Any) -> None:
-        """End a connection once its sender has ended: closing on unread bytes would take the answer
-        from them.
+        """End a connection once its sender has ended it.
+
+        Closing on unread bytes would take the answer from the sender.
         """
         left = MAX_DISCARDED
         with suppress(OSError):
@@ -155,9 +157,7 @@ class _Handler(BaseHTTPRequestHandler):
         return explorer.predict(read_question(self._body(), explorer.window_length))
 
     def _check_sender(self) -> None:
-        """Refuse what does not name this server as a server on loopback, and what another page
-        sends.
-        """
+        """Refuse requests that do not name this server on loopback, and those of another page."""
         hosts = self.headers.get_all("Host", [])
         if len(hosts) != 1 or hosts[0].rsplit(":", 1)[0] not in NAMES:
             text = (
@@ -221,9 +221,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """A request that is no HTTP that is known here, such as another method, answered as all
-        others are.
-        """
+        """Answer a request that is not understood, such as another method, as all others are."""
         self.close_connection, self.request_version = (
             True,
             self.protocol_version,

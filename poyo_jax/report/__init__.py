@@ -1,6 +1,4 @@
-"""One self-contained page per run, which opens offline: `write_report`, and `python -m
-poyo_jax.report`.
-"""
+"""Report of a run: one self-contained page that opens offline."""
 
 from poyo_jax.report.page import write_report
 

@@ -1,6 +1,4 @@
-"""What a model makes of a recording: an excerpt to look at, errors over all samples, and what the
-latents attend to.
-"""
+"""Decoding of a recording for the report: an excerpt, errors, and attention of the latents."""
 
 from typing import Any
 
@@ -72,8 +70,9 @@ def _position(
 
 
 def errors(prediction: Prediction) -> Content:
-    """Mean distance between decoded and measured values, by measured speed and direction, in the
-    file's units.
+    """Mean distance of decoded from measured values, by measured speed and direction.
+
+    Distances are in the units of the file.
 
     Raises DataError unless there are two channels and enough samples.
     """
@@ -103,8 +102,7 @@ def _means(values: Any, bins: Any, count: int) -> list[float | None]:
 
 
 def attention(pretrained: Pretrained, session: Session, start: float) -> Content:
-    """How much the latents of every time step gather from each spike of the window that starts at
-    `start`.
+    """Attention of the latents of every time step to each spike of the window at `start`, in s.
 
     `weights` are means over heads and over the latents of a step, [steps * spikes], in 255ths of
     `largest`.

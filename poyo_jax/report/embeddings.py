@@ -1,4 +1,4 @@
-"""Where units and sessions lie: their embeddings in the plane of the two main components."""
+"""Embeddings of units and sessions in the plane of their first two principal components."""
 
 import re
 from collections.abc import Sequence
@@ -75,9 +75,7 @@ def _facts(sessions: Sequence[Session]) -> dict[str, dict]:
 
 
 def areas(session: Session) -> list[str]:
-    """The area of every unit: the column `area_name` of the file, or what an electrode group in its
-    id is called.
-    """
+    """Area of every unit: the column `area_name`, or the electrode group named in its id."""
     column = session.unit_table.get("area_name")
     if column is not None:
         return [name.decode() if isinstance(name, bytes) else str(name) for name in column.tolist()]
@@ -86,9 +84,7 @@ def areas(session: Session) -> list[str]:
 
 
 def _owners(names: Sequence[str], pretrained: Pretrained) -> list[str]:
-    """The session of every unit: the longest beginning of its name that is a session of the
-    model.
-    """
+    """Session of every unit: the longest prefix of its name that is a session of the model."""
     known = set(pretrained.sessions.names)
 
     def owner(name: str) -> str:

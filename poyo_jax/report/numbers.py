@@ -13,9 +13,7 @@ Content = dict[str, Any]  # of numbers, text, lists and dictionaries: what JSON 
 
 
 def packed(values: ArrayLike, kind: str = "f4") -> Content:
-    """An array of one axis for the page: little-endian float32 ("f4") or unsigned integers ("u1",
-    "u2").
-    """
+    """Array of one axis for the page: little-endian "f4", or unsigned integers "u1" or "u2"."""
     data = np.asarray(values).astype(f"<{kind}").tobytes()
     return {"kind": kind, "data": base64.b64encode(data).decode("ascii")}
 

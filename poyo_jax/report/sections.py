@@ -1,5 +1,6 @@
-"""Words, tables and pictures as one HTML page without scripts, such as the check of prepared
-sessions.
+"""HTML page of text, tables and pictures, without scripts.
+
+The check of prepared sessions is such a page.
 """
 
 import base64
@@ -52,8 +53,9 @@ def write_sections(
     subtitle: str = "",
     highlights: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write the page and return its path. `highlights` are the few figures that matter, shown
-    large: {name: value}.
+    """Write the page and return its path.
+
+    `highlights` are the few figures that matter, shown large: {name: value}.
 
     Raises:
         DataError: `path` cannot be written.

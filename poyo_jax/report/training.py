@@ -1,4 +1,4 @@
-"""What the files of a run tell: how training went, and where its time was spent."""
+"""Training curves and use of time, from the files of a run."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -43,8 +43,9 @@ def training(workdir: epath.PathLike | None) -> Content:
 
 
 def goodput(workdir: epath.PathLike | None) -> Content:
-    """Seconds by what they were spent on, over all starts of the run. Raises DataError when nobody
-    noted it.
+    """Seconds by activity, over all starts of the run.
+
+    Raises DataError when the run has no such record.
     """
     seconds = read_goodput(workdir) if workdir is not None else {}
     if not seconds:
@@ -66,6 +67,6 @@ def _curve(lines: Sequence[dict[str, Any]], name: str) -> Content:
 
 
 def _damage(workdir: Any, read: int) -> str:
-    """What to say of a file that could be read in part only; a crash may cut its last line."""
+    """Sentence about a file that could be read only in part; a crash may cut its last line."""
     lost = len((epath.Path(workdir) / "metrics.jsonl").read_bytes().splitlines()) - read
     return "" if lost <= 1 else f"{lost} lines of metrics.jsonl are damaged and left out."
