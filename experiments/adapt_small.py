@@ -14,12 +14,10 @@ ends, and the same command goes on with what is missing or failed; the tables ar
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
-from unittest.mock import patch
 
 import numpy as np
 import tyro
@@ -137,22 +135,7 @@ def compute(job: Job, pretrained, session) -> Job:
     """The outcome of a job."""
     if job["strategy"] == WIENER:
         return wiener(job, pretrained, session)
-    with plain_descent() if job["plain"] else nullcontext():
-        return fit(job, replace(pretrained, tuning=None) if job["plain"] else pretrained, session)
-
-
-@contextmanager
-def plain_descent() -> Iterator[None]:
-    """Rows start at random, as in torch_brain, and move along their own axes."""
-    from poyo_jax.finetune import stage
-    from poyo_jax.finetune import starts as start
-
-    with (
-        patch.object(start, "mean_row", lambda table: np.zeros(table.shape[1])),
-        patch.object(start, "MAX_CANDIDATES", 0),
-        patch.object(stage, "coordinates", lambda table: np.eye(table.shape[1], dtype=np.float32)),
-    ):
-        yield
+    return fit(job, pretrained, session)
 
 
 def fit(job: Job, pretrained, session) -> Job:
@@ -170,20 +153,14 @@ def fit(job: Job, pretrained, session) -> Job:
     if job["what"] == "speed":
         changes |= {"eval_every": 10, "patience": 1000}
     if job["plain"]:
-        changes["prior_weight"] = 0.0
+        changes |= {"starts": "random", "coordinates": "plain", "prior_weight": 0.0}
     if job["rate"] is not None:
         alone = job["strategy"] == ROWS_ALONE
         changes |= (
             {"learning_rate": job["rate"]} if alone else {"backbone_rates": {"": job["rate"]}}
         )
-    start_from, speed = {} if job["plain"] else None, job["what"] == "speed"
-    result = finetune(
-        pretrained,
-        [session],
-        replace(config, **changes),
-        start_from=start_from,
-        keep_snapshots=speed,
-    )
+    speed = job["what"] == "speed"
+    result = finetune(pretrained, [session], replace(config, **changes), keep_snapshots=speed)
     curve = [[int(look["step"]), look["seconds"], look["valid_r2"]] for look in result.history]
     return {
         "valid_r2": result.valid_r2,

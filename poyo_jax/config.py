@@ -354,9 +354,10 @@ def from_dict(kind: type, values: Mapping[str, Any]):
     values = {
         name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
     }
-    return kind(
-        **{n: from_dict(_NESTED[n], v) if isinstance(v, Mapping) else v for n, v in values.items()}
-    )
+    for name, nested in _NESTED.items():
+        if isinstance(values.get(name), Mapping):
+            values[name] = from_dict(nested, values[name])
+    return kind(**values)
 
 
 def differences(saved, given, prefix: str = "") -> list[str]:

@@ -1,6 +1,4 @@
-"""`Decoder`: load, adapt, predict and score in a line each, for those who think in scikit-learn's
-words.
-"""
+"""`Decoder`: load, adapt, predict and score in the manner of scikit-learn."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +15,8 @@ from poyo_jax.types import Prediction
 
 @dataclass(frozen=True, eq=False)
 class Decoder:
-    """A pretrained model that is adapted and decodes. Nothing changes a Decoder; `adapt` returns a
-    new one.
+    """A pretrained model with methods to adapt it and to decode. It is immutable: `adapt` returns a
+    new Decoder.
 
     >>> prediction = Decoder.from_pretrained("runs/pretrain").adapt(session).predict(session)
     """
@@ -27,7 +25,7 @@ class Decoder:
 
     @classmethod
     def from_pretrained(cls, path: str | Path) -> "Decoder":
-        """A decoder from a run or a saved model. Raises CheckpointError when there is none."""
+        """Load a run or a saved model. Raises CheckpointError when there is none."""
         return cls(load(path))
 
     def adapt(
@@ -36,16 +34,11 @@ class Decoder:
         strategy: str | FitConfig = "unit_identification",
         **options: Any,
     ) -> "Decoder":
-        """A decoder that knows these sessions; strategies, options and errors are those of
-        `finetune`.
-        """
-        chosen = [sessions] if isinstance(sessions, Session) else list(sessions)
-        return Decoder(finetune(self.pretrained, chosen, strategy, **options).pretrained)
+        """Adapt to one or more sessions. Strategies, options and errors are those of `finetune`."""
+        return Decoder(finetune(self.pretrained, sessions, strategy, **options).pretrained)
 
     def predict(self, session: Session, split: str = "all") -> Prediction:
-        """What `decode` makes of a split ("train", "valid", "test"), by default of the whole
-        session.
-        """
+        """Decode a split ("train", "valid", "test"), by default the whole session."""
         return decode(self.pretrained, session, split)
 
     def score(self, session: Session, split: str = "test") -> float:

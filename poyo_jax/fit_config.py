@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from poyo_jax.config import UnitDropoutConfig, require
 
 
 class Stage(NamedTuple):
-    """Steps in which the same parameters learn."""
+    """Steps of a fit in which the same parameters learn."""
 
     first: int
     last: int
@@ -17,94 +17,120 @@ class Stage(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class FitConfig:
-    """How a model is adapted. The rows of the new units and sessions always learn."""
+    """Settings of an adaptation. The rows of the new units and sessions always learn."""
 
     num_steps: int = 400
-    """Most gradient steps."""
+    """Maximum number of gradient steps."""
     batch_size: int = 32
     """Windows of one step."""
     learning_rate: float = 0.05
-    """Peak rate of the rows, in standard deviations of the trained rows. All rates warm up shortly
-    and fall to 0.
+    """Peak learning rate of the rows, in the unit of their coordinates: one standard deviation of
+    the trained rows, or 1 if coordinates are "plain".
+    """
+    starts: Literal["informed", "random"] = "informed"
+    """Initial rows of new units and sessions. "informed" uses the tuning map, the mean of the
+    trained rows, and trained rows that decode the labels well. "random" draws small random rows, as
+    the authors do; only what `start_from` names, and sessions that are refitted, start elsewhere.
+    """
+    coordinates: Literal["trained", "plain"] = "trained"
+    """Coordinates in which rows move. In "trained" ones, trained rows vary equally in every
+    direction. "plain" ones are the components of the rows, as the authors have it.
+    """
+    optimizer: Literal["muon", "sparse_lamb"] = "muon"
+    """"muon" moves matrices by Muon and all else, rows included, by Adam; the rate warms up and
+    then falls to 0. "sparse_lamb" is the authors' LAMB with their schedule: the rate is constant
+    for half of the steps, then falls to 0. It needs plain coordinates, no prior, and one rate.
     """
     prior_weight: float = 0.1
-    """The squared distance of rows from where they start, in standard deviations of the trained
-    rows, is added to the loss with this weight over the seconds of labels: the fewer labels, the
-    less do rows depart from what is known.
+    """Weight of the prior, which keeps rows close to their initial values. The loss grows by the
+    squared distance in the coordinates, times this weight, divided by the seconds of labels.
     """
     backbone_rates: Mapping[str, float] = field(default_factory=dict)
-    """Peak rates of parts of the backbone, by the beginning of their paths: "" is all of it, others
-    are "readout" or "layers/attention". The longest fitting name counts; what none fits is
-    frozen.
+    """Peak learning rates of the backbone, by the beginning of parameter paths: "" means all of it,
+    "readout" the readout alone. The longest name that fits a path counts. A parameter that no name
+    fits is frozen.
     """
     unit_steps: int = 0
-    """First steps, in which the rows learn alone."""
+    """Number of first steps in which the rows alone learn."""
     rank: int | None = None
-    """Learn updates of this rank to the matrices that have a rate, instead of all their
-    parameters.
-    """
+    """Rank of the updates that each matrix of the backbone learns; None learns whole matrices."""
     fresh: bool = False
-    """Start from random weights, for comparison. The result then knows the new sessions only."""
+    """Start from random weights, for comparison. The result knows the new sessions only."""
     weight_decay: float = 0.0
-    """Decoupled weight decay of the backbone's matrices."""
+    """Decoupled weight decay of the backbone's matrices; with LAMB, of all that learns."""
     unit_dropout: UnitDropoutConfig | None = None
-    """Windows keep a random part of the units; None keeps all."""
+    """Training windows keep a random subset of the units; None keeps all."""
     num_labelled_seconds: float | None = None
-    """Learn from so much of each session's train split, drawn at random; None takes all."""
+    """Seconds of each session's train split to learn from, drawn at random; None takes all."""
     num_trials: int | None = None
-    """Learn from so many trials of each session's train split, drawn at random; None takes all."""
+    """Trials of each session's train split to learn from, drawn at random; None takes all."""
     eval_every: int = 25
-    """Steps between two looks at the validation split."""
+    """Steps between two evaluations on the valid split."""
     patience: int = 8
-    """Looks in a row that leave over a tenth more unexplained than the best one, after which a
-    stage ends.
+    """Stop after this many consecutive evaluations whose 1 - R2 is more than 10 % above the best.
+    In a fit of two stages, this ends the current stage.
     """
     chunk_tokens: int | None = None
     """Tokens of a packed chunk; None takes the pretrained model's."""
     seed: int = 0
-    """Decides initial rows, windows, labels and dropout."""
+    """Seed of initial rows, windows, labels and dropout."""
 
     def __post_init__(self):
+        # A dict, whatever mapping was given: `dataclasses.asdict` and JSON need one.
+        object.__setattr__(self, "backbone_rates", dict(self.backbone_rates))
+        self._check_steps()
+        self._check_rows()
+        self._check_backbone()
+        self._check_labels()
+
+    @property
+    def stages(self) -> list[Stage]:
+        """One stage; or two, if the rows learn alone at first."""
+        if not self.unit_steps or not self.backbone_rates:
+            return [Stage(0, self.num_steps, self.backbone_rates)]
+        return [
+            Stage(0, self.unit_steps, {}),
+            Stage(self.unit_steps, self.num_steps, self.backbone_rates),
+        ]
+
+    def _check_steps(self) -> None:
         for name in ("num_steps", "batch_size", "eval_every", "patience"):
             require(self, name, getattr(self, name) >= 1, "at least 1")
+        fewer = 0 <= self.unit_steps < self.num_steps
+        require(self, "unit_steps", fewer, f"below num_steps = {self.num_steps}")
+        require(self, "seed", self.seed >= 0, "at least 0")
+
+    def _check_rows(self) -> None:
         require(self, "learning_rate", self.learning_rate > 0, "positive")
         require(self, "prior_weight", self.prior_weight >= 0, "at least 0")
-        require(
-            self,
-            "backbone_rates",
-            all(rate > 0 for rate in self.backbone_rates.values()),
-            "of positive rates",
-        )
-        require(
-            self,
-            "unit_steps",
-            0 <= self.unit_steps < self.num_steps,
-            f"below num_steps = {self.num_steps}",
-        )
+        require(self, "starts", self.starts in ("informed", "random"), "'informed' or 'random'")
+        plain = self.coordinates == "plain"
+        require(self, "coordinates", plain or self.coordinates == "trained", "'trained' or 'plain'")
+        lamb = self.optimizer == "sparse_lamb"
+        require(self, "optimizer", lamb or self.optimizer == "muon", "'muon' or 'sparse_lamb'")
+        if lamb:
+            require(self, "coordinates", plain, "'plain' with the optimiser sparse_lamb")
+            no_prior = self.prior_weight == 0
+            require(self, "prior_weight", no_prior, "0 with the optimiser sparse_lamb")
+
+    def _check_backbone(self) -> None:
+        rates = self.backbone_rates.values()
+        positive = all(rate > 0 for rate in rates)
+        require(self, "backbone_rates", positive, "of positive rates")
+        if self.optimizer == "sparse_lamb":
+            one_rate = all(rate == self.learning_rate for rate in rates)
+            expected = f"of rates equal to learning_rate = {self.learning_rate} with sparse_lamb"
+            require(self, "backbone_rates", one_rate, expected)
+        frozen = not self.backbone_rates
+        no_part = "when no part of the backbone learns (backbone_rates)"
         require(self, "rank", self.rank is None or self.rank >= 1, "at least 1, or None")
-        learns = bool(self.backbone_rates)
-        require(
-            self,
-            "rank",
-            self.rank is None or learns,
-            "None when no part of the backbone learns (backbone_rates)",
-        )
-        require(
-            self,
-            "fresh",
-            not self.fresh or learns,
-            "False when no part of the backbone learns (backbone_rates)",
-        )
+        require(self, "rank", self.rank is None or not frozen, f"None {no_part}")
+        require(self, "fresh", not self.fresh or not frozen, f"False {no_part}")
         require(self, "weight_decay", self.weight_decay >= 0, "at least 0")
+
+    def _check_labels(self) -> None:
         for name in ("num_labelled_seconds", "num_trials"):
             value = getattr(self, name)
             require(self, name, value is None or value > 0, "positive or None")
         either = self.num_labelled_seconds is None or self.num_trials is None
         require(self, "num_trials", either, "None when num_labelled_seconds is given")
-        require(self, "seed", self.seed >= 0, "at least 0")
-
-    @property
-    def stages(self) -> list[Stage]:
-        """The rows alone, if they learn alone at first; then everything that learns."""
-        alone = [Stage(0, self.unit_steps, {})] if self.unit_steps and self.backbone_rates else []
-        return [*alone, Stage(alone[0].last if alone else 0, self.num_steps, self.backbone_rates)]

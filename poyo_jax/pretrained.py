@@ -29,6 +29,7 @@ from poyo_jax.data.vocab import Vocab
 from poyo_jax.distributed.mesh import with_padding
 from poyo_jax.errors import CheckpointError, DataError, VocabError, suggest
 from poyo_jax.files import write_text
+from poyo_jax.fit_config import FitConfig
 from poyo_jax.hub import local_folder
 from poyo_jax.model.build import build_model
 from poyo_jax.model.poyo import POYO
@@ -49,6 +50,7 @@ class Pretrained:
     metrics: Mapping[str, float]  #: e.g. valid_r2
     step: int  #: of the checkpoint
     tuning: TuningMap | None = None  #: where new units start (poyo_jax.finetune.learn_tuning)
+    fit: FitConfig | None = None  #: settings of the fit that made it; None for a trained model
 
     @property
     def model(self) -> POYO:

@@ -1,12 +1,11 @@
-"""Adapt a pretrained model to new sessions: by their unit embeddings alone, or by more of the
-model.
-"""
+"""Adapt a pretrained model to new sessions: their rows alone, or more of the model."""
 
 from poyo_jax.finetune.few_shot import FewShot, few_shot_curve
-from poyo_jax.finetune.fit import FitResult, finetune, fit_units
+from poyo_jax.finetune.fit import finetune, fit_units
 from poyo_jax.finetune.labels import labelled_intervals
-from poyo_jax.finetune.starts import learn_tuning, tuning_map
+from poyo_jax.finetune.result import FitResult
 from poyo_jax.finetune.strategies import STRATEGIES
+from poyo_jax.finetune.tuning_start import learn_tuning, tuning_map
 from poyo_jax.fit_config import FitConfig
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""How decoding grows with the labelled data: one fit for every amount."""
+"""Few-shot curve: decoding by amount of labelled data, one fit for each amount."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,11 +17,11 @@ AMOUNTS = (10.0, 30.0, 100.0, None)
 
 @dataclass(frozen=True)
 class FewShot:
-    """A fit on a part of the train split."""
+    """A fit to a limited amount of labelled data, and its scores."""
 
-    num_seconds: float | None  #: labelled; None for all of the train split
-    seed: int  #: by which they were drawn
-    steps: int  #: made until the fit stopped
+    num_seconds: float | None  #: of labels; None for all of the train split
+    seed: int  #: of the labels, windows and dropout
+    steps: int  #: gradient steps until the fit stopped
     valid_r2: float  #: R2 of the valid split
     test_r2: float  #: R2 of the test split
 
@@ -36,29 +36,31 @@ def few_shot_curve(
     readouts: Mapping[str, Readout] | None = None,
     progress: bool = True,
 ) -> list[FewShot]:
-    """Fit `amounts` of labelled seconds (None: all), drawn by each seed, and decode the test split
-    after each.
+    """Fit each amount of labelled seconds (None: all) with each seed, and decode the test split.
 
-    Amounts that the train split does not hold are left out. The valid split, which decides when a
-    fit stops, stays labelled. Raises DataError when no amount is left, and what `finetune` raises.
+    Amounts larger than the train split are left out. The valid split stays as it is and decides
+    when a fit stops. Raises DataError when no amount is left, and all that `finetune` raises.
     """
-    held = session.split("train").duration
-    fitting = [amount for amount in amounts if amount is None or amount <= held]
-    if not fitting:
-        raise DataError(
-            f"the train split of session {session.id} has {held:g} s, less than the smallest of the"
-            f" amounts {', '.join(f'{amount:g}' for amount in amounts if amount)} s. Give smaller"
-            " ones, or None for all of it."
-        )
+    config = replace(choose(strategy), num_trials=None)
     results = []
-    for amount in fitting:
+    for amount in _possible_amounts(session, amounts):
         for seed in seeds:
-            config = replace(
-                choose(strategy), num_labelled_seconds=amount, num_trials=None, seed=seed
-            )
-            fit = finetune(pretrained, [session], config, readouts=readouts, progress=progress)
+            limited = replace(config, num_labelled_seconds=amount, seed=seed)
+            fit = finetune(pretrained, [session], limited, readouts=readouts, progress=progress)
+            steps = int(fit.history[-1]["step"])
             test_r2 = evaluate(fit.pretrained, [session]).mean
-            results.append(
-                FewShot(amount, seed, int(fit.history[-1]["step"]), fit.valid_r2, test_r2)
-            )
+            results.append(FewShot(amount, seed, steps, fit.valid_r2, test_r2))
     return results
+
+
+def _possible_amounts(session: Session, amounts: Sequence[float | None]) -> Sequence[float | None]:
+    """Amounts that the train split has. Raises DataError when there are none."""
+    duration = session.split("train").duration
+    possible = [amount for amount in amounts if amount is None or amount <= duration]
+    if not possible:
+        given = ", ".join(f"{amount:g}" for amount in amounts if amount)
+        raise DataError(
+            f"the train split of session {session.id} has {duration:g} s, less than the smallest of"
+            f" the amounts {given} s. Give smaller ones, or None for all of it."
+        )
+    return possible

@@ -1,16 +1,17 @@
-"""What stays the same during a fit: the sessions with their labels and rows, the model, and how it
-is scored.
-"""
+"""Set up a fit: labels, readouts, rows, batches, and the model that is scored."""
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
+from poyo_jax.config import DataConfig
 from poyo_jax.data.batches.pipeline import TrainBatches
 from poyo_jax.data.batches.tokens import ModelSession
 from poyo_jax.data.intervals import Intervals
@@ -19,142 +20,189 @@ from poyo_jax.data.session import Session
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.decoding.predict import make_predict_step, predict_sessions
 from poyo_jax.decoding.score import mean_score, score_sessions
-from poyo_jax.distributed.mesh import make_mesh, put_batch, replicated
+from poyo_jax.distributed.mesh import make_mesh
 from poyo_jax.errors import DataError, VocabError
 from poyo_jax.finetune.labels import labelled_intervals, labelled_readout
-from poyo_jax.finetune.starts import (
-    StartFrom,
-    best_tables,
-    sessions_with_same_units,
-    starting_points,
-    starting_rows,
-    tables_of_same_units,
-    tables_of_sessions,
-)
 from poyo_jax.fit_config import FitConfig
 from poyo_jax.model.build import build_model, init_params
+from poyo_jax.model.poyo import POYO
 from poyo_jax.pretrained import Pretrained, choose_readouts
+from poyo_jax.types import Batch
 
 logger = logging.getLogger(__name__)
 
 Known = Literal["refuse", "refit"]
 
 
-class FitJob:
-    """Everything that stays the same during a fit. Its tables hold the rows of the given sessions
-    alone.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FitSetup:
+    """Everything that stays the same during a fit.
+
+    The fitted tables hold padding and the rows of the given sessions alone, in the order of `units`
+    and `sessions`. `add_fitted_rows` copies them into the tables of the model.
     """
 
-    def __init__(
-        self,
-        pretrained: Pretrained,
-        sessions: Sequence[Session],
-        config: FitConfig,
-        readouts: Mapping[str, Readout],
-        start_from: StartFrom | None,
-        known: Known,
-    ):
-        _check(pretrained, sessions, known)
-        self.config, self.mesh = config, make_mesh()
-        self.pretrained = _fresh(pretrained, config.seed) if config.fresh else pretrained
-        self._start_from, self._model_config = start_from, pretrained.config.model
-        self.units = Vocab(name for session in sessions for name in session.unit_names)
-        self.sessions = Vocab(session.id for session in sessions)
-        labels = {
-            session.id: labelled_intervals(
-                session,
-                self._model_config.window_length,
-                num_seconds=config.num_labelled_seconds,
-                num_trials=config.num_trials,
-                seed=config.seed,
-            )
-            for session in sessions
-        }
-        own = {
-            session.id: pretrained.readouts[session.id]
-            for session in sessions
-            if session.id in pretrained.readouts
-        }
-        measured = {
-            s.id: labelled_readout(s, labels[s.id], _of_data_set(pretrained, s))
-            for s in sessions
-            if s.id not in {**own, **readouts}
-        }
-        self.readouts = choose_readouts(
-            sessions, measured | own | dict(readouts), self._model_config.num_channels
-        )
-        self.prior_weight = config.prior_weight / sum(some.duration for some in labels.values())
-        self._data = replace(
-            pretrained.config.data,
-            batch_size=config.batch_size,
-            seed=config.seed,
-            unit_dropout=config.unit_dropout,
-            short_intervals="widen",
-            chunk_tokens=config.chunk_tokens or pretrained.config.data.chunk_tokens,
-        )
-        window, num_shards = self._model_config.window_length, jax.local_device_count()
-        self._train = [self._source(session, labels[session.id]) for session in sessions]
-        self._valid = [
-            self._source(some, some.split("valid")) for some in sessions if some.has_split("valid")
-        ]
-        self.batches = TrainBatches(self._train, self._data, window, config.num_steps, num_shards)
-        run = pretrained.config.run
-        self.microbatch = run.microbatch_windows
-        self.model = build_model(
-            self._model_config, run, self.units.num_rows, self.sessions.num_rows
-        )
-        self._predict = make_predict_step(self.model, self.mesh, microbatch_windows=self.microbatch)
+    config: FitConfig
+    pretrained: Pretrained  # the model to adapt; with random weights if config.fresh
+    units: Vocab  # of the given sessions
+    sessions: Vocab
+    readouts: Mapping[str, Readout]  # by session id
+    train: Sequence[ModelSession]  # the given sessions, with their labels
+    valid: Sequence[ModelSession]  # those that have a valid split
+    label_seconds: float  # over all sessions
+    data: DataConfig
+    batches: TrainBatches
+    mesh: Mesh
+    model: POYO
 
-    def start(self) -> dict:
-        """The parameters before the first step: rows of the sessions, and the backbone."""
-        pretrained, seed, start_from = self.pretrained, self.config.seed, self._start_from or {}
-        tables = starting_rows(pretrained, self._train, start_from, seed)
-        params = jax.device_put(
-            {**tables, "backbone": pretrained.params["backbone"]}, replicated(self.mesh)
-        )
-        points = starting_points(pretrained, [source.session for source in self._train], start_from)
-        free = [source for source in self._train if source.session.id not in points]
-        if not free or not len(pretrained.sessions):
-            return params
-        batch = put_batch(self.batches[0], self.mesh)
-        of_sessions = tables_of_sessions(pretrained, free, tables, seed)
-        params, _ = best_tables(self._predict, params, batch, free, of_sessions)
-        if self._start_from is not None:
-            return params
-        twins = [sessions_with_same_units(pretrained, source.session, seed) for source in free]
-        if not any(twins):
-            return params
-        of_units = tables_of_same_units(pretrained, free, twins, tables)
-        params, chosen = best_tables(
-            self._predict, params, batch, free, of_units, better_than_mean=True
-        )
-        for source, known in zip(free, twins, strict=True):
-            if number := chosen[source.session_row]:
-                logger.info(
-                    "%s starts from %s, whose units have the same ids",
-                    source.session.id,
-                    known[number - 1],
-                )
-        return params
+    @property
+    def microbatch(self) -> int | None:
+        """Number of windows that pass the processor at the same time; None means all."""
+        return self.pretrained.config.run.microbatch_windows
 
-    def valid_r2(self, params: dict) -> float:
-        """Mean R2 over the valid splits; NaN if there is none."""
-        if not self._valid:
+    @property
+    def predict_step(self) -> Callable[[dict, Batch], jax.Array]:
+        """The compiled prediction step (`make_predict_step`); the same function at each access."""
+        return make_predict_step(self.model, self.mesh, microbatch_windows=self.microbatch)
+
+    def valid_score(self, params: dict) -> float:
+        """Mean score over the valid splits; NaN if there is none."""
+        if not self.valid:
             return math.nan
-        window_length = self._model_config.window_length
+        window_length = self.pretrained.config.model.window_length
         predictions = predict_sessions(
-            self._predict, params, self._valid, self._data, window_length, self.mesh
+            self.predict_step, params, self.valid, self.data, window_length, self.mesh
         )
-        return mean_score(score_sessions(predictions, self._valid).values())
+        return mean_score(score_sessions(predictions, self.valid).values())
 
-    def _source(self, session: Session, intervals: Intervals) -> ModelSession:
-        return ModelSession.build(
-            session, self.readouts[session.id], self.units, self.sessions, intervals
+
+def set_up(
+    pretrained: Pretrained,
+    sessions: Sequence[Session],
+    config: FitConfig,
+    readouts: Mapping[str, Readout],
+    known: Known,
+) -> FitSetup:
+    """Set up a fit. Arguments and errors are those of `finetune`."""
+    _check(pretrained, sessions, known)
+    model_config = pretrained.config.model
+    units = Vocab(name for session in sessions for name in session.unit_names)
+    vocab = Vocab(session.id for session in sessions)
+    labels = _labels(sessions, config, model_config.window_length)
+    chosen = _readouts(pretrained, sessions, labels, readouts)
+
+    def source(session: Session, intervals: Intervals) -> ModelSession:
+        return ModelSession.build(session, chosen[session.id], units, vocab, intervals)
+
+    train = [source(session, labels[session.id]) for session in sessions]
+    validated = [session for session in sessions if session.has_split("valid")]
+    data = _data_config(pretrained, config)
+    run = pretrained.config.run
+    return FitSetup(
+        config=config,
+        pretrained=_fresh(pretrained, config.seed) if config.fresh else pretrained,
+        units=units,
+        sessions=vocab,
+        readouts=chosen,
+        train=train,
+        valid=[source(session, session.split("valid")) for session in validated],
+        label_seconds=sum(intervals.duration for intervals in labels.values()),
+        data=data,
+        batches=TrainBatches(
+            train, data, model_config.window_length, config.num_steps, jax.local_device_count()
+        ),
+        mesh=make_mesh(),
+        model=build_model(model_config, run, units.num_rows, vocab.num_rows),
+    )
+
+
+def session_list(sessions: Session | Sequence[Session]) -> list[Session]:
+    """The given sessions as a list; one session alone is allowed.
+
+    Raises DataError for anything else, such as the path of a file.
+    """
+    alone = isinstance(sessions, Session | str | Path)
+    given: list = [sessions] if alone else list(sessions)
+    for session in given:
+        if not isinstance(session, Session):
+            raise DataError(
+                f"a fit needs sessions, but got {session!r}, of type {type(session).__name__}. Open"
+                " the file first: poyo_jax.Session.open(path)."
+            )
+    return given
+
+
+def _check(pretrained: Pretrained, sessions: Sequence[Session], known: Known) -> None:
+    if not sessions:
+        raise DataError("there are no sessions to fit. Give at least one.")
+    for session in sessions:
+        if session.id in pretrained.sessions and known == "refuse":
+            raise VocabError(
+                f"the model knows session {session.id!r} already. Decode it directly, fit its rows"
+                " again with known='refit', or give the new session another id."
+            )
+        num_units = len(session.unit_ids)
+        num_silent = num_units - len(np.unique(np.asarray(session.spike_units)))
+        if num_silent:
+            logger.info("%d of %d units of %s never spike", num_silent, num_units, session.id)
+
+
+def _labels(
+    sessions: Sequence[Session], config: FitConfig, window_length: float
+) -> dict[str, Intervals]:
+    """Labelled intervals, by session id."""
+    return {
+        session.id: labelled_intervals(
+            session,
+            window_length,
+            num_seconds=config.num_labelled_seconds,
+            num_trials=config.num_trials,
+            seed=config.seed,
         )
+        for session in sessions
+    }
+
+
+def _readouts(
+    pretrained: Pretrained,
+    sessions: Sequence[Session],
+    labels: Mapping[str, Intervals],
+    given: Mapping[str, Readout],
+) -> dict[str, Readout]:
+    """Readouts by session id: the given ones, those the model has, or measured ones."""
+    chosen = {}
+    for session in sessions:
+        if session.id in pretrained.readouts:
+            chosen[session.id] = pretrained.readouts[session.id]
+        elif session.id not in given:
+            similar = _readouts_of_data_set(pretrained, session)
+            chosen[session.id] = labelled_readout(session, labels[session.id], similar)
+    num_channels = pretrained.config.model.num_channels
+    return choose_readouts(sessions, chosen | dict(given), num_channels)
+
+
+def _readouts_of_data_set(pretrained: Pretrained, session: Session) -> list[Readout]:
+    """Readouts of known sessions of the same data set."""
+    if not session.brainset_id:
+        return []
+    prefix = f"{session.brainset_id}/"
+    return [readout for name, readout in pretrained.readouts.items() if name.startswith(prefix)]
+
+
+def _data_config(pretrained: Pretrained, config: FitConfig) -> DataConfig:
+    data = pretrained.config.data
+    return replace(
+        data,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        unit_dropout=config.unit_dropout,
+        short_intervals="widen",
+        chunk_tokens=config.chunk_tokens or data.chunk_tokens,
+    )
 
 
 def _fresh(pretrained: Pretrained, seed: int) -> Pretrained:
-    """A model of the same size that has learned nothing and knows nobody."""
+    """A model of the same size with random weights and no units or sessions."""
     model = build_model(pretrained.config.model, pretrained.config.run, 1, 1)
     params = jax.jit(lambda: init_params(model, seed))()
     return replace(
@@ -167,29 +215,3 @@ def _fresh(pretrained: Pretrained, seed: int) -> Pretrained:
         step=0,
         tuning=None,
     )
-
-
-def _of_data_set(pretrained: Pretrained, session: Session) -> list[Readout]:
-    """Readouts of the sessions that the model knows of the same data set."""
-    name = session.brainset_id
-    return [
-        readout
-        for known, readout in pretrained.readouts.items()
-        if name and known.startswith(f"{name}/")
-    ]
-
-
-def _check(pretrained: Pretrained, sessions: Sequence[Session], known: Known) -> None:
-    if not sessions:
-        raise DataError("there are no sessions to fit. Give at least one.")
-    for session in sessions:
-        if session.id in pretrained.sessions and known == "refuse":
-            raise VocabError(
-                f"the model knows session {session.id!r} already. Decode it directly, fit its rows"
-                " again with known='refit', or give the new session another id."
-            )
-        silent = len(session.unit_ids) - len(np.unique(np.asarray(session.spike_units)))
-        if silent:
-            logger.info(
-                "%d of %d units of %s never spike", silent, len(session.unit_ids), session.id
-            )

@@ -1,4 +1,4 @@
-"""A stage of a fit: what of the parameters learns, and the step that moves it."""
+"""A stage of a fit: which parameters learn, and the compiled step that moves them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,83 +7,109 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from poyo_jax.config import OptimConfig
 from poyo_jax.distributed.mesh import replicated, state_shardings
+from poyo_jax.finetune.coordinates import row_coordinates
 from poyo_jax.finetune.optimizer import Prior, adapting_optimizer
-from poyo_jax.finetune.setup import FitJob
-from poyo_jax.finetune.starts import coordinates
-from poyo_jax.fit_config import Stage
+from poyo_jax.finetune.setup import FitSetup
+from poyo_jax.fit_config import FitConfig, Stage
 from poyo_jax.model.params import LOW_RANK, TABLES, path_names
 from poyo_jax.model.partition import join, low_rank_factors, rates_of, take
+from poyo_jax.train.optim.choose import choose_optimizer
+from poyo_jax.train.optim.tables import Optimizer
 from poyo_jax.train.state import TrainState
 from poyo_jax.train.step import make_train_step
 
 
-class Part:
-    """A stage of a fit: what of the parameters learns, and the step that moves it; rows are pulled
-    to the origin's.
-    """
+class StageStep:
+    """The gradient step of one stage. `origin` has the rows to which the prior pulls."""
 
-    def __init__(self, job: FitJob, stage: Stage, params: dict, origin: dict):
-        self.job, self.stage = job, stage
-        config, backbone = job.config, params["backbone"]
+    def __init__(self, setup: FitSetup, stage: Stage, params: dict, origin: dict):
+        self.setup, self.stage = setup, stage
+        config = setup.config
+        backbone = params["backbone"]
         rates = rates_of(backbone, stage.backbone_rates)
-        learning: dict[str, Any] = {name: params[name] for name in TABLES}
-        rates_in = {name: config.learning_rate for name in TABLES}
-        if rates and config.rank is not None:
-            factors = low_rank_factors(backbone, rates, config.rank, jax.random.key(config.seed))
-            learning, frozen = learning | {LOW_RANK: factors}, backbone
+        learning, frozen = _split(params, rates, config)
+        self._learning = learning
+        self.frozen = jax.device_put({"backbone": frozen}, replicated(setup.mesh))
+        num_steps = stage.last - stage.first
+        if config.optimizer == "sparse_lamb":
+            self._optimizer = _published_optimizer(setup, num_steps)
         else:
-            own, frozen = take(backbone, rates)
-            learning |= {"backbone": own} if own else {}
-        self._learning, self.frozen = (
-            learning,
-            jax.device_put({"backbone": frozen}, replicated(job.mesh)),
-        )
-        trained = {name: np.asarray(job.pretrained.params[name]) for name in TABLES}
-        self._optimizer = adapting_optimizer(
-            _rate_tree(learning, rates, rates_in),
-            {
-                name: Prior(
-                    jnp.asarray(origin[name]), jnp.asarray(coordinates(table)), job.prior_weight
-                )
-                for name, table in trained.items()
-            },
-            stage.last - stage.first,
-            config.weight_decay,
-        )
+            rate_tree = _rate_tree(learning, rates, config.learning_rate)
+            priors = _priors(setup, origin)
+            self._optimizer = adapting_optimizer(rate_tree, priors, num_steps, config.weight_decay)
         self.step = make_train_step(
-            job.model,
+            setup.model,
             self._optimizer,
-            job.mesh,
+            setup.mesh,
             seed=config.seed,
-            microbatch_windows=job.microbatch,
+            microbatch_windows=setup.microbatch,
         )
 
     def start(self) -> TrainState:
-        """What learns, copied, since steps donate it, and a fresh optimiser."""
+        """The state before the first step. Parameters are copied, since steps donate the state."""
         learning = jax.tree.map(jnp.copy, self._learning)
-        state = TrainState(
-            jnp.asarray(self.stage.first, jnp.int32), learning, self._optimizer.init(learning)
-        )
-        return jax.device_put(state, state_shardings(state, self.job.mesh))
+        first = jnp.asarray(self.stage.first, jnp.int32)
+        state = TrainState(first, learning, self._optimizer.init(learning))
+        return jax.device_put(state, state_shardings(state, self.setup.mesh))
 
-    def whole(self, learning: dict) -> dict:
-        """All parameters, in arrays that the next step does not donate."""
+    def all_params(self, learning: dict) -> dict:
+        """All parameters, learning and frozen, in arrays that the next step does not donate."""
         tables = {name: jnp.copy(learning[name]) for name in TABLES}
         if "backbone" not in learning and LOW_RANK not in learning:
             return {**tables, **self.frozen}
-        return {**tables, "backbone": jax.tree.map(jnp.copy, join(learning, self.frozen)[0])}
+        backbone, _ = join(learning, self.frozen)
+        return {**tables, "backbone": jax.tree.map(jnp.copy, backbone)}
 
 
-def _rate_tree(learning: dict, rates: Mapping, of_tables: Mapping[str, float]) -> dict:
-    """A rate for every parameter that learns; factors have the rate of their matrix."""
+def _split(params: dict, rates: Mapping, config: FitConfig) -> tuple[dict[str, Any], dict]:
+    """Split the parameters into those that learn, tables included, and the frozen backbone."""
+    backbone = params["backbone"]
+    learning: dict[str, Any] = {name: params[name] for name in TABLES}
+    if rates and config.rank is not None:
+        key = jax.random.key(config.seed)
+        learning[LOW_RANK] = low_rank_factors(backbone, rates, config.rank, key)
+        return learning, backbone
+    learned, frozen = take(backbone, rates)
+    if learned:
+        learning["backbone"] = learned
+    return learning, frozen
+
+
+def _priors(setup: FitSetup, origin: dict) -> dict[str, Prior]:
+    """Priors of the rows, by table."""
+    weight = setup.config.prior_weight / setup.label_seconds
+    priors = {}
+    for name in TABLES:
+        trained = np.asarray(setup.pretrained.params[name])
+        scatter = row_coordinates(trained, setup.config.coordinates)
+        priors[name] = Prior(jnp.asarray(origin[name]), jnp.asarray(scatter), weight)
+    return priors
+
+
+def _published_optimizer(setup: FitSetup, num_steps: int) -> Optimizer:
+    """The authors' LAMB with their schedule, as in pretraining."""
+    config = setup.config
+    optim = OptimConfig(
+        name="sparse_lamb",
+        base_learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+    )
+    # The rate of OptimConfig is per window of the batch, that of FitConfig is not.
+    optimizer, _ = choose_optimizer(optim, num_steps, batch_size=1, mesh=setup.mesh)
+    return optimizer
+
+
+def _rate_tree(learning: dict, rates: Mapping, row_rate: float) -> dict:
+    """A rate for every parameter that learns; low-rank factors have the rate of their matrix."""
 
     def rate(path: tuple, _: Any) -> float:
         first, *rest = path_names(path)
-        return (
-            of_tables[first]
-            if first in of_tables
-            else rates[tuple(rest[:-1] if first == LOW_RANK else rest)]
-        )
+        if first in TABLES:
+            return row_rate
+        if first == LOW_RANK:
+            rest.pop()  # the name of the factor
+        return rates[tuple(rest)]
 
     return jax.tree_util.tree_map_with_path(rate, learning)

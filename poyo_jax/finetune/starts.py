@@ -1,16 +1,21 @@
-"""Where the rows of new units and sessions start, and in which coordinates they move.
+"""Choose the initial rows of a fit: `starting_params`.
 
-Units start where units of like tuning lie, if the model has a map from tuning to embeddings
-(poyo_jax/tuning.py), and at the mean of the trained rows otherwise; sessions at the trained row
-that decodes them best. Where a known session of the same data set has units of the same ids, as
-those of one electrode on two days, all start from that session if this decodes the labels better.
-Rows move in coordinates in which the trained rows scatter equally in all directions: far where
-trained rows differ, and hardly where they are all alike.
+Each session has a first guess and, unless the caller says where it starts, further candidates:
+
+1. The first guess. Units start where units of like tuning lie, if the model has a tuning map
+   (poyo_jax/tuning.py), else at the mean of the trained rows; sessions start at the mean row. Known
+   units and sessions start from their trained rows, others from those that `start_from` names.
+2. The same units with the row of a trained session.
+3. The rows of a known session of the same data set, and of its units of the same ids, as those of
+   one electrode on two days.
+
+The candidate that decodes a batch of labels best wins. With `FitConfig.starts = "random"`, the
+first guess is zero with random scatter, and there are no further candidates.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+import logging
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,286 +24,221 @@ from jaxtyping import Float, Float32
 
 from poyo_jax.data.batches.tokens import ModelSession
 from poyo_jax.data.session import Session
-from poyo_jax.data.vocab import Vocab
-from poyo_jax.distributed.mesh import own_part
-from poyo_jax.errors import DataError, VocabError, suggest
-from poyo_jax.model.params import TABLES
+from poyo_jax.distributed.mesh import own_part, put_batch, replicated
+from poyo_jax.errors import VocabError, suggest
+from poyo_jax.finetune.coordinates import SCATTER, mean_row
+from poyo_jax.finetune.setup import FitSetup
 from poyo_jax.pretrained import Pretrained
-from poyo_jax.tuning import TuningMap, tuning_features
+from poyo_jax.tuning import tuning_features
 from poyo_jax.types import Batch
 
-MAX_CANDIDATES = 16  # trained session rows that are tried, and sessions with the same units
-SCATTER = 0.02  # of rows that nothing is known about: that of fresh tables
+logger = logging.getLogger(__name__)
+
+MAX_CANDIDATES = 16  # of trained session rows, and of sessions with the same units
 
 StartFrom = Mapping[str, str] | str
-Tables = Mapping[str, Float32[np.ndarray, "_rows dim"]]
 
 
-def learn_tuning(pretrained: Pretrained, sessions: Sequence[Session]) -> Pretrained:
-    """The model with `tuning_map`: `fit_units` then starts from it, and `save` keeps it."""
-    return replace(pretrained, tuning=tuning_map(pretrained, sessions))
+class Start(NamedTuple):
+    """Initial rows of one session."""
+
+    unit_rows: Float32[np.ndarray, "units dim"]
+    session_row: Float32[np.ndarray, " dim"]
+    origin: str  #: where the rows come from, for the log
+    must_beat_mean: bool = False  #: taken only if it decodes better than the mean behaviour does
 
 
-def tuning_map(pretrained: Pretrained, sessions: Sequence[Session]) -> TuningMap:
-    """The map from the tuning of units to their embeddings, learned on the train splits of sessions
-    the model knows.
-
-    Raises VocabError for a session that the model does not know, and DataError when there are none.
-    """
-    if not sessions:
-        raise DataError(
-            "there are no sessions to learn the tuning of units from. Give those of pretraining."
-        )
-    sources = [pretrained.source(session, session.split("train")) for session in sessions]
-    features = [
-        tuning_features(source.session, source.readout, source.intervals) for source in sources
-    ]
-    table = np.asarray(pretrained.params["unit_embedding"])
-    return TuningMap.fit(features, [table[source.unit_rows] for source in sources])
+def starting_params(setup: FitSetup, start_from: StartFrom | None) -> dict:
+    """Parameters before the first step: the chosen rows of the sessions, and the backbone."""
+    points = starting_points(
+        setup.pretrained, [source.session for source in setup.train], start_from or {}
+    )
+    guesses = first_guesses(setup, points)
+    candidates = [[guess] for guess in guesses]
+    if setup.config.starts == "informed":
+        for source, options in zip(setup.train, candidates, strict=True):
+            if source.session.id in points:
+                continue  # it starts from a session that the caller names
+            options += session_row_candidates(setup, options[0])
+            if start_from is None:
+                options += same_unit_candidates(setup, source.session, options[0])
+    starts = choose_starts(setup, candidates)
+    for source, start in zip(setup.train, starts, strict=True):
+        logger.info("%s starts from %s", source.session.id, start.origin)
+    return params_of(setup, starts)
 
 
 def starting_points(
     pretrained: Pretrained, sessions: Sequence[Session], start_from: StartFrom
 ) -> dict[str, str]:
-    """The name of the trained row from which each of these units or sessions starts, as far as it
-    starts from one.
+    """Trained rows from which units and sessions start, by name; only for those that have one.
 
-    `start_from` has such names, or is the id of a known session: units then start from its units of
-    the same unit id, and sessions from it. What the model knows already starts from its own row.
-    Raises VocabError for names that are neither new nor known.
+    `start_from` maps new names to trained ones, or is the id of a known session: units then start
+    from its units of the same unit id, and sessions from it. Known units and sessions start from
+    their trained rows. Raises VocabError for names that are neither new nor known.
     """
     units = [name for session in sessions for name in session.unit_names]
-    own = {name: name for name in units if name in pretrained.units}
-    own |= {session.id: session.id for session in sessions if session.id in pretrained.sessions}
+    ids = [session.id for session in sessions]
+    points = {name: name for name in units if name in pretrained.units}
+    points |= {name: name for name in ids if name in pretrained.sessions}
     if isinstance(start_from, str):
-        pretrained.sessions.rows([start_from])
-        pairs = [
-            (new, f"{start_from}/{unit_id}")
-            for session in sessions
-            for unit_id, new in zip(session.unit_ids, session.unit_names, strict=True)
-        ]
-        given = {new: known for new, known in pairs if known in pretrained.units}
-        return own | given | {session.id: start_from for session in sessions}
-    names = [*units, *(session.id for session in sessions)]
+        return points | _points_in_session(pretrained, sessions, start_from)
     for new, known in start_from.items():
-        if new not in names:
-            raise VocabError(
-                f"start_from names {new!r}, which no given session has.{suggest(new, names)}"
-            )
-        (pretrained.sessions if known in pretrained.sessions else pretrained.units).rows([known])
-    return own | dict(start_from)
+        if new not in {*units, *ids}:
+            hint = suggest(new, [*units, *ids])
+            raise VocabError(f"start_from names {new!r}, which no given session has.{hint}")
+        vocab = pretrained.sessions if known in pretrained.sessions else pretrained.units
+        vocab.rows([known])  # raises for an unknown name
+    return points | dict(start_from)
 
 
-def starting_rows(
-    pretrained: Pretrained, sources: Sequence[ModelSession], start_from: StartFrom, seed: int
-) -> dict[str, Float32[np.ndarray, "_rows dim"]]:
-    """Tables of the sessions' own units and of the sessions. Row 0 is padding; the others start as
-    told above.
-    """
-    rng = np.random.default_rng([seed, 2])
-    points = starting_points(pretrained, [source.session for source in sources], start_from)
-    of_units = [_unit_rows(pretrained, source) for source in sources]
-    mean = mean_row(np.asarray(pretrained.params["session_embedding"]))
-    of_sessions = np.repeat(mean[None], len(sources), axis=0)
-    names = [name for source in sources for name in source.session.unit_names]
-    return {
-        "unit_embedding": _table(
-            pretrained, "unit_embedding", names, np.concatenate(of_units), points, rng
-        ),
-        "session_embedding": _table(
-            pretrained,
-            "session_embedding",
-            [source.session.id for source in sources],
-            of_sessions,
-            points,
-            rng,
-        ),
-    }
+def first_guesses(setup: FitSetup, points: Mapping[str, str]) -> list[Start]:
+    """The first guess of every session: trained rows at `points`, else scattered about a guess."""
+    dim = setup.pretrained.config.model.dim
+    rng = np.random.default_rng([setup.config.seed, 2])
+    unit_scatter = SCATTER * rng.standard_normal((len(setup.units), dim))
+    session_scatter = SCATTER * rng.standard_normal((len(setup.sessions), dim))
+    known_units, known_sessions = setup.pretrained.units, setup.pretrained.sessions
+    trained_units = np.asarray(setup.pretrained.params["unit_embedding"])
+    trained_sessions = np.asarray(setup.pretrained.params["session_embedding"])
+    guesses = []
+    for source in setup.train:
+        unit_rows, session_row, origin = _without_scatter(setup, source)
+        unit_rows = unit_rows + unit_scatter[source.unit_rows - 1]  # row 0 is padding
+        session_row = session_row + session_scatter[source.session_row - 1]
+        for place, name in enumerate(source.session.unit_names):
+            if points.get(name, "") in known_units:
+                unit_rows[place] = trained_units[known_units.rows([points[name]])[0]]
+        point = points.get(source.session.id, "")
+        if point in known_sessions:
+            session_row = trained_sessions[known_sessions.rows([point])[0]]
+            origin = point
+        guess = Start(unit_rows.astype(np.float32), session_row.astype(np.float32), origin)
+        guesses.append(guess)
+    return guesses
 
 
-def tables_of_sessions(
-    pretrained: Pretrained, sources: Sequence[ModelSession], tables: Tables, seed: int
-) -> Iterator[Tables]:
-    """Tables in which the sessions have trained session rows, some of many, drawn by `seed`."""
-    trained = np.asarray(pretrained.params["session_embedding"])
-    places = [source.session_row for source in sources]
-    for row in np.random.default_rng([seed, 4]).permutation(np.arange(1, len(trained)))[
-        :MAX_CANDIDATES
-    ]:
-        yield {
-            **tables,
-            "session_embedding": _filled(tables["session_embedding"], places, trained[row]),
-        }
+def session_row_candidates(setup: FitSetup, guess: Start) -> list[Start]:
+    """The guess with rows of trained sessions: all of them, or a random choice."""
+    trained = np.asarray(setup.pretrained.params["session_embedding"])
+    rng = np.random.default_rng([setup.config.seed, 4])
+    rows = rng.permutation(np.arange(1, len(trained)))[:MAX_CANDIDATES]
+    names = setup.pretrained.sessions.names
+    candidates = []
+    for row in rows:
+        origin = f"{guess.origin}, with the session row of {names[row - 1]}"
+        candidates.append(guess._replace(session_row=trained[row], origin=origin))
+    return candidates
+
+
+def same_unit_candidates(setup: FitSetup, session: Session, guess: Start) -> list[Start]:
+    """The guess with the trained rows of known sessions that have units of the same ids."""
+    pretrained = setup.pretrained
+    unit_table = np.asarray(pretrained.params["unit_embedding"])
+    session_table = np.asarray(pretrained.params["session_embedding"])
+    candidates = []
+    for known in sessions_with_same_units(pretrained, session, setup.config.seed):
+        names = [f"{known}/{unit}" for unit in session.unit_ids]
+        shared = np.array([name in pretrained.units for name in names])
+        shared_names = [name for name in names if name in pretrained.units]
+        unit_rows = guess.unit_rows.copy()
+        unit_rows[shared] = unit_table[pretrained.units.rows(shared_names)]
+        session_row = session_table[pretrained.sessions.rows([known])[0]]
+        origin = f"{known}, whose units have the same ids"
+        candidates.append(Start(unit_rows, session_row, origin, must_beat_mean=True))
+    return candidates
 
 
 def sessions_with_same_units(pretrained: Pretrained, session: Session, seed: int) -> list[str]:
-    """Ids of known sessions of the same data set that have units of the same ids, those that share
-    most of them first.
+    """Ids of known sessions of the same data set that have units of the same ids, best match first.
 
-    Of many some are taken, drawn by `seed` where they share equally many.
+    The order of equal matches is random, and there are at most MAX_CANDIDATES.
     """
-    data_set = f"{session.brainset_id}/"
-    names = [
-        name
-        for name in pretrained.sessions.names
-        if session.brainset_id and name.startswith(data_set)
-    ]
-    shared = np.array(
-        [sum(f"{name}/{unit}" in pretrained.units for unit in session.unit_ids) for name in names]
-    )
-    order = sorted(
-        np.random.default_rng([seed, 5]).permutation(len(names)), key=lambda place: -shared[place]
-    )
-    return [names[place] for place in order if shared[place]][:MAX_CANDIDATES]
+    if not session.brainset_id:
+        return []
+    prefix = f"{session.brainset_id}/"
+    names = [name for name in pretrained.sessions.names if name.startswith(prefix)]
+    num_shared = {}
+    for place in np.random.default_rng([seed, 5]).permutation(len(names)):
+        units = [f"{names[place]}/{unit}" for unit in session.unit_ids]
+        num_shared[names[place]] = sum(unit in pretrained.units for unit in units)
+    sharing = [name for name, count in num_shared.items() if count]
+    return sorted(sharing, key=lambda name: -num_shared[name])[:MAX_CANDIDATES]
 
 
-def tables_of_same_units(
-    pretrained: Pretrained,
-    sources: Sequence[ModelSession],
-    twins: Sequence[Sequence[str]],
-    tables: Tables,
-) -> Iterator[Tables]:
-    """Tables in which sessions and units have the rows of their first twins and of these' units of
-    the same ids; then of their second ones, and so on. `twins` are known sessions, source by
-    source.
-    """
-    trained = {name: np.asarray(pretrained.params[name]) for name in TABLES}
-    for number in range(max(map(len, twins), default=0)):
-        found = tables
-        for source, known in zip(sources, twins, strict=True):
-            if number < len(known):
-                found = _started_from(pretrained, source, found, trained, known[number])
-        yield found
-
-
-def _started_from(
-    pretrained: Pretrained, source: ModelSession, tables: Tables, trained: Tables, known: str
-) -> Tables:
-    """Tables in which the session and its units have the trained rows of `known` and of its units
-    of the same ids.
-    """
-    names = [f"{known}/{unit}" for unit in source.session.unit_ids]
-    same = np.array([name in pretrained.units for name in names])
-    rows = pretrained.units.rows([name for name, found in zip(names, same, strict=True) if found])
-    session_row = pretrained.sessions.rows([known])[0]
-    return {
-        "unit_embedding": _filled(
-            tables["unit_embedding"], source.unit_rows[same], trained["unit_embedding"][rows]
-        ),
-        "session_embedding": _filled(
-            tables["session_embedding"],
-            source.session_row,
-            trained["session_embedding"][session_row],
-        ),
-    }
-
-
-def best_tables(
-    predict: Callable[[dict, Batch], jax.Array],
-    params: dict,
-    batch: Batch,
-    sources: Sequence[ModelSession],
-    candidates: Iterable[Tables],
-    *,
-    better_than_mean: bool = False,
-) -> tuple[dict, np.ndarray]:
-    """Parameters with the rows, session by session, of those tables that decode a batch best; what
-    is there counts.
-
-    `better_than_mean` leaves out candidates that decode a session no better than the mean of its
-    behaviour does. Which tables were chosen comes second, by session row: 0 for those that were
-    there, 1 for the first candidate.
-    """
-    tried = [{name: np.asarray(params[name]) for name in TABLES}, *candidates]
-    errors = np.array(
-        [
-            _session_errors(predict, {**params, **jax.tree.map(jnp.asarray, dict(tables))}, batch)
-            for tables in tried
-        ]
-    )  # [tables, session rows]
-    if better_than_mean:
-        of_mean = _session_errors(lambda _, batch: jnp.zeros_like(batch.targets), params, batch)
-        errors[1:] = np.where(errors[1:] < of_mean, errors[1:], np.inf)
+def choose_starts(setup: FitSetup, candidates: Sequence[Sequence[Start]]) -> list[Start]:
+    """The candidate of each session that decodes a batch of labels best; the first of equals."""
+    num_rounds = max(len(options) for options in candidates)
+    if num_rounds == 1:
+        return [options[0] for options in candidates]
+    batch = put_batch(setup.batches[0], setup.mesh)
+    mean_errors = session_errors(jnp.zeros_like(batch.targets), batch, len(candidates))
+    errors = np.full((num_rounds, len(candidates)), np.inf)
+    for number in range(num_rounds):
+        # Sessions with fewer candidates keep their first guess, which does not count again.
+        starts = [options[number if number < len(options) else 0] for options in candidates]
+        predictions = setup.predict_step(params_of(setup, starts), batch)
+        measured = session_errors(predictions, batch, len(candidates))
+        for place, start in enumerate(starts):
+            tried = number < len(candidates[place])
+            if tried and (measured[place] < mean_errors[place] or not start.must_beat_mean):
+                errors[number, place] = measured[place]
     best = np.argmin(errors, axis=0)
-    found = {name: table.copy() for name, table in tried[0].items()}
-    for source in sources:
-        tables = tried[best[source.session_row]]
-        for name, rows in (
-            ("unit_embedding", source.unit_rows),
-            ("session_embedding", source.session_row),
-        ):
-            found[name][rows] = tables[name][rows]
-    return {**params, **jax.tree.map(jnp.asarray, found)}, best
+    return [options[number] for options, number in zip(candidates, best, strict=True)]
 
 
-def _filled(table: np.ndarray, places: Any, rows: np.ndarray) -> np.ndarray:
-    filled = table.copy()
-    filled[places] = rows
-    return filled
+def session_errors(
+    predictions: jax.Array, batch: Batch, num_sessions: int
+) -> Float[np.ndarray, " sessions"]:
+    """Sum of the weighted squared errors of each session's windows."""
+    values, targets = own_part(predictions), own_part(batch.targets)
+    weights, rows = own_part(batch.target_weights), own_part(batch.session_rows)
+    # Targets that overflow are reported by the first evaluation.
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.square(values - targets).mean(axis=-1)
+        errors = (weights * squares).sum(axis=-1)
+    return np.bincount(rows, errors, minlength=num_sessions + 1)[1:]
 
 
-def _session_errors(predict: Callable, params: dict, batch: Batch) -> np.ndarray:
-    """Sum of the weighted squared errors of the windows of each session, by its row."""
-    values, targets, weights, sessions = (
-        own_part(x)
-        for x in (predict(params, batch), batch.targets, batch.target_weights, batch.session_rows)
-    )
-    with np.errstate(
-        over="ignore", invalid="ignore"
-    ):  # the first step tells of targets that are too large
-        errors = (weights * np.square(values - targets).mean(axis=-1)).sum(axis=-1)
-    return np.bincount(sessions, errors, minlength=len(params["session_embedding"]))
+def params_of(setup: FitSetup, starts: Sequence[Start]) -> dict:
+    """Parameters with these rows in the fitted tables, on all devices."""
+    unit_rows = np.concatenate([start.unit_rows for start in starts])
+    session_rows = np.stack([start.session_row for start in starts])
+    params = {
+        "unit_embedding": _with_padding_row(unit_rows),
+        "session_embedding": _with_padding_row(session_rows),
+        "backbone": setup.pretrained.params["backbone"],
+    }
+    return jax.device_put(params, replicated(setup.mesh))
 
 
-def _unit_rows(pretrained: Pretrained, source: ModelSession) -> np.ndarray:
-    """What is guessed of the session's units."""
-    if pretrained.tuning is not None:
-        return pretrained.tuning.rows(
-            tuning_features(source.session, source.readout, source.intervals)
-        )
-    mean = mean_row(np.asarray(pretrained.params["unit_embedding"]))
-    return np.repeat(mean[None], len(source.unit_rows), axis=0)
+def _points_in_session(
+    pretrained: Pretrained, sessions: Sequence[Session], known: str
+) -> dict[str, str]:
+    """Starting points of sessions and units in a known session. Raises VocabError if unknown."""
+    pretrained.sessions.rows([known])
+    points = {session.id: known for session in sessions}
+    for session in sessions:
+        for unit_id, name in zip(session.unit_ids, session.unit_names, strict=True):
+            if f"{known}/{unit_id}" in pretrained.units:
+                points[name] = f"{known}/{unit_id}"
+    return points
 
 
-def _table(
-    pretrained: Pretrained,
-    table: str,
-    names: Sequence[str],
-    guesses: np.ndarray,
-    points: Mapping[str, str],
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """Guesses with some scatter, but trained rows where these are the starting points."""
-    trained, known = np.asarray(pretrained.params[table]), _vocab(pretrained, table)
-    rows = guesses + SCATTER * rng.standard_normal(guesses.shape)
-    for place, name in enumerate(names):
-        if (point := points.get(name, "")) in known:
-            rows[place] = trained[known.rows([point])[0]]
-    return np.concatenate([np.zeros_like(rows[:1]), rows]).astype(np.float32)
+def _without_scatter(setup: FitSetup, source: ModelSession) -> tuple[np.ndarray, np.ndarray, str]:
+    """Unit rows, the session row, and their origin, before random scatter is added."""
+    params = setup.pretrained.params
+    mean_unit = mean_row(np.asarray(params["unit_embedding"]))
+    mean_session = mean_row(np.asarray(params["session_embedding"]))
+    repeated = np.repeat(mean_unit[None], len(source.unit_rows), axis=0)
+    if setup.config.starts == "random":
+        return np.zeros_like(repeated), np.zeros_like(mean_session), "random rows"
+    tuning = setup.pretrained.tuning
+    if tuning is None:
+        return repeated, mean_session, "the mean of the trained rows"
+    features = tuning_features(source.session, source.readout, source.intervals)
+    return tuning.rows(features), mean_session, "the tuning map"
 
 
-def _vocab(pretrained: Pretrained, table: str) -> Vocab:
-    return pretrained.units if table == "unit_embedding" else pretrained.sessions
-
-
-def mean_row(table: Float[np.ndarray, "rows dim"]) -> Float[np.ndarray, " dim"]:
-    """Mean of all rows but the padding; zero if there are none."""
-    return table[1:].sum(axis=0) / max(len(table) - 1, 1)
-
-
-def coordinates(table: Float[np.ndarray, "rows dim"]) -> Float32[np.ndarray, "dim dim"]:
-    """Steps in a row along each coordinate, as rows of a matrix: one standard deviation of the
-    trained rows.
-
-    The fewer rows there are, the more their covariance is drawn to that of an equal scatter in all
-    directions.
-    """
-    centred = table[1:].astype(np.float64) - mean_row(table)
-    count, dim = centred.shape
-    covariance = centred.T @ centred / max(count - 1, 1)
-    share = count / (count + dim)
-    equal = np.trace(covariance) / dim
-    values, vectors = np.linalg.eigh(
-        share * covariance + ((1 - share) * equal + SCATTER**2) * np.eye(dim)
-    )
-    return (vectors * np.sqrt(values)).T.astype(np.float32)
+def _with_padding_row(rows: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.zeros_like(rows[:1]), rows])

@@ -1,18 +1,23 @@
 """Fitting units: it learns the new rows, nothing else moves, and the best rows are returned."""
 
+import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import MappingProxyType
 
 import jax
 import numpy as np
 import pytest
 
 from poyo_jax import Readout, Session, evaluate, fit_units, load
+from poyo_jax.config import UnitDropoutConfig, from_dict
 from poyo_jax.errors import ConfigError, DataError, Diverged, SessionError, VocabError
-from poyo_jax.finetune import FitConfig
-from poyo_jax.finetune.fit import TOLERANCE
-from poyo_jax.finetune.setup import FitJob
-from poyo_jax.finetune.stage import Part
+from poyo_jax.finetune import STRATEGIES, FitConfig
+from poyo_jax.finetune.history import TOLERANCE
+from poyo_jax.finetune.setup import FitSetup, set_up
+from poyo_jax.finetune.stage import StageStep
+from poyo_jax.finetune.starts import starting_params
 
 CONFIG = FitConfig(num_steps=60, batch_size=16, eval_every=20)
 NEW = "simulated/session_2"
@@ -76,8 +81,9 @@ def test_old_sessions_are_decoded_as_before(pretrained, fit, tiny_sessions):
 
 
 def test_only_new_rows_have_gradients_and_optimiser_state(pretrained, tiny_sessions):
-    job = FitJob(pretrained, tiny_sessions[2:], CONFIG, {}, {}, "refuse")
-    state = Part(job, CONFIG.stages[0], params := job.start(), params).start()
+    setup = set_up(pretrained, tiny_sessions[2:], CONFIG, {}, "refuse")
+    params = starting_params(setup, {})
+    state = StageStep(setup, CONFIG.stages[0], params, params).start()
     assert {name: table.shape for name, table in state.params.items()} == {
         "unit_embedding": (1 + 12, 16),
         "session_embedding": (1 + 1, 16),
@@ -126,13 +132,13 @@ def test_the_seed_decides_everything(pretrained, fit, tiny_sessions):
     assert np.abs(other.snapshots[0] - fit.snapshots[0]).max() > 0
 
 
-# --- looks at the valid split
+# --- evaluations on the valid split
 
 
 def scripted(monkeypatch, scores) -> None:
     """Validation scores that come from a list."""
     scores = iter(scores)
-    monkeypatch.setattr(FitJob, "valid_r2", lambda self, params: next(scores))
+    monkeypatch.setattr(FitSetup, "valid_score", lambda self, params: next(scores))
 
 
 def test_the_best_rows_are_kept_and_fitting_stops_when_they_get_worse(
@@ -199,7 +205,42 @@ def test_several_sessions_at_once(pretrained, tiny_sessions):
     assert len(evaluate(fit.pretrained, [*tiny_sessions[:2], *sessions]).r2) == 4
 
 
+def test_one_session_does_where_a_list_is_wanted(pretrained, tiny_sessions):
+    config = replace(CONFIG, num_steps=2, eval_every=2)
+    alone = fit_units(pretrained, tiny_sessions[2], config, progress=False)
+    listed = fit_units(pretrained, tiny_sessions[2:], config, progress=False)
+    assert_same_bits(alone.pretrained.params, listed.pretrained.params)
+
+
+def test_the_adapted_model_keeps_its_settings(pretrained, fit):
+    assert pretrained.fit is None
+    assert fit.pretrained.fit == CONFIG
+    assert fit.at(20).fit == CONFIG
+
+
+def test_settings_survive_json():
+    every_kind = FitConfig(
+        backbone_rates=MappingProxyType({"": 1e-3, "readout": 3e-3}),
+        unit_dropout=UnitDropoutConfig(min_units=2, mode_units=3, max_units=5),
+        num_labelled_seconds=4.0,
+        rank=2,
+    )
+    for config in (every_kind, *STRATEGIES.values()):
+        text = json.dumps(asdict(config))
+        assert from_dict(FitConfig, json.loads(text)) == config
+    with pytest.raises(ConfigError, match=r"FitConfig has no field 'rnak'. Did you mean 'rank'"):
+        from_dict(FitConfig, {"rnak": 2})
+
+
 # --- what cannot be fitted
+
+
+@pytest.mark.parametrize("path", ["a.h5", Path("a.h5")])
+def test_paths_are_not_sessions(path, pretrained):
+    text = r"a fit needs sessions, but got .*a.h5.*, of type .* poyo_jax.Session.open\(path\)"
+    for given in (path, [path]):
+        with pytest.raises(DataError, match=text):
+            fit_units(pretrained, given, progress=False)
 
 
 def test_sessions_that_cannot_be_fitted(pretrained, tiny_sessions):

@@ -13,7 +13,7 @@ from poyo_jax.data.simulate import simulate_session
 from poyo_jax.errors import DataError, SessionError
 from poyo_jax.finetune import FitConfig, few_shot_curve, finetune, labelled_intervals
 from poyo_jax.finetune.labels import labelled_readout
-from poyo_jax.finetune.setup import FitJob
+from poyo_jax.finetune.setup import set_up
 
 
 @pytest.mark.parametrize("seconds", [1.0, 4.5, 10.0, 30.0])
@@ -69,9 +69,9 @@ def test_labels_that_cannot_be_had(tiny_sessions):
 
 def test_other_labels_have_no_weight(pretrained, tiny_sessions):
     config = FitConfig(num_labelled_seconds=4.0, num_steps=20, batch_size=8, seed=2)
-    job = FitJob(pretrained, tiny_sessions[2:], config, {}, {}, "refuse")
+    setup = set_up(pretrained, tiny_sessions[2:], config, {}, "refuse")
     labels = labelled_intervals(tiny_sessions[2], 1.0, num_seconds=4.0, seed=2)
-    seen, batches = set(), job.batches
+    seen, batches = set(), setup.batches
     assert isinstance(batches, TrainBatches)
     for step in range(20):
         numbers = step * 8 + np.arange(8)
@@ -89,7 +89,7 @@ def test_other_labels_have_no_weight(pretrained, tiny_sessions):
         default_readout(tiny_sessions[2], labels).mean, inside.mean(axis=0), rtol=1e-5
     )
     known = list(pretrained.readouts.values())
-    assert job.readouts[tiny_sessions[2].id] == labelled_readout(tiny_sessions[2], labels, known)
+    assert setup.readouts[tiny_sessions[2].id] == labelled_readout(tiny_sessions[2], labels, known)
 
 
 def test_decoding_by_labelled_data(pretrained, tiny_sessions):

@@ -2,25 +2,27 @@
 
 import copy
 from dataclasses import replace
-from unittest.mock import Mock
+from types import SimpleNamespace
+from typing import Any, cast
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from poyo_jax import evaluate, fit_units, load
-from poyo_jax.data.batches.tokens import ModelSession
 from poyo_jax.data.vocab import Vocab
+from poyo_jax.distributed.mesh import make_mesh
 from poyo_jax.errors import DataError, VocabError
 from poyo_jax.finetune import FitConfig, learn_tuning
-from poyo_jax.finetune.setup import FitJob
+from poyo_jax.finetune.coordinates import row_coordinates, scatter_of_rows
+from poyo_jax.finetune.setup import set_up
 from poyo_jax.finetune.starts import (
-    best_tables,
-    coordinates,
+    Start,
+    choose_starts,
+    first_guesses,
+    same_unit_candidates,
     sessions_with_same_units,
     starting_points,
-    starting_rows,
-    tables_of_same_units,
 )
 from poyo_jax.types import Batch
 
@@ -75,15 +77,17 @@ def test_what_the_map_is_learned_from(pretrained, tiny_sessions):
 def test_coordinates_are_standard_deviations_of_the_trained_rows():
     rng = np.random.default_rng(0)
     mixing = rng.standard_normal((4, 4))
-    steps = coordinates(
+    steps = scatter_of_rows(
         np.concatenate([np.zeros((1, 4)), rng.standard_normal((100_000, 4)) @ mixing])
     )
     np.testing.assert_allclose(steps.T @ steps, mixing.T @ mixing, rtol=0, atol=0.05)
-    alone = coordinates(np.concatenate([np.zeros((1, 4)), np.ones((1, 4))]))
+    alone = scatter_of_rows(np.concatenate([np.zeros((1, 4)), np.ones((1, 4))]))
     np.testing.assert_allclose(alone.T @ alone, 0.02**2 * np.eye(4), rtol=0, atol=1e-8)
-    np.testing.assert_allclose(
-        coordinates(np.zeros((1, 4))).T @ coordinates(np.zeros((1, 4))), 0.0004 * np.eye(4)
-    )
+    of_none = scatter_of_rows(np.zeros((1, 4)))
+    np.testing.assert_allclose(of_none.T @ of_none, 0.0004 * np.eye(4))
+    trained = np.concatenate([np.zeros((1, 4)), mixing])
+    np.testing.assert_array_equal(row_coordinates(trained, "trained"), scatter_of_rows(trained))
+    np.testing.assert_array_equal(row_coordinates(trained, "plain"), np.eye(4))
 
 
 def test_rows_start_from_the_same_units_of_another_day(pretrained, before, tiny_sessions):
@@ -116,68 +120,73 @@ def test_starting_points_that_nobody_has(pretrained, tiny_sessions):
     refused(r"'unit_05' is not in the vocabulary of 24 names", {f"{NEW}/unit_03": "unit_05"})
 
 
-def test_sessions_start_from_the_tables_that_decode_them_best():
-    """A window is decoded as the sum of its session's row and that of the first unit of its
-    session.
+class FakeSetup(SimpleNamespace):
+    """Two sessions with two units and one; a window is decoded as the sum of its session's row and
+    that of the first unit of its session.
     """
-    empty = Batch(**dict.fromkeys(Batch._fields, jnp.zeros(1)))
-    batch = empty._replace(
-        targets=jnp.array([[[3.0]], [[9.0]], [[3.0]]]),
-        target_weights=jnp.array([[1.0], [1.0], [0.0]]),
-        session_rows=jnp.array([1, 2, 2]),
-    )
-    sources = [
-        Mock(spec=ModelSession, session_row=1, unit_rows=np.array([1, 2])),
-        Mock(spec=ModelSession, session_row=2, unit_rows=np.array([3])),
-    ]
 
-    def predict(params, batch):
+    def __init__(self, batch: Batch):
+        backbone = {"backbone": {"bias": np.zeros(1, np.float32)}}
+        super().__init__(
+            batches=[batch], mesh=make_mesh(), pretrained=SimpleNamespace(params=backbone)
+        )
+
+    def predict_step(self, params, batch):
         first_unit = jnp.array([0, 1, 3])
-        return (params["session_embedding"] + params["unit_embedding"][first_unit])[
-            batch.session_rows
-        ][:, None]
+        rows = params["session_embedding"] + params["unit_embedding"][first_unit]
+        return rows[batch.session_rows][:, None]
 
-    def tables(session, unit):
-        columns = {"session_embedding": [[0.0], *session], "unit_embedding": [[0.0], *unit]}
-        return {name: np.array(column, np.float32) for name, column in columns.items()}
 
-    params = tables([[1.0], [9.0]], [[0.0], [5.0], [0.0]]) | {"backbone": None}
-    others = [
-        tables([[2.0], [8.0]], [[0.0], [6.0], [0.5]]),
-        tables([[1.0], [8.0]], [[2.0], [7.0], [0.0]]),
-    ]
-    found, chosen = best_tables(predict, params, batch, sources, others)
-    np.testing.assert_array_equal(chosen[1:], [2, 0])
-    np.testing.assert_array_equal(found["session_embedding"], [[0.0], [1.0], [9.0]])
-    np.testing.assert_array_equal(found["unit_embedding"], [[0.0], [2.0], [7.0], [0.0]])
-    assert found["backbone"] is None
-    far = [tables([[-1.0], [9.0]], [[0.0], [0.0], [0.0]])]
-    start = tables([[-2.0], [9.0]], [[0.0], [0.0], [0.0]]) | {"backbone": None}
-    for strict, expected in ((False, -1.0), (True, -2.0)):  # both are worse than 0
-        found, _ = best_tables(predict, start, batch, sources, far, better_than_mean=strict)
-        assert found["session_embedding"][1] == expected
+def start(session: float, *units: float, must_beat_mean: bool = False) -> Start:
+    rows = np.array(units, np.float32)[:, None]
+    return Start(rows, np.array([session], np.float32), "", must_beat_mean)
+
+
+def test_sessions_start_from_the_candidate_that_decodes_them_best():
+    """The last window has no weight."""
+    empty = Batch(**dict.fromkeys(Batch._fields, np.zeros(1)))
+    batch = empty._replace(
+        targets=np.array([[[3.0]], [[9.0]], [[3.0]]]),
+        target_weights=np.array([[1.0], [1.0], [0.0]]),
+        session_rows=np.array([1, 2, 2]),
+    )
+    setup = cast(Any, FakeSetup(batch))
+    first = [start(1.0, 0.0, 5.0), start(9.0, 0.0)]
+    second = [start(2.0, 0.0, 6.0), start(8.0, 0.5)]
+    third = start(1.0, 2.0, 7.0)
+    candidates = [[first[0], second[0], third], [first[1], second[1]]]
+    assert choose_starts(setup, candidates) == [third, first[1]]
+    for strict, best in ((False, 1), (True, 0)):  # both are worse than 0
+        options = [start(-2.0, 0.0, 0.0), start(-1.0, 0.0, 0.0, must_beat_mean=strict)]
+        assert choose_starts(setup, [options, [first[1]]]) == [options[best], first[1]]
+
+
+def test_a_single_candidate_is_taken_untried():
+    """It needs neither a batch nor a model."""
+    setup = cast(Any, SimpleNamespace())
+    only = [[start(1.0, 0.0)], [start(2.0, 0.0)]]
+    assert choose_starts(setup, only) == [options[0] for options in only]
 
 
 def test_the_first_sessions_tried_are_those_that_share_most_units(pretrained, tuned, tiny_sessions):
-    """Of two known sessions the second has but one of the new session's units."""
+    """Of two known sessions the second has only one of the new session's units."""
     new = tiny_sessions[2]
     names = [*(f"{OLD}/{unit}" for unit in new.unit_ids), "simulated/session_1/unit_03"]
     fewer = replace(pretrained, units=Vocab(names))
-    source = FitJob(tuned, [new], CONFIG, {}, {}, "refuse")._train[0]
-    tables = starting_rows(tuned, [source], {}, 0)
-    trained = {
-        name: np.asarray(table) for name, table in pretrained.params.items() if name != "backbone"
-    }
+    setup = set_up(tuned, [new], CONFIG, {}, "refuse")
+    guess = first_guesses(setup, {})[0]
+    units = np.asarray(pretrained.params["unit_embedding"])
+    sessions = np.asarray(pretrained.params["session_embedding"])
 
-    twins = sessions_with_same_units(fewer, new, 0)
-    assert twins == [OLD, "simulated/session_1"]
-    same, one = tables_of_same_units(fewer, [source], [twins], tables)
-    np.testing.assert_array_equal(same["unit_embedding"][1:], trained["unit_embedding"][1:13])
-    np.testing.assert_array_equal(same["session_embedding"][1], trained["session_embedding"][1])
-    np.testing.assert_array_equal(one["unit_embedding"][4], trained["unit_embedding"][13])
-    np.testing.assert_array_equal(
-        np.delete(one["unit_embedding"], 4, 0), np.delete(tables["unit_embedding"], 4, 0)
-    )
+    assert sessions_with_same_units(fewer, new, 0) == [OLD, "simulated/session_1"]
+    setup = replace(setup, pretrained=fewer)
+    same, one = same_unit_candidates(setup, new, guess)
+    np.testing.assert_array_equal(same.unit_rows, units[1:13])
+    np.testing.assert_array_equal(same.session_row, sessions[1])
+    np.testing.assert_array_equal(one.unit_rows[3], units[13])
+    others = np.delete(one.unit_rows, 3, 0)
+    np.testing.assert_array_equal(others, np.delete(guess.unit_rows, 3, 0))
+    assert same.must_beat_mean and one.must_beat_mean
 
 
 def test_units_of_the_same_name_that_are_others_are_left_alone(pretrained, tiny_sessions):
@@ -214,10 +223,12 @@ def test_a_recording_of_known_units_is_decoded_from_the_start(pretrained, tiny_s
         known, abs=0.01
     )  # its readout leans on the other sessions
     assert untried.history[0]["valid_r2"] < known - 0.1
-    said = [text for text in caplog.messages if "start" in text]
-    assert said == [
+    messages = [text for text in caplog.messages if "starts from" in text]
+    assert messages[0] == (
         "simulated/another_day starts from simulated/session_0, whose units have the same ids"
-    ]
+    )
+    assert messages[1].startswith("simulated/another_day starts from the mean of the trained rows")
+    assert len(messages) == 2
 
 
 def test_rows_are_pulled_to_where_they_start(tuned, tiny_sessions):
@@ -228,7 +239,7 @@ def test_rows_are_pulled_to_where_they_start(tuned, tiny_sessions):
         return float(
             np.linalg.norm(
                 (last - first)
-                @ np.linalg.inv(coordinates(np.asarray(tuned.params["unit_embedding"])))
+                @ np.linalg.inv(scatter_of_rows(np.asarray(tuned.params["unit_embedding"])))
             )
         )
 

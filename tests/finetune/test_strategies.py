@@ -9,13 +9,18 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from poyo_jax import evaluate
+from poyo_jax.distributed.mesh import put_batch
 from poyo_jax.errors import ConfigError
 from poyo_jax.finetune import STRATEGIES, FitConfig, finetune
-from poyo_jax.finetune.setup import FitJob
-from poyo_jax.finetune.stage import Part
+from poyo_jax.finetune.coordinates import SCATTER
+from poyo_jax.finetune.setup import set_up
+from poyo_jax.finetune.stage import StageStep
+from poyo_jax.finetune.starts import starting_params
 from poyo_jax.model.partition import join
 
 SHORT = {"num_steps": 12, "batch_size": 8, "eval_every": 6}
+
+LAMB = {"optimizer": "sparse_lamb", "coordinates": "plain", "prior_weight": 0.0}
 
 NEWTON_SCHULZ = (3,)  # shape of the coefficients that optax keeps in Muon's state
 
@@ -49,6 +54,7 @@ def fits(pretrained, before, tiny_sessions):
     ("name", "parts"),
     [
         ("unit_identification", ()),
+        ("unit_identification_paper", ()),
         ("chosen", ("readout", "decoder_query")),
         ("gradual", ("",)),
         ("full", ("",)),
@@ -96,8 +102,9 @@ def test_frozen_parameters_have_no_optimiser_state(pretrained, tiny_sessions):
     others = sum(x.size for _, x in backbone) - matrices
     sizes = {"unit_identification": 0, "lora": 0, "full": 0}
     for name in sizes:
-        job = FitJob(pretrained, tiny_sessions[2:], short(name), {}, {}, "refuse")
-        state = Part(job, short(name).stages[-1], params := job.start(), params).start()
+        setup = set_up(pretrained, tiny_sessions[2:], short(name), {}, "refuse")
+        params = starting_params(setup, {})
+        state = StageStep(setup, short(name).stages[-1], params, params).start()
         sizes[name] = sum(
             x.size for x in jax.tree.leaves(state.opt_state) if x.ndim and x.shape != NEWTON_SCHULZ
         )
@@ -165,6 +172,21 @@ def test_unknown_names(strategy, text, pretrained, tiny_sessions):
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
+        ({"starts": "tuned"}, "starts is 'tuned'; it must be 'informed' or 'random'"),
+        ({"coordinates": "own"}, "coordinates is 'own'; it must be 'trained' or 'plain'"),
+        ({"optimizer": "sgd"}, "optimizer is 'sgd'; it must be 'muon' or 'sparse_lamb'"),
+        (
+            {"optimizer": "sparse_lamb"},
+            "coordinates is 'trained'; it must be 'plain' with the optimiser sparse_lamb",
+        ),
+        (
+            {"optimizer": "sparse_lamb", "coordinates": "plain"},
+            "prior_weight is 0.1; it must be 0 with the optimiser sparse_lamb",
+        ),
+        (
+            LAMB | {"backbone_rates": {"": 1e-3}, "learning_rate": 2e-3},
+            r"backbone_rates is .*; it must be of rates equal to learning_rate = 0.002",
+        ),
         ({"backbone_rates": {"": 0.0}}, "backbone_rates is .* must be of positive rates"),
         ({"unit_steps": 400}, "unit_steps is 400; it must be below num_steps = 400"),
         ({"rank": 0, "backbone_rates": {"": 1.0}}, "rank is 0; it must be at least 1"),
@@ -185,11 +207,12 @@ def test_settings_that_cannot_work(changes, text):
 
 def test_low_rank_updates_are_those_of_a_low_rank_forward_pass(pretrained, tiny_sessions):
     """x (W + down up) = x W + (x down) up, in every matrix."""
-    job = FitJob(pretrained, tiny_sessions[2:], short("lora"), {}, {}, "refuse")
-    part = Part(job, short("lora").stages[-1], params := job.start(), params)
-    factors = jax.tree.map(lambda x: x + 0.1, part.start().params["low_rank"])
-    merged = flatten_dict(join({"low_rank": factors}, part.frozen)[0])
-    flat, own = flatten_dict(factors), flatten_dict(part.frozen["backbone"])
+    setup = set_up(pretrained, tiny_sessions[2:], short("lora"), {}, "refuse")
+    params = starting_params(setup, {})
+    stage_step = StageStep(setup, short("lora").stages[-1], params, params)
+    factors = jax.tree.map(lambda x: x + 0.1, stage_step.start().params["low_rank"])
+    merged = flatten_dict(join({"low_rank": factors}, stage_step.frozen)[0])
+    flat, own = flatten_dict(factors), flatten_dict(stage_step.frozen["backbone"])
     for path in {path[:-1] for path in flat}:
         x = jnp.asarray(
             np.random.default_rng(0).standard_normal((1, own[path].shape[-2])), jnp.float32
@@ -197,3 +220,89 @@ def test_low_rank_updates_are_those_of_a_low_rank_forward_pass(pretrained, tiny_
         expected = x @ own[path] + (x @ flat[*path, "down"]) @ flat[*path, "up"]
         np.testing.assert_allclose(x @ merged[path], expected, rtol=0, atol=1e-4)
         assert min(flat[*path, "down"].shape[-1], 8) == flat[*path, "up"].shape[-2]
+
+
+# --- unit identification as published
+
+
+def first_rows(fit) -> np.ndarray:
+    return fit.snapshots[0]
+
+
+def test_the_published_method_starts_from_random_rows(pretrained, tuned, tiny_sessions):
+    """The tuning map and the trained rows do not matter, nor do known units of the same ids."""
+    config = short("unit_identification_paper", num_steps=1)
+    days = {}
+    for name, model in (("plain", pretrained), ("tuned", tuned)):
+        fit = finetune(model, tiny_sessions[2:], config, keep_snapshots=True, progress=False)
+        days[name] = first_rows(fit)
+    np.testing.assert_array_equal(days["plain"], days["tuned"])
+    rows = days["tuned"]
+    assert abs(rows.std() - SCATTER) < 0.1 * SCATTER and abs(rows.mean()) < 0.2 * SCATTER
+    other_seed = finetune(
+        tuned,
+        tiny_sessions[2:],
+        replace(config, seed=1),
+        keep_snapshots=True,
+        progress=False,
+    )
+    assert np.abs(first_rows(other_seed) - rows).max() > SCATTER
+
+
+def test_random_starts_try_no_candidates(tuned, tiny_sessions, caplog):
+    caplog.set_level("INFO", logger="poyo_jax")
+    setup = set_up(tuned, tiny_sessions[2:], short("unit_identification_paper"), {}, "refuse")
+    starting_params(setup, None)
+    assert f"{tiny_sessions[2].id} starts from random rows" in caplog.messages
+
+
+def first_step(tuned, session, **changes) -> np.ndarray:
+    """Change of the unit rows that have spikes in the first steps, from random rows."""
+    config = FitConfig(
+        num_steps=100,
+        starts="random",
+        prior_weight=0.0,
+        learning_rate=1e-3,
+        batch_size=8,
+        eval_every=2,
+        **changes,
+    )
+    setup = set_up(tuned, [session], config, {}, "refuse")
+    params = starting_params(setup, None)
+    stage_step = StageStep(setup, config.stages[0], params, params)
+    state = stage_step.start()
+    for number in range(2):  # the warm-up begins with a rate of 0
+        batch = put_batch(setup.batches[number], setup.mesh)
+        state, _ = stage_step.step(state, batch, stage_step.frozen)
+    moved = np.asarray(state.params["unit_embedding"]) - np.asarray(params["unit_embedding"])
+    return moved[1:]
+
+
+def test_rows_move_in_plain_coordinates(tuned, tiny_sessions):
+    """One step of Adam moves each component by the rate; in trained coordinates it does not."""
+    rate = 1e-3 / 10  # in the second step of a warm-up of ten
+    plain = np.abs(first_step(tuned, tiny_sessions[2], coordinates="plain"))
+    trained = np.abs(first_step(tuned, tiny_sessions[2], coordinates="trained"))
+    assert np.median(plain) == pytest.approx(rate, rel=0.2) and plain.max() < 1.2 * rate
+    assert trained.std() > 10 * plain.std() or abs(np.median(trained) / rate - 1) > 0.5
+
+
+def test_the_published_optimiser_is_that_of_pretraining(tuned, tiny_sessions):
+    """Its first step moves a table by the rate times the norm of the table."""
+    config = short("unit_identification_paper")
+    setup = set_up(tuned, tiny_sessions[2:], config, {}, "refuse")
+    params = starting_params(setup, None)
+    stage_step = StageStep(setup, config.stages[0], params, params)
+    batch = put_batch(setup.batches[0], setup.mesh)
+    state, _ = stage_step.step(stage_step.start(), batch, stage_step.frozen)
+    for table in ("unit_embedding", "session_embedding"):
+        before, after = np.asarray(params[table]), np.asarray(state.params[table])
+        norm = np.linalg.norm(before)
+        assert np.linalg.norm(after - before) == pytest.approx(8e-3 * norm, rel=1e-3)
+
+
+def test_the_published_method_learns(tuned, before, tiny_sessions):
+    config = short("unit_identification_paper", num_steps=150, batch_size=16, eval_every=75)
+    fit = finetune(tuned, tiny_sessions[2:], config, progress=False)
+    assert fit.valid_r2 > fit.history[0]["valid_r2"] + 0.1
+    assert not moved(before["backbone"], fit.pretrained.params["backbone"])

@@ -1,0 +1,117 @@
+"""The result of a fit: `FitResult`, and the adapted model that it holds."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from poyo_jax.data.vocab import Vocab, VocabReport
+from poyo_jax.finetune.history import VALID_SCORE, FitHistory
+from poyo_jax.finetune.setup import FitSetup
+from poyo_jax.pretrained import Pretrained
+
+
+@dataclass(frozen=True, eq=False)
+class FitResult:
+    """Result of a fit."""
+
+    pretrained: Pretrained  #: knows the old and the new sessions; the parameters that were kept
+    history: list[dict[str, float]]
+    """Evaluations: step, loss (mean since the last evaluation; NaN at step 0), valid_r2 (NaN
+    without a valid split), and seconds since the fit began, compilation included.
+    """
+    units: VocabReport  #: units that were known before, and new ones
+    sessions: VocabReport  #: sessions that were known before, and new ones
+    _setup: FitSetup = field(repr=False)
+    _snapshots: Mapping[int, dict] = field(repr=False)  #: parameters by step
+
+    @classmethod
+    def of(cls, setup: FitSetup, history: FitHistory) -> "FitResult":
+        """The result of a finished fit."""
+        adapted = adapted_model(setup, history.params, history.score)
+        return cls(
+            pretrained=adapted,
+            history=history.entries,
+            units=VocabReport.compare(setup.pretrained.units, adapted.units),
+            sessions=VocabReport.compare(setup.pretrained.sessions, adapted.sessions),
+            _setup=setup,
+            _snapshots=history.snapshots,
+        )
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps that `snapshots` and `at` know; none without `keep_snapshots`."""
+        return sorted(self._snapshots)
+
+    @property
+    def snapshots(self) -> dict[int, Float[np.ndarray, "units dim"]]:
+        """Fitted unit rows by step; empty without `keep_snapshots`."""
+        rows = {}
+        for step, params in self._snapshots.items():
+            rows[step] = np.array(params["unit_embedding"])[1:]
+        return rows
+
+    def at(self, step: int) -> Pretrained:
+        """The model after `step` steps, one of `steps`."""
+        scores = {int(entry["step"]): entry[VALID_SCORE] for entry in self.history}
+        return adapted_model(self._setup, self._snapshots[step], scores[step])
+
+    @property
+    def valid_r2(self) -> float:
+        """Validation R2 of the parameters that were kept; NaN without a valid split."""
+        return self.pretrained.metrics.get(VALID_SCORE, math.nan)
+
+    def save(self, path: str | Path) -> None:
+        """Write the adapted model to a folder that `poyo_jax.load` reads."""
+        self.pretrained.save(path)
+
+
+def adapted_model(setup: FitSetup, params: dict, score: float) -> Pretrained:
+    """The model with the fitted parameters; rows of other units and sessions are unchanged."""
+    old = setup.pretrained
+    units = old.units.merge(setup.units)
+    sessions = old.sessions.merge(setup.sessions)
+    backbone = old.params["backbone"]
+    if setup.config.backbone_rates:
+        backbone = jax.tree.map(jnp.asarray, jax.device_get(params["backbone"]))
+    unit_table = add_fitted_rows(
+        old.params["unit_embedding"], units, setup.units, params["unit_embedding"]
+    )
+    session_table = add_fitted_rows(
+        old.params["session_embedding"], sessions, setup.sessions, params["session_embedding"]
+    )
+    return replace(
+        old,
+        params={
+            "unit_embedding": unit_table,
+            "session_embedding": session_table,
+            "backbone": backbone,
+        },
+        units=units,
+        sessions=sessions,
+        readouts={**old.readouts, **setup.readouts},
+        metrics={VALID_SCORE: score} if math.isfinite(score) else {},
+        fit=setup.config,
+    )
+
+
+def add_fitted_rows(
+    table: Float[Array, "rows dim"],
+    vocab: Vocab,
+    fitted: Vocab,
+    fitted_table: Float[Array, "fitted_rows dim"],
+) -> Float[Array, "all_rows dim"]:
+    """A table for the names of `vocab`, with the fitted rows of the names in `fitted`.
+
+    All other rows are those of `table`.
+    """
+    old = np.asarray(table)
+    new = np.zeros((vocab.num_rows, old.shape[1]), old.dtype)
+    new[: len(old)] = old
+    new[vocab.rows(fitted.names)] = np.asarray(fitted_table)[1:]
+    return jnp.asarray(new)
