@@ -36,6 +36,8 @@ class ModelConfig:
     """Length of a window, s; a multiple of latent_step."""
     num_channels: int = 2
     """Components of the decoded behaviour."""
+    task: str = "poyo_jax.tasks:Regression"
+    """Import path, "module:Class", of how the output is trained and scored (poyo_jax.tasks)."""
     frequencies: tuple[float, ...] | None = None
     """Angular frequencies of the rotary time embedding, rad/s, one for every 4 channels of a head;
     None takes those of periods from 1e-4 to 2.0627 s. Models of torch_brain from before June 2025
@@ -264,7 +266,7 @@ class RunConfig:
     """A checkpoint is saved at least every so many minutes; None counts steps alone."""
     keep_checkpoints: int = 3
     """Newest checkpoints to keep; older ones make room, but for the one with the best validation
-    R2.
+    score.
     """
     keep_every: int | None = None
     """Checkpoints whose step is a multiple of this are saved and stay for good."""

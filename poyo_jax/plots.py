@@ -14,6 +14,7 @@ import numpy as np
 from poyo_jax.data.session import Session
 from poyo_jax.errors import DataError, MissingDependencyError
 from poyo_jax.pca import Plane
+from poyo_jax.tasks import R2, Metric
 
 try:
     import matplotlib.pyplot as plt
@@ -211,15 +212,17 @@ def r2_by_size(
     return ax
 
 
-def training_curve(history: Sequence[Mapping[str, float]], ax: Axes | None = None) -> Axes:
-    """Draw the loss over the steps of a run, and the validation R2 on a second axis.
+def training_curve(
+    history: Sequence[Mapping[str, float]], ax: Axes | None = None, *, metric: Metric = R2
+) -> Axes:
+    """Draw the loss over the steps of a run, and the validation score on a second axis.
 
-    Rows have `step` and either or both of `loss` and `valid_r2`.
+    Rows have `step` and either or both of `loss` and the score, `valid_r2` for R2.
 
     Raises:
         DataError: no row has a loss.
     """
-    loss, valid = (_series(history, key) for key in ("loss", "valid_r2"))
+    loss, valid = (_series(history, key) for key in ("loss", metric.key("valid")))
     if not len(loss):
         raise DataError(
             f"none of the {len(history)} rows of the history has a step and a loss; log at least"
@@ -232,7 +235,9 @@ def training_curve(history: Sequence[Mapping[str, float]], ax: Axes | None = Non
         return ax
     right = ax.twinx()
     right.plot(*valid.T, color=COLORS[1], linewidth=1.4, marker="o", markersize=4)
-    right.set(ylabel="R² on the valid split", ylim=(min(0.0, valid[:, 1].min()), 1.0))
+    right.set(ylabel=f"{metric.label} on the valid split")
+    worst = min if metric.higher_is_better else max
+    right.set(ylim=sorted((worst(0.0, *valid[:, 1]), metric.perfect)))
     for name in ("top", "left", "bottom"):
         right.spines[name].set_visible(False)
     for side, color in ((ax, COLORS[0]), (right, COLORS[1])):  # each axis in the colour of its line

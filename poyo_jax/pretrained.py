@@ -33,6 +33,7 @@ from poyo_jax.fit_config import FitConfig
 from poyo_jax.hub import local_folder
 from poyo_jax.model.build import build_model
 from poyo_jax.model.poyo import POYO
+from poyo_jax.tasks import choose_task
 from poyo_jax.tuning import TuningMap, load_map, save_map
 
 
@@ -96,7 +97,12 @@ class Pretrained:
             )
         check_readout(session, self.readouts[session.id], self.config.model.num_channels)
         return ModelSession.build(
-            session, self.readouts[session.id], self.units, self.sessions, intervals
+            session,
+            self.readouts[session.id],
+            self.units,
+            self.sessions,
+            intervals,
+            choose_task(self.config.model),
         )
 
     def save(
@@ -109,7 +115,7 @@ class Pretrained:
         """Write a folder that `load` reads, with a model card (README.md, unless there is one
         already).
 
-        `r2` is the test R2 by session id for the card, such as `evaluate(...).r2`; `licence` is
+        `r2` is the test R2 by session id for the card, such as `evaluate(...).scores`; `licence` is
         that of the parameters. Raises CheckpointError when `path` holds checkpoints already.
         """
         folder = absolute(path) / FOLDER
@@ -199,8 +205,8 @@ def load(
     `path` is the work directory of a run or a folder that `Pretrained.save` wrote: here, in a
     bucket (gs://...), or on the Hugging Face hub (hf://organisation/name@revision), from which
     nothing is downloaded with `local_files_only`. Without `step` the checkpoint with the best
-    validation R2 is taken. Raises CheckpointError when there is none, or when it is damaged or not
-    what was saved.
+    validation score is taken. Raises CheckpointError when there is none, or when it is damaged or
+    not what was saved, and ConfigError when its task is not known here.
     """
     path = local_folder(path, local_files_only=local_files_only)
     folder = find_step(path, step)

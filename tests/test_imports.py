@@ -52,7 +52,7 @@ def test_imports_point_one_way(part):
     assert not wrong
 
 
-@pytest.mark.parametrize("name", ["config", "errors", "types", "metrics"])
+@pytest.mark.parametrize("name", ["config", "errors", "types", "metrics", "import_path"])
 def test_what_all_parts_share_imports_none_of_them(name):
     parts = {*ACCELERATED, "poyo_jax.data", "poyo_jax.model", "poyo_jax.train"}
     assert not [module for module in imported(PACKAGE / f"{name}.py") if within(module, parts)]

@@ -40,6 +40,7 @@ MODULES = (
     "plots",
     "presets",
     "report.sections",
+    "tasks",
     "tuning",
     "types",
     "vocabulary",

@@ -23,6 +23,7 @@ from poyo_jax.distributed.mesh import state_shardings, with_padding
 from poyo_jax.errors import CheckpointError
 from poyo_jax.files import in_bucket
 from poyo_jax.model.build import build_model, init_params
+from poyo_jax.tasks import choose_task
 
 FOLDER = "checkpoints"
 TRASH = "deleted"  # where a step is moved, at once, before its files are removed one by one
@@ -31,14 +32,14 @@ TRASH = "deleted"  # where a step is moved, at once, before its files are remove
 class Checkpoints:
     """The checkpoints of a run.
 
-    Of all that are saved these stay: the newest `keep`, the one with the best `valid_r2`, and for
-    good every one whose step is a multiple of `keep_every`.
+    Of all that are saved these stay: the newest `keep`, the one with the best validation
+    score, and for good every one whose step is a multiple of `keep_every`.
     """
 
     def __init__(self, workdir: epath.PathLike, keep: int, keep_every: int | None = None):
         self.folder = absolute(workdir) / FOLDER
-        scores = _scores(self.folder, saved_steps(workdir))
-        self._policy = _Retention(keep, keep_every, scores)
+        saved = {step: self.metadata(step) for step in saved_steps(workdir)}
+        self._policy = _Retention(keep, keep_every, _ranks(saved))
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self._policy,
             todelete_subdir=TRASH,
@@ -57,8 +58,7 @@ class Checkpoints:
             "opt_state": ocp.args.StandardSave(state.opt_state),
             "meta": ocp.args.JsonSave(metadata.to_dict()),
         }
-        if "valid_r2" in metadata.metrics:
-            self._policy.scores[step] = metadata.metrics["valid_r2"]
+        self._policy.ranks |= _ranks({step: metadata})
         with explained(self.folder):
             self._empty_trash()
             self._manager.save(step, args=ocp.args.Composite(**items))
@@ -109,16 +109,16 @@ class Checkpoints:
 
 
 class _Retention:
-    """Preservation policy of Orbax; its own BestN forgets the scores of steps saved before a
+    """Preservation policy of Orbax; its own BestN forgets the ranks of steps saved before a
     restart.
     """
 
-    def __init__(self, newest: int, keep_every: int | None, scores: dict[int, float]):
-        self.newest, self.keep_every, self.scores = newest, keep_every, scores
+    def __init__(self, newest: int, keep_every: int | None, ranks: dict[int, float]):
+        self.newest, self.keep_every, self.ranks = newest, keep_every, ranks
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
         steps = [checkpoint.step for checkpoint in checkpoints]
-        best = best_step({step: self.scores[step] for step in steps if step in self.scores})
+        best = best_step({step: self.ranks[step] for step in steps if step in self.ranks})
         kept = {*steps[-self.newest :], best}
         return [
             step in kept or (self.keep_every is not None and step % self.keep_every == 0)
@@ -132,9 +132,9 @@ def absolute(path: epath.PathLike) -> epath.Path:
     return path if in_bucket(path) else path.absolute()
 
 
-def best_step(scores: Mapping[int, float]) -> int | None:
-    """The step with the highest score, the latest of equal ones; None if there are none."""
-    return max(scores, key=lambda step: (scores[step], step), default=None)
+def best_step(ranks: Mapping[int, float]) -> int | None:
+    """The step with the highest rank, the latest of equal ones; None if there are none."""
+    return max(ranks, key=lambda step: (ranks[step], step), default=None)
 
 
 def saved_steps(path: epath.PathLike) -> list[int]:
@@ -146,8 +146,8 @@ def saved_steps(path: epath.PathLike) -> list[int]:
 
 
 def find_step(path: epath.PathLike, step: int | None) -> epath.Path:
-    """Folder of a step of a run; without `step` the one with the best validation R2, or the last if
-    none has any.
+    """Folder of a step of a run; without `step` the one with the best validation score, or the last
+    if none has any.
     """
     folder, steps = absolute(path) / FOLDER, saved_steps(path)
     if not steps:
@@ -156,7 +156,8 @@ def find_step(path: epath.PathLike, step: int | None) -> epath.Path:
             " saved model."
         )
     if step is None:
-        step = best_step(_scores(folder, steps)) or steps[-1]
+        saved = {step: read_metadata(folder / str(step)) for step in steps}
+        step = best_step(_ranks(saved)) or steps[-1]
     if step not in steps:
         raise CheckpointError(
             f"there is no checkpoint of step {step} in {folder}; there are {steps}."
@@ -176,9 +177,15 @@ def latest_metadata(path: epath.PathLike) -> Metadata | None:
     return read_metadata(epath.Path(path) / FOLDER / str(steps[-1])) if steps else None
 
 
-def _scores(folder: epath.Path, steps: Sequence[int]) -> dict[int, float]:
-    metrics = {step: read_metadata(folder / str(step)).metrics for step in steps}
-    return {step: values["valid_r2"] for step, values in metrics.items() if "valid_r2" in values}
+def _ranks(saved: Mapping[int, Metadata]) -> dict[int, float]:
+    """Ranks of the validation scores by step, for the steps that have one: higher is better."""
+    ranks = {}
+    for step, metadata in saved.items():
+        metric = choose_task(metadata.config.model).metric
+        score = metadata.metrics.get(metric.key("valid"))
+        if score is not None:
+            ranks[step] = metric.rank(score)
+    return ranks
 
 
 def read_params(folder: epath.Path, metadata: Metadata) -> dict:

@@ -1,4 +1,4 @@
-"""Decode the behaviour of a session, offline or window by window, and score it."""
+"""Decode the behaviour of sessions, offline or window by window, and score it."""
 
 from poyo_jax.decoding.offline import Evaluation, decode, evaluate
 from poyo_jax.decoding.window import WindowDecoder

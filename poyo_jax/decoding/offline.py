@@ -1,55 +1,87 @@
-"""Decode the behaviour of a session, and score what was decoded."""
+"""Decode the behaviour of sessions, and score it: `decode` and `evaluate`."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from poyo_jax.data.batches.tokens import ModelSession
 from poyo_jax.data.session import Session
-from poyo_jax.decoding.predict import make_predict_step, predict_sessions
+from poyo_jax.decoding.predict import check_windows, make_predict_step, predict_sessions
 from poyo_jax.decoding.score import mean_score, score_sessions
 from poyo_jax.distributed.mesh import make_mesh, put_params
-from poyo_jax.errors import ConfigError
+from poyo_jax.errors import DataError
 from poyo_jax.pretrained import Pretrained
+from poyo_jax.tasks import R2, Metric, choose_task
 from poyo_jax.types import Prediction
 
 
 def decode(
-    pretrained: Pretrained, session: Session, split: str = "test", *, overlap: int = 2
+    pretrained: Pretrained,
+    session: Session,
+    split: str = "test",
+    *,
+    overlap: int = 2,
+    causal_step: float | None = None,
 ) -> Prediction:
-    """Decode the samples of one split ("train", "valid", "test", or "all" for the whole session).
+    """Decode the samples of one split of a session.
 
-    Times of the result are session time in float64 seconds, values are in the units of the session
-    file. A sample gets the mean of what `overlap` windows say of it: more take longer and decode a
-    little better. More than two reach over the ends of the split, whose neighbours give spikes and
-    no labels. Raises VocabError for a session that the model does not know, DataError for a split
-    that is missing or empty, and ConfigError for an `overlap` below 1.
+    Args:
+        pretrained: the model; it knows the session.
+        session: the recording.
+        split: "train", "valid", "test", or "all" for the whole session.
+        overlap: number of windows that decode a sample; their outputs are averaged. More windows
+            take longer and decode a little better. More than two reach over the ends of the split,
+            whose neighbours give spikes and no labels.
+        causal_step: decode a sample from one window instead, in whose last `causal_step` s it lies:
+            from the spikes before it, and those of at most `causal_step` s after it. Then
+            `overlap` does not count.
+
+    Returns:
+        The values [samples, channels] in the units of the session file, at session times in s.
+
+    Raises:
+        VocabError: the model does not know the session.
+        DataError: the split is missing or empty.
+        ConfigError: `overlap` is no integer from 1 on, or `causal_step` does not lie between 0 and
+        the length of a window.
     """
-    return _decode(pretrained, [session], split, overlap)[0][0]
+    predictions, _ = _decode(pretrained, [session], split, overlap, causal_step)
+    return predictions[0]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """R2 of several sessions.
+    """Scores of several sessions, in the metric of the model's task.
 
-    A session has NaN when fewer than two of its samples are scored, or when its behaviour does not
-    vary. Such sessions do not count in `mean` and `std`.
+    The score of a session is NaN where the metric is not defined: for R2, when fewer than two
+    samples are scored, or the behaviour does not vary. Such sessions do not count in `mean` and
+    `std`.
     """
 
-    r2: dict[str, float]  #: by session id
+    scores: dict[str, float]  #: by session id
     predictions: dict[str, Prediction]  #: by session id
+    metric: Metric = R2  #: of the scores
+
+    @property
+    def r2(self) -> dict[str, float]:
+        """The scores by session id, if they are R2. Raises DataError for another metric."""
+        if self.metric.name != R2.name:
+            raise DataError(
+                f"the sessions are scored by {self.metric.label}, not by R2; read"
+                " `evaluation.scores`."
+            )
+        return self.scores
 
     @property
     def mean(self) -> float:
         """Mean over the sessions that have a score; NaN if none has."""
-        return mean_score(self.r2.values())
+        return mean_score(self.scores.values())
 
     @property
     def std(self) -> float:
-        """Standard deviation over the sessions that have a score, with their number in the
-        denominator.
-        """
-        return math.sqrt(mean_score((value - self.mean) ** 2 for value in self.r2.values()))
+        """Standard deviation over the sessions that have a score; divided by their number."""
+        squares = [(value - self.mean) ** 2 for value in self.scores.values()]
+        return math.sqrt(mean_score(squares))
 
 
 def evaluate(
@@ -60,41 +92,35 @@ def evaluate(
     overlap: int = 2,
     causal_step: float | None = None,
 ) -> Evaluation:
-    """Decode a split of every session and score the samples inside the readouts' evaluation
-    intervals.
+    """Decode a split of every session as `decode` does, and score it by the metric of the task.
 
-    A sample gets the mean of what `overlap` windows say, as in `decode`. With `causal_step` it is
-    decoded instead from the spikes before it, and those of at most so many seconds after it: from
-    the end of one window. Several processes share the work: all get the R2 of all samples, and each
-    the predictions of its own share. Raises VocabError, DataError and ConfigError as `decode` does.
+    Only samples inside the evaluation interval of a session's readout count. Several processes
+    share the work: all get the scores of all samples, and each the predictions of its own share.
+    Raises VocabError, DataError and ConfigError as `decode` does.
     """
     predictions, sources = _decode(pretrained, sessions, split, overlap, causal_step)
     by_session = {prediction.session_id: prediction for prediction in predictions}
-    return Evaluation(score_sessions(predictions, sources), by_session)
+    metric = choose_task(pretrained.config.model).metric
+    return Evaluation(score_sessions(predictions, sources), by_session, metric)
 
 
 def _decode(
     pretrained: Pretrained,
-    sessions: Iterable[Session],
+    sessions: Sequence[Session],
     split: str,
     overlap: int,
-    causal_step: float | None = None,
+    causal_step: float | None,
 ) -> tuple[list[Prediction], list[ModelSession]]:
-    if overlap < 1:
-        raise ConfigError(
-            f"overlap is {overlap}, but a sample is decoded from at least one window; give 1 or"
-            " more."
-        )
-    mesh, config = make_mesh(), pretrained.config
+    config, mesh = pretrained.config, make_mesh()
+    window_length = config.model.window_length
+    check_windows(overlap, causal_step, window_length)
     step = make_predict_step(
         pretrained.model, mesh, microbatch_windows=config.run.microbatch_windows
     )
     sources = [pretrained.source(session, session.split(split)) for session in sessions]
-    window_length = config.model.window_length
-    params = put_params(pretrained.params, mesh)
     predictions = predict_sessions(
         step,
-        params,
+        put_params(pretrained.params, mesh),
         sources,
         config.data,
         window_length,

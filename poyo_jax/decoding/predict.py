@@ -4,11 +4,13 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
+from numbers import Integral, Real
 from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Float64
 
 from poyo_jax.config import DataConfig
 from poyo_jax.data.batches.pipeline import EvalBatches, prefetch
@@ -18,6 +20,7 @@ from poyo_jax.decoding.stitch import Stitcher
 from poyo_jax.distributed.lookup import look_up
 from poyo_jax.distributed.mesh import AXES, own_part, put_batch
 from poyo_jax.distributed.processes import gather
+from poyo_jax.errors import ConfigError
 from poyo_jax.model.apply import predict, used_rows
 from poyo_jax.model.poyo import POYO
 from poyo_jax.types import Batch, Prediction
@@ -28,11 +31,12 @@ EVERYWHERE, SPLIT = PartitionSpec(), PartitionSpec(AXES)
 def make_predict_step(
     model: POYO, mesh: Mesh, *, microbatch_windows: int | None
 ) -> Callable[[dict, Batch], jax.Array]:
-    """(parameters, batch) -> predictions [windows, queries, channels] in normalised units, split
-    over the mesh.
+    """Make a jitted function (parameters, batch) -> outputs of the model.
 
-    Equal arguments give the same function, so that decoding again compiles nothing. Raises
-    ConfigError when the model's attention cannot be computed here (model/attention/api.py).
+    Outputs [windows, queries, outputs] are in the scale of the task (normalised units for
+    regression) and split over the mesh. Equal arguments give the same function, so that decoding
+    again compiles nothing. Raises ConfigError when the model's attention cannot be computed here
+    (model/attention/api.py).
     """
     model.check_back_end(training=False)
     return _predict_step(cast(Any, model), mesh, microbatch_windows)
@@ -45,17 +49,33 @@ def _predict_step(
     specs = (EVERYWHERE, SPLIT, SPLIT)
 
     @partial(jax.shard_map, mesh=mesh, in_specs=specs, out_specs=SPLIT, check_vma=False)
-    def of_devices(backbone, vectors, batch):
+    def predict_on_device(backbone, vectors, batch):
         return predict(model, backbone, vectors, batch, microbatch_windows)
 
     @jax.jit
     def predict_step(params, batch):
-        vectors = {
-            name: look_up(params[name], rows, mesh) for name, rows in used_rows(batch).items()
-        }
-        return of_devices(params["backbone"], vectors, batch)
+        vectors = {}
+        for name, rows in used_rows(batch).items():
+            vectors[name] = look_up(params[name], rows, mesh)
+        return predict_on_device(params["backbone"], vectors, batch)
 
     return predict_step
+
+
+def check_windows(overlap: int, causal_step: float | None, window_length: float) -> None:
+    """Raise ConfigError for an `overlap` or a `causal_step` that windows cannot have."""
+    if not isinstance(overlap, Integral) or isinstance(overlap, bool) or overlap < 1:
+        raise ConfigError(
+            f"overlap is {overlap!r}, but a sample is decoded from at least one window; give an"
+            " integer from 1 on."
+        )
+    if causal_step is None:
+        return
+    if not isinstance(causal_step, Real) or not 0 < causal_step <= window_length:
+        raise ConfigError(
+            f"causal_step is {causal_step!r}, but a window decodes its last seconds; give a number"
+            f" above 0 and up to the length of a window, {window_length} s."
+        )
 
 
 def predict_sessions(
@@ -70,45 +90,35 @@ def predict_sessions(
     causal_step: float | None = None,
     after_batch: Callable[[], None] = lambda: None,
 ) -> list[Prediction]:
-    """Predictions at every behaviour sample inside the intervals of each session.
+    """Predict every behaviour sample inside the intervals of each session.
 
-    Every moment lies in `overlap` windows (`window_starts`), and a sample gets the mean of what
-    they say, matched by its index in the series, not by its time. With `causal_step`, windows
-    follow each other by that instead, and a sample is decoded by the one in whose last
-    `causal_step` seconds it lies. With several processes each gets the predictions of its own share
-    of the samples: together they are what one process would get.
+    Every moment lies in `overlap` windows (`window_starts`), and a sample gets the mean of their
+    outputs, matched by its index in the series, not by its time. With `causal_step`, windows follow
+    each other every `causal_step` s instead, and a sample is decoded by the one in whose last
+    `causal_step` seconds it lies. With several processes each returns the predictions of its share
+    of the samples; together they are those of one process. `after_batch` is called after each.
     """
-
-    if causal_step:
+    if causal_step is None:
+        starts = [window_starts(source, window_length, overlap) for source in sources]
+    else:
         starts = [
             causal_windows(source.intervals, window_length, causal_step) for source in sources
         ]
-    else:
-        starts = [window_starts(source, window_length, overlap) for source in sources]
     shares = _shares(sources, starts, window_length)
-    own = EvalBatches(
-        sources,
-        [share.starts for share in shares],
-        config,
-        window_length,
-        jax.local_device_count(),
-        jax.process_count(),
-    )
-    largest = gather(np.array(own.size)).max(
-        axis=0
-    )  # all processes make as many batches, of one shape
-    batches = replace(own, common_size=tuple(largest.tolist()))
+    batches = _batches_of_equal_shape(sources, shares, config, window_length)
     stitchers = [Stitcher(source, window_length, causal_step) for source in sources]
     with contextlib.closing(prefetch(batches)) as prepared:
         for number, batch in enumerate(prepared):
-            values = own_part(predict_step(params, put_batch(batch, mesh)))
+            outputs = own_part(predict_step(params, put_batch(batch, mesh)))
             for place, session, start in batches.places(number):
-                stitchers[session].add(start, values[place])
+                stitchers[session].add(start, outputs[place])
             after_batch()
     return [stitcher.finish(share.owned) for stitcher, share in zip(stitchers, shares, strict=True)]
 
 
-def window_starts(source: ModelSession, window_length: float, overlap: int) -> np.ndarray:
+def window_starts(
+    source: ModelSession, window_length: float, overlap: int
+) -> Float64[np.ndarray, " windows"]:
     """Starts in s of the windows of which `overlap` hold every moment of the intervals.
 
     Up to two stay inside the intervals, as in torch_brain, where moments near the ends lie in
@@ -120,39 +130,67 @@ def window_starts(source: ModelSession, window_length: float, overlap: int) -> n
     return overlapping_windows(source.intervals, source.session.domain, window_length, step)
 
 
-class _Share(NamedTuple):
-    """What this process has of a session."""
+def _batches_of_equal_shape(
+    sources: Sequence[ModelSession],
+    shares: Sequence["_Share"],
+    config: DataConfig,
+    window_length: float,
+) -> EvalBatches:
+    """Batches of this process's windows, as many and of the same shape as in all processes."""
+    batches = EvalBatches(
+        sources,
+        [share.starts for share in shares],
+        config,
+        window_length,
+        jax.local_device_count(),
+        jax.process_count(),
+    )
+    largest = gather(np.array(batches.size)).max(axis=0)
+    return replace(batches, common_size=tuple(largest.tolist()))
 
-    starts: np.ndarray  # of the windows to decode
-    owned: slice  # of the behaviour's samples, of which it decodes all windows
+
+class _Share(NamedTuple):
+    """Windows and samples of one session that this process decodes."""
+
+    starts: np.ndarray  # s, of the windows to decode
+    owned: slice  # of the behaviour's samples; this process decodes all their windows
 
 
 def _shares(
     sources: Sequence[ModelSession], starts: Sequence[np.ndarray], window_length: float
 ) -> list[_Share]:
-    """This process's share of every session's windows: about as many for each process, in one
-    piece.
+    """Share of this process in every session: about as many windows for each process, in one piece.
 
-    Where two processes meet inside a session, a sample belongs to the later one from the first
-    sample of its first window on; that one then also decodes the windows before which reach over.
+    All windows of all sessions stand in one row, which is cut into equal pieces, one a process.
     """
-    ends = np.cumsum([len(some) for some in starts])
+    total = sum(len(session_starts) for session_starts in starts)
     process, count = jax.process_index(), jax.process_count()
-    low, high = process * ends[-1] // count, (process + 1) * ends[-1] // count
-    shares = []
-    for source, some, end in zip(sources, starts, ends, strict=True):
-        first, last = np.clip(np.array([low, high]) - (end - len(some)), 0, len(some)).tolist()
-        behaviour = source.session.behaviour(source.readout.value_key)
-
-        def sample(place: int, some=some, behaviour=behaviour) -> int | None:
-            inside = 0 < place < len(some)
-            return behaviour.range(some[place], some[place] + window_length)[0] if inside else None
-
-        owned = slice(sample(first), sample(last)) if first < last else slice(0, 0)
-        before = (
-            int(np.searchsorted(some, some[first] - window_length, "right"))
-            if first < last
-            else first
-        )
-        shares.append(_Share(some[before:last], owned))
+    piece = np.array([process * total // count, (process + 1) * total // count])
+    shares, before = [], 0
+    for source, session_starts in zip(sources, starts, strict=True):
+        first, last = np.clip(piece - before, 0, len(session_starts)).tolist()
+        shares.append(_share(source, session_starts, first, last, window_length))
+        before += len(session_starts)
     return shares
+
+
+def _share(
+    source: ModelSession, starts: np.ndarray, first: int, last: int, window_length: float
+) -> _Share:
+    """Share of the process to which the windows `first` to `last` of a session fall.
+
+    Where two processes meet inside a session, the later one owns the samples from the start of its
+    first window on. It also decodes the windows before that reach over this start.
+    """
+    if first == last:
+        return _Share(starts[first:last], slice(0, 0))
+    behaviour = source.session.behaviour(source.readout.value_key)
+
+    def first_sample(window: int) -> int | None:
+        if not 0 < window < len(starts):
+            return None  # the share goes to the end of the session
+        return behaviour.range(starts[window], starts[window] + window_length)[0]
+
+    reaching_over = int(np.searchsorted(starts, starts[first] - window_length, "right"))
+    owned = slice(first_sample(first), first_sample(last))
+    return _Share(starts[reaching_over:last], owned)

@@ -7,29 +7,27 @@ import numpy as np
 
 from poyo_jax.data.batches.tokens import ModelSession
 from poyo_jax.distributed.processes import gather
-from poyo_jax.metrics import r2_of_sums, r2_sums
 from poyo_jax.types import Prediction
 
 
 def score_sessions(
     predictions: Sequence[Prediction], sources: Sequence[ModelSession]
 ) -> dict[str, float]:
-    """R2 of every session, by id, from the scored samples of all processes.
+    """Return the score of every session by id, in the metric of its task.
 
-    NaN when fewer than two samples count or a channel does not vary.
+    It counts the scored samples of all processes. It is NaN where the metric is not defined: for
+    R2, with fewer than two samples or a channel that does not vary.
     """
-    sums = [
-        r2_sums(
-            prediction.targets[prediction.scored],
-            prediction.values[prediction.scored],
-            source.readout.mean,
-        )
-        for prediction, source in zip(predictions, sources, strict=True)
-    ]
+    sums = []
+    for prediction, source in zip(predictions, sources, strict=True):
+        scored = prediction.scored
+        targets, values = prediction.targets[scored], prediction.values[scored]
+        sums.append(source.task.metric.sums(targets, values, source.readout))
     totals = gather(np.stack(sums)).sum(axis=0)
-    return {
-        source.session.id: r2_of_sums(total) for source, total in zip(sources, totals, strict=True)
-    }
+    scores = {}
+    for source, total in zip(sources, totals, strict=True):
+        scores[source.session.id] = source.task.metric.score(total)
+    return scores
 
 
 def mean_score(scores: Iterable[float]) -> float:

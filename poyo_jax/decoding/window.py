@@ -1,4 +1,4 @@
-"""Decode single windows of one session, as fast as can be."""
+"""Decode single windows of one session with low latency."""
 
 from bisect import bisect_left
 
@@ -11,10 +11,10 @@ from poyo_jax.errors import DataError
 from poyo_jax.model.one_session import make_window_function
 from poyo_jax.pretrained import Pretrained
 
-# Windows are padded to so many spikes (at most a third of which is padding from 128 on) and to a
-# multiple of queries.
+# A window is padded to the next of these numbers of spikes: 128, 192, 256, 384, ... From 128 spikes
+# on at most a third is padding.
 SPIKE_PLACES = sorted(size << doubled for size in (128, 192) for doubled in range(20))
-QUERY_MULTIPLE = 8
+QUERY_MULTIPLE = 8  # and to a multiple of so many queries
 
 
 class WindowDecoder:
@@ -24,10 +24,10 @@ class WindowDecoder:
     >>> decoder.warm_up(num_spikes=2000, num_queries=100)
     >>> values = decoder(spike_times, spike_units, query_times)
 
-    It says what `decode` says of the same window, several times faster: parameters, keys and values
-    of the session's units are compiled in. It compiles for a few sizes of windows, each when first
-    seen, for seconds; `warm_up` does so beforehand. Raises VocabError for a session that the model
-    does not know.
+    It returns the same values as `decode` for one window, several times faster: parameters, keys
+    and values of the session's units are compiled in. It compiles once for each size of windows,
+    which takes seconds; `warm_up` does so beforehand. Raises VocabError for a session that the
+    model does not know.
     """
 
     def __init__(self, pretrained: Pretrained, session: Session):
@@ -36,38 +36,25 @@ class WindowDecoder:
             pretrained.model, pretrained.params, source.unit_rows, source.session_row
         )
         self._num_units = len(source.unit_rows)
-        self._mean, self._std = (
-            np.array(x, np.float32) for x in (source.readout.mean, source.readout.std)
-        )
+        self._task, self._readout = source.task, source.readout
 
     def __call__(
         self, spike_times: ArrayLike, spike_units: ArrayLike, query_times: ArrayLike
     ) -> Float32[np.ndarray, "queries channels"]:
-        """Behaviour at `query_times` [queries].
+        """Decode the behaviour at `query_times` [queries].
 
         Times are float64 seconds from the start of the window; `spike_units` [spikes] are positions
         in the session's `unit_ids`. Raises DataError when a unit does not exist.
         """
-        times, units, queries = (
-            np.asarray(spike_times, np.float64),
-            np.asarray(spike_units),
-            np.asarray(query_times),
-        )
+        times, units = np.asarray(spike_times, np.float64), np.asarray(spike_units)
+        queries = np.asarray(query_times)
         self._check(times, units)
-        count, size = len(times), SPIKE_PLACES[bisect_left(SPIKE_PLACES, len(times))]
-        padded_units, rounded, low = np.zeros(size, np.int32), *np.zeros((2, size), np.float32)
-        padded_units[:count] = units
-        rounded[:count] = times
-        np.subtract(times, rounded[:count], out=low[:count], casting="same_kind")
-        asked = np.zeros(max(1, -(-len(queries) // QUERY_MULTIPLE)) * QUERY_MULTIPLE, np.float32)
-        asked[: len(queries)] = queries
-        values = np.asarray(
-            self._predict(padded_units, rounded, low, np.arange(size) < count, asked)
-        )
-        return values[: len(queries)] * self._std + self._mean
+        spikes = _padded_spikes(times, units)
+        outputs = np.asarray(self._predict(*spikes, _padded_queries(queries)))[: len(queries)]
+        return self._task.predict(outputs, self._readout).astype(np.float32)
 
     def warm_up(self, num_spikes: int, num_queries: int) -> None:
-        """Compile for all windows with up to so many spikes and that many queries."""
+        """Compile for all windows with up to `num_spikes` spikes and that many queries."""
         for size in SPIKE_PLACES[: bisect_left(SPIKE_PLACES, num_spikes) + 1]:
             self(np.zeros(size), np.zeros(size, int), np.zeros(num_queries))
 
@@ -82,3 +69,23 @@ class WindowDecoder:
                 f"the window has spikes of units {units.min()} to {units.max()}, but the session"
                 f" has units 0 to {self._num_units - 1}; pass positions in its unit_ids."
             )
+
+
+def _padded_spikes(times: np.ndarray, units: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Units, times, what float32 leaves out of the times, and a mask; each [places]."""
+    count = len(times)
+    size = SPIKE_PLACES[bisect_left(SPIKE_PLACES, count)]
+    padded_units = np.zeros(size, np.int32)
+    padded_units[:count] = units
+    rounded = np.zeros(size, np.float32)
+    rounded[:count] = times
+    low = np.zeros(size, np.float32)
+    np.subtract(times, rounded[:count], out=low[:count], casting="same_kind")
+    return padded_units, rounded, low, np.arange(size) < count
+
+
+def _padded_queries(times: np.ndarray) -> Float32[np.ndarray, " places"]:
+    multiples = max(1, -(-len(times) // QUERY_MULTIPLE))
+    padded = np.zeros(multiples * QUERY_MULTIPLE, np.float32)
+    padded[: len(times)] = times
+    return padded

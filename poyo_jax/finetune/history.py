@@ -10,8 +10,8 @@ from poyo_jax.decoding.score import mean_score
 from poyo_jax.errors import Diverged
 from poyo_jax.finetune.setup import FitSetup
 
-VALID_SCORE = "valid_r2"  # name of the validation score in histories and metrics
-# Later parameters are kept if their 1 - R2 is at most this share above the smallest one.
+# Later parameters are kept if their score misses a perfect one (1 - R2 for R2) by at most this
+# share more than the best score does.
 TOLERANCE = 0.1
 
 
@@ -22,9 +22,10 @@ class FitHistory:
         self.entries: list[dict[str, float]] = []
         self.snapshots: dict[int, dict] = {}  # parameters by step
         self.params: dict = {}  # the latest good ones; without any score, the latest ones
-        self.score = -math.inf  # of `params`
+        self.score = math.nan  # of `params`
         self.num_worse = 0  # consecutive evaluations after the one that is kept
         self._setup, self._keep_snapshots = setup, keep_snapshots
+        self._metric = setup.task.metric
         self._step_metrics: list[dict[str, jax.Array]] = []
         self._least_error = math.inf
         self._began = time.monotonic()
@@ -32,8 +33,8 @@ class FitHistory:
     @property
     def summary(self) -> str:
         """The last evaluation in a few words."""
-        last = self.entries[-1]
-        return f"loss {last['loss']:.3f}, valid R2 {last[VALID_SCORE]:.3f}"
+        last, metric = self.entries[-1], self._metric
+        return f"loss {last['loss']:.3f}, valid {metric.label} {last[metric.key('valid')]:.3f}"
 
     def add_step(self, metrics: dict[str, jax.Array]) -> None:
         """Remember the metrics of a step, without waiting for them."""
@@ -51,7 +52,7 @@ class FitHistory:
         entry = {
             "step": step,
             "loss": mean_score(values["loss"] for values in metrics),
-            VALID_SCORE: score,
+            self._metric.key("valid"): score,
             "seconds": time.monotonic() - self._began,
         }
         self.entries.append(entry)
@@ -69,7 +70,7 @@ class FitHistory:
                 )
 
     def _keep(self, params: dict, score: float) -> None:
-        error = 1 - score
+        error = self._metric.shortfall(score)
         self._least_error = min(self._least_error, error)
         scored = math.isfinite(self._least_error)
         if error <= (1 + TOLERANCE) * self._least_error and scored:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from poyo_jax.data.vocab import Vocab, VocabReport
-from poyo_jax.finetune.history import VALID_SCORE, FitHistory
+from poyo_jax.finetune.history import FitHistory
 from poyo_jax.finetune.setup import FitSetup
 from poyo_jax.pretrained import Pretrained
 
@@ -22,8 +22,9 @@ class FitResult:
 
     pretrained: Pretrained  #: knows the old and the new sessions; the parameters that were kept
     history: list[dict[str, float]]
-    """Evaluations: step, loss (mean since the last evaluation; NaN at step 0), valid_r2 (NaN
-    without a valid split), and seconds since the fit began, compilation included.
+    """Evaluations: step, loss (mean since the last evaluation; NaN at step 0), the validation score
+    (`valid_r2` for regression; NaN without a valid split), and seconds since the fit began,
+    compilation included.
     """
     units: VocabReport  #: units that were known before, and new ones
     sessions: VocabReport  #: sessions that were known before, and new ones
@@ -58,13 +59,17 @@ class FitResult:
 
     def at(self, step: int) -> Pretrained:
         """The model after `step` steps, one of `steps`."""
-        scores = {int(entry["step"]): entry[VALID_SCORE] for entry in self.history}
+        key = self._setup.task.metric.key("valid")
+        scores = {int(entry["step"]): entry[key] for entry in self.history}
         return adapted_model(self._setup, self._snapshots[step], scores[step])
 
     @property
     def valid_r2(self) -> float:
-        """Validation R2 of the parameters that were kept; NaN without a valid split."""
-        return self.pretrained.metrics.get(VALID_SCORE, math.nan)
+        """Validation R2 of the parameters that were kept; NaN without a valid split.
+
+        `pretrained.metrics` has the validation score of any task.
+        """
+        return self.pretrained.metrics.get("valid_r2", math.nan)
 
     def save(self, path: str | Path) -> None:
         """Write the adapted model to a folder that `poyo_jax.load` reads."""
@@ -95,7 +100,7 @@ def adapted_model(setup: FitSetup, params: dict, score: float) -> Pretrained:
         units=units,
         sessions=sessions,
         readouts={**old.readouts, **setup.readouts},
-        metrics={VALID_SCORE: score} if math.isfinite(score) else {},
+        metrics={setup.task.metric.key("valid"): score} if math.isfinite(score) else {},
         fit=setup.config,
     )
 

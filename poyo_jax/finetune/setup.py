@@ -27,6 +27,7 @@ from poyo_jax.fit_config import FitConfig
 from poyo_jax.model.build import build_model, init_params
 from poyo_jax.model.poyo import POYO
 from poyo_jax.pretrained import Pretrained, choose_readouts
+from poyo_jax.tasks import Task, choose_task
 from poyo_jax.types import Batch
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class FitSetup:
 
     config: FitConfig
     pretrained: Pretrained  # the model to adapt; with random weights if config.fresh
+    task: Task  # of the model
     units: Vocab  # of the given sessions
     sessions: Vocab
     readouts: Mapping[str, Readout]  # by session id
@@ -66,7 +68,7 @@ class FitSetup:
         return make_predict_step(self.model, self.mesh, microbatch_windows=self.microbatch)
 
     def valid_score(self, params: dict) -> float:
-        """Mean score over the valid splits; NaN if there is none."""
+        """Mean score of the valid splits in the metric of the task; NaN if there is none."""
         if not self.valid:
             return math.nan
         window_length = self.pretrained.config.model.window_length
@@ -86,13 +88,14 @@ def set_up(
     """Set up a fit. Arguments and errors are those of `finetune`."""
     _check(pretrained, sessions, known)
     model_config = pretrained.config.model
+    task = choose_task(model_config)
     units = Vocab(name for session in sessions for name in session.unit_names)
     vocab = Vocab(session.id for session in sessions)
     labels = _labels(sessions, config, model_config.window_length)
     chosen = _readouts(pretrained, sessions, labels, readouts)
 
     def source(session: Session, intervals: Intervals) -> ModelSession:
-        return ModelSession.build(session, chosen[session.id], units, vocab, intervals)
+        return ModelSession.build(session, chosen[session.id], units, vocab, intervals, task)
 
     train = [source(session, labels[session.id]) for session in sessions]
     validated = [session for session in sessions if session.has_split("valid")]
@@ -101,6 +104,7 @@ def set_up(
     return FitSetup(
         config=config,
         pretrained=_fresh(pretrained, config.seed) if config.fresh else pretrained,
+        task=task,
         units=units,
         sessions=vocab,
         readouts=chosen,

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, UInt32
 
 from poyo_jax.model.dropout import fold
 from poyo_jax.model.poyo import POYO, half_split
+from poyo_jax.tasks import choose_task
 from poyo_jax.types import Batch
 
 Params = dict
@@ -38,8 +39,8 @@ def loss_sum(
     *,
     learns: Learns,
 ) -> Float[Array, ""]:
-    """Sum over all queries of weight * squared error (mean over channels), differentiable in
-    `backbone` and `vectors`.
+    """Sum over all queries of weight * loss of the task, differentiable in `backbone` and
+    `vectors`.
 
     `vectors` are the rows of the tables at `used_rows(batch)`, by name of the table. Divide the sum
     by that of `batch.target_weights` over all devices to get the loss. `learns` tells which
@@ -52,6 +53,7 @@ def loss_sum(
     learning = {path: x for path, x in flat.items() if learns(path)}
     frozen = {path: jax.lax.stop_gradient(x) for path, x in flat.items() if not learns(path)}
     variables = {"params": unflatten_dict(learning | frozen)}
+    task = choose_task(model.config)
     unit_vectors, session_vectors = vectors["unit_embedding"], vectors["session_embedding"]
     gathered = module.apply(variables, unit_vectors, batch, seeds, method="encode")
 
@@ -59,7 +61,7 @@ def loss_sum(
         variables = {"params": unflatten_dict(learning["backbone"] | fixed["backbone"])}
         times, targets, weights, seeds = fixed["windows"]
         predictions = module.apply(variables, *learning["windows"], times, seeds, method="decode")
-        return (weights * jnp.square(predictions - targets).mean(axis=-1)).sum()
+        return (weights * task.loss(predictions, targets)).sum()
 
     windows = (batch.query_times, batch.targets, batch.target_weights, seeds)
     size = _microbatch(batch, microbatch_windows)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from poyo_jax.config import ModelConfig
 from poyo_jax.model.poyo import NUM_KINDS
+from poyo_jax.tasks import choose_task
 
 TRAINING = 3  # a product of the forward pass has two of its size in the backward pass
 
@@ -47,8 +48,9 @@ def forward_flops(
     )
     layer = latents * (2 * dim * 3 * own + 4 * own * latents + 2 * own * dim + feedforward)
     of_latents = latents * 2 * dim * 2 * cross
+    num_outputs = choose_task(config).output_size(config.num_channels)
     of_queries = queries * (
-        4 * cross * latents + 2 * cross * dim + feedforward + 2 * dim * config.num_channels
+        4 * cross * latents + 2 * cross * dim + feedforward + 2 * dim * num_outputs
     )
     decoder = windows * (2 * dim * cross + of_latents + of_queries)
     return Flops(encoder, windows * config.depth * layer, decoder)

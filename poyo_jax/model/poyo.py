@@ -31,6 +31,7 @@ from poyo_jax.model.rotary import (
     rotate,
     token_rotation,
 )
+from poyo_jax.tasks import choose_task
 from poyo_jax.types import PADDING, Batch
 
 NUM_KINDS = 3  # kinds of tokens that are attended to: spike, start, stop
@@ -158,7 +159,8 @@ class Backbone(nn.Module):
             length=config.depth,
             unroll=config.depth if config.depth <= UNROLLED_DEPTH and self.remat == "none" else 1,
         )(config, dtype, self.back_end)
-        self.readout = Linear(config.num_channels, dtype=dtype)
+        num_outputs = choose_task(config).output_size(config.num_channels)
+        self.readout = Linear(num_outputs, dtype=dtype)
 
     def __call__(
         self,

@@ -8,6 +8,7 @@ from poyo_jax.errors import DataError
 from poyo_jax.finetune.fit import FitResult
 from poyo_jax.pca import Plane
 from poyo_jax.report.numbers import Content, evenly, packed, packed_columns, plain
+from poyo_jax.tasks import choose_task
 
 MAX_LOOKS = 20
 MAX_SAMPLES = 600  # of the behaviour that is shown
@@ -32,10 +33,11 @@ def fitting(session: Session, fit: FitResult) -> Content:
     first = predictions[0]
     breaks = np.flatnonzero(np.diff(first.times) > LONG) + 1
     shown = slice(0, min([MAX_SAMPLES, *breaks[:1].tolist()]))
-    valid = {int(look["step"]): look["valid_r2"] for look in fit.history}
+    key = choose_task(model.config.model).metric.key("valid")
+    valid = {int(look["step"]): look[key] for look in fit.history}
     return {
         "steps": steps,
-        "valid_r2": [plain(valid[step]) for step in steps],
+        "valid": [plain(valid[step]) for step in steps],
         "test_r2": [plain(prediction.r2) for prediction in predictions],
         "background": packed_columns(plane(table[others])),
         "points": [

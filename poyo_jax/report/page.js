@@ -91,8 +91,8 @@ function training(given) {
       { title: title("Loss"), xaxis: { title: { text: "step" } }, yaxis: { type: "log" } });
     const single = Object.entries(given.sessions).map(([name, curve]) =>
       line(name, curve.steps, curve.values, colour("soft"), { opacity: 0.45, line: { color: colour("soft"), width: 1 }, showlegend: false }));
-    const mean = line("mean", given.valid_r2.steps, given.valid_r2.values, colour("accent"), { line: { color: colour("accent"), width: 3 }, showlegend: false });
-    const lowest = Math.max(-0.2, Math.min(0, ...given.valid_r2.values.filter((value) => value !== null)));
+    const mean = line("mean", given.valid.steps, given.valid.values, colour("accent"), { line: { color: colour("accent"), width: 3 }, showlegend: false });
+    const lowest = Math.max(-0.2, Math.min(0, ...given.valid.values.filter((value) => value !== null)));
     draw("valid", [...single, mean],
       { title: title("Validation R²: sessions, and their mean"), xaxis: { title: { text: "step" } }, yaxis: { range: [lowest, 1] } });
   };
@@ -286,8 +286,8 @@ function fits(given) {
     const ends = it.points.flat().concat(it.background).reduce((most, packed) => Math.max(most, ...numbers(packed).map(Math.abs)), 0) * 1.05;
     draw("fit_units", [dots("units known before", it.background, colour("soft"), 5, 0.35), dots("new units", it.points[look], colour("other"), 8, 0.85)],
       { height: 360, title: title("Unit embeddings"), margin: { l: 40, r: 12, t: 64, b: 30 }, xaxis: { range: [-ends, ends] }, yaxis: { range: [-ends, ends] } });
-    const values = it.test_r2.concat(it.valid_r2).filter((value) => value !== null), low = Math.max(-0.5, Math.min(0, ...values));
-    draw("fit_scores", [line("test R²", it.steps, it.test_r2, colour("accent")), line("validation R²", it.steps, it.valid_r2, colour("soft")),
+    const values = it.test_r2.concat(it.valid).filter((value) => value !== null), low = Math.max(-0.5, Math.min(0, ...values));
+    draw("fit_scores", [line("test R²", it.steps, it.test_r2, colour("accent")), line("validation R²", it.steps, it.valid, colour("soft")),
       { type: "scatter", mode: "markers", x: [step], y: [it.test_r2[look]], showlegend: false, marker: { size: 12, color: colour("other") } }],
     { height: 360, title: title("R² over the steps"), margin: { l: 40, r: 12, t: 64, b: 42 }, xaxis: { title: { text: "step" } }, yaxis: { range: [low, 1] } });
     const times = numbers(it.times), layout = { height: 150 + 130 * it.targets.length, xaxis: { title: { text: `s from ${it.start.toFixed(1)} s` }, anchor: `y${it.targets.length > 1 ? it.targets.length : ""}` } };

@@ -22,6 +22,7 @@ from poyo_jax.report.embeddings import embeddings
 from poyo_jax.report.fitting import fitting
 from poyo_jax.report.numbers import Content, evenly, plain
 from poyo_jax.report.training import goodput, training
+from poyo_jax.tasks import choose_task
 
 MAX_SHOWN = 12  # sessions to look at; of more, some between the best and the worst are chosen
 
@@ -91,19 +92,19 @@ def contents(
 ) -> Content:
     """All numbers of the page; a part that cannot be shown is {"absent": sentence}."""
     scored = [session for session in sessions if session.id in evaluation.predictions]
-    shown = _between_best_and_worst(scored, evaluation.r2)
+    shown = _between_best_and_worst(scored, evaluation.scores)
     recordings = {session.id: _recording(pretrained, session, evaluation) for session in shown}
     by_id = {session.id: session for session in sessions}
     return {
         "model": repr(pretrained).removeprefix("Pretrained(").removesuffix(")"),
         "highlights": _highlights(pretrained, evaluation),
         "sessions": (
-            [_row(pretrained, session, evaluation.r2) for session in sessions]
+            [_row(pretrained, session, evaluation.scores) for session in sessions]
             or _absent_recordings()
         ),
-        "training": _part(training, workdir),
+        "training": _part(training, workdir, choose_task(pretrained.config.model).metric),
         "r2": {
-            "POYO": _finite(evaluation.r2),
+            "POYO": _finite(evaluation.scores),
             **{name: _finite(some) for name, some in scores.items()},
         },
         "recordings": recordings or _absent_recordings(),
@@ -142,7 +143,7 @@ def _recording(pretrained: Pretrained, session: Session, evaluation: Evaluation)
         "errors": _part(errors, prediction),
         "attention": _part(attention, pretrained, session, start),
     }
-    return content | {"r2": plain(evaluation.r2[session.id])}
+    return content | {"r2": plain(evaluation.scores[session.id])}
 
 
 def _between_best_and_worst(sessions: Sequence[Session], r2: Mapping[str, float]) -> list[Session]:
@@ -153,9 +154,9 @@ def _between_best_and_worst(sessions: Sequence[Session], r2: Mapping[str, float]
 
 
 def _highlights(pretrained: Pretrained, evaluation: Evaluation) -> Content:
-    scored = f"{evaluation.mean:.3f} ± {evaluation.std:.3f}" if _finite(evaluation.r2) else "–"
+    scored = f"{evaluation.mean:.3f} ± {evaluation.std:.3f}" if _finite(evaluation.scores) else "–"
     return {
-        "mean test R² ± SD": scored,
+        f"mean test {evaluation.metric.label} ± SD": scored,
         "sessions known": f"{len(pretrained.sessions):,}",
         "units known": f"{len(pretrained.units):,}",
         "step": f"{pretrained.step:,}",

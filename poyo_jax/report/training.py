@@ -7,6 +7,7 @@ from etils import epath
 
 from poyo_jax.errors import DataError
 from poyo_jax.report.numbers import Content, plain
+from poyo_jax.tasks import Metric
 from poyo_jax.train.reliability.goodput import read_goodput
 from poyo_jax.train.writers import read_metrics
 
@@ -14,8 +15,9 @@ MAX_POINTS = 2000  # of a curve
 MAX_CURVES = 40  # sessions with a curve of their own
 
 
-def training(workdir: epath.PathLike | None) -> Content:
-    """Loss, learning rate and validation R2 by step. Raises DataError without a history."""
+def training(workdir: epath.PathLike | None, metric: Metric) -> Content:
+    """Loss, learning rate and validation score by step. Raises DataError without a history."""
+    key = metric.key("valid")
     history = read_metrics(workdir) if workdir is not None else []
     if not history:
         raise DataError(
@@ -23,17 +25,16 @@ def training(workdir: epath.PathLike | None) -> Content:
             " it can be read."
         )
     steps = [line for line in history if "loss" in line]
-    looks = [line for line in history if "valid_r2" in line]
-    sessions = sorted({name for line in looks for name in line.get("valid_r2_by_session", {})})[
-        :MAX_CURVES
-    ]
+    looks = [line for line in history if key in line]
+    sessions = sorted({name for line in looks for name in line.get(f"{key}_by_session", {})})
+    sessions = sessions[:MAX_CURVES]
     return {
         "loss": _curve(steps, "loss"),
         "learning_rate": _curve(steps, "learning_rate"),
-        "valid_r2": _curve(looks, "valid_r2"),
+        "valid": _curve(looks, key),
         "sessions": {
             name: _curve(
-                [{"step": line["step"], **line.get("valid_r2_by_session", {})} for line in looks],
+                [{"step": line["step"], **line.get(f"{key}_by_session", {})} for line in looks],
                 name,
             )
             for name in sessions

@@ -336,8 +336,8 @@ class Run:
         )
 
     def evaluate(self, state: TrainState) -> dict[str, float]:
-        """Validation R2 of every session, logged; returns {"valid_r2": mean}, or nothing without a
-        score.
+        """Validation score of every session, logged; returns the mean by its key, "valid_r2" for
+        regression, or nothing without a score.
 
         A run that is asked to stop does not finish it, and makes up for it when it is continued.
         """
@@ -356,10 +356,11 @@ class Run:
             )
             scores = score_sessions(predictions, self.job.valid)
             mean = mean_score(scores.values())
-            self._write(int(state.step), {"valid_r2": mean, "valid_r2_by_session": scores})
-            self._progress.note(f"valid R2 {mean:.3f}")
+            metric, key = self.job.metric, self.job.metric.key("valid")
+            self._write(int(state.step), {key: mean, f"{key}_by_session": scores})
+            self._progress.note(f"valid {metric.label} {mean:.3f}")
             self._feed.restart()
-            return {"valid_r2": mean} if np.isfinite(mean) else {}
+            return {key: mean} if np.isfinite(mean) else {}
         return {}
 
     def _after_batch(self) -> None:

@@ -26,6 +26,7 @@ from poyo_jax.distributed.processes import code_version
 from poyo_jax.errors import ConfigError, DataError
 from poyo_jax.model.build import build_model
 from poyo_jax.pretrained import Pretrained, choose_readouts
+from poyo_jax.tasks import choose_task
 from poyo_jax.train.optim.choose import choose_optimizer
 from poyo_jax.train.state import TrainState, init_state
 from poyo_jax.train.step import make_train_step
@@ -66,7 +67,8 @@ class Job:
     ):
         if not sessions:
             raise DataError("there are no sessions to train on. Give at least one.")
-        self.config = config
+        self.config, task = config, choose_task(config.model)
+        self.metric = task.metric
         units = Vocab(name for session in sessions for name in session.unit_names)
         names = Vocab(session.id for session in sessions)
         readouts = choose_readouts(sessions, readouts, config.model.num_channels)
@@ -74,7 +76,8 @@ class Job:
 
         def sources(split, chosen):
             return [
-                ModelSession.build(s, readouts[s.id], units, names, s.split(split)) for s in chosen
+                ModelSession.build(s, readouts[s.id], units, names, s.split(split), task)
+                for s in chosen
             ]
 
         self.batches = TrainBatches(

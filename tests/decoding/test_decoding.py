@@ -17,6 +17,7 @@ from poyo_jax.data.io.layout import Node
 from poyo_jax.decoding.offline import Evaluation
 from poyo_jax.errors import ConfigError, DataError, SessionError, VocabError
 from poyo_jax.metrics import r2_score
+from poyo_jax.tasks import R2
 
 READOUT = Readout(value_key="cursor.vel", mean=(1.0, -2.0), std=(3.0, 4.0))
 ID = "simulated/session_0"
@@ -150,22 +151,41 @@ def test_no_window_is_no_overlap(pretrained, tiny_sessions):
         decode(pretrained, tiny_sessions[0], overlap=0)
 
 
+@pytest.mark.parametrize("overlap", [-1, 1.5, True, "2"])
+def test_overlap_is_a_whole_number(overlap, pretrained, tiny_sessions):
+    with pytest.raises(ConfigError, match=f"overlap is {overlap!r}.*give an integer from 1 on"):
+        evaluate(pretrained, [tiny_sessions[0]], overlap=overlap)
+
+
+@pytest.mark.parametrize("step", [0.0, -1.0, 1.5, math.nan, math.inf, "0.1"])
+@pytest.mark.parametrize("function", ["decode", "evaluate"])
+def test_a_causal_step_fits_in_a_window(function, step, pretrained, tiny_sessions):
+    text = f"causal_step is {step!r}, .*above 0 and up to the length of a window, 1.0 s"
+    with pytest.raises(ConfigError, match=text):
+        if function == "decode":
+            decode(pretrained, tiny_sessions[0], causal_step=step)
+        else:
+            evaluate(pretrained, [tiny_sessions[0]], causal_step=step)
+
+
 def test_causal_decoding_needs_no_spike_beyond_the_step(pretrained, tiny_sessions):
     """One interval is not a whole number of steps long, one is shorter than a window."""
     splits = {"train": [(0, 20)], "test": [(20.0, 22.33), (30.011, 30.4)]}
     session = remake(tiny_sessions[0], splits=splits)
-    causal = evaluate(pretrained, [session], causal_step=0.1).predictions[session.id]
+    causal = decode(pretrained, session, causal_step=0.1)
+    scored = evaluate(pretrained, [session], causal_step=0.1, overlap=3)  # overlap does not count
+    np.testing.assert_array_equal(scored.predictions[session.id].values, causal.values)
     usual = decode(pretrained, session)
     np.testing.assert_array_equal(causal.times, usual.times)
     np.testing.assert_array_equal(causal.targets, usual.targets)
-    expected = evaluate(pretrained, [session], causal_step=1.0).predictions[session.id].values
+    expected = decode(pretrained, session, causal_step=1.0).values
     inside = (usual.times >= 20.9) & (
         usual.times < 21.0
     )  # ends of windows at 21 s, whatever the step
     np.testing.assert_allclose(causal.values[inside], expected[inside], atol=1e-4)
 
     cut = remake(session, splits=splits, last_spike=21.5)
-    values = evaluate(pretrained, [cut], causal_step=0.1).predictions[session.id].values
+    values = decode(pretrained, cut, causal_step=0.1).values
     before = usual.times < 21.4
     np.testing.assert_allclose(values[before], causal.values[before], atol=1e-4)
     assert np.abs(values[~before] - causal.values[~before]).max() > 0.1
@@ -231,19 +251,20 @@ def test_scored_samples_are_measured_and_inside_the_evaluation_interval(pretrain
 
 def test_evaluation_of_several_sessions(pretrained, tiny_sessions):
     evaluation = evaluate(pretrained, tiny_sessions[:2], "valid")
-    assert list(evaluation.r2) == [ID, "simulated/session_1"]
+    assert evaluation.r2 is evaluation.scores and evaluation.metric is R2
+    assert list(evaluation.scores) == [ID, "simulated/session_1"]
     for name, prediction in evaluation.predictions.items():
-        assert evaluation.r2[name] == pytest.approx(prediction.r2, abs=1e-9)
-    assert evaluation.mean == pytest.approx(np.mean(list(evaluation.r2.values())))
-    assert evaluation.std == pytest.approx(np.std(list(evaluation.r2.values())))
+        assert evaluation.scores[name] == pytest.approx(prediction.r2, abs=1e-9)
+    assert evaluation.mean == pytest.approx(np.mean(list(evaluation.scores.values())))
+    assert evaluation.std == pytest.approx(np.std(list(evaluation.scores.values())))
 
 
 def test_sessions_without_a_score_do_not_count(pretrained, tiny_sessions):
     targets = tiny_sessions[0].behaviour("cursor.vel").values(0, 3000)
     targets[901:1200] = targets[2400:2700] = np.nan  # one sample of the test split is left
     evaluation = evaluate(pretrained, [remake(tiny_sessions[0], targets=targets), tiny_sessions[1]])
-    assert math.isnan(evaluation.r2[ID])
-    assert evaluation.mean == evaluation.r2["simulated/session_1"]
+    assert math.isnan(evaluation.scores[ID])
+    assert evaluation.mean == evaluation.scores["simulated/session_1"]
     assert evaluation.std == 0
     assert math.isnan(Evaluation({"a": math.nan}, {}).mean)
     assert math.isnan(Evaluation({"a": math.nan}, {}).std)

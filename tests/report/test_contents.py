@@ -98,7 +98,7 @@ def test_unit_identification_step_by_step(content, fit, tiny_sessions):
         assert r2 == pytest.approx(
             evaluate(fit.at(step), [tiny_sessions[2]]).r2[NEW], rel=1e-2, abs=1e-3
         )
-    assert shown["valid_r2"] == pytest.approx([look["valid_r2"] for look in fit.history], rel=1e-3)
+    assert shown["valid"] == pytest.approx([look["valid_r2"] for look in fit.history], rel=1e-3)
 
 
 def test_embeddings(content, fit):

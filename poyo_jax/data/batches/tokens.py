@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain
 
 import numpy as np
@@ -14,7 +13,10 @@ from poyo_jax.data.readout import Readout, sample_weights
 from poyo_jax.data.session import Session
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.errors import DataError
+from poyo_jax.tasks import Regression, Task
 from poyo_jax.types import PADDING, SPIKE, START, STOP, Batch
+
+REGRESSION = Regression()
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,20 +30,17 @@ class ModelSession:
     unit_rows: Int[np.ndarray, " units"]
     session_row: int
     intervals: Intervals  # samples outside get weight 0
-
-    @cached_property
-    def mean(self) -> Float64[np.ndarray, " channels"]:
-        """Mean of the readout."""
-        return np.array(self.readout.mean)
-
-    @cached_property
-    def std(self) -> Float64[np.ndarray, " channels"]:
-        """Standard deviation of the readout."""
-        return np.array(self.readout.std)
+    task: Task = REGRESSION  # how the behaviour is trained and scored
 
     @classmethod
     def build(
-        cls, session: Session, readout: Readout, units: Vocab, sessions: Vocab, intervals: Intervals
+        cls,
+        session: Session,
+        readout: Readout,
+        units: Vocab,
+        sessions: Vocab,
+        intervals: Intervals,
+        task: Task = REGRESSION,
     ):
         return cls(
             session,
@@ -49,6 +48,7 @@ class ModelSession:
             units.rows(session.unit_names),
             int(sessions.rows([session.id])[0]),
             intervals,
+            task,
         )
 
 
@@ -112,7 +112,7 @@ def _cut_queries(source: ModelSession, start: float, window_length: float):
     behaviour = source.session.behaviour(readout.value_key)
     first, last = behaviour.range(start, start + window_length)
     times = behaviour.times_at(np.arange(first, last))
-    targets = (behaviour.values(first, last) - source.mean) / source.std
+    targets = source.task.normalise(behaviour.values(first, last), readout)
     weights = sample_weights(source.session, readout, times)
     missing = ~(source.intervals.contains(times) & np.isfinite(targets).all(axis=-1))
     if missing.any():

@@ -1,0 +1,85 @@
+"""Import paths in a configuration: "module:Class" names a class without a registry."""
+
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from inspect import isclass
+from pkgutil import iter_modules
+from types import ModuleType
+
+from poyo_jax.errors import ConfigError, suggest
+
+PACKAGE = "poyo_jax"
+
+
+def resolve(path: str, setting: str) -> type:
+    """Return the class that `path` names, e.g. "poyo_jax.tasks:Regression".
+
+    A saved configuration may come from a stranger. So a module outside poyo_jax is never imported
+    here: the program that uses the class imports it first. The caller checks that the class has
+    what it needs before it makes an instance.
+
+    Args:
+        path: "module:Class".
+        setting: name of the setting that holds the path, e.g. "ModelConfig.task", for messages.
+
+    Raises:
+        ConfigError: the path is malformed, or its module or class does not exist, or its module
+        lies outside poyo_jax and has not been imported.
+    """
+    module_name, colon, name = path.partition(":") if isinstance(path, str) else ("", "", "")
+    identifiers = [*module_name.split("."), name]
+    if not colon or not all(part.isidentifier() for part in identifiers):
+        raise ConfigError(
+            f"{setting} is {path!r}; it must be an import path 'module:Class', such as"
+            " 'poyo_jax.tasks:Regression'."
+        )
+    module = _module(module_name, path, setting)
+    value = getattr(module, name, None)
+    if value is None:
+        known = [key for key, item in vars(module).items() if isclass(item)]
+        raise ConfigError(
+            f"{setting} is {path!r}, but module {module_name} has no class"
+            f" {name!r}.{suggest(name, known)} Correct the path, or update the package that holds"
+            " the module."
+        )
+    if not isclass(value):
+        raise ConfigError(
+            f"{setting} is {path!r}, which is of type {type(value).__name__}; it must name a class."
+        )
+    return value
+
+
+def _module(name: str, path: str, setting: str) -> ModuleType:
+    """Return a module of poyo_jax, or one that has been imported already."""
+    if name in sys.modules:
+        return sys.modules[name]
+    if name.partition(".")[0] != PACKAGE:
+        raise ConfigError(
+            f"{setting} is {path!r}, but module {name} has not been imported, and a"
+            f" configuration imports nothing outside {PACKAGE}. If you trust the module, import it"
+            f" first: `import {name}`."
+        )
+    if not _exists(name):
+        raise ConfigError(
+            f"{setting} is {path!r}, but there is no module"
+            f" {name}.{suggest(name, _siblings(name))} Correct the path, or update poyo_jax."
+        )
+    return import_module(name)
+
+
+def _exists(name: str) -> bool:
+    """Tell whether a module of poyo_jax exists; none lies inside a module that is no package."""
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _siblings(name: str) -> list[str]:
+    """List the modules of the nearest package that exists."""
+    parent = name.rpartition(".")[0]
+    while not _exists(parent):
+        parent = parent.rpartition(".")[0]
+    places = getattr(import_module(parent), "__path__", [])
+    return [f"{parent}.{module.name}" for module in iter_modules(places)]
