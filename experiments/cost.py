@@ -117,8 +117,11 @@ def table_table() -> None:
     for rows in (27_373, 1_100_000, 10_000_000, 100_000_000):
         whole = rows * (3 * 4 * dim + 4)
         for count in (1, 64, 4096):
-            held = whole / (count if rows >= 1 << 16 else 1)
-            travels = 0 if count == 1 else 2 * 4 * dim * min(rows, count * used)
+            split = rows >= 1 << 16
+            held = whole / (count if split else 1)
+            # A sum over all chips passes every vector twice; a split table needs two sums.
+            passes = (4 if split else 2) if count > 1 else 0
+            travels = passes * 4 * dim * min(rows, count * used)
             print(
                 f"| {rows:,} | {whole / 1e9:.2f} GB | {count} | {held / 1e9:.3f} GB |"
                 f" {travels / 1e9:.3f} GB |"

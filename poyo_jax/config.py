@@ -206,7 +206,9 @@ class OptimConfig:
     clip_norm: float | None = None
     """Clip the gradient to this global norm."""
     accumulate_steps: int = 1
-    """Steps whose gradients are averaged before the parameters move."""
+    """Steps whose gradients are averaged before the parameters move; the steps after the last full
+    set move nothing.
+    """
     unit_start: Literal["random", "tuning"] = "random"
     """Where the embeddings of units start: anywhere, or where units of like tuning in the train
     split start too.

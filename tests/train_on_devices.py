@@ -1,6 +1,4 @@
-"""Run by test_steps.py on four devices made of the CPU: prints losses of a few steps on several
-meshes.
-"""
+"""Run by test_step.py on four devices made of the CPU: print losses of a few steps on meshes."""
 
 import json
 
@@ -14,8 +12,11 @@ from poyo_jax.config import DataConfig, ModelConfig, RunConfig, UnitDropoutConfi
 from poyo_jax.data.batches.pipeline import TrainBatches
 from poyo_jax.distributed.mesh import AXES, make_mesh, put_batch, state_shardings
 from poyo_jax.model.build import build_model
-from poyo_jax.train.optim.optax_rules import adamw, sparse_lamb, warmup_cosine
-from poyo_jax.train.optim.tables import dense
+from poyo_jax.model.params import is_stacked, path_names
+from poyo_jax.train.optim.adam import adamw
+from poyo_jax.train.optim.lamb import LambSettings, lamb, lamb_rows
+from poyo_jax.train.optim.rows import with_tables
+from poyo_jax.train.optim.schedules import warmup_cosine
 from poyo_jax.train.state import init_state
 from poyo_jax.train.step import make_train_step
 from poyo_jax.train.unit_start import start_from_tuning
@@ -30,16 +31,23 @@ BATCHES = DataConfig(
     unit_dropout=UnitDropoutConfig(min_units=3, mode_units=6, max_units=12),
     chunk_tokens=32,
 )
-# One moves the processor and the tables, the other the rest.
-OPTIMIZERS = {"sparse_lamb": sparse_lamb(1e-2), "adamw": adamw(warmup_cosine(1e-2, STEPS, 1), 1e-4)}
-LAMB_MOVES = ("unit_embedding", "session_embedding", "layers")
+# LAMB moves the processor and the tables, AdamW the rest.
+LAMB = LambSettings(learning_rate=1e-2)
+BACKBONE = {"lamb": lamb(LAMB), "adamw": adamw(warmup_cosine(1e-2, STEPS, 1), 1e-4)}
 
 
-def optimizer_of(path: tuple, _) -> str:
-    return "sparse_lamb" if any(entry.key in LAMB_MOVES for entry in path) else "adamw"
+def rule_of(path: tuple, _) -> str:
+    return "lamb" if is_stacked(path_names(path)) else "adamw"
 
 
-def train(start, sources, model, optimizer, shape: tuple[int, int]) -> dict:
+def make_optimizer(mesh: Mesh):
+    backbone = optax.partition(
+        BACKBONE, lambda tree: jax.tree_util.tree_map_with_path(rule_of, tree)
+    )
+    return with_tables(backbone, lamb_rows(LAMB), mesh)
+
+
+def train(start, sources, model, shape: tuple[int, int]) -> dict:
     """(loss, norm of the gradient) of each step, the number of batch shapes, how often the step was
     compiled, and the share of the parameters that a device holds at the end; and the first column
     of the units' table had they started from their tuning.
@@ -47,7 +55,7 @@ def train(start, sources, model, optimizer, shape: tuple[int, int]) -> dict:
     num_devices = shape[0] * shape[1]
     mesh = Mesh(np.array(jax.devices()[:num_devices]).reshape(shape), AXES)
     batches = TrainBatches(sources, BATCHES, MODEL.window_length, STEPS, num_shards=num_devices)
-    train_step = make_train_step(model, optimizer, mesh, seed=0, microbatch_windows=2)
+    train_step = make_train_step(model, make_optimizer(mesh), mesh, seed=0, microbatch_windows=2)
     state = jax.device_put(jax.tree.map(np.array, start), state_shardings(start, mesh))
     tuned = start_from_tuning(state, sources, mesh).params["unit_embedding"]
     assert tuned.sharding == state.params["unit_embedding"].sharding
@@ -73,17 +81,10 @@ def train(start, sources, model, optimizer, shape: tuple[int, int]) -> dict:
 def main() -> None:
     sources, units, sessions = simulated(num_sessions=2)
     model = build_model(MODEL, RunConfig(), units.num_rows, sessions.num_rows)
-    moving = optax.partition(
-        OPTIMIZERS, lambda tree: jax.tree_util.tree_map_with_path(optimizer_of, tree)
-    )
-    optimizer = dense(moving)
     mesh = make_mesh()
     assert mesh.devices.size == 4
-    start = jax.device_get(init_state(model, optimizer, 0, mesh))
-    runs = {
-        f"{data}x{fsdp}": train(start, sources, model, optimizer, (data, fsdp))
-        for data, fsdp in MESHES
-    }
+    start = jax.device_get(init_state(model, make_optimizer(mesh), 0, mesh))
+    runs = {f"{data}x{fsdp}": train(start, sources, model, (data, fsdp)) for data, fsdp in MESHES}
     print(json.dumps(runs))
 
 

@@ -1,41 +1,107 @@
-"""Look up rows of tables that may be split over the devices of a mesh."""
+"""Exchange rows of tables between devices: look rows up, and sum the gradients of rows.
+
+A table lies whole on every device, or is split over the mesh by rows (`is_split`). All that devices
+send each other for its sake passes through `look_up` and `sum_rows`: the indices of the rows that
+they look up, and one vector for each row that any device looks up, at most the whole table.
+"""
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int32
 
-from poyo_jax.distributed.mesh import AXES, is_split
+from poyo_jax.distributed.mesh import AXES, is_split, sum_over_devices
 
 EVERYWHERE, SPLIT = PartitionSpec(), PartitionSpec(AXES)
+
+
+class Rows(NamedTuple):
+    """Rows of a table, each once, with a vector for each.
+
+    Both arrays lie as the table does: of a split table, each device has entries for its own rows.
+    A row index equal to the number of rows marks an empty entry, whose vector is zero.
+    """
+
+    rows: Int32[Array, " entries"]
+    values: Float[Array, "entries dim"]
+
+
+def table_spec(num_rows: int, mesh: Mesh) -> PartitionSpec:
+    """How a table, its state and its `Rows` lie on the mesh."""
+    return SPLIT if is_split(num_rows, mesh) else EVERYWHERE
+
+
+def first_row(rows_per_device: int, num_rows: int) -> int | Int32[Array, ""]:
+    """Index of the first row that this device has of a table, inside shard_map."""
+    if rows_per_device == num_rows:
+        return 0
+    return jax.lax.axis_index(AXES) * rows_per_device
 
 
 def look_up(
     table: Float[Array, "rows dim"], rows: Int32[Array, " used"], mesh: Mesh
 ) -> Float[Array, "used dim"]:
-    """The rows of a table, which may be split over the mesh; `rows` and the result are split over
-    it.
+    """Rows of a table; `rows` and the result are split over the mesh."""
+    num_rows = len(table)
+
+    def whole(table: Array, rows: Array) -> Array:
+        return table[rows]
+
+    def split(table: Array, rows: Array) -> Array:
+        unique = _rows_of_all_devices(rows, num_rows)
+        places = unique - first_row(len(table), num_rows)
+        present = (places >= 0) & (places < len(table))
+        vectors = table[jnp.where(present, places, 0)]
+        vectors = jax.lax.psum(jnp.where(present[:, None], vectors, 0), AXES)
+        return vectors[jnp.searchsorted(unique, rows)]
+
+    read = split if is_split(num_rows, mesh) else whole
+    specs = (table_spec(num_rows, mesh), SPLIT)
+    return jax.shard_map(read, mesh=mesh, in_specs=specs, out_specs=SPLIT)(table, rows)
+
+
+def sum_rows(
+    rows: Int32[Array, " used"], values: Float[Array, "used dim"], num_rows: int, mesh: Mesh
+) -> Rows:
+    """Every row that any device looked up once, ascending, with the sum of its vectors.
+
+    `rows` and `values` are split over the mesh, and `num_rows` is the size of the table. There are
+    as many entries as rows were looked up, or as the table has rows if that is less.
     """
-    if not is_split(len(table), mesh):
-        return jax.shard_map(
-            lambda x, i: x[i], mesh=mesh, in_specs=(EVERYWHERE, SPLIT), out_specs=SPLIT
-        )(table, rows)
 
-    @partial(jax.shard_map, mesh=mesh, in_specs=(SPLIT, SPLIT), out_specs=SPLIT)
-    def gather(own, rows):
-        if len(table) <= len(rows) * mesh.size:
-            return jax.lax.all_gather(own, AXES, tiled=True)[rows]
-        found = held_rows(own, jax.lax.all_gather(rows, AXES, tiled=True))
-        return jax.lax.psum_scatter(found, AXES, tiled=True)
+    @partial(
+        jax.shard_map,
+        mesh=mesh,
+        in_specs=SPLIT,
+        out_specs=table_spec(num_rows, mesh),
+        check_vma=False,
+    )
+    def total(rows: Array, values: Array) -> Rows:
+        unique = _rows_of_all_devices(rows, num_rows)
+        entries = jnp.searchsorted(unique, rows)
+        sums = jnp.zeros((len(unique), values.shape[1]), values.dtype).at[entries].add(values)
+        summed = Rows(unique, sum_over_devices(sums, mesh))
+        return _of_this_device(summed, num_rows, mesh) if is_split(num_rows, mesh) else summed
 
-    return gather(table, rows)
+    return total(rows, values)
 
 
-def held_rows(own: Array, rows: Array) -> Array:
-    """What this device holds of these rows of a split table; zeros for all others."""
-    place = rows - jax.lax.axis_index(AXES) * len(own)
-    mine = (place >= 0) & (place < len(own))
-    found = own[jnp.where(mine, place, 0)]
-    return jnp.where(mine.reshape(-1, *[1] * (own.ndim - 1)), found, 0)
+def _rows_of_all_devices(rows: Array, num_rows: int) -> Array:
+    """Rows that any device looks up, ascending, then empty entries; inside shard_map."""
+    rows = jax.lax.all_gather(rows, AXES, tiled=True)
+    return jnp.unique(rows, size=min(len(rows), num_rows), fill_value=num_rows)
+
+
+def _of_this_device(summed: Rows, num_rows: int, mesh: Mesh) -> Rows:
+    """The entries of the rows that this device has of a split table, inside shard_map."""
+    rows_per_device = num_rows // mesh.size
+    first = first_row(rows_per_device, num_rows)
+    count = min(len(summed.rows), rows_per_device)
+    entries = jnp.searchsorted(summed.rows, first) + jnp.arange(count)
+    rows = summed.rows.at[entries].get(mode="fill", fill_value=num_rows)
+    values = summed.values.at[entries].get(mode="fill", fill_value=0)
+    present = rows < first + rows_per_device
+    return Rows(jnp.where(present, rows, num_rows), jnp.where(present[:, None], values, 0))

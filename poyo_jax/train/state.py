@@ -1,4 +1,4 @@
-"""What training changes from step to step."""
+"""The state of training: step, parameters and optimiser state."""
 
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from jaxtyping import Array, Int32
 from poyo_jax.distributed.mesh import state_shardings, with_padding
 from poyo_jax.model.build import init_params
 from poyo_jax.model.poyo import POYO
-from poyo_jax.train.optim.tables import Optimizer
+from poyo_jax.train.optim.rows import Optimizer
 
 
 class TrainState(NamedTuple):
@@ -22,7 +22,7 @@ class TrainState(NamedTuple):
 
 
 def init_state(model: POYO, optimizer: Optimizer, seed: int, mesh: Mesh) -> TrainState:
-    """State before the first step, created on the devices of the mesh."""
+    """Create the state before the first step on the devices of the mesh."""
 
     def init():
         params = with_padding(init_params(model, seed))

@@ -28,7 +28,7 @@ from test_properties import (
     predictor,
 )
 
-from poyo_jax.config import ModelConfig, RunConfig
+from poyo_jax.config import ModelConfig, OptimConfig, RunConfig
 from poyo_jax.decoding.predict import make_predict_step
 from poyo_jax.distributed.mesh import make_mesh
 from poyo_jax.errors import ConfigError
@@ -37,8 +37,7 @@ from poyo_jax.model.attention import flash, token_rows
 from poyo_jax.model.attention.api import attend, choose
 from poyo_jax.model.attention.flash import RETURNS_LOG_SUM, attend_with_log_sum
 from poyo_jax.model.build import build_model, init_params
-from poyo_jax.train.optim.optax_rules import sparse_lamb
-from poyo_jax.train.optim.tables import dense
+from poyo_jax.train.optim.choose import choose_optimizer
 from poyo_jax.train.step import make_train_step
 from poyo_jax.types import PADDING
 
@@ -301,10 +300,9 @@ def test_steps_refuse_before_anything_is_computed(monkeypatch):
     make_predict_step(
         model, make_mesh(), microbatch_windows=None
     )  # there is no dropout without training
+    optimizer, _ = choose_optimizer(OptimConfig(), 10, 1, make_mesh())
     with pytest.raises(ConfigError, match="cannot drop attention weights"):
-        make_train_step(
-            model, dense(sparse_lamb(0.1)), make_mesh(), seed=0, microbatch_windows=None
-        )
+        make_train_step(model, optimizer, make_mesh(), seed=0, microbatch_windows=None)
 
 
 # --- what they compile to

@@ -16,13 +16,12 @@ from model_sessions import simulated
 from train_on_devices import BATCHES, MESHES, MODEL, STEPS
 from whole_model import predict
 
-from poyo_jax.config import RunConfig
+from poyo_jax.config import OptimConfig, RunConfig
 from poyo_jax.data.batches.pipeline import TrainBatches
 from poyo_jax.decoding.predict import make_predict_step
 from poyo_jax.distributed.mesh import make_mesh, put_batch, replicated
 from poyo_jax.model.build import build_model, empty_batch
-from poyo_jax.train.optim.optax_rules import sparse_lamb
-from poyo_jax.train.optim.tables import dense
+from poyo_jax.train.optim.choose import choose_optimizer
 from poyo_jax.train.state import TrainState, init_state
 from poyo_jax.train.step import make_train_step
 from poyo_jax.types import PADDING
@@ -89,14 +88,19 @@ def mesh():
 
 
 @pytest.fixture(scope="module")
-def train_step(model, mesh):
-    return make_train_step(model, dense(sparse_lamb(0.01)), mesh, seed=3, microbatch_windows=4)
+def optimizer(mesh):
+    return choose_optimizer(OptimConfig(base_learning_rate=0.01), 100, 1, mesh)[0]
 
 
 @pytest.fixture(scope="module")
-def start(model, mesh):
+def train_step(model, optimizer, mesh):
+    return make_train_step(model, optimizer, mesh, seed=3, microbatch_windows=4)
+
+
+@pytest.fixture(scope="module")
+def start(model, optimizer, mesh):
     """The state before the first step, in numpy: steps take the one given to them."""
-    return jax.device_get(init_state(model, dense(sparse_lamb(0.01)), 0, mesh))
+    return jax.device_get(init_state(model, optimizer, 0, mesh))
 
 
 def copy(tree, mesh):
@@ -124,11 +128,13 @@ def test_a_batch_without_weight_has_no_loss_and_a_finite_gradient(mesh, batch, s
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state)) and state.step == 1
 
 
-def test_what_is_frozen_stays_and_what_learns_moves_the_same(mesh, batch, start, train_step):
+def test_what_is_frozen_stays_and_what_learns_moves_the_same(
+    mesh, batch, start, optimizer, train_step
+):
     full, metrics = train_step(copy(start, mesh), put_batch(batch, mesh), {})
     tables = {name: table for name, table in start.params.items() if name != "backbone"}
     frozen = copy({"backbone": start.params["backbone"]}, mesh)
-    state = copy(TrainState(start.step, tables, jax.jit(sparse_lamb(0.01).init)(tables)), mesh)
+    state = copy(TrainState(start.step, tables, jax.jit(optimizer.init)(tables)), mesh)
     state, of_tables = train_step(state, put_batch(batch, mesh), frozen)
     np.testing.assert_allclose(of_tables["loss"], metrics["loss"], rtol=1e-6)
     assert 0 < of_tables["gradient_norm"] < metrics["gradient_norm"]
