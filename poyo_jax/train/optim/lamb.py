@@ -31,14 +31,14 @@ class LambSettings:
     weight_decay: float = 1e-4
     clamp: float = 10.0
 
-    def moments(
-        self, mu: Array, nu: Array, gradient: Array, count: Int32[Array, ""]
-    ) -> tuple[Array, Array]:
-        """Running means of the gradient and of its square, after one more gradient."""
+    def mean(self, mu: Array, gradient: Array, count: Int32[Array, ""]) -> Array:
+        """Running mean of the gradient, after one more gradient."""
         b1 = value_at(self.b1, count)
-        mu = b1 * mu + (1 - b1) * gradient
-        nu = self.b2 * nu + (1 - self.b2) * gradient**2
-        return mu, nu
+        return b1 * mu + (1 - b1) * gradient.astype(jnp.float32)
+
+    def mean_square(self, nu: Array, gradient: Array) -> Array:
+        """Running mean of the squared gradient, after one more gradient."""
+        return self.b2 * nu + (1 - self.b2) * gradient.astype(jnp.float32) ** 2
 
     def step(self, mu: Array, nu: Array, weights: Array) -> Array:
         """Direction of the step, before its trust ratio and learning rate."""
@@ -78,9 +78,6 @@ def lamb(settings: LambSettings) -> optax.GradientTransformation:
             raise ValueError("lamb needs the parameters: call update(gradients, state, params).")
         rate = value_at(settings.learning_rate, state.count)
 
-        def moments(mu: Array, nu: Array, gradient: Array) -> tuple[Array, Array]:
-            return settings.moments(mu, nu, gradient.astype(jnp.float32), state.count)
-
         def change(path: tuple, parameter: Array, mu: Array, nu: Array) -> Array:
             weights = parameter.astype(jnp.float32)
             step = settings.step(mu, nu, weights)
@@ -88,8 +85,8 @@ def lamb(settings: LambSettings) -> optax.GradientTransformation:
             ratio = trust_ratio(_norm(weights, axes), _norm(step, axes), settings.clamp)
             return (-rate * ratio * step).astype(parameter.dtype)
 
-        pairs = jax.tree.map(moments, state.mu, state.nu, updates)
-        mu, nu = jax.tree.transpose(jax.tree.structure(updates), jax.tree.structure((0, 0)), pairs)
+        mu = jax.tree.map(lambda mu, g: settings.mean(mu, g, state.count), state.mu, updates)
+        nu = jax.tree.map(settings.mean_square, state.nu, updates)
         changes = jax.tree_util.tree_map_with_path(change, params, mu, nu)
         return changes, LambState(state.count + 1, mu, nu)
 
@@ -119,7 +116,8 @@ def lamb_rows(settings: LambSettings) -> RowRule:
     ) -> tuple[Array, TableState]:
         last = state.rows
         recent = jnp.where(last.moved == count - 1, 1.0, 0.0)[:, None]
-        mu, nu = settings.moments(last.mu * recent, last.nu * recent, gradient, count)
+        mu = settings.mean(last.mu * recent, gradient, count)
+        nu = settings.mean_square(last.nu * recent, gradient)
         step = settings.step(mu, nu, weights)
 
         high, low = state.shared
