@@ -9,8 +9,6 @@ every session sound? python -m data_prep inspect FILE                           
 NWB file or a session?
 """
 
-import logging
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -21,8 +19,9 @@ import tyro
 
 from data_prep.catalogue import DATA_SETS, DataSet, find_data_set
 from poyo_jax import Session
+from poyo_jax.cli.program import run_program
 from poyo_jax.data.importers.nwb_session import NwbOptions
-from poyo_jax.errors import ConfigError, DataError, PoyoError
+from poyo_jax.errors import ConfigError, DataError
 
 OWN = "nwb"
 HELP = str(__doc__).replace(
@@ -103,7 +102,6 @@ Command = (
 
 def main(arguments: list[str] | None = None) -> None:
     command = tyro.cli(Command, args=arguments, description=HELP, prog="python -m data_prep")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     actions: dict[type, Callable[..., int]] = {
         List: show_list,
         Download: download,
@@ -111,16 +109,11 @@ def main(arguments: list[str] | None = None) -> None:
         Check: check,
         Inspect: inspect,
     }
-    try:
-        sys.exit(actions[type(command)](command))
-    except KeyboardInterrupt:
-        print(
-            "\nstopped; what is finished is kept, and the same command continues.", file=sys.stderr
-        )
-        sys.exit(130)
-    except PoyoError as error:
-        print(f"\n{error}", file=sys.stderr)
-        sys.exit(1)
+    run_program(
+        actions[type(command)],
+        command,
+        interrupted="stopped; what is finished is kept, and the same command continues.",
+    )
 
 
 def show_list(_: List) -> int:

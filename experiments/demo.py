@@ -1,22 +1,21 @@
-"""The whole path on simulated recordings: pretrain, adapt to a session with unseen units, compare,
-and draw a report.
+"""Run the whole path on simulated recordings: pretrain, adapt to unseen units, compare, report.
 
-    python experiments/demo.py --workdir demo
+    $ python experiments/demo.py --workdir demo
 
-Six sessions of three simulated monkeys are made; a small POYO is pretrained on five of them, and
-`fit_units` learns the unit embeddings of the sixth while everything else stays frozen. Every score
-is on test splits that nothing was trained or chosen on. Takes a few minutes on two CPU cores and
-downloads nothing.
+The demo simulates six sessions of three monkeys and pretrains a small POYO on five of them. Then
+`fit_units` learns the unit embeddings of the sixth while all other parameters stay frozen. Every
+score is of a test split, on which nothing was trained or chosen. The demo takes a few minutes on
+two CPU cores and downloads nothing.
 """
 
-import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import tyro
-from shell import run_shell
+
+from poyo_jax.cli.program import run_program
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +35,7 @@ class Demo:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    run_shell(demo, tyro.cli(Demo, args=arguments, description=__doc__))
+    run_program(demo, tyro.cli(Demo, args=arguments, description=__doc__))
 
 
 def demo(options: Demo) -> None:
@@ -133,15 +132,16 @@ def print_table(table: dict[str, dict[str, float]]) -> None:
 
 
 def print_next(options: Demo) -> None:
-    data = options.workdir / "sessions"
+    folder = options.workdir
     print(
-        f"\nNext:\n  open {options.workdir / 'report.html'} in a browser\n  .venv/bin/tensorboard"
-        f" --logdir {options.workdir / 'pretrain' / 'tb'}     (pip install tensorboard)\n "
-        f" .venv/bin/python experiments/pretrain.py demo --data {data} --workdir runs/demo\n "
-        ' .venv/bin/python -i -c "import poyo_jax; model ='
-        f" poyo_jax.load('{options.workdir / 'adapted'}'); print(model)\""
+        "\nNext:",
+        f"open {folder}/report.html in a browser",
+        f".venv/bin/tensorboard --logdir {folder}/pretrain/tb     (pip install tensorboard)",
+        f".venv/bin/python -m poyo_jax pretrain demo --data {folder}/sessions --workdir runs/demo",
+        f".venv/bin/python -m poyo_jax explore {folder}/adapted --data {folder}/sessions",
+        sep="\n  ",
     )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

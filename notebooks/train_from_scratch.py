@@ -130,7 +130,7 @@ ax = plots.decoding(prediction, start, start + 8, channel=1, quantity="velocity 
 
 # %% [markdown] A minute of training on a minute of data per session shows that things work, no
 # more. Longer recordings and more steps help: `make demo` trains on five sessions and adapts to a
-# sixth. `python experiments/pretrain.py` does what this notebook does from the command line, on one
+# sixth. `python -m poyo_jax pretrain` does what this notebook does from the command line, on one
 # computer or on many.
 #
 # ## Keep it

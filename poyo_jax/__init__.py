@@ -1,9 +1,8 @@
-"""POYO in JAX: one decoder for many recordings, adapted to a new one by fitting only its unit
-embeddings.
-"""
+"""Decode behaviour from spikes with POYO, one model for many sessions, in JAX."""
 
 from importlib import import_module
 from importlib.util import find_spec
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -62,11 +61,20 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Public names and modules load when first used, so that importing the package is quick and
-    loads no jax.
+    """Load a public name or a module when it is first used.
+
+    Importing the package is therefore quick and loads no jax.
     """
     if name in _HOMES:
         return getattr(import_module(f"poyo_jax.{_HOMES[name]}"), name)
     if not name.startswith("_") and find_spec(f"poyo_jax.{name}") is not None:
         return import_module(f"poyo_jax.{name}")
-    raise AttributeError(f"module 'poyo_jax' has no attribute {name!r}")
+    from poyo_jax.errors import suggest
+
+    known = [*__all__, *(module.name for module in iter_modules(__path__))]
+    raise AttributeError(f"module 'poyo_jax' has no attribute {name!r}.{suggest(name, known)}")
+
+
+def __dir__() -> list[str]:
+    """List the public names alone, for tab completion."""
+    return [*__all__, "__version__"]

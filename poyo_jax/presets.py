@@ -3,8 +3,8 @@ accelerators; and small models.
 
 Our recipe is Muon where the paper has LAMB, less dropout of residual branches, a limit to the
 samples of a window, and, for many sessions, units that start from their tuning.
-`experiments/recipe.py` compares them on small models, where ours needs a half or a quarter of the
-data. At the size of POYO-1 neither was trained; the presets take half of the steps.
+`experiments/studies/recipe.py` compares them on small models, where ours needs a half or a quarter
+of the data. At the size of POYO-1 neither was trained; the presets take half of the steps.
 """
 
 from collections.abc import Callable

@@ -78,7 +78,7 @@ def tiny_run(tiny_sessions: list, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture(scope="module")
 def browser():
     """A headless Chromium; where there is none the test says so and skips."""
-    from experiments.browser import chromium
+    from experiments.tools.browser import chromium
     from poyo_jax.errors import MissingDependencyError
 
     try:

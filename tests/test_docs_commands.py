@@ -8,11 +8,14 @@ import re
 import shlex
 import sys
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import tyro
 from doc_pages import DOCS, PAGES, REPOSITORY, commands
+
+from poyo_jax.cli.main import COMMANDS
 
 # Programs of others, whose options are not checked here.
 FOREIGN = {"cd", "docker", "kubectl", "python3", "scancel", "ssh"}
@@ -31,7 +34,6 @@ class Parsed(Exception):
 @pytest.fixture
 def parse(monkeypatch):
     """Give a script its arguments; it ends, with Parsed, once it has understood them."""
-    monkeypatch.syspath_prepend(REPOSITORY / "experiments")
 
     def stops(cli):
         def parsed(*args, **kwargs):
@@ -58,10 +60,15 @@ def python(words: list[str], parse) -> None:
     script, *arguments = words
     if script == "-m":
         module, *arguments = arguments
-        module = f"{module}.__main__"
+        assert find_spec(module), f"there is no module {module}"
+        module = f"{module}.__main__" if find_spec(module).submodule_search_locations else module
     else:
         assert (REPOSITORY / script).is_file(), f"{script} does not exist"
-        module = ".".join(Path(script).with_suffix("").parts).removeprefix("experiments.")
+        module = ".".join(Path(script).with_suffix("").parts)
+    if script == "-m" and module == "poyo_jax.__main__":
+        assert arguments[0] in COMMANDS
+        if len(arguments) == 1:  # a command that is only named
+            return
     if arguments and "..." not in arguments:  # a script that is only named takes what it likes
         parse(module, ["demo" if word == "PRESET" else word for word in arguments])
 

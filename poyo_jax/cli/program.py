@@ -1,35 +1,106 @@
-"""What the programs of the package (`python -m poyo_jax.…`) have in common."""
+"""Run the work of a command: log lines, errors as sentences, and the exit status.
+
+The exit statuses are those of docs/launching.md, by which a scheduler decides whether it starts a
+run again.
+"""
 
 import logging
+import os
+import select
 import sys
+import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
-from poyo_jax.errors import PoyoError
+from poyo_jax.errors import DistributedError, Diverged, Interrupted, PoyoError
 
 Options = TypeVar("Options")
-INTERRUPTED, MISUSED = 130, 2  # exit statuses
+
+FAILED = 1  # crashed, diverged, or the processes of a job did not find each other
+MISUSED = 2  # wrong usage, configuration or data: the same command fails again
+STOPPED = 42  # stopped early with a good checkpoint: the same command continues
+INTERRUPTED = 130  # a second Ctrl-C, or one outside of training
+LOST_PEER = 134  # another process of the job is gone
+
+STANDARD_OUTPUT = 1  # its file descriptor
+
+
+def run_program(
+    work: Callable[[Options], int | None],
+    options: Options,
+    *,
+    level: int = logging.INFO,
+    interrupted: str = "stopped.",
+) -> None:
+    """Run `work(options)` and exit unless it succeeds; a PoyoError ends with its sentence alone.
+
+    `work` returns None or an exit status. `level` is that of the log lines shown on standard error,
+    and `interrupted` the sentence for Ctrl-C.
+    """
+    log_to_stderr(level)
+    try:
+        status = work(options) or 0
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        status = _say(interrupted, INTERRUPTED)
+    except PoyoError as error:
+        status = _say(str(error), exit_status(error))
+    except BrokenPipeError:
+        if not _reader_is_gone():
+            raise
+        status = FAILED
+    except RuntimeError as error:
+        if not lost_peer():
+            raise
+        _end_without_peers(error)
+    if status:
+        sys.exit(status)
 
 
 def log_to_stderr(level: int) -> None:
     """Show what the package logs as plain lines, and nothing of the libraries below it."""
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
-    for noisy in (
-        "absl",
-        "jax",
-        "orbax",
-    ):  # absl logs the tracebacks of errors that are raised as well
-        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    # absl also logs the tracebacks of errors that are raised
+    for library in ("absl", "jax", "orbax"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
 
 
-def run_program(work: Callable[[Options], None], options: Options) -> None:
-    """Do the work; a PoyoError ends the program with its sentence, and Ctrl-C with none."""
-    log_to_stderr(logging.WARNING)
-    try:
-        work(options)
-    except KeyboardInterrupt:
-        print("\nStopped.", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    except PoyoError as error:
-        print(f"\n{error}", file=sys.stderr)
-        sys.exit(MISUSED)
+def exit_status(error: PoyoError) -> int:
+    """Exit status of a program that ends with `error`."""
+    if isinstance(error, Interrupted):
+        return STOPPED
+    if isinstance(error, Diverged | DistributedError):
+        return FAILED
+    return MISUSED
+
+
+def lost_peer() -> bool:
+    """Tell whether an error of the runtime may come from another process of the job."""
+    jax = sys.modules.get("jax")
+    return jax is not None and jax.process_count() > 1
+
+
+def _end_without_peers(error: RuntimeError) -> int:
+    """End at once, since an orderly end would wait for the other processes."""
+    traceback.print_exc()
+    reason = str(error).splitlines()[0][:200]
+    _say(f"another process of this job is gone ({reason}). Start all of them again.", LOST_PEER)
+    os._exit(LOST_PEER)
+
+
+def _reader_is_gone() -> bool:
+    """Tell whether the program that reads standard output has ended, as in `... | head`.
+
+    Standard output then goes nowhere, so that Python does not complain about it at exit.
+    """
+    poller = select.poll()
+    poller.register(STANDARD_OUTPUT, 0)
+    gone = any(event & select.POLLERR for _, event in poller.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), STANDARD_OUTPUT)
+    return gone
+
+
+def _say(text: str, status: int) -> int:
+    print(f"\n{text}", file=sys.stderr)
+    return status

@@ -1,34 +1,40 @@
-"""The scripts that adapt and evaluate, as their users run them."""
+"""The commands that adapt and evaluate, and the study of strategies, as their users run them."""
 
 import importlib
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from poyo_jax import evaluate, load, open_sessions
+from poyo_jax.cli import finetune
+from poyo_jax.finetune import STRATEGIES
 
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
 NEW = "simulated/session_2"
 
 
+MODULES = {
+    "finetune": "poyo_jax.cli.finetune",
+    "evaluate": "poyo_jax.cli.evaluate",
+    "adapt_small": "experiments.studies.adapt_small",
+}
+
+
 @pytest.fixture
-def script(monkeypatch):
-    """The main function of a script, by its name."""
-    monkeypatch.syspath_prepend(REPOSITORY / "experiments")
+def script():
+    """Run a script by its name."""
 
     def run(name: str, *arguments) -> None:
-        importlib.import_module(name).main([str(argument) for argument in arguments])
+        importlib.import_module(MODULES[name]).main([str(argument) for argument in arguments])
 
     return run
 
 
 def refused(script, capsys, *arguments) -> str:
-    """What a script says on standard error when it exits with status 1 or 2."""
+    """What a script says on standard error when it exits with status 2."""
     with pytest.raises(SystemExit) as exit:
         script(*arguments)
-    assert exit.value.code in (1, 2)
+    assert exit.value.code == 2
     out, err = capsys.readouterr()
     assert "Traceback" not in out + err
     return " ".join(err.split())
@@ -56,6 +62,15 @@ def test_adapted_and_evaluated(script, tiny_run, tiny_data, tmp_path, capsys):
     with np.load(tmp_path / "predictions" / "simulated_session_2.npz") as found:
         for name in ("times", "values", "targets", "scored"):
             np.testing.assert_array_equal(found[name], getattr(expected, name))
+
+
+def test_help_lists_the_strategies(capsys):
+    assert tuple(STRATEGIES) == finetune.STRATEGIES
+    with pytest.raises(SystemExit, match="0"):
+        finetune.main(["--help"])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "[-h] [OPTIONS] MODEL DATA" in out
+    assert "{unit_identification,gradual,full,lora,from_scratch}" in out
 
 
 def test_misuse_changes_nothing_on_disk(script, tiny_run, tiny_data, tmp_path, capsys):
@@ -132,8 +147,8 @@ def test_the_comparison_goes_on_where_it_stopped(script, tiny_run, tiny_data, tm
     assert published == pytest.approx(sorted(line["test_r2"] for line in lines), rel=1e-3)
 
 
-def test_when_a_fit_is_good_enough_is_read_off_its_curve(script):
-    until = importlib.import_module("adapt_small").until
+def test_when_a_fit_is_good_enough_is_read_off_its_curve():
+    until = importlib.import_module("experiments.studies.adapt_small").until
     curve = [[0, 1.0, 0.1, 0.5], [10, 2.4, 0.9, 0.6], [20, 3.6, 0.95, 0.7]]
     assert [until(curve, 2, 1.0), until(curve, 3, 0.6), until(curve, 3, 0.9)] == [
         "20 steps, 4 s",

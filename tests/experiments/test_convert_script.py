@@ -18,10 +18,9 @@ GOLDEN = REPOSITORY / "tests" / "golden"
 
 
 @pytest.fixture
-def main(monkeypatch):
-    """The script's main function."""
-    monkeypatch.syspath_prepend(REPOSITORY / "experiments")
-    from convert import main
+def main():
+    """The main function of the command."""
+    from poyo_jax.cli.convert import main
 
     return main
 
@@ -84,14 +83,14 @@ def test_misuse_changes_nothing(main, checkpoint, readouts, tmp_path, capsys):
     status, text = fails(main, [checkpoint, "--out", out], capsys)
     assert status == 2 and "how the behaviour of session 'sessA' was normalised" in text
     status, text = fails(main, [readouts, "--out", out], capsys)
-    assert status == 1 and "is no file of torch.save" in text
+    assert status == 2 and "is no file of torch.save" in text
     status, text = fails(main, [checkpoint, "--out", out, "--readouts", checkpoint], capsys)
     assert status == 2 and "holds no readouts" in text
     readouts.write_text("[]")
     status, text = fails(main, [checkpoint, "--out", out, "--readouts", readouts], capsys)
     assert status == 2 and "holds no readouts" in text
     status, text = fails(main, [out, "--out", tmp_path / "a.ckpt", "--to-torch"], capsys)
-    assert status == 1 and "there is no checkpoint in" in text
+    assert status == 2 and "there is no checkpoint in" in text
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -103,7 +102,7 @@ def test_the_program_itself(tmp_path):
         capture_output=True,
         text=True,
     )
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert (
         done.stderr.strip()
         == f"there is no file {tmp_path}/no.ckpt. Give a file that torch.save wrote."

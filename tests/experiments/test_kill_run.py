@@ -1,21 +1,18 @@
 """The script that kills a run at random; fifty kills are made by hand."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
-EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
 def kill_run(monkeypatch):
-    monkeypatch.syspath_prepend(EXPERIMENTS)
-    monkeypatch.setenv("PYTHONPATH", str(EXPERIMENTS.parent))
-    import kill_run
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    from experiments.tools import kill_run
 
-    yield kill_run
-    sys.modules.pop("kill_run")
+    return kill_run
 
 
 def test_a_run_that_is_killed_ends_as_one_left_alone(kill_run, capsys):

@@ -29,10 +29,9 @@ BUSY = [
 
 
 @pytest.fixture
-def main(monkeypatch):
-    """The script's main function."""
-    monkeypatch.syspath_prepend(REPOSITORY / "experiments")
-    from pretrain import main
+def main():
+    """The main function of the command."""
+    from poyo_jax.cli.pretrain import main
 
     return main
 
@@ -132,7 +131,7 @@ def test_help(main, capsys):
         main(["--help"])
     assert exit.value.code == 0
     assert "poyo_single" in (text := capsys.readouterr().out)
-    assert "python experiments/pretrain.py demo --data sessions/ --workdir runs/demo" in text
+    assert "python -m poyo_jax pretrain demo --data sessions/ --workdir runs/demo" in text
     with pytest.raises(SystemExit):
         main(["demo", "--help"])
     assert "--config.model.depth INT" in capsys.readouterr().out

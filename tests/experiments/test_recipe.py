@@ -2,7 +2,6 @@
 
 import importlib
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ import tiny
 
 from poyo_jax import Session
 
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
 ARMS = [
     "published, rate x 4",
     "ours, 0.5 of the data",
@@ -20,9 +18,8 @@ ARMS = [
 
 
 @pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(REPOSITORY / "experiments")
-    return importlib.import_module("recipe")
+def script():
+    return importlib.import_module("experiments.studies.recipe")
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import importlib
 import json
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,15 +15,13 @@ from poyo_jax import open_sessions
 from poyo_jax.data.simulate import Laboratory
 
 LAB = Laboratory(num_sessions=60, duration=20.0)
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.fixture
 def scaling(monkeypatch):
     """The script of Figure 1; its preset small is a tiny model."""
-    monkeypatch.syspath_prepend(REPOSITORY / "experiments")
     monkeypatch.setattr("poyo_jax.presets.demo", tiny.config)
-    return importlib.import_module("scaling")
+    return importlib.import_module("experiments.studies.scaling")
 
 
 def run(script, *arguments):
@@ -56,9 +53,8 @@ def test_figure_1_of_a_folder(scaling, tiny_data, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("preset", ["small", "paper"])
-def test_models_differ_in_depth_and_seed_alone(monkeypatch, preset):
-    monkeypatch.syspath_prepend(REPOSITORY / "experiments")
-    script = importlib.import_module("scaling")
+def test_models_differ_in_depth_and_seed_alone(preset):
+    script = importlib.import_module("experiments.studies.scaling")
     options = script.Scaling(preset=preset)
     shallow, deep = script.configure(options, 2, 0), script.configure(options, 24, 1)
     assert (deep.model.depth, deep.data.seed, deep.optim.unit_start) == (24, 1, "tuning")
@@ -142,13 +138,13 @@ def test_too_little_data_is_explained(scaling, tiny_data, tmp_path, capsys):
             in text
         )
         assert (
-            "experiments/simulate.py sessions/ --num-sessions 32 (about 48 MB)" in text
+            "python -m poyo_jax simulate sessions/ --num-sessions 32 (about 48 MB)" in text
             and "13 GB" in text
         )
 
 
 def test_a_laboratory_is_written_and_extended(scaling, tmp_path, capsys):
-    simulate = importlib.import_module("simulate")
+    simulate = importlib.import_module("poyo_jax.cli.simulate")
     for count, missing in ((2, 2), (3, 1)):
         run(simulate, tmp_path / "lab", "--num-sessions", count, "--duration", 20)
         assert (

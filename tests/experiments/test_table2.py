@@ -2,7 +2,6 @@
 
 import importlib
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from poyo_jax import Session, load
 from poyo_jax.baselines import BASELINES, KalmanSearch, NetworkSearch, WienerSearch
 from poyo_jax.data.simulate import simulate_session
 
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
 QUICK = {
     "wiener": WienerSearch(bin_sizes=(0.06,), reaches=((0.3, 0.12),)),
     "kalman": KalmanSearch(bin_sizes=(0.06,), delays=(0.0,), shrinkages=(0.0,), scales=(1.0,)),
@@ -30,10 +28,9 @@ QUICK = {
 @pytest.fixture
 def table2(monkeypatch):
     """The main function of the script."""
-    monkeypatch.syspath_prepend(REPOSITORY / "experiments")
     for name, search in QUICK.items():
         monkeypatch.setitem(BASELINES, name, search)
-    module = importlib.import_module("table2")
+    module = importlib.import_module("experiments.studies.table2")
     monkeypatch.setattr(module.real_small, "poyo_small", tiny.config)
     monkeypatch.setattr(module.real_small, "SINGLE_STEPS", (10, 20))
     return lambda *arguments: module.main([str(argument) for argument in arguments])
@@ -187,7 +184,9 @@ def test_the_contiguous_protocol_is_causal_and_in_order(
         assert ["causal" in text for text in chosen] == [causal] * 2
     assert out.index("protocol contiguous") < out.index("protocol random")
     assert len({round(job["r2"], 6) for job in found}) == 8
-    session = importlib.import_module("table2").contiguous(Session.open(tiny_data / "session_2.h5"))
+    session = importlib.import_module("experiments.studies.table2").contiguous(
+        Session.open(tiny_data / "session_2.h5")
+    )
     bounds = [list(session.split(name)) for name in ("train", "valid", "test")]
     np.testing.assert_allclose(bounds, [[(0, 42)], [(42, 48)], [(48, 60)]])
 

@@ -1,4 +1,4 @@
-"""`python -m poyo_jax.explore` serves until Ctrl-C, and says in a sentence what is wrong."""
+"""`python -m poyo_jax explore` serves until Ctrl-C, and says in a sentence what is wrong."""
 
 import re
 import signal
@@ -9,14 +9,15 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from poyo_jax.explore.__main__ import main
+from poyo_jax.cli.explore import main
 
 
 def test_it_serves_until_interrupted(tiny_run, tiny_data):
     command = [
         sys.executable,
         "-m",
-        "poyo_jax.explore",
+        "poyo_jax",
+        "explore",
         str(tiny_run),
         "--data",
         str(tiny_data / "session_0.h5"),

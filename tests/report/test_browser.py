@@ -148,11 +148,12 @@ def test_what_is_absent_is_said_and_the_rest_is_shown(open_report, fit, tmp_path
 def test_pictures_for_the_readme(browser, report, tmp_path):
     program = [
         sys.executable,
-        REPOSITORY / "experiments" / "screenshots.py",
+        "-m",
+        "experiments.tools.screenshots",
         "--out",
         tmp_path / "images",
     ]
-    subprocess.run([*program, "--report", report, "--name", "tiny"], check=True)
+    subprocess.run([*program, "--report", report, "--name", "tiny"], check=True, cwd=REPOSITORY)
     pictures = sorted((tmp_path / "images").iterdir())
     assert [path.name for path in pictures] == ["tiny.png", "tiny_fit.png"]
     assert all(
@@ -160,6 +161,9 @@ def test_pictures_for_the_readme(browser, report, tmp_path):
         for path in pictures
     )
     misused = subprocess.run(
-        [*program, "--report", tmp_path / "nothing.html"], capture_output=True, text=True
+        [*program, "--report", tmp_path / "nothing.html"],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
     )
     assert misused.returncode == 2 and "there is no page" in misused.stderr

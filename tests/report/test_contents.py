@@ -8,10 +8,10 @@ import pytest
 from pages import NEW, content_of
 
 from poyo_jax import Session, evaluate, load
+from poyo_jax.cli.report import main
 from poyo_jax.errors import MissingDependencyError, PoyoError
 from poyo_jax.finetune import fit_units
 from poyo_jax.report import write_report
-from poyo_jax.report.__main__ import main
 from poyo_jax.train.reliability.goodput import read_goodput
 from poyo_jax.train.writers import read_metrics
 

@@ -1,20 +1,21 @@
-"""Speed and memory of training, inference and the input pipeline, alone or interleaved with
-torch_brain's.
+"""Measure speed and memory of training, inference and input pipeline, alone or with torch_brain.
 
-    python experiments/benchmark.py --what train python experiments/benchmark.py --what train --peer
-    PEER/bin/python      # tests/golden/README.md makes PEER python experiments/benchmark.py --what
-    train --cpu-devices 1 2 4         # or --depth, or --vocabulary python experiments/benchmark.py
-    --what train --compare main              # against another revision
+    $ python -m experiments.benchmarks.speed --what train
+    $ python -m experiments.benchmarks.speed --what train --peer PEER/bin/python
+    $ python -m experiments.benchmarks.speed --what train --cpu-devices 1 2 4
+    $ python -m experiments.benchmarks.speed --what train --compare main
 
-Every contender runs in a process of its own and takes turns, one call each, so that a busy machine
-slows all alike; the first round is discarded. The ratio of minima is the robust figure. Windows are
-simulated: 60 sessions of 30 to 300 units, 500 to 8000 tokens per window; `--fixed-tokens 2000`
-makes all windows equal, so that the peer pads nothing.
+tests/golden/README.md explains how to make PEER. --depth and --vocabulary vary the model, and
+--compare runs another revision of this repository.
+
+Every contender runs in a process of its own. Contenders take turns, one call each, so that a busy
+machine slows all alike; the first round is discarded. The ratio of minima is the robust figure.
+Windows are simulated: 60 sessions of 30 to 300 units, 500 to 8000 tokens per window;
+`--fixed-tokens 2000` makes all windows equal, so that the peer pads nothing.
 """
 
 import itertools
 import json
-import sys
 import tempfile
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -22,19 +23,20 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
-from benchmark_data import measure_data
-from benchmark_race import (
+
+from experiments.benchmarks.data import measure_data
+from experiments.benchmarks.race import (
     REPOSITORY,
     TUNED_ALLOCATOR,
     Contender,
     ours,
+    peer,
     print_ratios,
     print_table,
     race,
     source_tree,
 )
 
-HERE = Path(__file__).parent
 UNIT_DROPOUT = {"min_units": 30, "mode_units": 100, "max_units": 300}
 LOADER_WORKERS = (0, 1, 2)
 
@@ -166,26 +168,23 @@ def start_peers(options: Benchmark, settings: dict) -> dict[str, Contender]:
     """
     assert options.peer
     lamb = Path(options.peer).absolute().parent.parent / "sparse_lamb" / "torch_brain" / "optim.py"
-    command, settings = (
-        [options.peer, str(HERE / "benchmark_peer.py")],
-        settings | {"sparse_lamb": str(lamb)},
-    )
+    settings = settings | {"sparse_lamb": str(lamb)}
     if options.what == "pipeline":
         return {
-            f"torch_brain, {workers} worker processes": Contender(
-                command, settings | {"workers": workers}
+            f"torch_brain, {workers} worker processes": peer(
+                options.peer, settings | {"workers": workers}
             )
             for workers in LOADER_WORKERS
         }
-    peers = {"torch_brain": Contender(command, settings)}
+    peers = {"torch_brain": peer(options.peer, settings)}
     if options.peer_tuned:
-        peers["torch_brain, tuned allocator"] = Contender(command, settings, TUNED_ALLOCATOR)
+        peers["torch_brain, tuned allocator"] = peer(options.peer, settings, TUNED_ALLOCATOR)
     return peers
 
 
 def session_files() -> tempfile.TemporaryDirectory:
     """A folder with simulated sessions, for as long as the context lasts."""
-    from benchmark_loader import save_sessions
+    from experiments.benchmarks.loader import save_sessions
 
     folder = tempfile.TemporaryDirectory()
     save_sessions(Path(folder.name))
@@ -193,4 +192,4 @@ def session_files() -> tempfile.TemporaryDirectory:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

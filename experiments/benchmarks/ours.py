@@ -1,6 +1,4 @@
-"""Our side of the benchmark. Started by benchmark.py with the settings as JSON on the command
-line.
-"""
+"""Our side of the benchmark; speed.py starts it with the settings as JSON on the command line."""
 
 import json
 import sys
@@ -10,10 +8,10 @@ import types
 import jax
 import jax.numpy as jnp
 import numpy as np
-from benchmark_server import seconds, serve, timed
-from benchmark_windows import NUM_QUERIES, SimulatedWindow, draw_windows, session_units
 from jax.sharding import Mesh
 
+from experiments.benchmarks.draw import NUM_QUERIES, SimulatedWindow, draw_windows, session_units
+from experiments.benchmarks.server import seconds, serve, timed
 from poyo_jax.config import ModelConfig, OptimConfig, RunConfig
 from poyo_jax.data.batches.arrange import arrange, deal, padding_fraction, round_up, rows_of
 from poyo_jax.data.batches.tokens import BatchShape, Window
@@ -33,11 +31,11 @@ MATMUL_SIZE = 1536
 def main() -> None:
     settings = json.loads(sys.argv[1])
     if settings["what"] == "pipeline":
-        from benchmark_loader import make_loader
+        from experiments.benchmarks.loader import make_loader
 
         return serve(*make_loader(settings))
     if settings["what"] == "window":
-        from benchmark_window import make_decoder
+        from experiments.benchmarks.latency import make_decoder
 
         return serve(*make_decoder(settings))
     jax.config.update("jax_num_cpu_devices", settings["cpu_devices"])

@@ -1,17 +1,15 @@
-"""Pretraining, unit identification and single-session training on a folder of small recordings, in
-one table.
+"""Compare pretraining, unit identification and single-session training on small recordings.
 
-    python experiments/real_small.py DATA --workdir runs/real_small
+    $ python -m experiments.studies.real_small DATA --workdir runs/real_small
 
-DATA holds session files; --held-out names those whose units the pretrained model never sees. For
-every session the table gives test R2 of a ridge Wiener filter, of a model trained on that session
-alone, of the pretrained model, and for held-out sessions of the pretrained backbone with fitted
-units. Every choice (ridge, steps, stopping) is made on the valid split. Finished parts are kept in
-the work directory, so the same command continues where it stopped.
+DATA holds session files; the pretrained model never sees the units of those that --held-out names.
+The table gives for every session the test R2 of a ridge Wiener filter, of a model trained on that
+session alone, and of the pretrained model, with fitted units where the session is held out. Every
+choice (ridge, steps, end of a fit) is made on the valid split. Finished models are kept in the work
+directory, and the same command continues an interrupted study.
 """
 
 import json
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tyro
-from shell import run_shell
 
 from poyo_jax import Session
+from poyo_jax.cli.program import run_program
 from poyo_jax.presets import few_sessions, poyo_small, with_steps
 
 if TYPE_CHECKING:
@@ -57,7 +55,7 @@ class RealSmall:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    run_shell(real_small, tyro.cli(RealSmall, args=arguments, description=__doc__))
+    run_program(real_small, tyro.cli(RealSmall, args=arguments, description=__doc__))
 
 
 def real_small(options: RealSmall) -> None:
@@ -176,4 +174,4 @@ def print_table(table: dict[str, dict[str, float]], options: RealSmall) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

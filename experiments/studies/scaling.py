@@ -1,30 +1,30 @@
-"""Figure 1 of the paper (Azabou et al. 2023): R2 against the size of the model and the amount of
-pretraining data.
+"""Draw Figure 1 of the paper: R2 against model size and against the amount of pretraining data.
 
-    python experiments/scaling.py                                  # simulates a laboratory first
-    python experiments/scaling.py sessions/ --held-out monday tuesday --workdir runs/scaling
-    python experiments/scaling.py sessions/ --preset paper --num-sessions 8 25 80
+    $ python -m experiments.studies.scaling
+    $ python -m experiments.studies.scaling sessions/ --held-out monday tuesday
+    $ python -m experiments.studies.scaling sessions/ --preset paper --num-sessions 8 25 80
 
-Every depth is pretrained on growing sets of sessions, each of which holds the smaller ones. Two
-test R2 are measured, and every choice is made on the valid splits: that of the sessions which all
-sets share, and that of held-out sessions after unit identification.
+Without a folder of sessions the study simulates a laboratory first.
 
-All models see the same number of windows, whatever their data. With the same number of epochs,
-little data would also mean few steps, and a model that is merely not yet trained would look like
-one that lacks data. What little data is seen too often does no harm beyond its lack, because the
-checkpoint that is best on the valid splits is scored.
+Models of every depth are pretrained on growing sets of sessions; each set contains the smaller
+ones. The study measures two test R2 (Azabou et al. 2023): of the sessions that all sets share, and
+of held-out sessions after unit identification. Every choice is made on the valid splits.
 
-The curves are 1 - R2 = a + b N^-c with a, b >= 0, N the number of sessions or of parameters, by
-least squares: a and b for each c of a grid. Three different N are needed, and the exponent means
-little with fewer than five.
+All models see the same number of windows, whatever their data. With the same number of epochs, a
+model with little data would also make few steps: it would look as if it lacked data when it lacks
+training. Repeating little data does no further harm, because the checkpoint with the best valid
+split is scored.
 
-Each model is a line of `results.jsonl`, written as it is finished, and the same command goes on
-with what is missing or failed. The table is also written to `scaling.md`, its cells to
+The curves are 1 - R2 = a + b N^-c with a, b >= 0, where N is the number of sessions or of
+parameters. Least squares give a and b for each c of a grid. A fit needs three different N, and its
+exponent says little with fewer than five.
+
+Each model is a line of `results.jsonl`, written when it is finished, and the same command continues
+with the models that are missing or failed. The table is also written to `scaling.md`, its values to
 `scaling.json`, the figure to `scaling.png`.
 """
 
 import random
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -33,11 +33,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import tyro
-from results import Cell, complete, publish
-from shell import run_shell
-from simulate import save_laboratory
 
+from experiments.studies.results import Cell, complete, publish
 from poyo_jax import Session
+from poyo_jax.cli.program import run_program
+from poyo_jax.cli.simulate import save_laboratory
 from poyo_jax.config import Config
 from poyo_jax.data.simulate import Laboratory
 from poyo_jax.errors import DataError
@@ -82,7 +82,7 @@ class Scaling:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    run_shell(scaling, tyro.cli(Scaling, args=arguments, description=__doc__))
+    run_program(scaling, tyro.cli(Scaling, args=arguments, description=__doc__))
 
 
 def scaling(options: Scaling) -> None:
@@ -152,7 +152,7 @@ def too_few(folder: Path, count: int, options: Scaling) -> DataError:
         f"{folder} has {count} sessions besides the held-out ones, but pretraining takes"
         f" {max(options.num_sessions)}. Give smaller --num-sessions; or prepare recordings (`python"
         " -m data_prep list` tells which there are; perich_miller_population_2018 is a download of"
-        " 13 GB, 2.9 GB prepared); or simulate some: python experiments/simulate.py sessions/"
+        " 13 GB, 2.9 GB prepared); or simulate some: python -m poyo_jax simulate sessions/"
         f" --num-sessions {len(needed)} (about {needed.num_bytes() / 1e6:,.0f} MB)."
     )
 
@@ -339,4 +339,4 @@ def law_of(scores: dict[float, list[float]]) -> Callable[[np.ndarray], np.ndarra
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -2,9 +2,9 @@
 
 import jax
 import numpy as np
-from benchmark_server import timed_windows
-from benchmark_windows import SPIKES, UNITS, SimulatedWindow, draw_window
 
+from experiments.benchmarks.draw import SPIKES, UNITS, SimulatedWindow, draw_window
+from experiments.benchmarks.server import timed_windows
 from poyo_jax import Pretrained, Readout, Session, WindowDecoder
 from poyo_jax.config import Config, ModelConfig
 from poyo_jax.data.vocab import Vocab

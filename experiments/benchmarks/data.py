@@ -1,5 +1,5 @@
-"""What `benchmark.py` measures of data: preparing a large raw file, cold windows, thousands of
-sessions, intervals.
+"""Speed of data: preparing a large raw file, cold windows, opening thousands of sessions,
+intervals.
 """
 
 import os
@@ -180,4 +180,4 @@ def _forget(path: Path) -> None:
 
 
 def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}

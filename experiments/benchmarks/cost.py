@@ -1,7 +1,6 @@
-"""How the cost of training grows, on paper: the tables of docs/scaling.md, from the model's sizes
-and the chips' rates.
+"""Cost of training by arithmetic: the tables of docs/scaling.md.
 
-    python experiments/cost.py
+    $ python -m experiments.benchmarks.cost
 
 Nothing is run. A window's operations come from poyo_jax/model/flops.py; what it moves through
 memory was counted by hand for POYO-1 with flash attention in bfloat16. Rates of chips and links are
@@ -24,7 +23,7 @@ TOKEN_BYTES = 4 + 1 + 4 + 4  # position, kind and time of a token, as they go to
 SPIKE_BYTES = 8 + 8  # time and unit of a spike in a session file
 PIPELINE_TOKENS = (
     8_000 * 2_300
-)  # that one core prepares in a second (experiments/benchmark.py --what pipeline)
+)  # that one core prepares in a second (experiments.benchmarks.speed --what pipeline)
 POYO_SPIKES = 143e6 + 706e6  # of Perich's and Churchland's recordings
 EFFICIENCY = 0.5  # share of the peak that products of this size reach
 

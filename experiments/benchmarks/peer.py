@@ -1,7 +1,7 @@
 """The peer of the benchmark: POYO of torch_brain with its SparseLamb, in an environment of its own.
 
-Started by benchmark.py with the settings as JSON on the command line. How to make the environment:
-tests/golden/README.md.
+Started by speed.py with the settings as JSON on the command line. tests/golden/README.md explains
+how to make the environment.
 """
 
 import json
@@ -14,9 +14,10 @@ import torch
 from torch_brain.batching import collate, pad8
 from torch_brain.models import POYO
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "tests" / "golden")]
-from benchmark_server import seconds, serve, timed, timed_windows  # noqa: E402
-from benchmark_windows import (  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "golden"))
+from make_golden import load_sparse_lamb, weighted_mse
+
+from experiments.benchmarks.draw import (
     SPIKES,
     UNITS,
     SimulatedWindow,
@@ -24,7 +25,7 @@ from benchmark_windows import (  # noqa: E402
     draw_windows,
     session_units,
 )
-from make_golden import load_sparse_lamb, weighted_mse  # noqa: E402
+from experiments.benchmarks.server import seconds, serve, timed, timed_windows
 
 TURN = 25  # windows of a call of `--what window`
 OF_LOSS = ("target", "weights")
@@ -33,7 +34,7 @@ OF_LOSS = ("target", "weights")
 def main() -> None:
     settings = json.loads(sys.argv[1])
     if settings["what"] == "pipeline":
-        from benchmark_peer_loader import make_loader
+        from experiments.benchmarks.peer_loader import make_loader
 
         return serve(*make_loader(settings))
     if settings["what"] == "window":

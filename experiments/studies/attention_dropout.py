@@ -1,23 +1,21 @@
-"""What it costs to train without attention dropout, which flash attention cannot apply: R2 of three
-recipes.
+"""Measure the cost of training without attention dropout, which flash attention cannot apply.
 
-    python experiments/attention_dropout.py DATA
+    $ python -m experiments.studies.attention_dropout DATA
 
-DATA holds session files. Every session is trained alone for 1000 steps, by poyo_small with the
-dropouts of poyo_1, then without attention dropout, then with more dropout in feed-forward blocks
-instead. The model is the best checkpoint on the valid split; scores are means over seeds, with
-their standard deviation.
+DATA holds session files. Three recipes train every session alone for 1000 steps: poyo_small with
+the dropouts of poyo_1, without attention dropout, and with more dropout in feed-forward blocks
+instead. The checkpoint with the best valid split is scored. Scores are means over seeds, with their
+standard deviation.
 """
 
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import tyro
-from shell import run_shell
 
 from poyo_jax import Session
+from poyo_jax.cli.program import run_program
 from poyo_jax.config import Config
 from poyo_jax.presets import few_sessions, poyo_1, poyo_1_fast, poyo_small, with_steps
 
@@ -45,7 +43,7 @@ class AttentionDropout:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    run_shell(attention_dropout, tyro.cli(AttentionDropout, args=arguments, description=__doc__))
+    run_program(attention_dropout, tyro.cli(AttentionDropout, args=arguments, description=__doc__))
 
 
 def attention_dropout(options: AttentionDropout) -> None:
@@ -89,4 +87,4 @@ def scores(session: Session, settings: Config, workdir: Path) -> tuple[float, fl
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

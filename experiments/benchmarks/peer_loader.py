@@ -1,7 +1,7 @@
 """torch_brain's input pipeline alone: data set, transforms, tokeniser, sampler and collate function
 in a DataLoader.
 
-Runs in the environment of the peer; see benchmark_peer.py.
+Runs in the environment of the peer; see peer.py.
 """
 
 import itertools
@@ -9,13 +9,14 @@ import time
 
 import numpy as np
 import torch
-from benchmark_server import timed
 from torch_brain.batching import collate, pad8, track_mask8
 from torch_brain.datasets import Dataset
 from torch_brain.datasets.mixins import SpikingDatasetMixin
 from torch_brain.models import POYO
 from torch_brain.samplers import RandomFixedWindowSampler
 from torch_brain.transforms import Compose, UnitDropout
+
+from experiments.benchmarks.server import timed
 
 TURN = 10  # batches of a call
 AHEAD = 2  # batches that each worker may have made between two calls

@@ -1,18 +1,18 @@
-"""Strategies of adapting by labelled data, rates, and speed, on sessions that a pretrained model
-does not know.
+"""Compare strategies of adaptation by labelled data, learning rate, and speed.
 
-    python experiments/adapt_small.py DATA --model runs/real_small/pretrain --workdir
-    runs/adapt_small python experiments/adapt_small.py DATA --model RUN --what speed --seeds 0
+    $ python -m experiments.studies.adapt_small DATA --model runs/real_small/pretrain
+    $ python -m experiments.studies.adapt_small DATA --model RUN --what speed --seeds 0
 
-DATA holds session files: those that the model knows give the map from tuning to embeddings, and
---held-out names those to adapt to. Every choice (rows kept, end of a fit, ridge of the Wiener
-filter) is made on the valid split, and scores are of the test split, so rates must be compared on
-other sessions than those whose scores are quoted. Each fit is written to `results.jsonl` as it
-ends, and the same command goes on with what is missing or failed; the tables are written to
-`adapt_small.md`, what they are made of to `adapt_small.json`.
+DATA holds session files. The sessions that the model knows give the map from tuning to embeddings;
+--held-out names the sessions to adapt to.
+
+Every choice (rows kept, end of a fit, ridge of the Wiener filter) is made on the valid split, and
+scores are of the test split. Compare rates therefore on other sessions than those whose scores are
+quoted. Each fit is written to `results.jsonl` when it ends, and the same command continues with the
+fits that are missing or failed. The tables are written to `adapt_small.md`, their values to
+`adapt_small.json`.
 """
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -21,8 +21,9 @@ from typing import Any, Literal
 
 import numpy as np
 import tyro
-from results import complete, publish
-from shell import run_shell
+
+from experiments.studies.results import complete, publish
+from poyo_jax.cli.program import run_program
 
 HELD_OUT = ("set1_expt19", "set2_expt11", "m_20140303_100ms")
 ALL = 0.0  # seconds, for all of the train split
@@ -71,7 +72,7 @@ KEY = ("what", "session", "seed", "strategy", "seconds", "rate", "plain", "num_s
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    run_shell(adapt_small, tyro.cli(AdaptSmall, args=arguments, description=__doc__))
+    run_program(adapt_small, tyro.cli(AdaptSmall, args=arguments, description=__doc__))
 
 
 def adapt_small(options: AdaptSmall) -> None:
@@ -305,4 +306,4 @@ def until(curve: list[list], place: int, final: float) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,14 +1,15 @@
-"""The pictures of the README: a report and the explorer, as a browser shows them.
+"""Take the pictures of the README: a report and the explorer in a browser.
 
-    make demo python experiments/screenshots.py --report demo/report.html --model demo/adapted
-    --data demo/sessions python experiments/screenshots.py --report report.html --name report_real
-    --session stevenson_2011/m1_stevenson_2011
+    $ make demo
+    $ python -m experiments.tools.screenshots --report demo/report.html --model demo/adapted \\
+          --data demo/sessions
+    $ python -m experiments.tools.screenshots --report report.html --name report_real \\
+          --session stevenson_2011/m1_stevenson_2011
 
 Needs playwright and a Chromium (playwright install chromium).
 """
 
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,10 @@ from threading import Thread
 from typing import Any
 
 import tyro
-from browser import chromium
-from shell import run_shell, sessions_at
 
+from experiments.tools.browser import chromium
+from poyo_jax.cli.program import run_program
+from poyo_jax.cli.sessions import sessions_at
 from poyo_jax.errors import ConfigError
 
 WIDTH, HEIGHT = 1280, 860  # pixels
@@ -29,7 +31,7 @@ class Screenshots:
     """The pictures of the README."""
 
     report: Path
-    """Page that `python -m poyo_jax.report` or the demo wrote."""
+    """Page that `python -m poyo_jax report` or the demo wrote."""
     name: str = "report"
     """Name of its pictures."""
     session: str | None = None
@@ -43,13 +45,13 @@ class Screenshots:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    run_shell(screenshots, tyro.cli(Screenshots, args=arguments, description=__doc__))
+    run_program(screenshots, tyro.cli(Screenshots, args=arguments, description=__doc__))
 
 
 def screenshots(options: Screenshots) -> None:
     if not options.report.is_file():
         raise ConfigError(
-            f"there is no page {options.report}; write it with python -m poyo_jax.report, or make"
+            f"there is no page {options.report}; write it with python -m poyo_jax report, or make"
             " demo."
         )
     if (options.model is None) != (options.data is None):
@@ -100,4 +102,4 @@ def opened(browser: Any, address: str) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,4 +1,4 @@
-"""Contenders that take turns, and the table of what they did."""
+"""Contenders that take turns, and the table of their figures."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 # Keeps glibc from handing freed memory back to the kernel, whose page faults cost eager torch half
 # of its time here.
 TUNED_ALLOCATOR = {
@@ -38,7 +38,7 @@ COLUMNS = (
 
 
 class Contender:
-    """A process that makes one call per line it reads (benchmark_server.py)."""
+    """A process that makes one call per line it reads (server.py)."""
 
     def __init__(
         self, command: list[str], settings: dict, environment: dict[str, str] | None = None
@@ -70,10 +70,21 @@ class Contender:
 
 
 def ours(tree: Path, settings: dict) -> Contender:
-    """The library and the script of a source tree."""
-    paths = os.pathsep.join([str(tree), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, str(tree / "experiments" / "benchmark_ours.py")]
-    return Contender(command, settings, {"PYTHONPATH": paths})
+    """Start the library of a source tree, by the benchmark of that tree."""
+    environment = {"PYTHONPATH": os.pathsep.join([str(tree), os.environ.get("PYTHONPATH", "")])}
+    before_folders = tree / "experiments" / "benchmark_ours.py"
+    if before_folders.exists():
+        return Contender([sys.executable, str(before_folders)], settings, environment)
+    command = [sys.executable, "-m", "experiments.benchmarks.ours"]
+    # the modules of the tree, not those of the working directory
+    return Contender(command, settings, environment | {"PYTHONSAFEPATH": "1"})
+
+
+def peer(python: str, settings: dict, environment: dict[str, str] | None = None) -> Contender:
+    """Start torch_brain with the Python of its environment."""
+    command = [python, "-m", "experiments.benchmarks.peer"]
+    paths = {"PYTHONPATH": str(REPOSITORY), "PYTHONSAFEPATH": "1"}
+    return Contender(command, settings, paths | (environment or {}))
 
 
 @contextmanager

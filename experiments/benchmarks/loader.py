@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from benchmark_server import timed
-
+from experiments.benchmarks.server import timed
 from poyo_jax import open_sessions
 from poyo_jax.config import DataConfig, UnitDropoutConfig
 from poyo_jax.data.batches.arrange import padding_fraction

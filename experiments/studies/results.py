@@ -1,6 +1,4 @@
-"""What long comparisons keep: one line of JSON for each result, so that the same command goes on
-where it stopped.
-"""
+"""Results of long comparisons: one line of JSON each, so that the same command can continue."""
 
 import json
 import time

@@ -1,12 +1,11 @@
-"""Kill a training run at random moments, again and again, and see whether it ends as a run left
-alone.
+"""Kill a training run at random moments, and compare its end with that of an undisturbed run.
 
-    python experiments/kill_run.py --kills 50
+    $ python -m experiments.tools.kill_run --kills 50
 
-Every kill is a SIGKILL to the whole process group, after a delay drawn anew, so that it falls into
-starting, compiling, training, evaluating and writing of checkpoints alike. After every kill all
-checkpoints must be readable, and at the end the parameters must equal those of an undisturbed run
-bit for bit. Runs on simulated sessions, in a few minutes.
+Every kill is a SIGKILL to the whole process group after a random delay, so that it meets the start,
+compilation, training, evaluation and the writing of checkpoints. After every kill all checkpoints
+must be readable. At the end the parameters must equal those of an undisturbed run bit for bit. The
+sessions are simulated; fifty kills take a few minutes.
 """
 
 import os
@@ -29,7 +28,6 @@ from poyo_jax import load
 from poyo_jax.checkpoint.store import saved_steps
 from poyo_jax.data.simulate import simulate_study
 
-PRETRAIN = Path(__file__).with_name("pretrain.py")
 TINY = [
     "--config.model.dim",
     "16",
@@ -86,7 +84,7 @@ def main(arguments: list[str] | None = None) -> None:
                 "--compilation-cache",
                 str(compiled),
             ]
-            return [sys.executable, str(PRETRAIN), "demo", *places, *TINY, *steps]
+            return [sys.executable, "-m", "poyo_jax", "pretrain", "demo", *places, *TINY, *steps]
 
         subprocess.run(command(here / "whole"), check=True, capture_output=True)
         met = Counter(

@@ -1,25 +1,25 @@
-"""Training recipes against each other: validation R2 against data seen and wall time, and the
-health of the weights.
+"""Compare training recipes: validation R2 by data seen and by wall time, and health of weights.
 
-    python experiments/recipe.py                                  # simulates a laboratory first
-    python experiments/recipe.py sessions/ --workdir runs/recipe  # a folder of recordings python
-    experiments/recipe.py sessions/ --arms "ours, 0.5 of the data" "ours, but AdamW" --seeds 0
+    $ python -m experiments.studies.recipe
+    $ python -m experiments.studies.recipe sessions/ --workdir runs/recipe
+    $ python -m experiments.studies.recipe sessions/ --arms "ours, but AdamW" --seeds 0
+
+Without a folder of sessions the study simulates a laboratory first.
 
 One small model is trained on all sessions together. The published recipe (LAMB, a constant and then
-a cosine rate, the paper's dropout, windows of one second) sees `--num-seconds` of data, at several
-rates, of which the best counts. Ours sees as much, one half and one quarter of it. The other arms
-are ours with one thing changed, on one half of the data.
+a cosine rate, the paper's dropout, windows of one second) sees `--num-seconds` of data at several
+rates, and its best rate counts. Our recipe sees the same amount, a half and a quarter of it. The
+other arms are our recipe with one change, on half of the data.
 
-The test split is not touched. Of the train and valid splits together, every fifth piece of six
-seconds is held out: the valid split of a short recording is one piece, whose R2 hangs on what
-happened in it.
+The test split is not used. Every fifth piece of six seconds of the train and valid splits is held
+out: the valid split of a short recording is a single piece, and its R2 depends on the events in
+that piece.
 
-Each run is a line of `results.jsonl`, written as it is finished, and the same command goes on with
-what is missing or failed. The table is also written to `recipe.md`, its cells to `recipe.json`, the
-curves to `recipe.png`.
+Each run is a line of `results.jsonl`, written when it ends, and the same command continues with the
+runs that are missing or failed. The table is also written to `recipe.md`, its values to
+`recipe.json`, the curves to `recipe.png`.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -27,11 +27,11 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from results import Cell, complete, publish
-from shell import run_shell
-from simulate import save_laboratory
 
+from experiments.studies.results import Cell, complete, publish
 from poyo_jax import Session
+from poyo_jax.cli.program import run_program
+from poyo_jax.cli.simulate import save_laboratory
 from poyo_jax.config import Config
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.readout import Readout
@@ -68,7 +68,7 @@ class Recipe:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    run_shell(recipe, tyro.cli(Recipe, args=arguments, description=__doc__))
+    run_program(recipe, tyro.cli(Recipe, args=arguments, description=__doc__))
 
 
 def recipe(options: Recipe) -> None:
@@ -369,4 +369,4 @@ def final(some: list[Cell]) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

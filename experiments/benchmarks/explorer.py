@@ -1,7 +1,6 @@
-"""How long the explorer takes to answer a click: spikes and query times over HTTP, predictions
-back.
+"""Time from a click in the explorer to its answer: spikes and query times over HTTP.
 
-    python experiments/benchmark_explore.py
+    $ python -m experiments.benchmarks.explorer
 
 A model of the size of poyo_single with random weights, a simulated session of 100 units. Every
 question is a window of its own with one spike more than was recorded, and is sent as the page sends
@@ -10,14 +9,13 @@ it.
 
 import http.client
 import json
-import sys
 import time
 from threading import Thread
 from urllib.parse import urlsplit
 
 import numpy as np
-from benchmark_window import untrained
 
+from experiments.benchmarks.latency import untrained
 from poyo_jax.data.simulate import simulate_session
 from poyo_jax.explore.explorer import Explorer
 from poyo_jax.explore.server import ExplorerServer
@@ -82,4 +80,4 @@ def click(connection: http.client.HTTPConnection, body: bytes) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,27 +1,24 @@
-"""Table 2 of the paper (Azabou et al. 2023): baselines and POYO on sessions that pretraining has
-not seen.
+"""Fill Table 2 of the paper: baselines and POYO on sessions that pretraining has not seen.
 
-    python experiments/table2.py sessions/ --poyo-mp runs/poyo_mp --poyo-1 runs/poyo_1 --workdir
-    runs/table2 python experiments/table2.py recordings/ --preset small --held-out monday tuesday
+    $ python -m experiments.studies.table2 sessions/ --poyo-mp runs/poyo_mp --poyo-1 runs/poyo_1
+    $ python -m experiments.studies.table2 recordings/ --preset small --held-out monday tuesday
 
-The first fills the paper's columns from a folder of prepared sessions and shows the paper's figures
-beside; a column whose sessions are absent says how to get them. The second makes a column of every
-data set among the held-out sessions, and with `--preset small` pretrains on the other sessions of
-the folder (the settings of experiments/real_small.py): POYO-1 on all of them, POYO-MP on every
-second one by name.
+The first command fills the columns of Azabou et al. (2023) from a folder of prepared sessions, and
+prints the paper's figures beside them; a column whose sessions are absent says how to get them. The
+second makes a column of every data set among the held-out sessions. `--preset small` pretrains on
+the other sessions of the folder with the settings of real_small.py: POYO-1 on all of them, POYO-MP
+on every second one by name.
 
-Every choice is made on the valid split. Each cell and seed is a line of `results.jsonl`, written as
-it is finished, and the same command goes on with what is missing or failed; the table is also
-written to `table2.md`, its cells to `table2.json`.
+Every choice is made on the valid split. Each cell and seed is a line of `results.jsonl`, written
+when it is finished, and the same command continues with the cells that are missing or failed. The
+table is also written to `table2.md`, its cells to `table2.json`.
 
 Protocols: "random" takes the splits of the files and averages overlapping windows, as the released
-code does (here eight say what a sample is, there two); "contiguous" takes the first 70 % of each
-session to train, 10 % to tune, and the last 20 % to test, and decodes
-causally: baselines from the spikes before a sample, POYO from a window that ends at most 50 ms
-after it.
+code does (eight windows at each sample here, two there). "contiguous" takes the first 70 % of each
+session to train, the next 10 % to tune, and the last 20 % to test, and decodes causally: baselines
+from the spikes before a sample, POYO from a window that ends at most 50 ms after it.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -30,12 +27,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import real_small
 import tyro
-from results import complete, publish
-from shell import run_shell
 
+from experiments.studies import real_small
+from experiments.studies.results import complete, publish
 from poyo_jax import Session
+from poyo_jax.cli.program import run_program
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.errors import ConfigError, DataError
 
@@ -104,7 +101,7 @@ class Table2:
     workdir: Path = Path("runs/table2")
     """Folder for results and runs."""
     preset: Literal["paper", "small"] = "paper"
-    """Models and recipes of the paper, or of experiments/real_small.py for recordings of
+    """Models and recipes of the paper, or of real_small.py for recordings of
     minutes.
     """
     poyo_mp: Path | None = None
@@ -126,7 +123,7 @@ class Table2:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    run_shell(table2, tyro.cli(Table2, args=arguments, description=__doc__))
+    run_program(table2, tyro.cli(Table2, args=arguments, description=__doc__))
 
 
 def table2(options: Table2) -> None:
@@ -269,7 +266,7 @@ def pretrained(which: str, options: Table2) -> Any:
         return load(given)
     if options.preset == "paper" or options.held_out is None:
         raise ConfigError(
-            "no model is given for this row: pretrain one (python experiments/pretrain.py"
+            "no model is given for this row: pretrain one (python -m poyo_jax pretrain"
             f" poyo_{which} --data {options.data} --workdir RUN), and pass --poyo-{which} RUN."
         )
     others = [
@@ -360,4 +357,4 @@ def cell(found: list[Job], sessions: dict[str, Session]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

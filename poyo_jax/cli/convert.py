@@ -1,0 +1,74 @@
+"""Convert a checkpoint of torch_brain to a folder that poyo_jax.load reads, or write one.
+
+    $ python -m poyo_jax convert poyo_mp.ckpt --out models/poyo_mp
+    $ python -m poyo_jax convert models/poyo_mp --out poyo_mp.ckpt --to-torch
+
+Neither direction needs torch, and no code that a checkpoint contains is run. A checkpoint does not
+say how behaviour was normalised. Sessions of other data sets than POYO's therefore need a readout:
+a JSON file such as {"my_lab": {"value_key": "cursor.vel", "mean": [0, 0], "std": [20, 20]}}, by
+data set or by session id.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from poyo_jax import Readout
+from poyo_jax.cli.program import run_program
+from poyo_jax.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convert:
+    """Convert a checkpoint of torch_brain, or write one."""
+
+    source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SOURCE")]
+    """The .ckpt or .pt file; with --to-torch a run or saved model (folder, gs://...,
+    hf://organisation/name).
+    """
+    out: str
+    """Folder to write, or with --to-torch the file."""
+    to_torch: bool = False
+    """Write a checkpoint that torch_brain's POYO.load_pretrained opens."""
+    readouts: Path | None = None
+    """JSON file of readouts by session id or data set."""
+    licence: str = "unknown"
+    """Licence of the parameters, for the model card."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command with these arguments, by default those of the command line."""
+    prog = "python -m poyo_jax convert"
+    options = tyro.cli(Convert, args=arguments, prog=prog, description=__doc__)
+    run_program(convert, options)
+
+
+def convert(options: Convert) -> None:
+    """Read one format and write the other."""
+    from poyo_jax import from_torch, load, save_torch
+
+    if options.to_torch:
+        pretrained = load(options.source)
+        save_torch(pretrained, options.out)
+    else:
+        readouts = read_readouts(options.readouts)
+        pretrained = from_torch(options.source, readouts=readouts)
+        pretrained.save(options.out, licence=options.licence)
+    print(f"{pretrained!r} is in {options.out}")
+
+
+def read_readouts(path: Path | None) -> dict[str, Readout]:
+    """Readouts of a JSON file; raises ConfigError when it holds none."""
+    if path is None:
+        return {}
+    try:
+        items = json.loads(path.read_text(encoding="utf-8")).items()
+    except (OSError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"{path} holds no readouts ({error}). Write {{data set or session id: readout}}."
+        ) from error
+    return {name: Readout.from_json(json.dumps(value)) for name, value in items}

@@ -1,0 +1,89 @@
+"""Decode a split of sessions that a model knows, and score it.
+
+    $ python -m poyo_jax evaluate runs/pretrain sessions/
+    $ python -m poyo_jax evaluate runs/monday sessions/monday.h5 --predictions decoded/
+
+With --predictions the decoded behaviour of every session is written as one NumPy archive: times (s
+of session time), values and targets (in the units of the session file), scored.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+import tyro
+
+from poyo_jax.cli.program import run_program
+from poyo_jax.cli.sessions import score_lines, sessions_at
+from poyo_jax.errors import VocabError
+
+if TYPE_CHECKING:
+    from poyo_jax import Pretrained, Session
+    from poyo_jax.decoding.offline import Evaluation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Decode a split of sessions that a model knows, and score it."""
+
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+    """Folder of a run or of a saved model, here or on a hub (hf://organisation/name)."""
+    data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
+    """A session file, or a folder of them; sessions of a folder that the model does not know are
+    left out.
+    """
+    split: Literal["train", "valid", "test", "all"] = "test"
+    """Split to decode."""
+    overlap: int = 2
+    """Windows that are averaged at each sample; more take longer and decode a little better."""
+    predictions: Path | None = None
+    """Folder for the decoded behaviour."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command with these arguments, by default those of the command line."""
+    prog = "python -m poyo_jax evaluate"
+    options = tyro.cli(Evaluate, args=arguments, prog=prog, description=__doc__)
+    run_program(evaluate_sessions, options)
+
+
+def evaluate_sessions(options: Evaluate) -> None:
+    """Decode, print the scores, and write the predictions."""
+    from poyo_jax import evaluate, load
+
+    pretrained = load(options.model)
+    sessions = known_sessions(pretrained, options.data)
+    print(repr(pretrained), flush=True)
+    evaluation = evaluate(pretrained, sessions, options.split, overlap=options.overlap)
+    print(score_lines(evaluation, options.split))
+    if options.predictions is not None:
+        save_predictions(evaluation, options.predictions)
+
+
+def known_sessions(pretrained: "Pretrained", data: Path) -> list["Session"]:
+    """The session of a file, or those of a folder that the model knows."""
+    sessions = sessions_at(data)
+    if not data.is_dir():
+        return sessions
+    known = [session for session in sessions if pretrained.knows(session)]
+    if not known:
+        raise VocabError(
+            f"the model knows none of the {len(sessions)} sessions in {data}. Fit their units"
+            " first: python -m poyo_jax finetune"
+        )
+    return known
+
+
+def save_predictions(evaluation: "Evaluation", folder: Path) -> None:
+    """Write one archive for each session."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, decoded in evaluation.predictions.items():
+        np.savez_compressed(
+            folder / f"{name.replace('/', '_')}.npz",
+            times=decoded.times,
+            values=decoded.values,
+            targets=decoded.targets,
+            scored=decoded.scored,
+        )

@@ -1,0 +1,196 @@
+"""Train a POYO on a folder of session files, or continue an interrupted run.
+
+    $ python -m poyo_jax pretrain poyo_single --data sessions/ --workdir runs/single
+    $ python -m poyo_jax pretrain demo --data sessions/ --workdir runs/demo
+
+poyo_mp and poyo_1, and their variants for accelerators, train on the sessions that the paper
+pretrained them on, whatever else the folder holds (--sessions). The same command continues a run
+from its last checkpoint. `--help` after a preset lists every setting. On a cluster, start the same
+command on every host; docs/launching.md explains how, and lists the exit statuses.
+"""
+
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from poyo_jax import Session
+from poyo_jax.cli.program import run_program
+from poyo_jax.cli.sessions import count_line, score_lines, with_split
+from poyo_jax.config import Config
+from poyo_jax.data.datasets.session_lists import (
+    DATA_SETS,
+    find_sessions,
+    missing_sessions_error,
+    pretraining_sessions,
+)
+from poyo_jax.errors import ConfigError, DataError, suggest
+from poyo_jax.presets import PRESETS
+
+INTERRUPTED = (
+    "stopped at once; what the last checkpoint holds is saved, and the same command continues."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrain:
+    """Train a POYO on a folder of session files."""
+
+    data: Path
+    """Folder with session files (*.h5), searched with its sub-folders."""
+    workdir: str
+    """Folder of the run, or an address such as gs://bucket/run: configuration, metrics,
+    checkpoints.
+    """
+    sessions: Literal["paper", "released", "all"]
+    """Train on the sessions of the paper, on those of torch_brain's release, or on all in the
+    folder.
+    """
+    missing_ok: bool = False
+    """Train although the folder lacks some of the listed sessions."""
+    exclude: tuple[str, ...] = ()
+    """File names (without .h5) of sessions to leave out, for instance to fit their units later."""
+    resume: Literal["auto", "must", "never"] = "auto"
+    """Continue the run in the work directory if there is one, only if there is one, or never."""
+    init_from: str | None = None
+    """A run or saved model whose weights a new run starts with."""
+    max_minutes: float | None = None
+    """Save and stop with exit status 42 after this many minutes."""
+    distributed: Literal["auto", "on", "off"] = "auto"
+    """Join the other processes of the job: if the environment names them, always, or never."""
+    profile: tuple[int, int] | None = None
+    """Write a profile of the steps between these two, counted from the first of this start."""
+    compilation_cache: Path | None = None
+    """Folder for compiled programs, which a restart reuses. Keep it private: its content is
+    executed.
+    """
+    dry_run: bool = False
+    """Compile, print the memory and operations of a step, make three steps, and write nothing."""
+    cpu_devices: int | None = None
+    """Number of devices that the CPU is split into; 2 are a little faster than 1 on two cores."""
+    config: Config
+    """Settings of the model, the data, the optimiser and the run."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command with these arguments, by default those of the command line."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    run_program(parse_and_pretrain, given, interrupted=INTERRUPTED)
+
+
+def parse_and_pretrain(arguments: Sequence[str]) -> None:
+    """Read the options and train; a preset that does not exist raises ConfigError."""
+    options = parse(arguments)
+    pretrain(options, preset=arguments[0])
+
+
+def parse(arguments: Sequence[str]) -> Pretrain:
+    """Read the options; raises ConfigError for a preset that does not exist."""
+    for name in arguments[:1]:
+        if name not in PRESETS and not name.startswith("-"):
+            raise ConfigError(
+                f"there is no preset {name!r}.{suggest(name, PRESETS)} Choose {', '.join(PRESETS)}."
+            )
+    defaults = {}
+    for name, preset in PRESETS.items():
+        options = Pretrain(
+            data=tyro.MISSING,
+            workdir=tyro.MISSING,
+            sessions="paper" if name in DATA_SETS else "all",
+            config=preset(),
+        )
+        defaults[name] = (inspect.getdoc(preset) or "", options)
+    prog = "python -m poyo_jax pretrain"
+    return tyro.extras.overridable_config_cli(
+        defaults, args=arguments, prog=prog, description=__doc__
+    )
+
+
+def pretrain(options: Pretrain, preset: str) -> None:
+    """Train on the sessions of the folder, and print the test R2."""
+    import jax
+
+    from poyo_jax import train_model
+    from poyo_jax.distributed.processes import start
+    from poyo_jax.train.dry_run import rehearse
+
+    if options.cpu_devices:
+        jax.config.update("jax_num_cpu_devices", options.cpu_devices)
+    if options.compilation_cache:
+        jax.config.update("jax_compilation_cache_dir", str(options.compilation_cache.absolute()))
+    start(options.distributed)
+    say = print if jax.process_index() == 0 else lambda *_, **__: None
+    sessions = training_sessions(options, preset, say)
+    say(count_line(sessions), flush=True)
+    if options.dry_run:
+        say(rehearse(options.config, sessions))
+        return
+    train_model(
+        options.config,
+        sessions,
+        options.workdir,
+        resume=options.resume,
+        init_from=options.init_from,
+        max_minutes=options.max_minutes,
+        profile=options.profile,
+    )
+    finish(options, sessions, say)
+
+
+def training_sessions(options: Pretrain, preset: str, say: Callable) -> list[Session]:
+    """Sessions of the folder that the options choose and whose train split is not empty."""
+    from poyo_jax import open_sessions
+
+    chosen = without(open_sessions(options.data, listed(preset, options)), options.exclude)
+    sessions = with_split(chosen, "train")
+    if empty := [session.id for session in chosen if not session.has_split("train")]:
+        say(f"left out, since nothing is in their train split: {', '.join(empty)}")
+    return sessions
+
+
+def finish(options: Pretrain, sessions: list[Session], say: Callable) -> None:
+    """Save the tuning map of the best checkpoint, and print its test R2 session by session."""
+    import jax
+
+    from poyo_jax import evaluate, load
+    from poyo_jax.finetune import tuning_map
+    from poyo_jax.tuning import save_map
+
+    best = load(options.workdir)
+    if jax.process_index() == 0:
+        save_map(options.workdir, best.step, tuning_map(best, sessions))
+    say(f"best checkpoint: {best!r}")
+    if testable := with_split(sessions, "test"):
+        say(score_lines(evaluate(best, testable), "test"))
+
+
+def listed(preset: str, options: Pretrain) -> list[str] | None:
+    """File names of the sessions to train on; None for all.
+
+    Raises DataError when the folder lacks some of them.
+    """
+    if options.sessions == "all":
+        return None
+    names = pretraining_sessions(preset, options.sessions)
+    present, missing = find_sessions(options.data, names)
+    if missing and not (options.missing_ok and present):
+        raise missing_sessions_error(options.data, missing, len(names))
+    return present
+
+
+def without(sessions: list[Session], names: Sequence[str]) -> list[Session]:
+    """Leave out the sessions whose file has one of the names.
+
+    Raises DataError for a name that no file has.
+    """
+    stems = [session.path.stem if session.path else session.session_id for session in sessions]
+    for name in names:
+        if name not in stems:
+            raise DataError(
+                f"--exclude {name} is none of the {len(stems)} sessions.{suggest(name, stems)}"
+            )
+    return [session for session, stem in zip(sessions, stems, strict=True) if stem not in names]

@@ -1,0 +1,105 @@
+"""Write a page about a run: training, decoded behaviour, errors, embeddings, attention, and time.
+
+    $ python -m poyo_jax report runs/pretrain --data sessions/ --out report.html
+    $ python -m poyo_jax report runs/pretrain --data sessions/ --adapt sessions/new.h5
+
+The page needs no network and no other file. With --adapt the units of new sessions are fitted, and
+the page shows the fit step by step.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from poyo_jax.cli.program import run_program
+from poyo_jax.cli.sessions import sessions_at
+
+if TYPE_CHECKING:
+    from poyo_jax import Pretrained, Session
+    from poyo_jax.finetune import FitResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Write a page about a run."""
+
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+    """Folder of a run or of a saved model, here or on a hub (hf://organisation/name)."""
+    data: Path | None = None
+    """A session file, or a folder of them."""
+    adapt: tuple[Path, ...] = ()
+    """Session files that the model does not know; their units are fitted first."""
+    baseline: bool = True
+    """Fit a Wiener filter to every session, for comparison."""
+    step: int | None = None
+    """Checkpoint of the run; None takes the best on the valid splits."""
+    title: str = "Report of a run"
+    """Heading of the page."""
+    out: Path = Path("report.html")
+    """File to write."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command with these arguments, by default those of the command line."""
+    prog = "python -m poyo_jax report"
+    options = tyro.cli(Report, args=arguments, prog=prog, description=__doc__)
+    run_program(report, options, level=logging.WARNING)
+
+
+def report(options: Report) -> None:
+    """Load the model, fit new units and baselines, decode, and write the page."""
+    from poyo_jax import Session, load
+    from poyo_jax.report.page import write_report
+
+    pretrained = load(options.model, options.step)
+    sessions = [] if options.data is None else sessions_at(options.data)
+    new = [Session.open(path) for path in options.adapt]
+    fits = fit_each(pretrained, new)
+    if fits:
+        pretrained = fits[new[-1].id].pretrained
+    sessions = [session for session in sessions if session.id not in fits] + new
+    scores = baseline_scores(pretrained, sessions) if options.baseline else {}
+    print("decoding ...", flush=True)
+    path = write_report(
+        options.out,
+        pretrained,
+        sessions,
+        workdir=options.model,
+        fits=fits,
+        scores=scores,
+        title=options.title,
+    )
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; open it in a browser")
+
+
+def fit_each(pretrained: "Pretrained", sessions: list["Session"]) -> dict[str, "FitResult"]:
+    """Fit the units of one session after the other; the last model knows all of them."""
+    from poyo_jax.finetune import fit_units
+
+    fits = {}
+    for session in sessions:
+        print(f"fitting the {len(session.unit_ids)} units of {session.id} ...", flush=True)
+        fits[session.id] = fit_units(pretrained, [session], keep_snapshots=True)
+        pretrained = fits[session.id].pretrained
+    return fits
+
+
+def baseline_scores(
+    pretrained: "Pretrained", sessions: list["Session"]
+) -> dict[str, dict[str, float]]:
+    """Test R2 of a Wiener filter on every session that the model can be tested on."""
+    from poyo_jax.baselines import wiener_filter
+    from poyo_jax.report.page import testable
+
+    known = testable(pretrained, sessions)
+    if not known:
+        return {}
+    print(f"fitting Wiener filters to {len(known)} sessions ...", flush=True)
+    scores = {}
+    for session in known:
+        scores[session.id] = wiener_filter(session, pretrained.readouts[session.id]).r2["test"]
+    return {"Wiener filter": scores}
