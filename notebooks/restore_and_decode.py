@@ -62,7 +62,7 @@ config = replace(
         preset.model, depth=1, feedforward_dropout=0.0, residual_dropout=0.0, attention_dropout=0.0
     ),
     data=replace(preset.data, batch_size=16, unit_dropout=None),
-    optim=replace(preset.optim, base_learning_rate=5e-3 / 16),  # per window of the batch
+    optim=replace(preset.optim, learning_rate=5e-3),
     run=replace(preset.run, num_steps=200),
 )
 poyo_jax.train_model(config, sessions, runs / "study")

@@ -83,7 +83,7 @@ config = Config(
     data=DataConfig(
         batch_size=16, unit_dropout=None, chunk_tokens=128
     ),  # 16 windows of one second in each step
-    optim=OptimConfig(name="adamw", base_learning_rate=5e-3 / 16, warmup_steps=50, clip_norm=1.0),
+    optim=OptimConfig(name="adamw", learning_rate=5e-3, warmup_steps=50, clip_norm=1.0),
     run=RunConfig(num_steps=400, eval_every=100, log_every=10, microbatch_windows=8),
 )
 

@@ -191,8 +191,8 @@ class OptimConfig:
     """The reference's LAMB with sparse embedding updates; or, with warm-up, AdamW, or Muon for
     matrices and Adam for the rest.
     """
-    base_learning_rate: float = 3.125e-5
-    """Peak learning rate per window of the batch: the rate itself is this times batch_size."""
+    learning_rate: float = 4e-3
+    """Peak learning rate of an update; another batch size may need another rate."""
     weight_decay: float = 1e-4
     """Decoupled weight decay."""
     pct_start: float = 0.5
@@ -221,7 +221,7 @@ class OptimConfig:
             self.name in ("sparse_lamb", "adamw", "muon"),
             "'sparse_lamb', 'adamw' or 'muon'",
         )
-        require(self, "base_learning_rate", self.base_learning_rate > 0, "positive")
+        require(self, "learning_rate", self.learning_rate > 0, "positive")
         require(self, "weight_decay", self.weight_decay >= 0, "at least 0")
         require(self, "pct_start", 0 < self.pct_start < 1, "between 0 and 1")
         require(self, "accumulate_steps", self.accumulate_steps >= 1, "at least 1")
@@ -346,9 +346,9 @@ def from_dict(kind: type, values: Mapping[str, Any]):
     """Rebuild a configuration of class `kind` from `dataclasses.asdict`; an unknown field raises
     ConfigError.
     """
+    if kind is Config:
+        values = _with_peak_rate(values)
     names = [item.name for item in dataclasses.fields(kind)]
-    if isinstance(values.get("remat"), bool):  # as in configurations of version 0.1
-        values = {**values, "remat": "layers" if values["remat"] else "none"}
     for name in values:
         if name not in names:
             raise ConfigError(
@@ -362,6 +362,18 @@ def from_dict(kind: type, values: Mapping[str, Any]):
         if isinstance(values.get(name), Mapping):
             values[name] = from_dict(nested, values[name])
     return kind(**values)
+
+
+def _with_peak_rate(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Convert a saved run that gives its learning rate per window of an update (format 2)."""
+    optim = values.get("optim", {})
+    if "base_learning_rate" not in optim:
+        return values
+    optim = dict(optim)
+    batch_size = values.get("data", {}).get("batch_size", DataConfig.batch_size)
+    windows = batch_size * optim.get("accumulate_steps", 1)
+    optim["learning_rate"] = optim.pop("base_learning_rate") * windows
+    return {**values, "optim": optim}
 
 
 def differences(saved, given, prefix: str = "") -> list[str]:

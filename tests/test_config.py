@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
@@ -53,7 +54,7 @@ REFUSED = [
     (DataConfig, {"seed": -1}, "seed is -1; it must be at least 0"),
     (OptimConfig, {"name": "adam"}, "name is 'adam'; it must be 'sparse_lamb', 'adamw' or 'muon'"),
     (OptimConfig, {"pct_start": 1.0}, "pct_start is 1.0; it must be between 0 and 1"),
-    (OptimConfig, {"base_learning_rate": 0.0}, "base_learning_rate is 0.0; it must be positive"),
+    (OptimConfig, {"learning_rate": 0.0}, "learning_rate is 0.0; it must be positive"),
     (OptimConfig, {"weight_decay": -1.0}, "weight_decay is -1.0; it must be at least 0"),
     (RunConfig, {"num_steps": 0}, "num_steps is 0; it must be at least 1"),
     (
@@ -108,9 +109,23 @@ def test_a_field_that_does_not_exist():
         from_dict(Config, {"model": {"dept": 3}})
 
 
-@pytest.mark.parametrize(("old", "new"), [(False, "none"), (True, "layers")])
-def test_configurations_of_old_runs_are_read(old, new):
-    assert from_dict(Config, {"run": {"remat": old}}) == Config(run=RunConfig(remat=new))
+def saved_config(version: str) -> dict:
+    """Configuration of a golden checkpoint as it was saved."""
+    folder = Path(__file__).parent / "golden_checkpoints" / version
+    metadata = folder / "checkpoints" / "50" / "meta" / "metadata"
+    return json.loads(metadata.read_text())["config"]
+
+
+def test_rates_per_window_become_peak_rates():
+    saved = saved_config("v2")
+    assert saved["optim"]["base_learning_rate"] == 6.25e-4
+    config = from_dict(Config, saved)
+    assert config.optim.learning_rate == 1e-2
+    assert saved["optim"]["base_learning_rate"] == 6.25e-4  # the caller's values stay
+    saved["optim"]["accumulate_steps"] = 4
+    assert from_dict(Config, saved).optim.learning_rate == 4e-2
+    del saved["data"]
+    assert from_dict(Config, saved).optim.learning_rate == 6.25e-4 * 128 * 4
 
 
 def test_differences():

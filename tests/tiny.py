@@ -26,7 +26,7 @@ CHANGES: dict[str, dict[str, Any]] = {  # of the preset "demo"
     "data.unit_dropout": {"min_units": 10, "mode_units": 30, "max_units": 60},
     "optim": {
         "name": "adamw",
-        "base_learning_rate": 6.25e-4,
+        "learning_rate": 1e-2,
         "warmup_steps": 10,
         "weight_decay": 1e-4,
         "unit_start": "tuning",

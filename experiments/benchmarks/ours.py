@@ -67,7 +67,7 @@ def make_step(settings: dict, mesh: Mesh):
     run = RunConfig(microbatch_windows=micro, rows_per_group=settings["rows_per_group"])
     units = max(settings["vocabulary"] or 0, 1 + int(session_units().sum()))
     model = build_model(ModelConfig(**settings["model"]), run, units, 1 + len(session_units()))
-    optimizer, _ = choose_optimizer(OptimConfig(), 1000, settings["batch_size"], mesh)
+    optimizer, _ = choose_optimizer(OptimConfig(), 1000, mesh)
     state = init_state(model, optimizer, 0, mesh)
     if settings["what"] == "inference":
         return make_predict_step(model, mesh, microbatch_windows=micro), state.params

@@ -126,9 +126,7 @@ class Arm:
 def arms() -> dict[str, Arm]:
     ours, published = poyo_small(), as_published(poyo_small())
     table = {
-        f"published, rate x {factor}": Arm(
-            optim(published, base_learning_rate=factor * 1e-3 / BATCH), 1.0
-        )
+        f"published, rate x {factor}": Arm(optim(published, learning_rate=factor * 1e-3), 1.0)
         for factor in (0.25, 1, 4, 16)
     }
     table |= {f"ours, {share:g} of the data": Arm(ours, share) for share in (1.0, 0.5, 0.25)}
@@ -136,11 +134,11 @@ def arms() -> dict[str, Arm]:
         "random units": optim(ours, unit_start="random"),
         "AdamW": optim(ours, name="adamw"),
         "LAMB": replace(
-            ours, optim=optim(published, base_learning_rate=8e-3 / BATCH, unit_start="tuning").optim
+            ours, optim=optim(published, learning_rate=8e-3, unit_start="tuning").optim
         ),
         "constant rate, then cosine": optim(ours, hold=0.5),
-        "rate x 3": optim(ours, base_learning_rate=9e-3 / BATCH),
-        "rate / 3": optim(ours, base_learning_rate=1e-3 / BATCH),
+        "rate x 3": optim(ours, learning_rate=9e-3),
+        "rate / 3": optim(ours, learning_rate=1e-3),
         "no gradient clipping": optim(ours, clip_norm=None),
         "windows of 1 s": model(ours, window_length=1.0, latent_step=0.125),
         "the paper's periods": model(ours, frequencies=None),

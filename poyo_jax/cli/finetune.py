@@ -3,9 +3,10 @@
     $ python -m poyo_jax finetune runs/pretrain sessions/monday.h5 --out runs/monday
     $ python -m poyo_jax finetune runs/pretrain sessions/ --out runs/week --strategy gradual
 
-Strategies: unit_identification fits the embeddings of units and sessions alone; gradual fits these
-first, then all parameters; full fits all parameters at once; lora fits the embeddings, then
-low-rank updates of all matrices; from_scratch trains a new model.
+Strategies: unit_identification fits the embeddings of units and sessions alone, and
+unit_identification_paper does so as the authors of POYO do; gradual fits the embeddings first, then
+all parameters; full fits all parameters at once; lora fits the embeddings, then low-rank updates of
+all matrices; from_scratch trains a new model.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,14 @@ from poyo_jax.errors import ConfigError
 if TYPE_CHECKING:
     from poyo_jax.finetune import FitConfig
 
-STRATEGIES = ("unit_identification", "gradual", "full", "lora", "from_scratch")
+STRATEGIES = (
+    "unit_identification",
+    "unit_identification_paper",
+    "gradual",
+    "full",
+    "lora",
+    "from_scratch",
+)
 CHOICES = "{" + ",".join(STRATEGIES) + "}"
 
 

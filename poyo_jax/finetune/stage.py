@@ -93,11 +93,10 @@ def _published_optimizer(setup: FitSetup, num_steps: int) -> Optimizer:
     config = setup.config
     optim = OptimConfig(
         name="sparse_lamb",
-        base_learning_rate=config.learning_rate,
+        learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
     )
-    # The rate of OptimConfig is per window of the batch, that of FitConfig is not.
-    optimizer, _ = choose_optimizer(optim, num_steps, batch_size=1, mesh=setup.mesh)
+    optimizer, _ = choose_optimizer(optim, num_steps, setup.mesh)
     return optimizer
 
 

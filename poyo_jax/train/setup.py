@@ -94,9 +94,8 @@ class Job:
         )
         self.mesh = make_mesh(config.run.mesh)
         model = build_model(config.model, config.run, units.num_rows, names.num_rows)
-        accumulated = config.optim.accumulate_steps
-        updates, windows = config.run.num_steps // accumulated, config.data.batch_size * accumulated
-        optimizer, self.schedule = choose_optimizer(config.optim, updates, windows, self.mesh)
+        updates = config.run.num_steps // config.optim.accumulate_steps
+        optimizer, self.schedule = choose_optimizer(config.optim, updates, self.mesh)
         micro = config.run.microbatch_windows
         self.train_step = TrainStep(
             make_train_step(

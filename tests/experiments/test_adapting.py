@@ -70,7 +70,7 @@ def test_help_lists_the_strategies(capsys):
         finetune.main(["--help"])
     out = " ".join(capsys.readouterr().out.split())
     assert "[-h] [OPTIONS] MODEL DATA" in out
-    assert "{unit_identification,gradual,full,lora,from_scratch}" in out
+    assert "{unit_identification,unit_identification_paper,gradual,full,lora,from_scratch}" in out
 
 
 def test_misuse_changes_nothing_on_disk(script, tiny_run, tiny_data, tmp_path, capsys):

@@ -300,7 +300,7 @@ def test_steps_refuse_before_anything_is_computed(monkeypatch):
     make_predict_step(
         model, make_mesh(), microbatch_windows=None
     )  # there is no dropout without training
-    optimizer, _ = choose_optimizer(OptimConfig(), 10, 1, make_mesh())
+    optimizer, _ = choose_optimizer(OptimConfig(learning_rate=3.125e-5), 10, make_mesh())
     with pytest.raises(ConfigError, match="cannot drop attention weights"):
         make_train_step(model, optimizer, make_mesh(), seed=0, microbatch_windows=None)
 

@@ -104,12 +104,12 @@ def test_five_training_steps_equal_the_reference(batch):
     arrays = load("train5")
     meta = json.loads(str(arrays["meta"]))
     settings = OptimConfig(
-        base_learning_rate=meta["lr"],
+        learning_rate=meta["lr"],
         weight_decay=meta["weight_decay"],
         pct_start=meta["pct_start"],
     )
     mesh = make_mesh()
-    optimizer, _ = choose_optimizer(settings, meta["total_steps"], 1, mesh)
+    optimizer, _ = choose_optimizer(settings, meta["total_steps"], mesh)
     step = make_train_step(MODEL, optimizer, mesh, seed=0, microbatch_windows=None)
     state = TrainState(np.zeros((), np.int32), PARAMS, jax.jit(optimizer.init)(PARAMS))
     state = jax.device_put(state, replicated(mesh))

@@ -150,9 +150,9 @@ def six_steps(**run):
 # --- resuming
 
 OPTIMIZERS = {
-    "sparse_lamb": OptimConfig(name="sparse_lamb", base_learning_rate=1e-3),
+    "sparse_lamb": OptimConfig(name="sparse_lamb", learning_rate=0.016),
     "accumulated": OptimConfig(
-        name="adamw", base_learning_rate=1e-3, warmup_steps=1, clip_norm=0.5, accumulate_steps=2
+        name="adamw", learning_rate=0.032, warmup_steps=1, clip_norm=0.5, accumulate_steps=2
     ),
 }
 

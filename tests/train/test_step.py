@@ -89,7 +89,7 @@ def mesh():
 
 @pytest.fixture(scope="module")
 def optimizer(mesh):
-    return choose_optimizer(OptimConfig(base_learning_rate=0.01), 100, 1, mesh)[0]
+    return choose_optimizer(OptimConfig(learning_rate=0.01), 100, mesh)[0]
 
 
 @pytest.fixture(scope="module")

@@ -16,15 +16,14 @@ from poyo_jax.train.optim.schedules import one_cycle, one_cycle_beta1, warmup_co
 
 
 def choose_optimizer(
-    config: OptimConfig, total_steps: int, batch_size: int, mesh: Mesh
+    config: OptimConfig, total_steps: int, mesh: Mesh
 ) -> tuple[Optimizer, Callable[[ArrayLike], dict[str, ArrayLike]]]:
     """Make the optimiser of a run, and a function from an update's number to what is logged of it.
 
-    `total_steps` counts updates, and `batch_size` the windows whose gradients are averaged in one
-    update: with accumulation an update takes `accumulate_steps` batches. What is logged are the
-    learning rate and beta1. Raises ConfigError when the schedule does not fit.
+    `total_steps` counts updates; with accumulation an update takes `accumulate_steps` batches. What
+    is logged are the learning rate and beta1. Raises ConfigError when the schedule does not fit.
     """
-    peak = config.base_learning_rate * batch_size
+    peak = config.learning_rate
     if config.name == "sparse_lamb":
         rate = one_cycle(peak, total_steps, config.pct_start)
         beta1 = one_cycle_beta1(total_steps, config.pct_start)

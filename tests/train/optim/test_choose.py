@@ -23,9 +23,9 @@ from poyo_jax.train.optim.choose import choose_optimizer
 NAMES = ["sparse_lamb", "adamw", "muon"]
 
 
-def make(num_updates: int = 20, batch_size: int = 8, **settings):
-    config = OptimConfig(**{"base_learning_rate": 0.01, "warmup_steps": 4} | settings)
-    return choose_optimizer(config, num_updates, batch_size, make_mesh())
+def make(num_updates: int = 20, **settings):
+    config = OptimConfig(**{"learning_rate": 0.08, "warmup_steps": 4} | settings)
+    return choose_optimizer(config, num_updates, make_mesh())
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -93,8 +93,8 @@ def test_clamp_limits_the_weights_norm_in_the_trust_ratio():
 def test_first_step_of_the_golden_model_equals_the_reference():
     tiny, trained = load("poyo_tiny"), load("train5")
     recipe = json.loads(str(trained["meta"]))
-    config = OptimConfig(base_learning_rate=recipe["lr"], weight_decay=recipe["weight_decay"])
-    optimizer, _ = choose_optimizer(config, recipe["total_steps"], 1, make_mesh())
+    config = OptimConfig(learning_rate=recipe["lr"], weight_decay=recipe["weight_decay"])
+    optimizer, _ = choose_optimizer(config, recipe["total_steps"], make_mesh())
     params, gradient = (
         jax.tree.map(jnp.asarray, params_from_torch(tiny, prefix, TINY.depth))
         for prefix in ("param", "grad_weighted")
@@ -135,8 +135,8 @@ def lamb_in_float64(config, schedule, table, steps) -> list[np.ndarray]:
     [(None, 0.3, 0.0), (None, 3.0, 1e-2), (3.0, 0.3, 1e-2)],
 )
 def test_every_step_equals_that_of_whole_tables(clip_norm, scale, decay, count):
-    config = OptimConfig(base_learning_rate=0.01, weight_decay=decay, clip_norm=clip_norm)
-    optimizer, schedule = choose_optimizer(config, NUM_STEPS, 1, make_mesh())
+    config = OptimConfig(learning_rate=0.01, weight_decay=decay, clip_norm=clip_norm)
+    optimizer, schedule = choose_optimizer(config, NUM_STEPS, make_mesh())
     steps = gradients(make_mesh(), count)
     ends = run(optimizer, start(scale), steps)
     for name in TABLES:
@@ -172,8 +172,8 @@ def test_rows_without_gradient_stay_and_lose_their_moments():
 
 
 def test_the_squared_norm_does_not_drift():
-    config = OptimConfig(base_learning_rate=1e-4)
-    optimizer, _ = choose_optimizer(config, 2000, 1, make_mesh())
+    config = OptimConfig(learning_rate=1e-4)
+    optimizer, _ = choose_optimizer(config, 2000, make_mesh())
     params, update, steps = start(), jax.jit(optimizer.update), gradients(make_mesh())
     state = optimizer.init(params)
     for step in range(2000):

@@ -85,7 +85,7 @@ def test_a_run_with_padded_tables(tmp_path, monkeypatch):
     """
     sessions = [tiny.simulate(0)]
     config = tiny.config(num_steps=4, eval_every=2, save_every=2)
-    config = replace(config, optim=OptimConfig(base_learning_rate=1e-3))
+    config = replace(config, optim=OptimConfig(learning_rate=0.016))
     plain = train_model(config, sessions, tmp_path / "plain", progress=False)
     monkeypatch.setattr(meshes, "SPLIT_ROWS", 8)
     monkeypatch.setattr(meshes, "SPLIT_MULTIPLE", 64)
@@ -130,18 +130,18 @@ def split_tables_on_four_devices() -> dict:
     for name, count, accumulated in SPLIT_CASES:
         config = OptimConfig(
             name=name,
-            base_learning_rate=0.01,
+            learning_rate=0.01,
             weight_decay=1e-2,
             warmup_steps=2,
             clip_norm=3.0,
             accumulate_steps=accumulated,
         )
         expected, _ = run(
-            choose_optimizer(config, NUM_STEPS, 1, alone)[0], start(), gradients(alone, count)
+            choose_optimizer(config, NUM_STEPS, alone)[0], start(), gradients(alone, count)
         )[-1]
         steps = gradients(mesh, count)
         params = jax.device_put(start(), state_shardings(start(), mesh))
-        seen, _ = run(choose_optimizer(config, NUM_STEPS, 1, mesh)[0], params, steps)[-1]
+        seen, _ = run(choose_optimizer(config, NUM_STEPS, mesh)[0], params, steps)[-1]
         pairs = zip(jax.tree.leaves(expected), jax.tree.leaves(seen), strict=True)
         table, gradient = seen["unit_embedding"], steps[0]["unit_embedding"]
         rows = jnp.asarray(np.random.default_rng(2).integers(0, UNITS, count))
