@@ -14,6 +14,7 @@ from data_prep.clock import Clock, falls, outside, pieces_between, read_clock
 from poyo_jax import Session
 from poyo_jax.data.derive import gradient_of_runs
 from poyo_jax.data.importers import nwb
+from poyo_jax.data.importers.raw_file import RawFile, open_raw
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.io.layout import Node
 from poyo_jax.data.io.nodes import (
@@ -24,7 +25,6 @@ from poyo_jax.data.io.nodes import (
     table_node,
     units_node,
 )
-from poyo_jax.data.io.raw import RawFile, open_raw
 
 NAME = "churchland_shenoy_neural_2012"
 WITH_OVERLAP = ("nitschke_20090910", "nitschke_20090920")

@@ -15,10 +15,10 @@ from scipy.io import loadmat
 from data_prep import rules
 from poyo_jax import Session
 from poyo_jax.data.importers import nwb
+from poyo_jax.data.importers.raw_file import need_file
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.io.layout import Node
 from poyo_jax.data.io.nodes import data_node, interval_node, irregular_node, units_node
-from poyo_jax.data.io.raw import need_file
 from poyo_jax.errors import RawDataError, SessionError
 
 NAME = "flint_slutzky_accurate_2012"

@@ -7,10 +7,10 @@ import numpy as np
 from data_prep import rules
 from poyo_jax.data.derive import BENCHMARK_SHARES
 from poyo_jax.data.importers import nwb
+from poyo_jax.data.importers.raw_file import RawFile
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.io.layout import Node
 from poyo_jax.data.io.nodes import data_node, interval_node, table_node, units_node
-from poyo_jax.data.io.raw import RawFile
 
 NAME = "pei_pandarinath_nlb_2021"
 BEHAVIOUR = "processing/behavior"

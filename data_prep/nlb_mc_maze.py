@@ -12,9 +12,9 @@ import numpy as np
 
 from data_prep import nlb
 from poyo_jax import Session
+from poyo_jax.data.importers.raw_file import RawFile, open_raw
 from poyo_jax.data.io.layout import Node
 from poyo_jax.data.io.nodes import regular_node
-from poyo_jax.data.io.raw import RawFile, open_raw
 from poyo_jax.errors import RawDataError
 
 FILE_NAME = re.compile(

@@ -13,10 +13,10 @@ import numpy as np
 from data_prep import nlb, rules
 from poyo_jax import Session
 from poyo_jax.data.importers import nwb
+from poyo_jax.data.importers.raw_file import RawFile, open_raw
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.io.layout import Node
 from poyo_jax.data.io.nodes import irregular_node
-from poyo_jax.data.io.raw import RawFile, open_raw
 from poyo_jax.errors import RawDataError
 
 FILE_NAME = re.compile(r"sub-Indy.*_desc-(train|test)_.*ecephys\.nwb")

@@ -15,10 +15,10 @@ import numpy as np
 from data_prep import rules
 from poyo_jax import Session
 from poyo_jax.data.importers import nwb
+from poyo_jax.data.importers.raw_file import RawFile, open_raw
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.io.layout import Node
 from poyo_jax.data.io.nodes import data_node, domain_of, interval_node, regular_node, units_node
-from poyo_jax.data.io.raw import RawFile, open_raw
 from poyo_jax.errors import RawDataError
 
 NAME = "odoherty_sabes_nonhuman_2017"

@@ -11,10 +11,10 @@ from poyo_jax.data.derive import SEED as SEED
 from poyo_jax.data.derive import gradient as gradient
 from poyo_jax.data.derive import permutation_split as permutation_split
 from poyo_jax.data.importers import nwb
+from poyo_jax.data.importers.raw_file import RawFile
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.io.layout import Node
 from poyo_jax.data.io.nodes import data_node, interval_node
-from poyo_jax.data.io.raw import RawFile
 from poyo_jax.errors import RawDataError, SessionError
 
 Table = dict[str, np.ndarray]

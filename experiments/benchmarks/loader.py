@@ -5,7 +5,7 @@ from pathlib import Path
 from experiments.benchmarks.server import timed
 from poyo_jax import open_sessions
 from poyo_jax.config import DataConfig, UnitDropoutConfig
-from poyo_jax.data.batches.arrange import padding_fraction
+from poyo_jax.data.batches.batching import padding_fraction
 from poyo_jax.data.batches.pipeline import TrainBatches, prefetch
 from poyo_jax.data.batches.tokens import ModelSession
 from poyo_jax.data.readout import default_readout

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from experiments.benchmarks.draw import NUM_QUERIES, SimulatedWindow, draw_windows, session_units
 from experiments.benchmarks.server import seconds, serve, timed
 from poyo_jax.config import ModelConfig, OptimConfig, RunConfig
-from poyo_jax.data.batches.arrange import arrange, deal, padding_fraction, round_up, rows_of
+from poyo_jax.data.batches.batching import arrange, deal, padding_fraction, round_up, rows_of
 from poyo_jax.data.batches.tokens import BatchShape, Window
 from poyo_jax.decoding.predict import make_predict_step
 from poyo_jax.distributed.mesh import make_mesh, put_batch, split_over_windows

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.io.layout import Node
-from poyo_jax.data.io.stored import ChunkedArray
+from poyo_jax.data.io.lazy_arrays import ChunkedArray
 from poyo_jax.errors import SessionError
 
 SNAP = (

@@ -10,8 +10,8 @@ import numpy as np
 
 from poyo_jax.data.importers import nwb
 from poyo_jax.data.importers.nwb_series import candidates, rate_of
+from poyo_jax.data.importers.raw_file import RawFile, open_raw
 from poyo_jax.data.io.layout import read_tree
-from poyo_jax.data.io.raw import RawFile, open_raw
 from poyo_jax.data.session import SPLITS, Session
 from poyo_jax.errors import MissingDependencyError, RawDataError
 

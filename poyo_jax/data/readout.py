@@ -1,6 +1,4 @@
-"""What a session's behaviour is decoded to: which series, how it is scaled, and which times count
-how much.
-"""
+"""Readout of a session: the behaviour that is decoded, its scale, and the weights of its times."""
 
 import json
 import math
@@ -11,6 +9,7 @@ import numpy as np
 from jaxtyping import Float32
 from numpy.typing import ArrayLike
 
+from poyo_jax.data import datasets
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.session import Session
 from poyo_jax.errors import ConfigError, DataError, SessionError, suggest
@@ -20,11 +19,12 @@ FALLBACK_KEYS = ("cursor.vel", "hand.vel")
 
 @dataclass(frozen=True, kw_only=True)
 class Readout:
-    """What is decoded: (value - mean) / std of `value_key`, per channel, with values in the units
-    of the file.
+    """Behaviour to decode, its normalisation, and the weights of its samples.
 
-    The weight of a target is the product of the weights of all listed intervals that contain its
-    time, and 1 outside them. Metrics count only times inside `eval_interval`, if there is one.
+    Targets are (value - mean) / std per channel, with values in the units of the file. The weight
+    of a target is the product of the weights of all listed intervals that contain its time, and 1
+    outside them. Metrics count only times inside `eval_interval`, if there is one.
+
     Raises ConfigError when the numbers cannot be used.
     """
 
@@ -32,7 +32,7 @@ class Readout:
     mean: tuple[float, ...]  #: of every channel
     std: tuple[float, ...]  #: of every channel
     interval_weights: tuple[tuple[str, float], ...] = ()  #: pairs of intervals and their weight
-    eval_interval: str | None = None  #: intervals that are scored
+    eval_interval: str | None = None  #: name of the intervals that are scored
 
     def __post_init__(self) -> None:
         weights = tuple((str(name), float(weight)) for name, weight in self.interval_weights)
@@ -51,12 +51,12 @@ class Readout:
                 )
 
     def to_json(self) -> str:
-        """One line of JSON."""
+        """Return one line of JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "Readout":
-        """The readout that `to_json` wrote. Raises ConfigError when the text is not one."""
+        """Read what `to_json` wrote. Raises ConfigError when the text is not a readout."""
         known = cls.__dataclass_fields__
         try:
             fields = dict(json.loads(text))
@@ -75,106 +75,49 @@ class Readout:
 
 
 def _as_tuple(value: Any) -> Any:
-    """Lists, also nested ones, as tuples."""
-    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
-
-
-def _planar(
-    value_key: str,
-    std: float,
-    weights: dict[str, float] | None = None,
-    eval_interval: str | None = None,
-) -> Readout:
-    return Readout(
-        value_key=value_key,
-        mean=(0.0, 0.0),
-        std=(std, std),
-        interval_weights=tuple((weights or {}).items()),
-        eval_interval=eval_interval,
-    )
-
-
-# The readouts of POYO (torch_brain v0.1.0, configs/dataset); velocities in the units of the files.
-CENTER_OUT = _planar(
-    "cursor.vel",
-    20.0,  # cm/s
-    {
-        "movement_phases.random_period": 1.0,
-        "movement_phases.hold_period": 0.1,
-        "movement_phases.reach_period": 5.0,
-        "movement_phases.return_period": 1.0,
-        "movement_phases.invalid": 0.1,
-        "cursor_outlier_segments": 0.0,
-    },
-    "movement_phases.reach_period",
-)
-RANDOM_TARGET = _planar(
-    "cursor.vel",
-    20.0,  # cm/s
-    {
-        "movement_phases.random_period": 1.0,
-        "movement_phases.hold_period": 0.1,
-        "cursor_outlier_segments": 0.0,
-    },
-    "movement_phases.random_period",
-)
-MAZE = _planar(
-    "cursor.vel",
-    800.0,  # mm/s
-    {
-        "movement_phases.hold_period": 0.1,
-        "movement_phases.reach_period": 5.0,
-        "movement_phases.return_period": 1.0,
-        "cursor_outlier_segments": 1.0,
-    },
-)
-FINGER = _planar("finger.vel", 200.0)  # mm/s
-KNOWN_READOUTS = {
-    "churchland_shenoy_neural_2012": MAZE,
-    "odoherty_sabes_nonhuman_2017": _planar("cursor.vel", 200.0),  # mm/s
-    "flint_slutzky_accurate_2012": _planar("hand.vel", 0.4),
-    "pei_pandarinath_nlb_2021": _planar(
-        "hand.vel", 100.0, eval_interval="nlb_eval_intervals"
-    ),  # mm/s
-}
+    """Convert lists, also nested ones, to tuples."""
+    if not isinstance(value, list):
+        return value
+    return tuple(_as_tuple(item) for item in value)
 
 
 def known_readout(brainset_id: str | None, session_id: str) -> Readout | None:
-    """The readout that POYO has for a session of one of its data sets; None for other data sets."""
-    if brainset_id == "perich_miller_population_2018":
-        return RANDOM_TARGET if "random_target" in session_id else CENTER_OUT
-    if brainset_id == "pei_pandarinath_nlb_2021" and "RTT" in session_id:
-        return FINGER
-    return KNOWN_READOUTS.get(brainset_id or "")
+    """Return the readout of POYO for a session of its data sets, None for other data sets."""
+    data_set = datasets.find(brainset_id)
+    return None if data_set is None else data_set.readout(session_id)
 
 
 def default_readout(session: Session, intervals: Intervals | None = None) -> Readout:
-    """The readout of POYO for its data sets; for others cursor.vel, hand.vel or the only behaviour
-    there is.
+    """Choose the readout of a session.
 
-    The latter is scaled by mean and standard deviation of the finite samples inside `intervals`, by
-    default the train split. Raises SessionError when it is unclear what to decode or the session
-    lacks what the readout names, DataError when there is no sample.
+    Sessions of the data sets of POYO have a known readout. For other sessions it is cursor.vel,
+    hand.vel or the only behaviour, scaled by the mean and standard deviation of its finite samples
+    inside `intervals` (by default the train split).
+
+    Raises:
+        SessionError: several behaviours could be decoded, or the session lacks a behaviour or
+            intervals that its readout names.
+        DataError: there is no finite sample.
     """
     readout = known_readout(session.brainset_id, session.session_id)
     if readout is None:
         return _measured_readout(session, intervals)
-    session.behaviour(readout.value_key)
-    for name in (*dict(readout.interval_weights), *filter(None, [readout.eval_interval])):
-        session.intervals(name)
+    _check_names(session, readout)
     return readout
 
 
+def _check_names(session: Session, readout: Readout) -> None:
+    """Raise SessionError when the session lacks a name that the readout uses."""
+    session.behaviour(readout.value_key)
+    for name, _ in readout.interval_weights:
+        session.intervals(name)
+    if readout.eval_interval is not None:
+        session.intervals(readout.eval_interval)
+
+
 def _measured_readout(session: Session, intervals: Intervals | None) -> Readout:
-    keys = session.behaviour_keys
-    value_key = next(
-        (key for key in FALLBACK_KEYS if key in keys), keys[0] if len(keys) == 1 else None
-    )
-    if value_key is None:
-        raise SessionError(
-            f"session {session.id} has neither cursor.vel nor hand.vel but"
-            f" {', '.join(keys) or 'no behaviour'}; pass a Readout that names what to decode."
-        )
+    """Scale the session's only or usual behaviour by its samples inside the intervals."""
+    value_key = _usual_key(session)
     behaviour = session.behaviour(value_key)
     intervals = session.split("train") if intervals is None else intervals
     pieces = [behaviour.values(*behaviour.range(start, stop)) for start, stop in intervals]
@@ -190,12 +133,26 @@ def _measured_readout(session: Session, intervals: Intervals | None) -> Readout:
     return Readout(value_key=value_key, mean=tuple(samples.mean(axis=0)), std=tuple(std))
 
 
+def _usual_key(session: Session) -> str:
+    """Return cursor.vel, hand.vel, or the only behaviour of the session."""
+    keys = session.behaviour_keys
+    for key in FALLBACK_KEYS:
+        if key in keys:
+            return key
+    if len(keys) == 1:
+        return keys[0]
+    raise SessionError(
+        f"session {session.id} has neither cursor.vel nor hand.vel but"
+        f" {', '.join(keys) or 'no behaviour'}; pass a Readout that names what to decode."
+    )
+
+
 def sample_weights(
     session: Session, readout: Readout, times: ArrayLike
 ) -> Float32[np.ndarray, " times"]:
-    """Loss weights of targets at `times` [times], in seconds of session time.
+    """Return the loss weights of targets at `times` [times], in seconds of session time.
 
-    Each is the product of the weights of the listed intervals with start <= time < end. Raises
+    A weight is the product of the weights of the listed intervals with start <= time < end. Raises
     SessionError when the session lacks a listed interval.
     """
     weights = np.ones(np.shape(times), np.float32)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from poyo_jax.config import Config
-from poyo_jax.data.batches.arrange import grow, rung_of
+from poyo_jax.data.batches.batching import grow, shape_index
 from poyo_jax.data.session import Session
 from poyo_jax.distributed.mesh import put_batch
 from poyo_jax.distributed.processes import check_agreement, gather
@@ -28,7 +28,7 @@ def rehearse(config: Config, sessions: Sequence[Session]) -> str:
     began = time.monotonic()
     host = [job.batches[step] for step in range(STEPS)]
     made = (time.monotonic() - began) / STEPS
-    largest, fitting = shapes[-1], [rung_of(batch, shards, shapes) + 1 for batch in host]
+    largest, fitting = shapes[-1], [shape_index(batch, shards, shapes) + 1 for batch in host]
     batches = [put_batch(grow(batch, shards, largest), job.mesh) for batch in host]
     began = time.monotonic()
     job.train_step.compile(state, batches[0])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 import jax
 import numpy as np
 
-from poyo_jax.data.batches.arrange import grow, padding_fraction, rung_of
+from poyo_jax.data.batches.batching import grow, padding_fraction, shape_index
 from poyo_jax.data.batches.pipeline import prefetch
 from poyo_jax.distributed.mesh import put_batch
 from poyo_jax.distributed.processes import Votes, gather
@@ -42,25 +42,25 @@ class Feed:
         with contextlib.closing(prefetch(self._job.batches, first, run.num_workers)) as source:
             for step in range(first, run.num_steps):
                 batch = self._next(source)
-                vote = self._votes.cast(self._vote(rung_of(batch, shards, shapes)))
+                vote = self._votes.cast(self._vote(shape_index(batch, shards, shapes)))
                 if ahead is not None:
                     yield ahead
-                rung, stopped, saves = vote()
+                shape, stopped, saves = vote()
                 self.stopped, self.saves = bool(stopped), bool(saves)
                 if stopped:
                     return
-                ahead = step, self._place(grow(batch, shards, shapes[rung]))
+                ahead = step, self._place(grow(batch, shards, shapes[shape]))
             if ahead is not None:
                 yield ahead
 
-    def _vote(self, rung: int) -> Callable[[], tuple[int, int, int]]:
+    def _vote(self, shape: int) -> Callable[[], tuple[int, int, int]]:
         """What this process has to say before a batch: the shape it needs, and whether to stop or
         save after it.
         """
 
         def vote() -> tuple[int, int, int]:
             stop, save = self._asks()
-            return rung, int(stop), int(save)
+            return shape, int(stop), int(save)
 
         return vote
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from poyo_jax.data.behaviour import count_before
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.io.layout import read_tree
-from poyo_jax.data.io.stored import EAGER_BYTES
+from poyo_jax.data.io.lazy_arrays import EAGER_BYTES
 from poyo_jax.data.io.writing import write_tree
 from poyo_jax.data.session import Session
 from poyo_jax.errors import DataError, SessionError

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from raw_fields import ELECTRODES, TRIALS, nwb_fields, reference_column, write_fields
 
 from poyo_jax.data.importers import nwb
-from poyo_jax.data.io.raw import open_raw
+from poyo_jax.data.importers.raw_file import open_raw
 
 few = settings(max_examples=30, deadline=None)
 seeds = st.integers(0, 2**31)

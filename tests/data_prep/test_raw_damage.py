@@ -8,7 +8,7 @@ import pytest
 from converters import CONVERTERS, center_out, convert, random_target, reset
 from raw_files import maze, odoherty, rtt
 
-from poyo_jax.data.io.raw import open_raw
+from poyo_jax.data.importers.raw_file import open_raw
 from poyo_jax.errors import RawDataError
 
 BUILDERS = list(CONVERTERS)

@@ -19,7 +19,8 @@ from whole_model import predict
 
 import poyo_jax
 from poyo_jax import Session, decode, fit_units, from_torch, save_torch, to_torch
-from poyo_jax.data.readout import CENTER_OUT, RANDOM_TARGET, Readout, default_readout
+from poyo_jax.data.datasets.perich_miller_population_2018 import CENTER_OUT, RANDOM_TARGET
+from poyo_jax.data.readout import Readout, default_readout
 from poyo_jax.errors import CheckpointError, DataError, PoyoError
 from poyo_jax.finetune import FitConfig
 from poyo_jax.interop.torch_file import write_torch_file

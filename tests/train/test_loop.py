@@ -20,7 +20,7 @@ import tiny
 from poyo_jax import PoyoError, Readout, Session, load, train_model
 from poyo_jax.checkpoint.store import Checkpoints, saved_steps
 from poyo_jax.config import OptimConfig
-from poyo_jax.data.batches.arrange import MAX_SHAPES
+from poyo_jax.data.batches.batching import MAX_SHAPES
 from poyo_jax.errors import (
     CheckpointError,
     ConfigError,

@@ -17,7 +17,8 @@ import grain
 import numpy as np
 
 from poyo_jax.config import DataConfig
-from poyo_jax.data.batches.arrange import (
+from poyo_jax.data.batches.augment import augment, draw_kept_units
+from poyo_jax.data.batches.batching import (
     ROW_MULTIPLE,
     arrange,
     base_shape,
@@ -25,7 +26,6 @@ from poyo_jax.data.batches.arrange import (
     growing_shapes,
     round_up,
 )
-from poyo_jax.data.batches.augment import augment, draw_kept_units
 from poyo_jax.data.batches.tokens import BatchShape, ModelSession, Window, cut_window
 from poyo_jax.data.batches.windows import RandomWindows
 from poyo_jax.errors import ConfigError

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import h5py
 import numpy as np
 
+from poyo_jax.data.importers.raw_file import RawFile
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.io.layout import Node
 from poyo_jax.data.io.nodes import data_node, irregular_node
-from poyo_jax.data.io.raw import RawFile
 
 TRIALS = "intervals/trials"
 ELECTRODES = "general/extracellular_ephys/electrodes"

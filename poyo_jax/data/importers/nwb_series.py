@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from poyo_jax.data.io.raw import RawFile, open_raw
+from poyo_jax.data.importers.raw_file import RawFile, open_raw
 from poyo_jax.errors import RawDataError, suggest
 
 PLACES = ("processing", "acquisition")

@@ -27,6 +27,7 @@ from poyo_jax.data.importers.nwb_series import (
     read_series,
     session_key,
 )
+from poyo_jax.data.importers.raw_file import RawFile, open_raw
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.io.layout import Node
 from poyo_jax.data.io.nodes import (
@@ -38,7 +39,6 @@ from poyo_jax.data.io.nodes import (
     table_node,
     units_node,
 )
-from poyo_jax.data.io.raw import RawFile, open_raw
 from poyo_jax.errors import ConfigError, RawDataError, suggest
 
 Table = dict[str, np.ndarray]

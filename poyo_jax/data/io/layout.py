@@ -16,7 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from poyo_jax.data.io.stored import EAGER_BYTES, ChunkedArray, StoredArray, StoredFile
+from poyo_jax.data.io.lazy_arrays import EAGER_BYTES, ChunkedArray, StoredArray, StoredFile
 from poyo_jax.errors import SessionError, suggest
 
 SPLIT_MASKS = frozenset(

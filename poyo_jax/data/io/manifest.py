@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from poyo_jax.data.io.layout import Node, read_tree
-from poyo_jax.data.io.stored import StoredArray, StoredFile
+from poyo_jax.data.io.lazy_arrays import StoredArray, StoredFile
 from poyo_jax.data.session import Session
 from poyo_jax.errors import PoyoError
 from poyo_jax.files import write_text

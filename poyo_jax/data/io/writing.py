@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from poyo_jax.data.io.layout import DEFAULT_TIMEKEYS, NOT_ALLOWED, SECOND_INDEX, Node, error_number
-from poyo_jax.data.io.stored import EAGER_BYTES, StoredArray, whole_chunks
+from poyo_jax.data.io.lazy_arrays import EAGER_BYTES, StoredArray, whole_chunks
 from poyo_jax.errors import SessionError
 
 KINDS_WITH_UNICODE_KEYS = frozenset({"ArrayDict", "IrregularTimeSeries", "Interval"})

@@ -11,7 +11,7 @@ import pytest
 from model_sessions import bind, simulated
 
 from poyo_jax.config import DataConfig, UnitDropoutConfig
-from poyo_jax.data.batches.arrange import MAX_SHAPES, grow, padding_fraction, rung_of
+from poyo_jax.data.batches.batching import MAX_SHAPES, grow, padding_fraction, shape_index
 from poyo_jax.data.batches.pipeline import FEW_STEPS, EvalBatches, TrainBatches, prefetch
 from poyo_jax.data.batches.tokens import cut_window
 from poyo_jax.data.batches.windows import sequential_windows
@@ -231,16 +231,16 @@ def test_processes_share_the_same_windows_and_can_take_the_same_shape(sources, c
     grown = 0
     for step in range(12):
         batches = [part[step] for part in parts]
-        rungs = [rung_of(batch, 2, parts[0].shapes) for batch in batches]
-        largest = [grow(batch, 2, parts[0].shapes[max(rungs)]) for batch in batches]
+        indices = [shape_index(batch, 2, parts[0].shapes) for batch in batches]
+        largest = [grow(batch, 2, parts[0].shapes[max(indices)]) for batch in batches]
         assert [np.shape(array) for array in largest[0]] == [
             np.shape(array) for array in largest[1]
         ]
         assert contents(largest[0], 2) | contents(largest[1], 2) == contents(whole[step])
         assert not set(contents(largest[0], 2)) & set(contents(largest[1], 2))
-        grown += max(rungs) < len(parts[0].shapes) - 1
+        grown += max(indices) < len(parts[0].shapes) - 1
         last = grow(batches[0], 2, parts[0].shapes[-1])
-        assert rung_of(last, 2, parts[0].shapes) == len(parts[0].shapes) - 1
+        assert shape_index(last, 2, parts[0].shapes) == len(parts[0].shapes) - 1
         assert contents(last, 2) == contents(batches[0], 2)
     assert grown
 
@@ -279,8 +279,8 @@ def test_a_run_uses_few_shapes_and_every_batch_fits(sources, config, num_shards)
 def test_nearly_all_batches_of_a_short_run_have_one_shape(sources):
     short, long = (train(sources, num_steps=steps) for steps in (50, LONG))
     assert long.shapes[1:] == short.shapes
-    assert {rung_of(short[step], 1, short.shapes) for step in range(50)} == {0}
-    assert 0 in {rung_of(long[step], 1, long.shapes) for step in range(50)}
+    assert {shape_index(short[step], 1, short.shapes) for step in range(50)} == {0}
+    assert 0 in {shape_index(long[step], 1, long.shapes) for step in range(50)}
     assert contents(short[0]) == contents(long[0])
 
 

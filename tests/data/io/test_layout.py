@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from poyo_jax.data.io.layout import SECOND_INDEX, SPLIT_MASKS, Node, read_tree
-from poyo_jax.data.io.stored import EAGER_BYTES, ChunkedArray
+from poyo_jax.data.io.lazy_arrays import EAGER_BYTES, ChunkedArray
 from poyo_jax.data.io.writing import write_tree
 from poyo_jax.errors import SessionError
 

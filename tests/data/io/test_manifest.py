@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from poyo_jax import Session, open_sessions
+from poyo_jax.data.io.lazy_arrays import EAGER_BYTES
 from poyo_jax.data.io.manifest import NAME
-from poyo_jax.data.io.stored import EAGER_BYTES
 from poyo_jax.data.simulate import simulate_study
 
 

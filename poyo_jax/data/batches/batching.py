@@ -54,7 +54,7 @@ def arrange(
     )
 
 
-def rung_of(batch: Batch, num_shards: int, shapes: Sequence[BatchShape]) -> int:
+def shape_index(batch: Batch, num_shards: int, shapes: Sequence[BatchShape]) -> int:
     """Which of the shapes a batch has."""
     rows, tokens = batch.token_kinds.shape
     return next(
