@@ -17,7 +17,7 @@ from typing import Annotated
 
 import tyro
 
-from data_prep.catalogue import DATA_SETS, DataSet, find_data_set
+from data_prep.catalogue import all_entries, find_entry
 from poyo_jax import Session
 from poyo_jax.cli.program import run_program
 from poyo_jax.data.importers.nwb_session import NwbOptions
@@ -117,7 +117,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def show_list(_: List) -> int:
-    for data_set in DATA_SETS.values():
+    for data_set in all_entries().values():
         print(f"{data_set.name}\n    {data_set.title}")
         print(f"    {data_set.archive}; licence: {data_set.licence}")
         sizes = (
@@ -134,7 +134,7 @@ def show_list(_: List) -> int:
 def download(options: Download) -> int:
     from data_prep.download import download, plan
 
-    data_set = find_data_set(options.name)
+    data_set = find_entry(options.name)
     planned = plan(data_set, options.raw, options.file)
     print(planned, flush=True)
     download(planned)
@@ -175,7 +175,7 @@ def conversion(options: Prepare) -> tuple[Callable[[Path], Session], list[Path]]
         raise ConfigError(
             f"--target is for `prepare {OWN}`; {options.name} decodes what its paper decodes."
         )
-    data_set: DataSet = find_data_set(options.name)
+    data_set = find_entry(options.name)
     if not (files := data_set.find(options.raw)):
         raise DataError(
             f"{options.raw} has no raw files of {data_set.name} ({', '.join(data_set.raw_files)}). "

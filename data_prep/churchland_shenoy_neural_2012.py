@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep import rules
+from data_prep.catalogue import CatalogueEntry, Dandiset
 from data_prep.clock import Clock, falls, outside, pieces_between, read_clock
 from poyo_jax import Session
 from poyo_jax.data.derive import gradient_of_runs
@@ -262,3 +263,18 @@ def _unit_times(clock: Clock, times: np.ndarray) -> np.ndarray | None:
         return None if len(cuts) else times
     pieces = pieces_between(times, cuts)
     return clock.join(pieces) if clock.encloses(pieces) else None
+
+
+CATALOGUE = (
+    CatalogueEntry(
+        name=NAME,
+        title="Churchland, Shenoy et al.: monkeys Jenkins and Nitschke, maze reaches",
+        archive=Dandiset("000070", "0.251218.1714"),
+        licence="CC-BY-4.0",
+        convert=convert,
+        raw_files=("sub-Jenkins_ses-2*.nwb", "sub-Nitschke_ses-2*.nwb"),
+        num_files=10,
+        raw_gigabytes=46.0,
+        processed_gigabytes=25.0,
+    ),
+)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data_prep.catalogue import Dandiset, DataSet, Form, ZenodoRecord
+from data_prep.catalogue import CatalogueEntry, Dandiset, Form, ZenodoRecord
 from data_prep.fetch import (
     TIMEOUT,
     DownloadError,
@@ -48,7 +48,7 @@ RECORD = ".verified.json"
 class Plan:
     """What a download will do; its text says it in three lines. `download` carries it out."""
 
-    data_set: DataSet
+    data_set: CatalogueEntry
     folder: Path
     files: tuple[RemoteFile, ...]
     paths: tuple[Path, ...]  # of all files, where they are or will be
@@ -78,7 +78,7 @@ class Plan:
         return "\n".join(lines)
 
 
-def plan(data_set: DataSet, folder: Path, patterns: Sequence[str] = ()) -> Plan:
+def plan(data_set: CatalogueEntry, folder: Path, patterns: Sequence[str] = ()) -> Plan:
     """Ask the archive which files there are, and look which of them are in the folder; nothing is
     written.
 
@@ -168,7 +168,7 @@ class Verified:
 # --- archives
 
 
-def _list_files(data_set: DataSet, archive: Dandiset | ZenodoRecord) -> list[RemoteFile]:
+def _list_files(data_set: CatalogueEntry, archive: Dandiset | ZenodoRecord) -> list[RemoteFile]:
     with _asking(archive):
         files = _list_dandiset(archive) if isinstance(archive, Dandiset) else _list_zenodo(archive)
     if not (files := [file for file in files if _fits(file.name, data_set.raw_files)]):
@@ -256,7 +256,7 @@ def _fits(name: str, patterns: Sequence[str]) -> bool:
     )
 
 
-def _choose(data_set: DataSet, names: Sequence[str], patterns: Sequence[str]) -> list[str]:
+def _choose(data_set: CatalogueEntry, names: Sequence[str], patterns: Sequence[str]) -> list[str]:
     """The names that fit any of the patterns. Raises DataError when a pattern fits none."""
     for pattern in patterns:
         if not any(_fits(name, [pattern]) for name in names):
@@ -271,7 +271,7 @@ def _choose(data_set: DataSet, names: Sequence[str], patterns: Sequence[str]) ->
 
 
 def _fetched_by_hand(
-    data_set: DataSet, form: Form, folder: Path, patterns: Sequence[str]
+    data_set: CatalogueEntry, form: Form, folder: Path, patterns: Sequence[str]
 ) -> tuple[Path, ...]:
     """The chosen files of a site with a form. Raises DataError, which explains what to do, when
     some are not there.

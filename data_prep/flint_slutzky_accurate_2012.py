@@ -13,6 +13,7 @@ import numpy as np
 from scipy.io import loadmat
 
 from data_prep import rules
+from data_prep.catalogue import CatalogueEntry, Form
 from poyo_jax import Session
 from poyo_jax.data.importers import nwb
 from poyo_jax.data.importers.raw_file import need_file
@@ -193,3 +194,21 @@ def _trials(path: Path) -> list[_Trial]:
     return [
         _Trial(f"Subject(1).Trial({number})", trial) for number, trial in enumerate(trials, start=1)
     ]
+
+
+CATALOGUE = (
+    CatalogueEntry(
+        name=NAME,
+        title="Flint, Slutzky et al.: monkey C, reaches in three dimensions",
+        archive=Form(
+            "https://portal.nersc.gov/project/crcns/download/dream/data_sets/Flint_2012",
+            tuple(f"Flint_2012_e{number}.mat" for number in range(1, 6)),
+        ),
+        licence="site terms: scientific use, no redistribution",
+        convert=convert,
+        raw_files=("Flint_2012_e*.mat",),
+        num_files=5,
+        raw_gigabytes=3.2,
+        processed_gigabytes=0.15,
+    ),
+)

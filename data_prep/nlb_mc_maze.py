@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep import nlb
+from data_prep.catalogue import CatalogueEntry, Dandiset
 from poyo_jax import Session
 from poyo_jax.data.importers.raw_file import RawFile, open_raw
 from poyo_jax.data.io.layout import Node
@@ -84,3 +85,25 @@ def _on_grid(raw: RawFile, columns: dict[str, str]) -> Node:
         grid[column] = np.full((rows[-1] + 1, 2), np.nan)
         grid[column][rows] = raw.array(f"{nlb.BEHAVIOUR}/{name}/data", (len(times), 2))
     return regular_node(SAMPLING_RATE, float(times[0]), **grid)
+
+
+def _entry(size: str, gigabytes: float) -> CatalogueEntry:
+    return CatalogueEntry(
+        name=f"nlb_mc_maze_{size}",
+        title=f"Neural Latents Benchmark, MC_Maze {size}: monkey Jenkins, maze reaches",
+        archive=Dandiset(*DANDISETS[size].split("/")),
+        licence="CC-BY-4.0",
+        convert=convert,
+        raw_files=(f"sub-Jenkins_ses-{size}_desc-*.nwb",),
+        num_files=2,
+        raw_gigabytes=gigabytes,
+        processed_gigabytes=gigabytes,
+    )
+
+
+CATALOGUE = (
+    _entry("full", 0.69),
+    _entry("large", 0.15),
+    _entry("medium", 0.08),
+    _entry("small", 0.03),
+)

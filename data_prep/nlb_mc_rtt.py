@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep import nlb, rules
+from data_prep.catalogue import CatalogueEntry, Dandiset
 from poyo_jax import Session
 from poyo_jax.data.importers import nwb
 from poyo_jax.data.importers.raw_file import RawFile, open_raw
@@ -66,3 +67,18 @@ def _series(raw: RawFile, columns: dict[str, str]) -> Node:
     return irregular_node(
         times, domain, **{column: samples.values for column, samples in series.items()}
     )
+
+
+CATALOGUE = (
+    CatalogueEntry(
+        name="nlb_mc_rtt",
+        title="Neural Latents Benchmark, MC_RTT: monkey Indy, self-paced reaches of another day",
+        archive=Dandiset("000129", "0.241017.1444"),
+        licence="CC-BY-4.0",
+        convert=convert,
+        raw_files=("sub-Indy_desc-*.nwb",),
+        num_files=2,
+        raw_gigabytes=0.05,
+        processed_gigabytes=0.1,
+    ),
+)

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 
 from data_prep import rules
+from data_prep.catalogue import CatalogueEntry, ZenodoRecord
 from poyo_jax import Session
 from poyo_jax.data.importers import nwb
 from poyo_jax.data.importers.raw_file import RawFile, open_raw
@@ -279,3 +280,18 @@ def _references(raw: RawFile, field: str) -> np.ndarray:
             field, f"of type {data_set.dtype} and shape {data_set.shape}", "a cell array"
         )
     return data_set[()]
+
+
+CATALOGUE = (
+    CatalogueEntry(
+        name=NAME,
+        title="O'Doherty, Makin, Sabes et al.: monkeys Indy and Loco, self-paced reaches",
+        archive=ZenodoRecord("3854034", (".mat",)),
+        licence="CC-BY-4.0",
+        convert=convert,
+        raw_files=("indy_*.mat", "loco_*.mat"),
+        num_files=47,
+        raw_gigabytes=22.0,
+        processed_gigabytes=26.0,
+    ),
+)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep import rules
+from data_prep.catalogue import CatalogueEntry, Dandiset
 from poyo_jax import Session
 from poyo_jax.data.importers import nwb
 from poyo_jax.data.importers.raw_file import RawFile, open_raw
@@ -170,3 +171,18 @@ def _random_target(raw: RawFile, domain: Intervals) -> Trials:
     hold = rules.trial_intervals(raw, trials["start"][cued], first_cue[cued], "hold_period")
     covered = hold.union(Intervals.from_pairs([]))
     return trials, covered, {"hold_period": hold, "random_period": domain.subtract(covered)}
+
+
+CATALOGUE = (
+    CatalogueEntry(
+        name=NAME,
+        title="Perich, Miller et al.: monkeys C, J, M, T, centre-out and random targets",
+        archive=Dandiset("000688", "0.250122.1735"),
+        licence="CC-BY-4.0",
+        convert=convert,
+        raw_files=("sub-*_ses-CO-*.nwb", "sub-*_ses-RT-*.nwb"),
+        num_files=111,
+        raw_gigabytes=13.0,
+        processed_gigabytes=2.9,
+    ),
+)

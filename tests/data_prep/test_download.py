@@ -17,7 +17,7 @@ from archive_server import Fault, serving
 
 from data_prep import download as download_module
 from data_prep import fetch as fetch_module
-from data_prep.catalogue import Dandiset, ZenodoRecord, find_data_set
+from data_prep.catalogue import Dandiset, ZenodoRecord, find_entry
 from data_prep.download import RECORD, Progress, download, plan
 from data_prep.fetch import CHUNK, DownloadError
 from poyo_jax.errors import DataError, MissingDependencyError
@@ -38,7 +38,7 @@ DATA_SETS = {
     "dandi": ("perich_miller_population_2018", Dandiset("000688", "0.1.2")),
     "zenodo": ("odoherty_sabes_nonhuman_2017", ZenodoRecord("77", (".mat",))),
 }
-FLINT = find_data_set("flint_slutzky_accurate_2012")
+FLINT = find_entry("flint_slutzky_accurate_2012")
 SIZE = 100_000
 
 
@@ -77,7 +77,7 @@ def data_set(server, kind):
 
 def small(kind):
     name, archive = DATA_SETS[kind]
-    return dataclasses.replace(find_data_set(name), archive=archive, num_files=3)
+    return dataclasses.replace(find_entry(name), archive=archive, num_files=3)
 
 
 def contents_asked(server):
