@@ -1,6 +1,4 @@
-"""One behavioural time series of a session, whether its samples are stamped one by one or lie on a
-regular grid.
-"""
+"""Behavioural time series of a session, with time stamps or on a regular grid."""
 
 import math
 from bisect import bisect_left
@@ -15,9 +13,8 @@ from poyo_jax.data.io.layout import Node
 from poyo_jax.data.io.lazy_arrays import ChunkedArray
 from poyo_jax.errors import SessionError
 
-SNAP = (
-    1e-9  # a grid position this close to a whole sample is that sample, as in temporaldata >= 0.1.4
-)
+# A grid position this close to a whole sample is that sample, as in temporaldata >= 0.1.4.
+SNAP = 1e-9
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -47,29 +44,25 @@ class Behaviour:
         return 1 if self.samples.ndim == 1 else self.samples.shape[1]
 
     def times_at(self, indices: ArrayLike) -> Float64[np.ndarray, " samples"]:
-        """Session times, in seconds, of the samples at `indices` [samples]."""
+        """Return session times, in seconds, of the samples at `indices` [samples]."""
         indices = np.asarray(indices, np.int64)
         if self.timestamps is None:
             return self.grid_start + indices / self.sampling_rate
         return np.array(self.timestamps[indices], np.float64)
 
     def range(self, start: float, stop: float) -> tuple[int, int]:
-        """Indices (i0, i1) such that the samples i0 ... i1 - 1 are those with start <= time <
-        stop.
-        """
+        """Return (i0, i1): samples i0 ... i1 - 1 are those with start <= time < stop."""
         if self.timestamps is None:
             return self._grid_index(start), self._grid_index(stop)
         first, last = count_before(self.timestamps, [start, stop]).tolist()
         return first, last
 
     def values(self, i0: int, i1: int) -> Float32[np.ndarray, "samples channels"]:
-        """The samples i0 ... i1 - 1; NaN where nothing was measured."""
+        """Return the samples i0 ... i1 - 1; NaN where nothing was measured."""
         return np.array(self.samples[i0:i1], np.float32).reshape(-1, self.num_channels)
 
     def max_samples(self, window_length: float) -> int:
-        """Most samples that any window [start, start + window_length) can hold; on a grid perhaps
-        one too many.
-        """
+        """Return the most samples of any window of this length; on a grid up to one too many."""
         if self.timestamps is None:
             return min(self.count, math.ceil(window_length * self.sampling_rate) + 1)
         times = np.array(self.timestamps, np.float64)
@@ -84,7 +77,7 @@ class Behaviour:
         )
 
     def _grid_index(self, time: float) -> int:
-        """Index of the first sample at or after `time`, between 0 and the number of samples."""
+        """Return the index of the first sample at or after `time`, within 0 ... count."""
         position = (time - self.grid_start) * self.sampling_rate
         position = min(max(position, 0.0), float(self.count))
         nearest = round(position)
@@ -92,8 +85,9 @@ class Behaviour:
 
 
 def behaviour_from_node(key: str, series: Node, column: str, domain: Intervals) -> Behaviour:
-    """Make the `Behaviour` of one column of a series. Raises SessionError when the column does not
-    fit the series.
+    """Make the `Behaviour` of one column of a series.
+
+    Raises SessionError when the column does not fit the series.
     """
     samples = series.lazy_column(column)
     if series.kind == "RegularTimeSeries":
@@ -116,18 +110,15 @@ def behaviour_from_node(key: str, series: Node, column: str, domain: Intervals) 
 
 
 def count_before(times: np.ndarray | ChunkedArray, marks: ArrayLike) -> np.ndarray:
-    """For every mark the number of sorted `times` before it, which is also the index of the first
-    time at or after it.
+    """Count for every mark the sorted `times` before it: the index of the first time not before it.
 
-    Arrays mapped from a file may begin at any byte, and numpy copies an unaligned array whole for
-    every search.
+    An array mapped from a file may be unaligned; numpy would copy it whole for every search.
     """
     if isinstance(times, np.ndarray) and times.flags.aligned:
         return np.asarray(times.searchsorted(marks, side="left"))
     marks = np.asarray(marks)
-    return np.array([bisect_left(times, mark) for mark in marks.flat], np.int64).reshape(
-        marks.shape
-    )
+    counts = [bisect_left(times, mark) for mark in marks.flat]
+    return np.array(counts, np.int64).reshape(marks.shape)
 
 
 def check_times(times: np.ndarray, name: str, *, strictly: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""What training windows are changed by, so that a model does not learn recordings by heart."""
+"""Data augmentation of training windows: dropout of units and spikes, and jitter of times."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from poyo_jax.types import SPIKE
 def draw_kept_units(
     num_units: int, config: UnitDropoutConfig, rng: np.random.Generator
 ) -> np.ndarray:
-    """Boolean mask of the units that a training window keeps.
+    """Draw the units that a training window keeps, as a boolean mask.
 
     The number kept follows torch_brain's `UnitDropout` as it is, not as documented: its rejection
     test divides by a fresh uniform draw, so that a count x is accepted with probability c (1 - ln
@@ -41,12 +41,9 @@ def draw_kept_units(
 
 
 def augment(window: Window, length: float, config: DataConfig, number: int) -> Window:
-    """Window `number`, of `length` s, with spikes and queries left out and moved, as the
-    configuration says.
-    """
-    if not (
-        config.spike_dropout or config.spike_jitter or config.query_jitter or config.max_queries
-    ):
+    """Drop and move spikes and queries of window `number`, of `length` s, as configured."""
+    changes = (config.spike_dropout, config.spike_jitter, config.query_jitter, config.max_queries)
+    if not any(changes):
         return window
     rng = np.random.default_rng([config.seed, 2, number])
     if config.spike_dropout:
@@ -71,32 +68,31 @@ def _drop_spikes(window: Window, share: float, rng: np.random.Generator) -> Wind
 
 
 def _move_spikes(window: Window, length: float, jitter: float, rng: np.random.Generator) -> Window:
-    """A spike that noise would take out of the window stays at its edge."""
-    moved = window.token_times + rng.normal(0, jitter, len(window.token_times)) * (
-        window.token_kinds == SPIKE
-    )
+    """Add noise to spike times; a spike that would leave the window stays at its edge."""
+    noise = rng.normal(0, jitter, len(window.token_times))
+    moved = window.token_times + noise * (window.token_kinds == SPIKE)
     return replace(window, token_times=np.clip(moved, 0, length))
 
 
 def _move_queries(window: Window, share: float, rng: np.random.Generator) -> Window:
-    """Between a query and its next one; the weight of a moved query is the smaller one of both."""
+    """Move each query towards the next one, and interpolate its target.
+
+    The weight of a moved query is the smaller weight of the two.
+    """
     if len(window.query_times) < 2:
         return window
-    part = share * rng.random(len(window.query_times) - 1, dtype=np.float32)
-    between = [
-        x[:-1] + (x[1:] - x[:-1]) * (part if x.ndim == 1 else part[:, None])
-        for x in (window.query_times, window.targets)
-    ]
+    times, targets, weights = window.query_times, window.targets, window.target_weights
+    fraction = share * rng.random(len(times) - 1, dtype=np.float32)
     return replace(
         window,
-        query_times=between[0],
-        targets=between[1],
-        target_weights=np.minimum(window.target_weights[:-1], window.target_weights[1:]),
+        query_times=times[:-1] + (times[1:] - times[:-1]) * fraction,
+        targets=targets[:-1] + (targets[1:] - targets[:-1]) * fraction[:, None],
+        target_weights=np.minimum(weights[:-1], weights[1:]),
     )
 
 
 def _draw_queries(window: Window, count: int, rng: np.random.Generator) -> Window:
-    """Those that are trained on, or `count` of them."""
+    """Keep `count` random queries with positive weight, or all of these when they are fewer."""
     drawn = np.sort(rng.permutation(window.target_weights.nonzero()[0])[:count])
     return replace(
         window,

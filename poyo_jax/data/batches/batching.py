@@ -1,4 +1,4 @@
-"""Windows dealt over devices and arranged in arrays of one shape."""
+"""Deal windows over devices, and arrange them in arrays of one of a few shapes."""
 
 import math
 from collections.abc import Sequence
@@ -17,8 +17,9 @@ MAX_SHAPES = 4  # of a training run, hence compilations of its step
 
 
 def deal(sizes: Sequence[float] | np.ndarray, num_shards: int) -> Int[np.ndarray, " windows"]:
-    """The shard of every window: equally many each, dealt from the largest down in alternating
-    direction.
+    """Assign every window to a shard, equally many windows to each.
+
+    Windows are dealt from the largest to the smallest in alternating direction.
     """
     order = np.argsort(-np.asarray(sizes), kind="stable")
     turns, shards = np.divmod(np.arange(len(order)), num_shards)
@@ -28,46 +29,46 @@ def deal(sizes: Sequence[float] | np.ndarray, num_shards: int) -> Int[np.ndarray
 
 
 def arrange(
-    parts: Sequence[list[Window]], ids: Sequence[np.ndarray], shapes: Sequence[BatchShape]
+    shards: Sequence[list[Window]], ids: Sequence[np.ndarray], shapes: Sequence[BatchShape]
 ) -> Batch:
-    """The windows of each device, with their numbers in the global batch, in the smallest shape
-    that fits all.
+    """Make a batch in the smallest shape that fits the windows of every device.
+
+    `ids` are the numbers of each device's windows in the global batch.
     """
-    sizes = [[len(window.token_kinds) for window in part] for part in parts]
-    tokens = shapes[0].tokens
+    shape = _smallest_shape(shards, shapes)
+    batches = []
+    for windows, numbers in zip(shards, ids, strict=True):
+        batches.append(assemble(windows, numbers.tolist(), shape))
+    if len(batches) == 1:
+        return batches[0]
+    fields = []
+    for arrays in zip(*batches, strict=True):
+        fields.append(None if arrays[0] is None else np.concatenate(arrays))
+    return Batch(*fields)
+
+
+def _smallest_shape(shards: Sequence[list[Window]], shapes: Sequence[BatchShape]) -> BatchShape:
+    """Return the first shape that fits the windows of every device."""
+    needed = 0
+    for windows in shards:
+        sizes = [len(window.token_kinds) for window in windows]
+        if shapes[0].packed:
+            needed = max(needed, sum(rows_of(size, shapes[0].tokens) for size in sizes))
+        else:
+            needed = max(needed, max(sizes, default=0))
     if shapes[0].packed:
-        needed = max(sum(rows_of(size, tokens) for size in part) for part in sizes)
-        shape = next(shape for shape in shapes if shape.rows >= needed)
-    else:
-        needed = max((size for part in sizes for size in part), default=0)
-        shape = next(shape for shape in shapes if shape.tokens >= needed)
-    shards = [
-        assemble(part, numbers.tolist(), shape) for part, numbers in zip(parts, ids, strict=True)
-    ]
-    if len(shards) == 1:
-        return shards[0]
-    return Batch(
-        *(
-            None if arrays[0] is None else np.concatenate(arrays)
-            for arrays in zip(*shards, strict=True)
-        )
-    )
+        return next(shape for shape in shapes if shape.rows >= needed)
+    return next(shape for shape in shapes if shape.tokens >= needed)
 
 
 def shape_index(batch: Batch, num_shards: int, shapes: Sequence[BatchShape]) -> int:
-    """Which of the shapes a batch has."""
-    rows, tokens = batch.token_kinds.shape
-    return next(
-        i
-        for i, shape in enumerate(shapes)
-        if (shape.rows * num_shards, shape.tokens) == (rows, tokens)
-    )
+    """Return the index of the batch's shape among `shapes`."""
+    sizes = [(shape.rows * num_shards, shape.tokens) for shape in shapes]
+    return sizes.index(batch.token_kinds.shape)
 
 
 def grow(batch: Batch, num_shards: int, shape: BatchShape) -> Batch:
-    """The batch in a larger shape of the same run: more rows per device, or longer ones, of
-    padding.
-    """
+    """Pad a batch to a larger shape of the same run: with more rows per device, or longer rows."""
     rows, tokens = batch.token_kinds.shape
     extra = [(0, 0), (0, shape.rows - rows // num_shards), (0, shape.tokens - tokens)]
     if not any(after for _, after in extra):
@@ -94,8 +95,10 @@ def grow(batch: Batch, num_shards: int, shape: BatchShape) -> Batch:
 def base_shape(
     sessions: Sequence[ModelSession], window_length: float, windows: int, config: DataConfig
 ) -> BatchShape:
-    """The shape of a batch of these sessions but for its rows and tokens; `windows` is their number
-    on a device.
+    """Return the shape of a batch of these sessions, with rows and tokens still to be chosen.
+
+    `windows` is the number of windows of a device. Raises DataError when the sessions' readouts
+    differ in their number of channels.
     """
     channels = {len(source.readout.mean) for source in sessions}
     if len(channels) != 1:
@@ -123,11 +126,11 @@ def base_shape(
 def growing_shapes(
     shape: BatchShape, counts: np.ndarray, largest: int, num_devices: int, layout: str
 ) -> tuple[BatchShape, ...]:
-    """At most MAX_SHAPES shapes, of growing size, for windows with about as many tokens as
-    `counts`, at most `largest`.
+    """Choose at most MAX_SHAPES shapes of growing size.
 
-    The first fits most batches, the second all but a few, and the last one every batch. All devices
-    take the shape that the fullest needs.
+    `counts` are typical numbers of tokens of a window, `largest` is the largest. The first shape
+    fits most batches, the second nearly all, and the last fits every batch. All devices use the
+    shape that the fullest device needs.
     """
     tokens = shape.tokens
     if layout == "padded":
@@ -144,14 +147,15 @@ def growing_shapes(
 
 
 def padding_fraction(batch: Batch) -> float:
-    """Share of the token places that hold no token."""
+    """Return the fraction of token places that hold padding."""
     return float(np.mean(batch.token_kinds == PADDING))
 
 
 def rows_of(tokens: int, row_tokens: int) -> int:
-    """Chunks that a window fills; a window without tokens takes one."""
+    """Return the number of chunks that a window fills, at least one."""
     return max(1, -(-tokens // row_tokens))
 
 
 def round_up(value: float, multiple: int) -> int:
+    """Return the smallest multiple that is not below the value."""
     return math.ceil(value / multiple) * multiple

@@ -1,4 +1,4 @@
-"""Batches as a function of their number, prepared ahead by Grain.
+"""Make batches as a function of their number, and prefetch them with Grain.
 
 There is no iterator state: training step i sees the windows numbered i * batch_size ... (i + 1) *
 batch_size - 1 of a seeded plan, so a run resumes at any step, on any number of devices and
@@ -38,12 +38,11 @@ FEW_STEPS = 1000  # that save less by a smaller shape than its compilation takes
 
 @dataclass(frozen=True, eq=False)
 class TrainBatches:
-    """Batch of every training step, `source[step]`. Picklable, so that worker processes can make
-    batches.
+    """Batch of every training step, `source[step]`; picklable for worker processes.
 
     `num_shards` is the number of devices of this process. A step's windows are dealt over the
-    devices of all processes, to each as many windows and about as many tokens, so the same devices
-    see the same windows whatever processes they belong to.
+    devices of all processes: each gets equally many windows and about equally many tokens. So a
+    device sees the same windows whatever process it belongs to.
     """
 
     sessions: Sequence[ModelSession]
@@ -68,33 +67,30 @@ class TrainBatches:
 
     def __getitem__(self, step: int) -> Batch:
         numbers = int(step) * self.config.batch_size + np.arange(self.config.batch_size)
-        dealt = deal(
-            self._expected_tokens[self._plan.at(numbers)[0]], self.num_shards * self.num_processes
-        )
+        sessions, _ = self._plan.at(numbers)
+        dealt = deal(self._expected_tokens[sessions], self.num_shards * self.num_processes)
         shards = self.process * self.num_shards + np.arange(self.num_shards)
         ids = [np.flatnonzero(dealt == shard) for shard in shards]
-        return arrange([self._windows(numbers[part]) for part in ids], ids, self.shapes)
+        windows = [self._windows(numbers[of_shard]) for of_shard in ids]
+        return arrange(windows, ids, self.shapes)
 
     def sessions_of(self, step: int) -> list[str]:
-        """Ids of the sessions that have windows in a step."""
+        """List the ids of the sessions that have windows in a step."""
         first = int(step) * self.config.batch_size
-        return sorted(
-            {
-                self.sessions[i].session.id
-                for i in self._plan.at(np.arange(first, first + self.config.batch_size))[0]
-            }
-        )
+        numbers = np.arange(first, first + self.config.batch_size)
+        sessions, _ = self._plan.at(numbers)
+        return sorted({self.sessions[place].session.id for place in sessions})
 
     @property
     def epoch_size(self) -> int:
-        """Windows of one pass through the training intervals."""
+        """Number of windows of one pass through the training intervals."""
         return self._plan.epoch_size
 
     @cached_property
     def shapes(self) -> tuple[BatchShape, ...]:
-        """At most MAX_SHAPES shapes, of growing size; every batch fits the last one.
+        """At most MAX_SHAPES shapes of growing size; every batch fits the last one.
 
-        A short run does without the smallest, so that nearly all its batches have the same shape.
+        A short run omits the smallest, so that nearly all its batches have the same shape.
         """
         devices = self.num_shards * self.num_processes
         shape = base_shape(
@@ -108,11 +104,10 @@ class TrainBatches:
         return shapes[1:] if len(shapes) > 1 and self.num_steps <= FEW_STEPS else shapes
 
     def _likely_tokens(self) -> np.ndarray:
-        """Tokens of the windows of a plan: what is expected of each one's session, scattered as in
-        those that are read.
+        """Estimate the numbers of tokens of the first windows of the plan.
 
-        A few windows alone say too little of sessions whose numbers of units and rates differ
-        tenfold.
+        An estimate is the mean of the window's session times the scatter of a few windows that are
+        read. These windows alone are too few for sessions whose units and rates differ tenfold.
         """
         expected = self._expected_tokens[self._plan.at(np.arange(PLANNED_WINDOWS))[0]]
         probed = [len(window.token_kinds) for window in self._windows(np.arange(PROBED_WINDOWS))]
@@ -130,33 +125,25 @@ class TrainBatches:
 
     @cached_property
     def _expected_tokens(self) -> np.ndarray:
-        """About how many tokens a window of each session has: what windows are dealt by, before any
-        is read.
-        """
+        """Expected tokens of a window of each session; windows are dealt by it unread."""
         dropout, expected = self.config.unit_dropout, []
         for source in self.sessions:
             session, units = source.session, len(source.unit_rows)
-            spikes = (
-                len(session.spike_times)
-                / max(session.domain.duration, self.window_length)
-                * self.window_length
-            )
-            limit = (
-                units
-                if dropout is None
-                else (dropout.min_units + dropout.mode_units + dropout.max_units) / 3
-            )
+            seconds = max(session.domain.duration, self.window_length)
+            spikes = len(session.spike_times) / seconds * self.window_length
+            limit = units
+            if dropout is not None:
+                limit = (dropout.min_units + dropout.mode_units + dropout.max_units) / 3
             expected.append((2 * units + spikes) * min(1, limit / max(units, 1)))
         return np.array(expected)
 
     def _windows(self, numbers: np.ndarray) -> list[Window]:
         places, starts = self._plan.at(numbers)
-        return [
-            self._window(number, self.sessions[place], start)
-            for number, place, start in zip(
-                numbers.tolist(), places.tolist(), starts.tolist(), strict=True
-            )
-        ]
+        windows = []
+        plan = zip(numbers.tolist(), places.tolist(), starts.tolist(), strict=True)
+        for number, place, start in plan:
+            windows.append(self._window(number, self.sessions[place], start))
+        return windows
 
     def _window(self, number: int, source: ModelSession, start: float) -> Window:
         kept = None
@@ -172,11 +159,11 @@ class TrainBatches:
 
 @dataclass(frozen=True, eq=False)
 class EvalBatches:
-    """Batches that hold given windows of several sessions once each, all of one shape.
+    """Batches of one shape that hold every given window once.
 
     `starts[i]` are the starts (session time, s) of the windows of session i. Batches may have empty
-    places. `size` is (number of batches, rows, tokens); processes that evaluate together must use
-    the largest of theirs.
+    places. `size` is (number of batches, rows, tokens); processes that evaluate together pass the
+    largest of their sizes as `common_size`.
     """
 
     sessions: Sequence[ModelSession]
@@ -193,28 +180,28 @@ class EvalBatches:
     def __getitem__(self, number: int) -> Batch:
         sessions, starts = self._table
         ids = self._dealt(number)
-        parts = [
-            [
-                cut_window(self.sessions[int(sessions[i])], float(starts[i]), self.window_length)
-                for i in part
-            ]
-            for part in ids
-        ]
+        shards: list[list[Window]] = []
+        for of_shard in ids:
+            shards.append([self._window(int(sessions[i]), float(starts[i])) for i in of_shard])
         _, rows, tokens = self.size
-        return arrange(parts, ids, [replace(self._shape, rows=rows, tokens=tokens)])
+        return arrange(shards, ids, [replace(self._shape, rows=rows, tokens=tokens)])
+
+    def _window(self, session: int, start: float) -> Window:
+        return cut_window(self.sessions[session], start, self.window_length)
 
     def places(self, number: int) -> list[tuple[int, int, float]]:
-        """(position in the batch, session position, start) of every window of a batch."""
+        """List (position in the batch, session position, start) of every window of a batch."""
         sessions, starts = self._table
-        return [
-            (shard * self._shape.windows + place, int(sessions[i]), float(starts[i]))
-            for shard, part in enumerate(self._dealt(number))
-            for place, i in enumerate(part)
-        ]
+        places = []
+        for shard, of_shard in enumerate(self._dealt(number)):
+            first = shard * self._shape.windows
+            for place, i in enumerate(of_shard):
+                places.append((first + place, int(sessions[i]), float(starts[i])))
+        return places
 
     @cached_property
     def size(self) -> tuple[int, int, int]:
-        """(number of batches, rows of a device, tokens of a row)."""
+        """Number of batches, rows of a device, and tokens of a row."""
         if self.common_size is not None:
             return self.common_size
         count = math.ceil(len(self._sizes) / self._batch_size)
@@ -222,11 +209,11 @@ class EvalBatches:
         if not shape.packed:
             return count, shape.rows, round_up(max([tokens, *self._sizes.tolist()]), tokens)
         needed = np.maximum(1, -(-self._sizes // tokens))
-        batches = [self._order[number::count] for number in range(count)]
-        fullest = [
-            np.bincount(deal(self._sizes[some], self.num_shards), needed[some]).max()
-            for some in batches
-        ]
+        fullest = []  # rows of the fullest device of every batch
+        for number in range(count):
+            windows = self._order[number::count]
+            shards = deal(self._sizes[windows], self.num_shards)
+            fullest.append(np.bincount(shards, needed[windows]).max())
         return count, round_up(max([1, *fullest]), ROW_MULTIPLE), tokens
 
     @cached_property
@@ -237,34 +224,34 @@ class EvalBatches:
 
     @cached_property
     def _batch_size(self) -> int:
-        """Windows of this process in a batch."""
+        """Number of windows of this process in a batch."""
         limit = max(1, self.config.batch_size // self.num_processes)
         count = len(self._sizes) if self.num_processes == 1 else limit
         return round_up(max(1, min(limit, count)), self.num_shards)
 
     @cached_property
     def _table(self) -> tuple[np.ndarray, np.ndarray]:
-        """(session position, start) of all windows."""
+        """Session positions and starts of all windows."""
         sessions = np.repeat(np.arange(len(self.starts)), [len(starts) for starts in self.starts])
         return sessions, np.concatenate(self.starts)
 
     @cached_property
     def _sizes(self) -> np.ndarray:
-        """Tokens of all windows."""
-        sizes = [
-            2 * len(self.sessions[place].unit_rows)
-            + self.sessions[place].session.count_spikes(start, start + self.window_length)
-            for place, start in zip(*self._table, strict=True)
-        ]
+        """Numbers of tokens of all windows."""
+        sizes = []
+        for place, start in zip(*self._table, strict=True):
+            source = self.sessions[place]
+            spikes = source.session.count_spikes(start, start + self.window_length)
+            sizes.append(2 * len(source.unit_rows) + spikes)
         return np.array(sizes, np.int64)
 
     @cached_property
     def _order(self) -> np.ndarray:
-        """Numbers of the windows by size, so that taking every n-th makes batches of like size."""
+        """Numbers of the windows by size; every n-th of them make batches of similar size."""
         return np.argsort(self._sizes, kind="stable")
 
     def _dealt(self, number: int) -> list[np.ndarray]:
-        """Numbers of the windows of a batch by device."""
+        """List the numbers of a batch's windows for every device."""
         numbers = self._order[number :: len(self)]
         dealt = deal(self._sizes[numbers], self.num_shards)
         return [numbers[dealt == shard] for shard in range(self.num_shards)]
@@ -273,8 +260,9 @@ class EvalBatches:
 def prefetch(
     source: TrainBatches | EvalBatches, first: int = 0, num_workers: int = 0
 ) -> grain.DatasetIterator[Batch]:
-    """Batches from number `first` on, made ahead by a thread, or by `num_workers` processes. Close
-    it after use.
+    """Iterate over batches from number `first` on, made ahead by a thread or worker processes.
+
+    Close the iterator after use.
     """
     dataset = grain.MapDataset.source(cast(Any, source))[first:]
     dataset = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4))
@@ -287,16 +275,15 @@ def prefetch(
 
 
 def _ignore_signals(worker: int, num_workers: int) -> None:
-    """Terminals and schedulers signal every process of a group; the trainer alone decides what that
-    means.
-    """
+    """Ignore signals in a worker: schedulers signal all processes, and the trainer decides."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
 
 
 def _start_tracker() -> None:
-    """Python's helper process for workers ignores the other signals itself; what is blocked here is
-    blocked there.
+    """Start Python's helper process for workers with SIGUSR1 blocked.
+
+    It inherits blocked signals, and ignores the other signals itself.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
     try:
@@ -306,7 +293,7 @@ def _start_tracker() -> None:
 
 
 def _mark_flags_parsed() -> None:
-    """Grain's workers read absl flags, which nobody parses here."""
+    """Mark the absl flags as parsed, because Grain's workers read them."""
     from absl import flags
 
     if not flags.FLAGS.is_parsed():

@@ -1,4 +1,4 @@
-"""Windows of sessions as arrays of a fixed shape: tokens, queries, targets, weights."""
+"""Cut windows out of sessions, and assemble them in arrays of a fixed shape."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,9 +21,7 @@ REGRESSION = Regression()
 
 @dataclass(frozen=True, eq=False)
 class ModelSession:
-    """A session as a model sees it: with its readout, its rows of the tables, and the intervals
-    that count.
-    """
+    """A session with its readout, its rows of the embedding tables, and its intervals."""
 
     session: Session
     readout: Readout
@@ -42,19 +40,15 @@ class ModelSession:
         intervals: Intervals,
         task: Task = REGRESSION,
     ):
-        return cls(
-            session,
-            readout,
-            units.rows(session.unit_names),
-            int(sessions.rows([session.id])[0]),
-            intervals,
-            task,
-        )
+        """Look up the session's rows in the vocabularies of units and sessions."""
+        unit_rows = units.rows(session.unit_names)
+        session_row = int(sessions.rows([session.id])[0])
+        return cls(session, readout, unit_rows, session_row, intervals, task)
 
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """One window before it is packed: its tokens, and the samples asked for."""
+    """Tokens and queries of one window, before it is packed."""
 
     session: ModelSession
     token_units: Int[np.ndarray, " tokens"]  # positions among the session's units
@@ -67,7 +61,7 @@ class Window:
 
 @dataclass(frozen=True)
 class BatchShape:
-    """Sizes to which the arrays of a batch are padded, on one device."""
+    """Sizes to which the arrays of a batch are padded on one device."""
 
     windows: int
     units: int
@@ -81,32 +75,31 @@ class BatchShape:
 def cut_window(
     source: ModelSession, start: float, window_length: float, kept: np.ndarray | None = None
 ) -> Window:
-    """Cut [start, start + window_length) out of a session; `kept` tells which units stay (None:
-    all).
+    """Cut [start, start + window_length) out of a session.
+
+    `kept` is a mask of the units that stay, None for all.
     """
     times, units = source.session.spikes_between(start, start + window_length)
     if kept is not None:
         stays = kept[units].nonzero()[0]
         times, units = times[stays], units[stays]
     alive = np.arange(len(source.unit_rows)) if kept is None else kept.nonzero()[0]
-    starts, stops = (
-        slice(len(alive)),
-        slice(len(alive), 2 * len(alive)),
-    )  # of units; the spikes follow
+    # Start tokens come first, then stop tokens, then spikes.
+    starts, stops = slice(len(alive)), slice(len(alive), 2 * len(alive))
     token_units = np.concatenate([alive, alive, units])
     token_kinds = np.full(len(token_units), SPIKE, np.int8)
     token_kinds[starts], token_kinds[stops] = START, STOP
     token_times = np.empty(len(token_units))
     token_times[starts], token_times[stops] = 0.0, window_length
     np.subtract(times, start, out=token_times[stops.stop :])
-    return Window(
-        source, token_units, token_kinds, token_times, *_cut_queries(source, start, window_length)
-    )
+    queries = _cut_queries(source, start, window_length)
+    return Window(source, token_units, token_kinds, token_times, *queries)
 
 
 def _cut_queries(source: ModelSession, start: float, window_length: float):
-    """Samples of the window, normalised; missing ones and those outside the intervals get weight
-    0.
+    """Return times, normalised targets and weights of the samples in the window.
+
+    Samples that are missing or outside the intervals get weight 0.
     """
     readout = source.readout
     behaviour = source.session.behaviour(readout.value_key)
@@ -121,31 +114,29 @@ def _cut_queries(source: ModelSession, start: float, window_length: float):
 
 
 def assemble(windows: Sequence[Window], window_ids: Sequence[int], shape: BatchShape) -> Batch:
-    """Arrange windows in the arrays of a batch on one device. There may be fewer windows than the
-    shape holds.
+    """Assemble windows in the arrays of a batch on one device.
+
+    There may be fewer windows than the shape holds. Raises DataError when they do not fit.
     """
     unit_rows, bases = _unit_rows(windows, shape)
     counts = np.array([len(window.token_kinds) for window in windows], int)
-    used = (
-        np.maximum(1, -(-counts // shape.tokens)) if shape.packed else np.ones_like(counts)
-    )  # rows of every window
-    _check_fit(
-        counts, (np.cumsum(used) <= shape.rows) & (counts <= used * shape.tokens), "tokens", shape
-    )
+    used = np.ones_like(counts)  # rows of every window
+    if shape.packed:
+        used = np.maximum(1, -(-counts // shape.tokens))
+    fits = (np.cumsum(used) <= shape.rows) & (counts <= used * shape.tokens)
+    _check_fit(counts, fits, "tokens", shape)
     owners = _padded(np.repeat(np.arange(len(windows)), used), shape.rows, shape.windows - 1)
-    places = np.arange(used.sum()) - np.repeat(
-        np.cumsum(used) - used, used
-    )  # of rows in their windows
+    first_rows = np.cumsum(used) - used
+    places = np.arange(used.sum()) - np.repeat(first_rows, used)  # of rows in their windows
     rows, lengths = (shape.rows, shape.tokens), (used * shape.tokens).tolist()
+    kinds = [window.token_kinds for window in windows]
     units = [base + window.token_units for base, window in zip(bases, windows, strict=True)]
     times = _lay_out([window.token_times for window in windows], lengths, np.zeros(rows))
     rounded = times.astype(np.float32)
     return Batch(
         unit_rows=unit_rows,
         token_units=_lay_out(units, lengths, np.zeros(rows, np.int32)),
-        token_kinds=_lay_out(
-            [window.token_kinds for window in windows], lengths, np.full(rows, PADDING, np.int8)
-        ),
+        token_kinds=_lay_out(kinds, lengths, np.full(rows, PADDING, np.int8)),
         token_times=rounded,
         token_times_low=(times - rounded).astype(np.float32),
         token_windows=owners if shape.packed else None,
@@ -157,13 +148,11 @@ def assemble(windows: Sequence[Window], window_ids: Sequence[int], shape: BatchS
 
 
 def _queries(windows: Sequence[Window], shape: BatchShape) -> dict[str, np.ndarray]:
-    """The arrays of a batch about queries."""
+    """Assemble the arrays of a batch that belong to queries."""
     counts = np.array([len(window.query_times) for window in windows], int)
     _check_fit(counts, counts <= shape.queries, "samples", shape)
-    lengths, blank = (
-        [shape.queries] * len(windows),
-        np.zeros((shape.windows, shape.queries), np.float32),
-    )
+    lengths = [shape.queries] * len(windows)
+    blank = np.zeros((shape.windows, shape.queries), np.float32)
     targets = np.zeros((*blank.shape, shape.channels), np.float32)
     return {
         "query_times": _lay_out([window.query_times for window in windows], lengths, blank),
@@ -173,13 +162,14 @@ def _queries(windows: Sequence[Window], shape: BatchShape) -> dict[str, np.ndarr
 
 
 def _lay_out(pieces: Sequence[np.ndarray], lengths: Sequence[int], blank: np.ndarray) -> np.ndarray:
-    """Pieces one after the other, each filled up to its length and all together to the shape of
-    `blank`, from it.
+    """Concatenate pieces, each padded to its length, and pad the result to the shape of `blank`.
+
+    The padding is taken from `blank`.
     """
     fill = blank.reshape(-1, *blank.shape[2:])
     gaps = [fill[len(piece) : length] for piece, length in zip(pieces, lengths, strict=True)]
-    parts = [*chain.from_iterable(zip(pieces, gaps, strict=True)), fill[sum(lengths) :]]
-    return np.concatenate(parts, dtype=blank.dtype, casting="same_kind").reshape(blank.shape)
+    padded = [*chain.from_iterable(zip(pieces, gaps, strict=True)), fill[sum(lengths) :]]
+    return np.concatenate(padded, dtype=blank.dtype, casting="same_kind").reshape(blank.shape)
 
 
 def _padded(values: ArrayLike, length: int, fill: int) -> Int32[np.ndarray, " length"]:
@@ -188,8 +178,9 @@ def _padded(values: ArrayLike, length: int, fill: int) -> Int32[np.ndarray, " le
 
 
 def _unit_rows(windows: Sequence[Window], shape: BatchShape):
-    """The units of all sessions in the batch, after the padding row, and for every window where its
-    session's begin.
+    """Return the rows of all units in the batch, and for every window its session's first unit.
+
+    The padding row comes first.
     """
     rows, bases, begins, end = [np.zeros(1, np.int32)], [], {}, 1
     for window in windows:

@@ -1,5 +1,4 @@
-"""Where windows lie. Every plan is a pure function of its arguments: nothing is remembered between
-steps.
+"""Start times of windows, as pure functions of their arguments.
 
 Times are session time in float64 seconds.
 """
@@ -14,15 +13,14 @@ from poyo_jax.errors import DataError
 
 
 class RandomWindows:
-    """Endless shuffled windows of several sessions, at random places of the intervals, as many as
-    fit per epoch.
+    """Endless sequence of shuffled random windows of several sessions.
 
     Epoch e holds floor(length / window_length) windows of every interval, side by side from a
-    random offset; if the offset costs a window, one is put at the end or the start instead,
-    whichever is farther from the others (sampler `RandomFixedWindowSampler` of torch_brain).
-    Intervals shorter than a window are dropped, or with `widen` get one window that reaches over
-    one end or both, inside the session's domain where that is possible: a model that decodes as it
-    goes meets trials that have just begun.
+    random offset. If the offset costs a window, one is added at the end or at the start of the
+    interval, whichever is farther from the other windows (`RandomFixedWindowSampler` of
+    torch_brain). Intervals shorter than a window are dropped. With `widen` they get one window that
+    reaches over one end or both, inside the session's domain where that is possible: a model that
+    decodes online meets trials that have just begun.
     """
 
     def __init__(
@@ -34,17 +32,15 @@ class RandomWindows:
         *,
         widen: bool,
     ):
-        """`intervals` and `domains` of every session. Raises DataError when no window fits."""
-        self.intervals, self._domains, self.window_length, self.seed = (
-            intervals,
-            domains,
-            window_length,
-            seed,
-        )
-        counts = [len(some) for some in intervals]
+        """Take `intervals` and `domains` of every session. Raises DataError if no window fits."""
+        self.intervals = intervals
+        self._domains = domains
+        self.window_length = window_length
+        self.seed = seed
+        counts = [len(of_session) for of_session in intervals]
         sessions = np.repeat(np.arange(len(counts)), counts)
-        starts = np.concatenate([some.starts for some in intervals])
-        ends = np.concatenate([some.ends for some in intervals])
+        starts = np.concatenate([of_session.starts for of_session in intervals])
+        ends = np.concatenate([of_session.ends for of_session in intervals])
         fits = np.floor((ends - starts) / window_length).astype(np.int64)
         fits = np.maximum(fits, 1) if widen else fits
         if not fits.sum():
@@ -58,15 +54,13 @@ class RandomWindows:
 
     @property
     def epoch_size(self) -> int:
-        """Windows of one epoch."""
+        """Number of windows of one epoch."""
         return int(self._table[3].sum())
 
     def at(
         self, numbers: Int[np.ndarray, " windows"]
     ) -> tuple[Int[np.ndarray, " windows"], Float64[np.ndarray, " windows"]]:
-        """(session position, start) of the windows with these numbers, counted from 0 through all
-        epochs.
-        """
+        """Return session positions and starts of windows, numbered from 0 through all epochs."""
         epochs, places = np.divmod(np.asarray(numbers, np.int64), self.epoch_size)
         sessions, starts = np.empty(len(epochs), np.int64), np.empty(len(epochs))
         for epoch in np.unique(epochs):
@@ -76,7 +70,7 @@ class RandomWindows:
         return sessions, starts
 
     def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """(session positions, starts) of all windows of an epoch."""
+        """Return session positions and starts of all windows of an epoch."""
         if epoch not in self._epochs:
             kept = list(self._epochs.items())[-1:]
             self._epochs = dict([*kept, (epoch, self._draw_epoch(epoch))])
@@ -88,9 +82,8 @@ class RandomWindows:
         offset = rng.random(len(starts)) * self.window_length
         order = rng.permutation(fits.sum())
 
-        whole = (
-            np.floor((ends - starts - offset) / self.window_length).astype(np.int64).clip(0)
-        )  # laid from the offset
+        whole = np.floor((ends - starts - offset) / self.window_length)  # laid from the offset
+        whole = whole.astype(np.int64).clip(0)
         row = np.repeat(np.arange(len(fits)), fits)
         place = np.arange(len(row)) - np.repeat(np.cumsum(fits) - fits, fits)
         at = starts[row] + offset[row] + place * self.window_length
@@ -103,15 +96,12 @@ class RandomWindows:
         return sessions[row][order], at[order]
 
     def _widened(self, rng: np.random.Generator) -> np.ndarray:
-        """For every interval a start such that a random time of it lies at a random place of the
-        window.
-        """
+        """Draw for every interval a start that puts a random time of it anywhere in the window."""
         sessions, starts, ends, _ = self._table
         time, place = rng.random((2, len(starts)))
-        first = np.array([domain.starts[0] for domain in self._domains])[sessions]
-        last = (
-            np.array([domain.ends[-1] for domain in self._domains])[sessions] - self.window_length
-        )
+        domain_starts = np.array([domain.starts[0] for domain in self._domains])
+        domain_ends = np.array([domain.ends[-1] for domain in self._domains])
+        first, last = domain_starts[sessions], domain_ends[sessions] - self.window_length
         wanted = starts + time * (ends - starts) - place * self.window_length
         return np.clip(wanted, np.minimum(first, last), np.maximum(first, last))
 
@@ -119,10 +109,10 @@ class RandomWindows:
 def sequential_windows(
     intervals: Intervals, window_length: float, step: float
 ) -> Float64[np.ndarray, " windows"]:
-    """Starts of windows every `step` s inside each interval, with a last one that ends where the
-    interval ends.
+    """Return starts of windows every `step` s inside each interval.
 
-    An interval shorter than the window gets one window, centred on it.
+    The last window ends where the interval ends. An interval shorter than the window gets one
+    window, centred on it.
     """
     starts = []
     for start, end in intervals:
@@ -131,52 +121,49 @@ def sequential_windows(
             continue
         count = int(np.floor((end - start - window_length) / step + 1e-9)) + 1
         grid = start + step * np.arange(count)
-        starts.append(
-            np.append(grid, end - window_length) if grid[-1] + window_length < end - 1e-9 else grid
-        )
+        if grid[-1] + window_length < end - 1e-9:
+            grid = np.append(grid, end - window_length)
+        starts.append(grid)
     return np.concatenate(starts) if starts else np.zeros(0)
 
 
 def overlapping_windows(
     intervals: Intervals, domain: Intervals, window_length: float, step: float
 ) -> Float64[np.ndarray, " windows"]:
-    """Starts of windows every `step` s that together hold every time of the intervals window_length
-    / step times.
+    """Return starts of windows every `step` s that cover the intervals window_length / step times.
 
-    They reach over the ends of the intervals, but not over those of the domain, near which a time
-    lies in fewer. In a domain shorter than the window they cover it.
+    Windows reach over the ends of the intervals, but not over the ends of the domain; times near
+    these lie in fewer windows. In a domain shorter than a window, every window covers it.
     """
     first, last = domain.starts[0], domain.ends[-1] - window_length
     before = int(np.ceil(window_length / step - 1e-9)) - 1
-    counts = [before + int(np.ceil((end - start) / step - 1e-9)) for start, end in intervals]
-    grids = [
-        start + step * (np.arange(count) - before)
-        for start, count in zip(intervals.starts, counts, strict=True)
-    ]
-    return np.unique(
-        np.clip(np.concatenate(grids or [np.zeros(0)]), min(first, last), max(first, last))
-    )
+    grids: list[np.ndarray] = [np.zeros(0)]
+    for start, end in intervals:
+        count = before + int(np.ceil((end - start) / step - 1e-9))
+        grids.append(start + step * (np.arange(count) - before))
+    starts = np.clip(np.concatenate(grids), min(first, last), max(first, last))
+    return np.unique(starts)
 
 
 def causal_windows(
     intervals: Intervals, window_length: float, step: float
 ) -> Float64[np.ndarray, " windows"]:
-    """Starts of windows that end every `step` s inside each interval, the last one at its end or up
-    to a step later.
+    """Return starts of windows that end every `step` s inside each interval.
 
-    The last `step` seconds of all windows together cover the intervals once.
+    The last window ends at the interval's end or up to one step later. The last `step`
+    seconds of all windows together cover the intervals once.
     """
-    counts = [int(np.ceil((end - start) / step - 1e-9)) for start, end in intervals]
-    ends = [
-        start + step * np.arange(1, count + 1)
-        for start, count in zip(intervals.starts, counts, strict=True)
-    ]
-    return np.concatenate(ends) - window_length if ends else np.zeros(0)
+    ends: list[np.ndarray] = [np.zeros(0)]
+    for start, end in intervals:
+        count = int(np.ceil((end - start) / step - 1e-9))
+        ends.append(start + step * np.arange(1, count + 1))
+    return np.concatenate(ends) - window_length
 
 
 def trial_windows(trials: Intervals, window_length: float) -> Float64[np.ndarray, " trials"]:
-    """Starts in s of one window per trial: from its start, or centred on a trial that is shorter
-    than the window.
+    """Return the start of one window per trial.
+
+    The window starts with the trial; a trial shorter than the window lies in its centre.
     """
     short = np.minimum(trials.ends - trials.starts - window_length, 0) / 2
     return trials.starts + short
