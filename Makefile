@@ -7,15 +7,16 @@ COLAB := .venv-colab
 BIN := $(VENV)/bin
 # Check annotations of types and shapes at run time.
 CHECKED := --jaxtyping-packages=poyo_jax,typecheck.checked
-# Most of a test is compilation, on one core: two at a time, each file whole, since its tests share what they made.
-PARALLEL := --numprocesses=2 --dist=loadfile
+# Most of a test is compilation, on one core: two at a time, each file whole, since its tests share what they made, in the
+# order of tests/conftest.py: the longest files first.
+PARALLEL := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 SOURCES := $(wildcard poyo_jax experiments data_prep notebooks docs tests)
 # What a hosted notebook does: the model, loading, decoding, fitting units, and the notebooks themselves.
 HOSTED := tests/model/test_parity.py tests/test_pretrained.py tests/decoding/test_decoding.py tests/finetune/test_fit.py \
 	tests/test_notebooks.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format notebooks docs test-colab clean check-python
+.PHONY: help demo test test-fast lint format notebooks docs test-colab clean check-python
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +26,9 @@ demo: $(VENV)/.installed  ## simulate recordings, pretrain, adapt to a new sessi
 
 test: lint  ## check the style, then run all tests
 	@$(BIN)/pytest -q $(PARALLEL) $(CHECKED)
+
+test-fast: $(VENV)/.installed  ## run the tests that take less than two minutes together: none that trains or starts programs
+	@$(BIN)/pytest -q $(PARALLEL) $(CHECKED) -m "not slow"
 
 lint: $(VENV)/.installed  ## check style, types, spelling and shell scripts
 	@$(BIN)/ruff check --quiet $(SOURCES)

@@ -1,6 +1,7 @@
 """Settings and fixtures for all tests."""
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -10,18 +11,49 @@ from hypothesis import settings
 REPOSITORY = Path(__file__).resolve().parent.parent
 # Compiled programs stay between runs of the tests; `make clean` removes them.
 COMPILED = REPOSITORY / ".cache" / "compiled"
+MAX_COMPILED = 1_000_000_000  # bytes
+# These files take longest. They start first, so that no worker waits for another at the end.
+LONGEST = (
+    "test_notebooks.py",
+    "test_docs.py",
+    "test_processes.py",
+    "test_launch.py",
+    "test_fit_baseline.py",
+    "test_pretrain.py",
+)
+# A test is slow if it trains, compiles a whole model, or starts programs, a browser or Sphinx.
+SLOW_FIXTURES = {"browser", "small_disk", "tiny_data"}
+SLOW_FOLDERS = {"experiments"}
+# One file of each package stays fast all the same: that of decoding needs a trained model.
+FAST_FILES = {"test_window.py"}
+SLOW_FILES = {
+    "test_download.py",
+    "test_fit.py",
+    "test_fit_baseline.py",
+    "test_loop.py",
+    "test_networks.py",
+    "test_notebooks.py",
+    "test_prepare.py",
+    "test_processes.py",
+    "test_program.py",
+    "test_start.py",
+    "test_starting.py",
+    "test_step.py",
+    "test_strategies.py",
+}
 
 
-def pytest_configure() -> None:
-    """Tests compile much and compute little, so XLA optimises little, and nothing is compiled
-    twice.
+def pytest_configure(config: pytest.Config) -> None:
+    """Set how XLA compiles: tests compile much and compute little, so it optimises little.
 
     The variables hold for the processes that tests start, too.
     """
+    if not hasattr(config, "workerinput"):
+        _remove_large_cache()
     flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     os.environ.setdefault("XLA_FLAGS", f"{flags} --xla_cpu_use_fusion_emitters=false")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     # The same examples every time, and no limit on their time: machines differ.
     settings.register_profile("steady", derandomize=True, deadline=None)
     settings.load_profile("steady")
@@ -29,6 +61,26 @@ def pytest_configure() -> None:
     # tests press it.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _remove_large_cache() -> None:
+    """Remove the compiled programs if they take too much space: nothing else removes old ones."""
+    size = sum(path.stat().st_size for path in COMPILED.glob("*"))
+    if size > MAX_COMPILED:
+        shutil.rmtree(COMPILED)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark slow tests, and put the longest files first."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        in_slow_place = item.path.name in SLOW_FILES or item.path.parent.name in SLOW_FOLDERS
+        uses_slow_fixture = bool(fixtures & SLOW_FIXTURES) and item.path.name not in FAST_FILES
+        if in_slow_place or uses_slow_fixture:
+            item.add_marker("slow")
+    last = len(LONGEST)
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, last))
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import re
 import sys
 import textwrap
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import is_dataclass
 from functools import cached_property
 from importlib import import_module
@@ -46,7 +46,6 @@ MODULES = (
     "vocabulary",
 )
 
-LISTED = api_names.listed()
 SHAPE = re.compile(r"\[[\w, .]+\]")  # [samples, channels]
 UNIT = re.compile(
     r"\b(s|seconds?|Hz|units of|same units|normalised|SD|R2|rows?|positions?|counts?|embeddings?)\b"
@@ -104,7 +103,7 @@ class Documented(typing.NamedTuple):
 
 def documented() -> Iterator[Documented]:
     made = ("__init__", "__post_init__", "__call__")
-    for name in LISTED:
+    for name in api_names.listed():
         item = api_names.find(name)
         if not (inspect.isclass(item) or inspect.isfunction(item)):
             continue
@@ -118,63 +117,96 @@ def documented() -> Iterator[Documented]:
                 yield Documented(f"{name}.{key}", member, item)
 
 
-ALL = list(documented())
-FUNCTIONS = [each for each in ALL if not inspect.isclass(each.item) and each.function is not None]
-RECORDS = [each for each in ALL if is_dataclass(each.item) or hasattr(each.item, "_fields")]
+@pytest.fixture(scope="module")
+def items() -> list[Documented]:
+    return list(documented())
+
+
+@pytest.fixture(scope="module")
+def functions(items: list[Documented]) -> list[Documented]:
+    return [each for each in items if not inspect.isclass(each.item) and each.function is not None]
+
+
+def fails(check: Callable[[Documented], Iterable[str]], items: list[Documented]) -> list[str]:
+    """Every complaint of a check, with the name of the item that it is about."""
+    return [f"{each.name}: {complaint}" for each in items for complaint in check(each)]
 
 
 def test_api_pages_list_every_public_name_once():
-    pages = {id(api_names.find(name)): name for name in LISTED}
+    listed = api_names.listed()
+    pages = {id(api_names.find(name)): name for name in listed}
     missing = sorted(name for name, item in public_names() if id(item) not in pages)
     assert not missing, "docs/api lacks these"
-    assert len(pages) == len(LISTED), "docs/api lists something twice"
+    assert len(pages) == len(listed), "docs/api lists something twice"
 
 
-@pytest.mark.parametrize(
-    "each", [each for each in ALL if not each.makes], ids=lambda each: each.name
-)
-def test_it_has_a_docstring_of_its_own(each):
+def test_many_items_are_checked(items, functions):
+    records = [each for each in items if _is_record(each.item)]
+    assert len(items) > 200 and len(functions) > 100 and len(records) > 20
+
+
+def test_every_item_has_a_docstring_of_its_own(items):
+    without_constructors = [each for each in items if not each.makes]
+    assert not fails(_lacks_docstring, without_constructors)
+
+
+def test_fields_are_explained(items):
+    """A comment `#:`, a docstring under the field, or the docstring of the class explains it."""
+    records = [each for each in items if _is_record(each.item)]
+    assert not fails(_unexplained_fields, records)
+
+
+def test_arrays_have_shapes_and_units(functions):
+    assert not fails(_untold_arrays, functions)
+
+
+def test_raised_errors_are_documented(functions):
+    assert not fails(_untold_errors, functions)
+
+
+def _is_record(item: object) -> bool:
+    return is_dataclass(item) or hasattr(item, "_fields")
+
+
+def _lacks_docstring(each: Documented) -> Iterator[str]:
     doc = (each.item.__doc__ or "").strip()
-    generated = inspect.isclass(each.item) and doc.startswith(
-        f"{each.item.__name__}("
-    )  # by dataclass
-    assert doc and not generated
-    assert doc.split("\n\n")[0].rstrip().endswith((".", ":", "::", "?")), (
-        "the first paragraph is no sentence"
-    )
+    by_dataclass = inspect.isclass(each.item) and doc.startswith(f"{each.item.__name__}(")
+    if not doc or by_dataclass:
+        yield "it has no docstring"
+    elif not doc.split("\n\n")[0].rstrip().endswith((".", ":", "::", "?")):
+        yield "the first paragraph is no sentence"
 
 
-@pytest.mark.parametrize("each", RECORDS, ids=lambda each: each.name)
-def test_fields_are_explained(each):
-    """By what Sphinx shows: a comment #: behind the field, a docstring under it, or a word in that
-    of the class.
-    """
+def _unexplained_fields(each: Documented) -> Iterator[str]:
     source = textwrap.dedent(inspect.getsource(each.item))
-    body, lines = ast.parse(source).body[0].body, source.splitlines()  # pyright: ignore[reportAttributeAccessIssue]
+    lines = source.splitlines()
+    body = ast.parse(source).body[0].body  # pyright: ignore[reportAttributeAccessIssue]
     for field, below in zip(body, [*body[1:], None], strict=True):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-            beside = "#: " in lines[field.end_lineno - 1]
-            under = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
-            assert beside or under or re.search(rf"\b{field.target.id}\b", each.doc), (
-                field.target.id
-            )
+        if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
+            continue
+        name = field.target.id
+        beside = "#: " in lines[field.end_lineno - 1]  # pyright: ignore[reportOptionalOperand]
+        under = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+        if not (beside or under or re.search(rf"\b{name}\b", each.doc)):
+            yield f"the field {name} is not explained"
 
 
-@pytest.mark.parametrize("each", FUNCTIONS, ids=lambda each: each.name)
-def test_arrays_have_shapes_and_units(each):
+def _untold_arrays(each: Documented) -> Iterator[str]:
     hints = {} if each.function is None else typing.get_type_hints(each.function)
     arrays = {name: hint for name, hint in hints.items() if _is_array(hint)}
     unshaped = [name for name, hint in arrays.items() if not _is_shaped(hint)]
     doc = _doc_of(each)
-    assert not unshaped or SHAPE.search(doc), f"the shape of {', '.join(unshaped)} is not told"
-    assert not arrays or UNIT.search(doc), f"the unit of {', '.join(arrays)} is not told"
+    if unshaped and not SHAPE.search(doc):
+        yield f"the shape of {', '.join(unshaped)} is not told"
+    if arrays and not UNIT.search(doc):
+        yield f"the unit of {', '.join(arrays)} is not told"
 
 
-@pytest.mark.parametrize("each", FUNCTIONS, ids=lambda each: each.name)
-def test_what_it_raises_is_told(each):
+def _untold_errors(each: Documented) -> Iterator[str]:
     told = _doc_of(each)
     for name in sorted(set(_raised(each.function, set()))):
-        assert re.search(rf"\b[Rr]aises?\b.*\b{name}\b", told, re.DOTALL), f"{name} is not told"
+        if not re.search(rf"\b[Rr]aises?\b.*\b{name}\b", told, re.DOTALL):
+            yield f"{name} is not told"
 
 
 def _doc_of(each: Documented) -> str:
