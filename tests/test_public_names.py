@@ -40,10 +40,10 @@ MODULES = (
     "plots",
     "presets",
     "report.sections",
+    "surgery",
     "tasks",
     "tuning",
     "types",
-    "vocabulary",
 )
 
 SHAPE = re.compile(r"\[[\w, .]+\]")  # [samples, channels]
@@ -192,7 +192,11 @@ def _unexplained_fields(each: Documented) -> Iterator[str]:
 
 
 def _untold_arrays(each: Documented) -> Iterator[str]:
-    hints = {} if each.function is None else typing.get_type_hints(each.function)
+    try:
+        hints = {} if each.function is None else typing.get_type_hints(each.function)
+    except NameError as error:
+        yield f"its annotations cannot be read: {error}"
+        return
     arrays = {name: hint for name, hint in hints.items() if _is_array(hint)}
     unshaped = [name for name, hint in arrays.items() if not _is_shaped(hint)]
     doc = _doc_of(each)
