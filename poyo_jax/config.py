@@ -38,6 +38,10 @@ class ModelConfig:
     """Components of the decoded behaviour."""
     task: str = "poyo_jax.tasks:Regression"
     """Import path, "module:Class", of how the output is trained and scored (poyo_jax.tasks)."""
+    processor: str = "poyo_jax.model.processor:Transformer"
+    """Import path, "module:Class", of what is between encoder and decoder
+    (model/choose_processor.py).
+    """
     frequencies: tuple[float, ...] | None = None
     """Angular frequencies of the rotary time embedding, rad/s, one for every 4 channels of a head;
     None takes those of periods from 1e-4 to 2.0627 s. Models of torch_brain from before June 2025

@@ -47,7 +47,7 @@ class FitConfig:
     """
     backbone_rates: Mapping[str, float] = field(default_factory=dict)
     """Peak learning rates of the backbone, by the beginning of parameter paths: "" means all of it,
-    "readout" the readout alone. The longest name that fits a path counts. A parameter that no name
+    "head" the head alone. The longest name that fits a path counts. A parameter that no name
     fits is frozen.
     """
     unit_steps: int = 0

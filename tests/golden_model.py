@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from poyo_jax.config import ModelConfig
+from poyo_jax.model.channel_order import used_order
 from poyo_jax.types import PADDING, Batch
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -28,7 +30,15 @@ def load(name: str) -> dict[str, np.ndarray]:
 
 
 def params_from_torch(tensors: dict[str, np.ndarray], prefix: str, depth: int) -> dict:
-    """Parameters (or gradients) under `prefix` as this package's tree."""
+    """Parameters (or gradients) under `prefix` as this package's tree of the model TINY."""
+    params = interleaved_params(tensors, prefix, depth)
+    leaves = flatten_dict(params["backbone"])
+    leaves = {path: used_order(path, leaf, TINY) for path, leaf in leaves.items()}
+    return params | {"backbone": unflatten_dict(leaves)}
+
+
+def interleaved_params(tensors: dict[str, np.ndarray], prefix: str, depth: int) -> dict:
+    """The same with the channels of heads in torch_brain's order."""
 
     def get(name):
         return tensors[f"{prefix}/{name}"]
@@ -59,21 +69,26 @@ def params_from_torch(tensors: dict[str, np.ndarray], prefix: str, depth: int) -
             "feedforward": feedforward(f"proc_layers.{index}.1"),
         }
 
-    backbone = {
+    def side(name):
+        return {
+            "norm": norm(f"{name}_atn.norm"),
+            "context_norm": norm(f"{name}_atn.norm_context"),
+            "query": linear(f"{name}_atn.to_q"),
+            "key_value": linear(f"{name}_atn.to_kv"),
+            "output": linear(f"{name}_atn.to_out"),
+            "feedforward": feedforward(f"{name}_ffn"),
+        }
+
+    embeddings = {
         "token_kind_embedding": get("token_type_emb.weight"),
         "latent_embedding": get("latent_emb.weight"),
-        "layers": stack([layer(index) for index in range(depth)]),
-        "readout": linear("readout"),
     }
-    for side, name in (("encoder", "enc"), ("decoder", "dec")):
-        backbone |= {
-            f"{side}_norm": norm(f"{name}_atn.norm"),
-            f"{side}_context_norm": norm(f"{name}_atn.norm_context"),
-            f"{side}_query": linear(f"{name}_atn.to_q"),
-            f"{side}_key_value": linear(f"{name}_atn.to_kv"),
-            f"{side}_output": linear(f"{name}_atn.to_out"),
-            f"{side}_feedforward": feedforward(f"{name}_ffn"),
-        }
+    backbone = {
+        "encoder": embeddings | side("enc"),
+        "processor": {"layers": stack([layer(index) for index in range(depth)])},
+        "decoder": side("dec"),
+        "head": linear("readout"),
+    }
     tables = {
         "unit_embedding": get("unit_emb.weight"),
         "session_embedding": get("session_emb.weight"),

@@ -20,7 +20,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from poyo_jax.config import Config, ModelConfig, RunConfig
 from poyo_jax.data.readout import Readout, known_readout
 from poyo_jax.data.vocab import Vocab
-from poyo_jax.errors import CheckpointError, DataError, suggest
+from poyo_jax.errors import CheckpointError, ConfigError, DataError, suggest
 from poyo_jax.interop.torch_file import read_torch_file, write_torch_file
 from poyo_jax.interop.torch_names import (
     DROPOUTS,
@@ -33,6 +33,7 @@ from poyo_jax.interop.torch_names import (
     torch_name,
 )
 from poyo_jax.model.build import build_model, empty_batch
+from poyo_jax.model.channel_order import interleaved_order, used_order
 from poyo_jax.model.rotary import omega
 from poyo_jax.pretrained import Pretrained
 
@@ -61,12 +62,14 @@ def from_torch(
     Raises:
         CheckpointError: the file is damaged, no POYO, of other sizes than `config`, or rotates by
         other frequencies.
+        ConfigError: `config` names a processor that torch_brain does not have.
         DataError: how a session was normalised is not known, or a readout belongs to no session.
     """
     checkpoint = source if isinstance(source, Mapping) else read_torch_file(source)
     state = _state(checkpoint)
     settings = _mapping(checkpoint.get("hyper_parameters"))
     config = config or _model_config(_mapping(settings.get("model")), state)
+    _check_processor(config)
     config = replace(config, frequencies=_frequencies(state, config.head_dim))
     units, sessions = (_vocab(state, name) for name in (UNIT_VOCAB, SESSION_VOCAB))
     stored = {
@@ -87,17 +90,23 @@ def to_torch(pretrained: Pretrained) -> dict[str, Any]:
     """The state dict of torch_brain's POYO: numpy arrays by its names, and two vocabularies (name
     -> row).
 
-    `POYO.load_state_dict` takes it once the arrays are tensors (torch.from_numpy).
+    `POYO.load_state_dict` takes it once the arrays are tensors (torch.from_numpy). Raises
+    ConfigError for a model whose processor torch_brain does not have.
     """
+    config = pretrained.config.model
+    _check_processor(config)
     state: dict[str, Any] = {}
     for path, leaf in flatten_dict(pretrained.params).items():
-        array, name = np.asarray(leaf), torch_name(path)
-        array = np.ascontiguousarray(np.swapaxes(array, -1, -2)) if path[-1] == "kernel" else array
+        array = interleaved_order(path[1:], np.asarray(leaf), config)
+        if path[-1] == "kernel":
+            array = np.swapaxes(array, -1, -2)
+        array = np.ascontiguousarray(array)
+        name = torch_name(path)
         if "{}" in name:
-            state |= {name.format(layer): part for layer, part in enumerate(array)}
+            state |= {name.format(layer): of_layer for layer, of_layer in enumerate(array)}
         else:
             state[name] = array
-    state[OMEGA] = _padded_omega(pretrained.config.model)
+    state[OMEGA] = _padded_omega(config)
     for name, vocab in zip(
         (UNIT_VOCAB, SESSION_VOCAB), (pretrained.units, pretrained.sessions), strict=True
     ):
@@ -109,8 +118,8 @@ def save_torch(pretrained: Pretrained, path: str | Path) -> None:
     """Write a checkpoint that torch.load(path, weights_only=True) and torch_brain's
     POYO.load_pretrained open.
 
-    `from_torch` gets all of it back, with the readouts. Raises PoyoError when the file cannot be
-    written.
+    `from_torch` gets all of it back, with the readouts. Raises ConfigError for a model whose
+    processor torch_brain does not have, PoyoError when the file cannot be written.
     """
     config = pretrained.config.model
     model: dict[str, Any] = {theirs: getattr(config, ours) for theirs, ours in SIZES.items()}
@@ -124,6 +133,14 @@ def save_torch(pretrained: Pretrained, path: str | Path) -> None:
         "global_step": pretrained.step,
     }
     write_torch_file(path, checkpoint)
+
+
+def _check_processor(config: ModelConfig) -> None:
+    if config.processor != ModelConfig.processor:
+        raise ConfigError(
+            f"the model has the processor {config.processor!r}, but torch_brain has only the"
+            f" Transformer ({ModelConfig.processor!r}). Convert a model with that one."
+        )
 
 
 def _state(checkpoint: Any) -> dict[str, Any]:
@@ -211,7 +228,8 @@ def _params(state: Mapping[str, Any], config: ModelConfig, units: Vocab, session
         shape = leaf.shape[1:] if "{}" in name else leaf.shape
         arrays = [_shaped(state, name, shape[::-1] if transposed else shape) for name in names]
         arrays = [array.T for array in arrays] if transposed else arrays
-        params[path] = jnp.asarray(np.stack(arrays) if "{}" in name else arrays[0])
+        array = np.stack(arrays) if "{}" in name else arrays[0]
+        params[path] = jnp.asarray(used_order(path[1:], array, config))
         used |= set(names)
     if left := sorted(set(state) - used):
         raise CheckpointError(

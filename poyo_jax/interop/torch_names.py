@@ -1,4 +1,6 @@
-"""What torch_brain calls the parameters and settings of POYO."""
+"""Names of the parameters and settings of POYO in torch_brain."""
+
+from poyo_jax.model.params import SESSIONS, UNITS, Path
 
 OMEGA, OLD_OMEGA = "rotary_emb.omega", "rotary_emb.inv_freq"  # frequencies of the rotary embedding
 UNIT_VOCAB, SESSION_VOCAB = "unit_emb.vocab", "session_emb.vocab"
@@ -17,11 +19,11 @@ DROPOUTS = {
     "atn_dropout": "attention_dropout",
 }
 
-_TABLES = {
-    "unit_embedding": "unit_emb.weight",
-    "session_embedding": "session_emb.weight",
-    "backbone/token_kind_embedding": "token_type_emb.weight",
-    "backbone/latent_embedding": "latent_emb.weight",
+_WHOLE = {
+    UNITS: "unit_emb.weight",
+    SESSIONS: "session_emb.weight",
+    "backbone/encoder/token_kind_embedding": "token_type_emb.weight",
+    "backbone/encoder/latent_embedding": "latent_emb.weight",
 }
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 _FEEDFORWARD = {"norm": "0", "expand": "1.net.0", "contract": "1.net.3"}
@@ -32,26 +34,33 @@ _CROSS = {
     "key_value": "to_kv",
     "output": "to_out",
 }
-_OWN = {"norm": "norm", "query_key_value": "to_qkv", "output": "to_out"}
-_MODULES = {
-    "readout": "readout",
-    **{f"layers/attention/{ours}": f"proc_layers.{{}}.0.{theirs}" for ours, theirs in _OWN.items()},
-    **{
-        f"layers/feedforward/{ours}": f"proc_layers.{{}}.1.{theirs}"
-        for ours, theirs in _FEEDFORWARD.items()
-    },
-}
-for _ours, _theirs in (("encoder", "enc"), ("decoder", "dec")):
-    _MODULES |= {f"{_ours}_{ours}": f"{_theirs}_atn.{theirs}" for ours, theirs in _CROSS.items()}
-    _MODULES |= {
-        f"{_ours}_feedforward/{ours}": f"{_theirs}_ffn.{theirs}"
-        for ours, theirs in _FEEDFORWARD.items()
-    }
+_SELF = {"norm": "norm", "query_key_value": "to_qkv", "output": "to_out"}
 
 
-def torch_name(path: tuple[str, ...]) -> str:
+def _modules() -> dict[str, str]:
+    """Names of modules there by their paths in our backbone."""
+    branches = (("attention", "0", _SELF), ("feedforward", "1", _FEEDFORWARD))
+    names = {"head": "readout"}
+    for branch, number, parts in branches:
+        for ours, theirs in parts.items():
+            names[f"processor/layers/{branch}/{ours}"] = f"proc_layers.{{}}.{number}.{theirs}"
+    for side, short in (("encoder", "enc"), ("decoder", "dec")):
+        for ours, theirs in _CROSS.items():
+            names[f"{side}/{ours}"] = f"{short}_atn.{theirs}"
+        for ours, theirs in _FEEDFORWARD.items():
+            names[f"{side}/feedforward/{ours}"] = f"{short}_ffn.{theirs}"
+    return names
+
+
+_MODULES = _modules()
+
+
+def torch_name(path: Path) -> str:
     """torch_brain's name of the parameter at a path of our tree, with {} for the number of the
     layer.
     """
     whole = "/".join(path)
-    return _TABLES.get(whole) or f"{_MODULES['/'.join(path[1:-1])]}.{_LEAVES[path[-1]]}"
+    if whole in _WHOLE:
+        return _WHOLE[whole]
+    module = "/".join(path[1:-1])
+    return f"{_MODULES[module]}.{_LEAVES[path[-1]]}"

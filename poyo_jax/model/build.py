@@ -7,16 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from poyo_jax.config import ModelConfig, RunConfig
+from poyo_jax.model.choose_processor import make_processor
+from poyo_jax.model.compute import Compute
 from poyo_jax.model.poyo import POYO
 from poyo_jax.types import PADDING, Batch
 
 
 def build_model(config: ModelConfig, run: RunConfig, num_units: int, num_sessions: int) -> POYO:
-    """The model for tables of `num_units` and `num_sessions` rows, padding included."""
-    dtype = jnp.dtype(run.compute_dtype)
-    return POYO(
-        config, num_units, num_sessions, dtype, run.remat, run.rows_per_group, run.attention
-    )
+    """Build the model for tables of `num_units` and `num_sessions` rows, padding included.
+
+    Raises ConfigError when `config.processor` names no processor (model/choose_processor.py).
+    """
+    compute = Compute.of_run(run)
+    make_processor(config, compute)
+    return POYO(config, num_units, num_sessions, compute)
 
 
 def init_params(model: POYO, seed: int) -> dict:
@@ -26,21 +30,21 @@ def init_params(model: POYO, seed: int) -> dict:
 
 
 def empty_batch(config: ModelConfig) -> Batch:
-    """The smallest batch, of padding only, to find the shapes of parameters with."""
-    tokens, queries = np.zeros((1, 1), np.float32), np.zeros((1, 1), np.float32)
-    zeros = np.zeros(1, np.int32)
-    targets = np.zeros((1, 1, config.num_channels), np.float32)
+    """The smallest batch, of padding only, from which the shapes of parameters are found."""
+    tokens = np.zeros((1, 1), np.float32)
+    queries = np.zeros((1, 1), np.float32)
+    rows = np.zeros(1, np.int32)
     return Batch(
-        zeros,
-        tokens.astype(np.int32),
-        np.full((1, 1), PADDING, np.int8),
-        tokens,
-        tokens,
-        None,
-        zeros,
-        zeros,
-        queries,
-        targets,
-        queries,
-        zeros.astype(np.uint32),
+        unit_rows=rows,
+        token_units=tokens.astype(np.int32),
+        token_kinds=np.full((1, 1), PADDING, np.int8),
+        token_times=tokens,
+        token_times_low=tokens,
+        token_windows=None,
+        token_offsets=rows,
+        session_rows=rows,
+        query_times=queries,
+        targets=np.zeros((1, 1, config.num_channels), np.float32),
+        target_weights=queries,
+        window_ids=rows.astype(np.uint32),
     )

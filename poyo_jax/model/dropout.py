@@ -12,15 +12,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped, UInt32
 
+# Sites of dropout outside the processor, each with a few numbers after it. A processor folds
+# smaller numbers into the seeds that it gets.
+ENCODER_SITES, DECODER_SITES = 1 << 20, 1 << 21
+
 
 def fold(seed: UInt32[Array, "..."], data: Shaped[Array, "..."] | int) -> UInt32[Array, "..."]:
     """Derive a new seed from `seed` and an integer; both broadcast."""
-    return _mix(
-        seed
-        ^ _mix(
-            jnp.asarray(data).astype(jnp.uint32) * jnp.uint32(0x9E3779B9) + jnp.uint32(0x7F4A7C15)
-        )
-    )
+    data = jnp.asarray(data).astype(jnp.uint32)
+    return _mix(seed ^ _mix(data * jnp.uint32(0x9E3779B9) + jnp.uint32(0x7F4A7C15)))
 
 
 def dropout(
@@ -38,12 +38,13 @@ def dropout(
     if seeds is None or rate == 0.0:
         return x
     if numbers is None:
-        numbers = jax.lax.iota(jnp.uint32, math.prod(x.shape[1:])).reshape(x.shape[1:])
-    seeds = seeds.reshape(-1, *(1,) * (x.ndim - 1)) if seeds.ndim == 1 else seeds
+        shape = x.shape[1:]
+        numbers = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
+    if seeds.ndim == 1:
+        seeds = seeds.reshape(-1, *(1,) * (x.ndim - 1))
     bits = _mix(numbers * jnp.uint32(0x9E3779B9) ^ seeds)
-    return jnp.where(bits >= jnp.uint32(round(rate * 2**32)), x * (1 / (1 - rate)), 0).astype(
-        x.dtype
-    )
+    kept = bits >= jnp.uint32(round(rate * 2**32))
+    return jnp.where(kept, x * (1 / (1 - rate)), 0).astype(x.dtype)
 
 
 def _mix(x: Array) -> Array:

@@ -1,5 +1,5 @@
 """Floating-point operations of the model, counted from its configuration: 2 per multiply-add of
-every matrix product.
+every matrix product. The processor counted is the Transformer.
 
 What is counted is what the arithmetic needs, however it is carried out: no padding, nothing
 computed twice, keys and values once per unit and kind of token, queries of the encoder once for all
@@ -10,7 +10,7 @@ they are a few per cent.
 from typing import NamedTuple
 
 from poyo_jax.config import ModelConfig
-from poyo_jax.model.poyo import NUM_KINDS
+from poyo_jax.model.encoder import NUM_KINDS
 from poyo_jax.tasks import choose_task
 
 TRAINING = 3  # a product of the forward pass has two of its size in the backward pass
@@ -37,20 +37,23 @@ def forward_flops(
 
     `queries` counts those of one window.
     """
-    dim, latents = config.dim, config.num_latent_steps * config.num_latents
-    cross, own = config.cross_heads * config.head_dim, config.self_heads * config.head_dim
+    dim = config.dim
+    latents = config.num_latent_steps * config.num_latents
+    cross = config.cross_heads * config.head_dim
+    own = config.self_heads * config.head_dim
     feedforward = 2 * 12 * dim * dim  # of one token: to 8 times the width, half of which returns
+
     projections = 2 * dim * cross * latents + 2 * dim * 2 * cross * units * NUM_KINDS
-    encoder = (
-        projections
-        + 4 * cross * latents * tokens
-        + windows * latents * (2 * cross * dim + feedforward)
-    )
-    layer = latents * (2 * dim * 3 * own + 4 * own * latents + 2 * own * dim + feedforward)
+    scores_and_values = 4 * cross * latents * tokens
+    update = latents * (2 * cross * dim + feedforward)
+    encoder = projections + scores_and_values + windows * update
+
+    attention = 2 * dim * 3 * own + 4 * own * latents + 2 * own * dim
+    layer = latents * (attention + feedforward)
+    processor = windows * config.depth * layer
+
     of_latents = latents * 2 * dim * 2 * cross
-    num_outputs = choose_task(config).output_size(config.num_channels)
-    of_queries = queries * (
-        4 * cross * latents + 2 * cross * dim + feedforward + 2 * dim * num_outputs
-    )
-    decoder = windows * (2 * dim * cross + of_latents + of_queries)
-    return Flops(encoder, windows * config.depth * layer, decoder)
+    head = 2 * dim * choose_task(config).output_size(config.num_channels)
+    of_query = 4 * cross * latents + 2 * cross * dim + feedforward + head
+    decoder = windows * (2 * dim * cross + of_latents + queries * of_query)
+    return Flops(encoder, processor, decoder)

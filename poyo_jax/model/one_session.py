@@ -16,18 +16,22 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from poyo_jax.config import ModelConfig
-from poyo_jax.model.layers import join_heads, split_heads
-from poyo_jax.model.poyo import NUM_KINDS, POYO, Backbone, half_split
-from poyo_jax.model.rotary import Rotation, grid_rotation, rotate, token_rotation
+from poyo_jax.model.attention.online_softmax import Sums, merge, scaled
+from poyo_jax.model.layers import split_heads
+from poyo_jax.model.microbatch import after_cut
+from poyo_jax.model.params import BACKBONE, SESSIONS, UNITS
+from poyo_jax.model.poyo import POYO, Backbone
+from poyo_jax.model.rotary import rotate, token_rotation
 from poyo_jax.types import SPIKE, START, STOP
 
 
-class Part(NamedTuple):
-    """What the latents gather from some tokens, before it is divided by the sum of the weights."""
+class Spikes(NamedTuple):
+    """The spikes of a window."""
 
-    largest: Float[Array, "heads latents 1"]  # score
-    total: Float[Array, "heads latents 1"]  # of the weights
-    out: Float[Array, "heads latents head_dim"]
+    units: Int[Array, " spikes"]  # positions among the units of the session
+    times: Float[Array, " spikes"]  # s from the start of the window, rounded to float32 ...
+    times_low: Float[Array, " spikes"]  # ... and what the rounding left out
+    mask: Bool[Array, " spikes"]  # False for padding
 
 
 class Tables(NamedTuple):
@@ -35,7 +39,7 @@ class Tables(NamedTuple):
 
     query: Float[Array, "heads latents head_dim"]  # rotated and scaled
     spikes: Float[Array, "2*heads units head_dim"]  # keys, then values, before rotation
-    edges: Part  # what the start and stop tokens contribute
+    edges: Sums  # what the start and stop tokens contribute
 
 
 def make_window_function(
@@ -47,21 +51,23 @@ def make_window_function(
     predictions in normalised units. `spike_units` are positions in `unit_rows`, the units of the
     session; False in `is_spike` marks padding.
     """
-    config, module = model.config, model.backbone(parent=None)
-    variables, tables = _prepare(model, params, unit_rows)
-    session_vectors = params["session_embedding"][np.array([session_row])]
+    backbone = Backbone(model.config, model.compute)
+    variables = {"params": jax.tree.map(jnp.asarray, params[BACKBONE])}
+    tables = _tables(model, params, unit_rows)
+    session_vectors = params[SESSIONS][np.array([session_row])]
+
+    def predict_after(module: Backbone, sums: Sums, query_times: Array) -> Array:
+        attended = module.encoder.rotate_back(sums.attention())
+        return after_cut(module, attended[None], session_vectors, query_times[None], None)
 
     def predict(
         spike_units: Array, times: Array, times_low: Array, is_spike: Array, query_times: Array
     ) -> Array:
-        rotation = token_rotation(times, times_low, config.head_dim, config.frequencies)
-        tokens = rotate(tables.spikes[:, spike_units], rotation)
-        _, total, out = _merge(tables.edges, _attend(tables.query, tokens, is_spike))
-        gathered = join_heads(
-            rotate(out / total, _latent_rotation(config).inverse())
-        )  # [H, L, K] -> [L, HK]
-        inputs = (gathered[None], session_vectors, query_times[None], None)
-        return cast(Array, module.apply(variables, *inputs, method="decode"))[0]
+        spikes = Spikes(spike_units, times, times_low, is_spike)
+        tokens = _tokens(tables, spikes, model.config)
+        sums = merge(tables.edges, _attend(tables.query, tokens, is_spike))
+        predictions = backbone.apply(variables, sums, query_times, method=predict_after)
+        return cast(Array, predictions)[0]
 
     return jax.jit(predict)
 
@@ -75,71 +81,64 @@ def make_attention_function(
     (spike_units, spike_times, what rounding left of the times, is_spike) -> weights of the encoder.
     A latent's weights add up to 1 with those of the start and stop tokens, which are left out.
     """
-    config = model.config
-    _, tables = _prepare(model, params, unit_rows)
+    tables = _tables(model, params, unit_rows)
 
     def attention(spike_units: Array, times: Array, times_low: Array, is_spike: Array) -> Array:
-        rotation = token_rotation(times, times_low, config.head_dim, config.frequencies)
-        tokens = rotate(tables.spikes[:, spike_units], rotation)
-        largest, total, _ = _merge(tables.edges, _attend(tables.query, tokens, is_spike))
-        return jnp.exp(_scores(tables.query, tokens, is_spike) - largest) / total
+        spikes = Spikes(spike_units, times, times_low, is_spike)
+        tokens = _tokens(tables, spikes, model.config)
+        sums = merge(tables.edges, _attend(tables.query, tokens, is_spike))
+        scores = _scores(tables.query, tokens, is_spike)
+        return jnp.exp(scores - sums.largest[..., None]) / sums.total[..., None]
 
     return jax.jit(attention)
 
 
-def _prepare(model: POYO, params: dict, unit_rows: Int[Any, " units"]) -> tuple[dict, Tables]:
-    """The backbone's variables in the order in which they are used, and the tables."""
-    variables = {"params": jax.jit(partial(half_split, config=model.config))(params["backbone"])}
-    tables = jax.jit(partial(model.backbone(parent=None).apply, method=_tables))
-    return variables, cast(
-        Tables, tables(variables, params["unit_embedding"][jnp.asarray(unit_rows)])
-    )
+def _tables(model: POYO, params: dict, unit_rows: Int[Any, " units"]) -> Tables:
+    apply = partial(Backbone(model.config, model.compute).apply, method=_tables_of)
+    unit_vectors = params[UNITS][jnp.asarray(unit_rows)]
+    return cast(Tables, jax.jit(apply)({"params": params[BACKBONE]}, unit_vectors))
 
 
-def _tables(backbone: Backbone, unit_vectors: Float[Array, "units dim"]) -> Tables:
-    config, count = backbone.config, len(unit_vectors)
-    latents = jnp.tile(backbone.latent_embedding, (config.num_latent_steps, 1)).astype(
-        backbone.dtype
-    )
-    query = split_heads(backbone.encoder_query(backbone.encoder_norm(latents)), config.head_dim)
-    query = rotate(query, _latent_rotation(config)) * config.head_dim**-0.5
-    kinds = unit_vectors + backbone.token_kind_embedding[:NUM_KINDS, None]  # [kinds, U, D]
-    table = backbone.encoder_key_value(backbone.encoder_context_norm(kinds))
+def _tables_of(backbone: Backbone, unit_vectors: Float[Array, "units dim"]) -> Tables:
+    config = backbone.config
+    query = scaled(backbone.encoder.queries())
+    table = backbone.encoder.keys_and_values(unit_vectors)
+    table = jnp.swapaxes(table, 0, 1)  # [U, kinds, 2HK] -> [kinds, U, 2HK]
     table = split_heads(table, config.head_dim)  # [kinds, U, 2HK] -> [kinds, 2H, U, K]
+
     edges = jnp.concatenate([table[START], table[STOP]], axis=1)
-    times = jnp.repeat(jnp.array([0.0, config.window_length], jnp.float32), count)
-    edges = rotate(
-        edges, token_rotation(times, jnp.zeros_like(times), config.head_dim, config.frequencies)
-    )
-    return Tables(query, table[SPIKE], _attend(query, edges, jnp.ones(2 * count, bool)))
+    times = jnp.array([0.0, config.window_length], jnp.float32)
+    times = jnp.repeat(times, len(unit_vectors))
+    low = jnp.zeros_like(times)
+    edges = rotate(edges, token_rotation(times, low, config.head_dim, config.frequencies))
+    all_tokens = jnp.ones(times.shape, bool)
+    return Tables(query, table[SPIKE], _attend(query, edges, all_tokens))
 
 
-def _latent_rotation(config: ModelConfig) -> Rotation:
-    return grid_rotation(config.latent_times, config.head_dim, config.frequencies)
+def _tokens(
+    tables: Tables, spikes: Spikes, config: ModelConfig
+) -> Float[Array, "2*heads spikes head_dim"]:
+    """Rotated keys, then values, of the spikes."""
+    rotation = token_rotation(spikes.times, spikes.times_low, config.head_dim, config.frequencies)
+    return rotate(tables.spikes[:, spikes.units], rotation)
 
 
 def _attend(
     query: Float[Array, "heads latents head_dim"],
     tokens: Float[Array, "2*heads tokens head_dim"],
     mask: Bool[Array, " tokens"],
-) -> Part:
-    value, scores = jnp.split(tokens, 2)[1], _scores(query, tokens, mask)
-    largest = jnp.maximum(
-        scores.max(axis=-1, keepdims=True), jnp.finfo(jnp.float32).min
-    )  # finite without any token
-    weights = jnp.exp(scores - largest)
-    return Part(largest, weights.sum(axis=-1, keepdims=True), weights.astype(value.dtype) @ value)
+) -> Sums:
+    """What the tokens contribute to the latents."""
+    _, value = jnp.split(tokens, 2)
+    scores = _scores(query, tokens, mask)
+    largest = scores.max(axis=-1)
+    largest = jnp.maximum(largest, jnp.finfo(jnp.float32).min)  # finite without any token
+    weights = jnp.exp(scores - largest[..., None])
+    return Sums(largest, weights.sum(axis=-1), weights.astype(value.dtype) @ value)
 
 
 def _scores(query: Array, tokens: Array, mask: Array) -> Float[Array, "heads latents tokens"]:
-    """Of the keys in `tokens`; minus infinity where the mask is False."""
-    scores = jnp.matmul(query, jnp.split(tokens, 2)[0].mT, preferred_element_type=jnp.float32)
+    """Scores of the keys in `tokens`; minus infinity where the mask is False."""
+    key, _ = jnp.split(tokens, 2)
+    scores = jnp.matmul(query, key.mT, preferred_element_type=jnp.float32)
     return jnp.where(mask, scores, -jnp.inf)
-
-
-def _merge(one: Part, other: Part) -> Part:
-    """Both parts together, exactly."""
-    largest = jnp.maximum(one.largest, other.largest)
-    of_one, of_other = (jnp.exp(part.largest - largest) for part in (one, other))
-    total, out = (x * of_one + y * of_other for x, y in zip(one[1:], other[1:], strict=True))
-    return Part(largest, total, out)

@@ -1,21 +1,29 @@
-"""Names in the tree of parameters: its tables, its stacked layers, and paths to its leaves."""
+"""Names in the tree of parameters: tables, stacked layers, and paths to leaves."""
+
+import itertools
 
 import jax
 
-TABLES = ("unit_embedding", "session_embedding")
+UNITS = "unit_embedding"
+SESSIONS = "session_embedding"
+TABLES = (UNITS, SESSIONS)
+BACKBONE = "backbone"
+LAYERS = ("processor", "layers")  # in this tree axis 0 of every leaf numbers the layers
 LOW_RANK = "low_rank"  # the tree of factors that stand for matrices (model/partition.py)
 
+Path = tuple[str, ...]
 
-def is_table(path: tuple[str, ...]) -> bool:
+
+def is_table(path: Path) -> bool:
     """Whether the parameter is the unit or the session table, of which a batch uses few rows."""
     return any(name in TABLES for name in path)
 
 
-def is_stacked(path: tuple[str, ...]) -> bool:
+def is_stacked(path: Path) -> bool:
     """Whether axis 0 of the parameter numbers the processor's layers."""
-    return "layers" in path
+    return LAYERS in itertools.pairwise(path)
 
 
-def path_names(path: tuple) -> tuple[str, ...]:
+def path_names(path: tuple) -> Path:
     """Names of the keys and fields by which jax reaches a leaf."""
     return tuple(jax.tree_util.keystr((entry,), simple=True) for entry in path)

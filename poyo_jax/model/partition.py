@@ -16,9 +16,8 @@ from jaxtyping import Array
 
 from poyo_jax.errors import ConfigError, suggest
 from poyo_jax.model.apply import Learns, Params
-from poyo_jax.model.params import LOW_RANK
+from poyo_jax.model.params import BACKBONE, LOW_RANK, Path
 
-Path = tuple[str, ...]
 FACTORS = ("down", "up")
 
 
@@ -26,47 +25,59 @@ def join(learning: Params, frozen: Params) -> tuple[Params, Learns]:
     """The whole backbone, and which of its parameters have a gradient; differentiable in what
     learns.
     """
-    own = _flat(learning.get("backbone", {}))
-    flat = _flat(frozen.get("backbone", {})) | own
+    trained = _flat(learning.get(BACKBONE, {}))
+    flat = _flat(frozen.get(BACKBONE, {})) | trained
     factors = _flat(learning.get(LOW_RANK, {}))
     updated = {path[:-1] for path in factors}
     for path in updated:
         down, up = (factors[*path, name] for name in FACTORS)
         flat[path] = flat[path] + down @ up
-    return unflatten_dict(flat), lambda path: path in own or path in updated
+    return unflatten_dict(flat), lambda path: path in trained or path in updated
 
 
 def rates_of(backbone: Params, rates: Mapping[str, float]) -> dict[Path, float]:
     """Learning rate of every parameter of the backbone that learns, by its path.
 
-    `rates` name parts of the backbone by the beginning of their paths, "" for all of it,
-    "layers/attention" or "readout"; of several the longest counts. Raises ConfigError for a name
-    that is the beginning of no path.
+    `rates` name parts of the backbone by the beginning of their paths: "" for all of it,
+    "processor/layers/attention" or "head". If several fit, the longest counts. Raises ConfigError
+    for a name that is the beginning of no path.
     """
     paths = list(_flat(backbone))
-    groups = {tuple(filter(None, name.split("/"))): rate for name, rate in rates.items()}
+    groups = {_path_of(name): rate for name, rate in rates.items()}
     for group in groups:
-        if not any(path[: len(group)] == group for path in paths):
-            known = sorted({"/".join(path[:end]) for path in paths for end in range(1, len(path))})
-            raise ConfigError(
-                f"the backbone has no part {'/'.join(group)!r} to"
-                f" learn.{suggest('/'.join(group), known)} Parts are"
-                f" {', '.join(sorted({path[0] for path in paths}))}, and what is in them, such as"
-                " 'layers/attention'."
-            )
-    chosen = {path: [group for group in groups if path[: len(group)] == group] for path in paths}
-    return {path: groups[max(fitting, key=len)] for path, fitting in chosen.items() if fitting}
+        if not any(_begins(path, group) for path in paths):
+            raise ConfigError(_no_such_part("/".join(group), paths))
+    rate_of = {}
+    for path in paths:
+        fitting = [group for group in groups if _begins(path, group)]
+        if fitting:
+            rate_of[path] = groups[max(fitting, key=len)]
+    return rate_of
+
+
+def _path_of(name: str) -> Path:
+    return tuple(entry for entry in name.split("/") if entry)
+
+
+def _begins(path: Path, group: Path) -> bool:
+    return path[: len(group)] == group
+
+
+def _no_such_part(name: str, paths: list[Path]) -> str:
+    known = {"/".join(path[:end]) for path in paths for end in range(1, len(path))}
+    parts = sorted({path[0] for path in paths})
+    return (
+        f"the backbone has no part {name!r} to learn.{suggest(name, sorted(known))} Parts are"
+        f" {', '.join(parts)}, and what is in them, such as 'processor/layers/attention'."
+    )
 
 
 def take(backbone: Params, rates: Mapping[Path, float]) -> tuple[Params, Params]:
     """The parameters of the backbone that have a rate, and the others, as two trees."""
     flat = _flat(backbone)
-    parts = (
-        {path: x for path, x in flat.items() if (path in rates) is learns}
-        for learns in (True, False)
-    )
-    learning, frozen = (unflatten_dict(part) for part in parts)
-    return learning, frozen
+    learning = {path: x for path, x in flat.items() if path in rates}
+    frozen = {path: x for path, x in flat.items() if path not in rates}
+    return unflatten_dict(learning), unflatten_dict(frozen)
 
 
 def low_rank_factors(
@@ -75,16 +86,16 @@ def low_rank_factors(
     """Factors of the matrices that have a rate: `down` is drawn, `up` is zero, so that nothing
     changes at first.
     """
-    factors, matrices = (
-        {},
-        {path: x for path, x in _flat(backbone).items() if path in rates and path[-1] == "kernel"},
-    )
-    for path, own in zip(matrices, jax.random.split(key, max(len(matrices), 1)), strict=False):
-        *stack, inputs, outputs = matrices[path].shape
+    flat = _flat(backbone)
+    matrices = {path: x for path, x in flat.items() if path in rates and path[-1] == "kernel"}
+    keys = jax.random.split(key, max(len(matrices), 1))
+    factors = {}
+    for (path, matrix), key_of_matrix in zip(matrices.items(), keys, strict=False):
+        *stack, inputs, outputs = matrix.shape
         width = min(rank, inputs, outputs)
-        factors[*path, "down"] = inputs**-0.5 * jax.random.normal(
-            own, (*stack, inputs, width), jnp.float32
-        )
+        shape = (*stack, inputs, width)
+        drawn = jax.random.normal(key_of_matrix, shape, jnp.float32)
+        factors[*path, "down"] = inputs**-0.5 * drawn
         factors[*path, "up"] = jnp.zeros((*stack, width, outputs), jnp.float32)
     return unflatten_dict(factors)
 

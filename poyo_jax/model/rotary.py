@@ -7,7 +7,7 @@ turn before anything is rounded: products of two 12-bit numbers are exact in flo
 needed.
 
 Channels are ordered [first of each pair, second of each pair, not rotated] inside a head;
-`half_split_order` permutes projections that are stored in the reference's interleaved order.
+model/channel_order.py turns the reference's interleaved pairs into this order.
 """
 
 import functools
@@ -81,25 +81,15 @@ def frequencies_between(shortest: float, longest: float, head_dim: int) -> tuple
     return tuple((2 * np.pi / np.geomspace(shortest, longest, head_dim // 4)).tolist())
 
 
-def half_split_order(head_dim: int, heads: int) -> np.ndarray:
-    """Channel order that turns `heads` heads with interleaved pairs into heads with [firsts,
-    seconds, not rotated].
-    """
-    rotated = np.arange(head_dim // 2)
-    head = np.concatenate([rotated[0::2], rotated[1::2], np.arange(head_dim // 2, head_dim)])
-    return (np.arange(heads)[:, None] * head_dim + head).reshape(-1)
-
-
 def grid_rotation(
     times: Float[np.ndarray, " times"], head_dim: int, frequencies: Frequencies = None
 ) -> Rotation:
     """Rotation for times known when the model is built (the latent grid): float64 on the host."""
-    angles = np.asarray(times, np.float64)[:, None] * omega(head_dim, frequencies).astype(
-        np.float64
-    )  # [L, F]
-    return Rotation(
-        jnp.asarray(np.cos(angles), jnp.float32), jnp.asarray(np.sin(angles), jnp.float32)
-    )
+    speeds = omega(head_dim, frequencies).astype(np.float64)
+    angles = np.asarray(times, np.float64)[:, None] * speeds  # [L, F]
+    cos = jnp.asarray(np.cos(angles), jnp.float32)
+    sin = jnp.asarray(np.sin(angles), jnp.float32)
+    return Rotation(cos, sin)
 
 
 def token_rotation(
@@ -133,9 +123,11 @@ def rotate(x: Float[Array, "... head_dim"], rotation: Rotation) -> Float[Array, 
     gradient.
     """
     count = rotation.cos.shape[-1]
-    first, second, rest = x[..., :count], x[..., count : 2 * count], x[..., 2 * count :]
-    cos, sin = rotation.cos.astype(x.dtype), rotation.sin.astype(x.dtype)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin, rest], axis=-1)
+    first, second, rest = jnp.split(x, [count, 2 * count], axis=-1)
+    cos = rotation.cos.astype(x.dtype)
+    sin = rotation.sin.astype(x.dtype)
+    turned = [first * cos - second * sin, second * cos + first * sin]
+    return jnp.concatenate([*turned, rest], axis=-1)
 
 
 def _rotate_forward(x, rotation):
@@ -172,22 +164,21 @@ def _cos_and_sin(turns: Array) -> Rotation:
     """
     turns = turns - jnp.round(turns)
     squared = turns * turns
-    cos, sin = (
-        functools.reduce(lambda sum, factor: sum * squared + factor, series)
-        for series in (_COS, _SIN)
-    )
-    sin = turns * sin
+    cos = _polynomial(_COS, squared)
+    sin = turns * _polynomial(_SIN, squared)
     return Rotation((cos - sin) * (cos + sin), 2 * sin * cos)
 
 
+def _polynomial(coefficients: list[float], x: Array) -> Array:
+    """By Horner's rule, from coefficients of falling powers of `x`."""
+    return functools.reduce(lambda sum, coefficient: sum * x + coefficient, coefficients)
+
+
 def _series(first: int) -> list[float]:
-    """Coefficients of cos(pi x) (first = 0) or sin(pi x) (first = 1) by falling powers of x **
-    2.
-    """
-    powers = range(first, first + 13, 2)
-    return [
-        (-1) ** (power // 2) * math.pi**power / math.factorial(power) for power in reversed(powers)
-    ]
+    """Coefficients of cos(pi x) (first = 0) or sin(pi x) / x (first = 1), by falling powers."""
+    falling = reversed(range(first, first + 13, 2))
+    signed = [((-1) ** (power // 2), power) for power in falling]
+    return [sign * math.pi**power / math.factorial(power) for sign, power in signed]
 
 
 _COS, _SIN = _series(0), _series(1)

@@ -220,7 +220,7 @@ def test_the_adapted_model_keeps_its_settings(pretrained, fit):
 
 def test_settings_survive_json():
     every_kind = FitConfig(
-        backbone_rates=MappingProxyType({"": 1e-3, "readout": 3e-3}),
+        backbone_rates=MappingProxyType({"": 1e-3, "head": 3e-3}),
         unit_dropout=UnitDropoutConfig(min_units=2, mode_units=3, max_units=5),
         num_labelled_seconds=4.0,
         rank=2,

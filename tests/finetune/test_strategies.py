@@ -39,10 +39,10 @@ def moved(before: dict, after: dict) -> set[str]:
 
 @pytest.fixture(scope="module")
 def fits(pretrained, before, tiny_sessions):
-    """A short fit by every strategy, and one in which only the readout and the decoder's query
+    """A short fit by every strategy, and one in which only the head and the decoder's query
     learn besides rows.
     """
-    chosen = replace(short("full"), backbone_rates={"readout": 1e-2, "decoder_query": 1e-3})
+    chosen = replace(short("full"), backbone_rates={"head": 1e-2, "decoder/query": 1e-3})
     configs = {name: short(name) for name in STRATEGIES} | {"chosen": chosen}
     return {
         name: finetune(pretrained, tiny_sessions[2:], config, progress=False)
@@ -55,7 +55,7 @@ def fits(pretrained, before, tiny_sessions):
     [
         ("unit_identification", ()),
         ("unit_identification_paper", ()),
-        ("chosen", ("readout", "decoder_query")),
+        ("chosen", ("head", "decoder/query")),
         ("gradual", ("",)),
         ("full", ("",)),
         ("lora", ("",)),
@@ -159,8 +159,8 @@ def test_a_session_that_is_known_is_fitted_again_from_its_rows(pretrained, befor
             ),
         ),
         (
-            FitConfig(backbone_rates={"readuot": 1.0}),
-            r"no part 'readuot' to learn. Did you mean 'readout'\? Parts are",
+            FitConfig(backbone_rates={"haed": 1.0}),
+            r"no part 'haed' to learn. Did you mean 'head'\? Parts are",
         ),
     ],
 )

@@ -33,7 +33,7 @@ from poyo_jax.decoding.predict import make_predict_step
 from poyo_jax.distributed.mesh import make_mesh
 from poyo_jax.errors import ConfigError
 from poyo_jax.model.attention import api as attention
-from poyo_jax.model.attention import flash, token_rows
+from poyo_jax.model.attention import flash, tokens
 from poyo_jax.model.attention.api import attend, choose
 from poyo_jax.model.attention.flash import RETURNS_LOG_SUM, attend_with_log_sum
 from poyo_jax.model.build import build_model, init_params
@@ -110,6 +110,47 @@ def test_chunks_drop_the_same_weights():
     assert np.abs(expected[0] - attend(*arrays())).max() > 0.1
 
 
+MASKS = {
+    "keys": np.arange(KEYS) % 3 > 0,
+    "causal": np.arange(KEYS) <= 4 * np.arange(70)[:, None],
+    "heads and windows": np.random.default_rng(1).random((2, 3, 70, KEYS)) < 0.5,
+}
+
+
+@pytest.mark.parametrize("back_end", ["xla", "chunked", "auto"])
+@pytest.mark.parametrize("name", MASKS)
+def test_masked_keys_are_as_if_removed(back_end, name):
+    def by_formula(query, key, value):
+        scores = jnp.einsum("bhqk,bhmk->bhqm", query, key) / np.sqrt(query.shape[-1])
+        return jax.nn.softmax(jnp.where(MASKS[name], scores, -jnp.inf)) @ value
+
+    masked = with_gradient(partial(attend, back_end=back_end, mask=MASKS[name]))(*arrays())
+    assert_all_close(masked, with_gradient(by_formula)(*arrays()))
+    if name == "keys":
+        query, key, value = arrays()
+        kept = attend(query, key[:, :, MASKS[name]], value[:, :, MASKS[name]])
+        assert_close(masked[0], kept)
+
+
+@pytest.mark.parametrize("back_end", ["xla", "chunked"])
+def test_a_query_without_keys_gets_zeros_and_no_gradient(back_end):
+    mask = np.arange(70)[:, None] > 0
+    out, gradient = with_gradient(partial(attend, back_end=back_end, mask=mask))(*arrays())
+    assert not out[:, :, 0].any() and out[:, :, 1:].any()
+    assert not gradient[0][:, :, 0].any()
+    assert all(np.isfinite(x).all() for x in gradient)
+
+
+@pytest.mark.parametrize("back_end", ["xla", "chunked"])
+def test_dropout_and_masks_go_together(back_end):
+    drop = partial(attend, attention_dropout=0.3, seeds=SEEDS, mask=MASKS["causal"])
+    actual, expected = (
+        with_gradient(partial(drop, back_end=name))(*arrays()) for name in (back_end, "xla")
+    )
+    assert_all_close(actual, expected)
+    assert np.abs(expected[0] - attend(*arrays(), mask=MASKS["causal"])).max() > 0.1
+
+
 def literal(query, key, value, lengths):
     """Attention to the first keys and the log-sum-exp of their scores, as their formulas say."""
     scores = jnp.einsum("bhqk,bhmk->bhqm", query, key) / np.sqrt(query.shape[-1])
@@ -167,7 +208,7 @@ def test_the_model_is_the_same_with_every_back_end(stand_ins, params, back_end, 
 @pytest.mark.parametrize("batch", [BATCH, PACKED], ids=["padded", "packed"])
 @pytest.mark.parametrize("back_end", ["xla", "chunked"])
 def test_dropout_of_attention_is_the_same_in_chunks(monkeypatch, params, back_end, batch):
-    monkeypatch.setattr(token_rows, "CHUNK_TOKENS", 16)  # so that padded rows become several chunks
+    monkeypatch.setattr(tokens, "CHUNK_TOKENS", 16)  # so that padded rows become several chunks
     model = model_with(back_end, rows_per_group=2)
     assert_close(loss_of(model)(params, batch, SEED), loss_of()(params, BATCH, SEED))
 
@@ -208,6 +249,8 @@ FITTING = {"dtype": BF16, "head_dim": 64, "attention_dropout": 0.0}
         ("tpu", {}, ("splash", "splash")),
         ("tpu", {"dtype": F32}, ("splash", "splash")),
         ("tpu", {"attention_dropout": 0.2}, ("xla", "chunked")),
+        ("tpu", {"masked": True}, ("xla", "chunked")),
+        ("cuda", {"masked": True}, ("xla", "chunked")),
         ("rocm", {}, ("xla", "chunked")),
     ],
 )
@@ -223,6 +266,12 @@ def test_auto_takes_what_the_platform_has(monkeypatch, where, asked, chosen):
 
 
 REFUSED = [
+    (
+        "cudnn",
+        "cuda",
+        {"masked": True},
+        "'cudnn' takes no mask, and this attention has one. Set RunConfig.attention to 'xla' or",
+    ),
     (
         "cudnn",
         "cpu",

@@ -10,6 +10,8 @@ import pytest
 from poyo_jax.config import ModelConfig, RunConfig
 from poyo_jax.model.build import build_model, init_params
 from poyo_jax.model.dropout import dropout, fold
+from poyo_jax.model.microbatch import before_cut
+from poyo_jax.model.poyo import Backbone
 from poyo_jax.types import SPIKE, Batch
 
 SEEDS = np.random.default_rng(7).integers(2**32, size=8, dtype=np.uint32)
@@ -85,7 +87,7 @@ def test_fold_gives_every_number_its_own_seed():
 WINDOWS, TOKENS = 32, 64
 CONFIG = ModelConfig(dim=64, depth=2, head_dim=16, self_heads=2, num_latents=4, latent_step=0.25)
 MODEL = build_model(CONFIG, RunConfig(), 2, 2)
-BACKBONE = MODEL.backbone(parent=None)
+BACKBONE = Backbone(MODEL.config, MODEL.compute)
 WINDOW_SEEDS = np.arange(WINDOWS, dtype=np.uint32)
 
 
@@ -98,13 +100,14 @@ def silent():
 
 @pytest.fixture(scope="module")
 def process():
-    """(parameters, seeds) -> latents, from nothing gathered."""
-    gathered = jnp.zeros((WINDOWS, 16, CONFIG.cross_heads * CONFIG.head_dim))
-    return jax.jit(
-        lambda backbone, seeds: BACKBONE.apply(
-            {"params": backbone}, gathered, seeds, method="process"
-        )
-    )
+    """(parameters, seeds) -> latents of the processor, from nothing attended to."""
+    attended = jnp.zeros((WINDOWS, 16, CONFIG.cross_heads * CONFIG.head_dim))
+
+    def latents(backbone, seeds):
+        encoded = backbone.encoder.update(attended, seeds)
+        return backbone.process(encoded, seeds)
+
+    return jax.jit(lambda params, seeds: BACKBONE.apply({"params": params}, seeds, method=latents))
 
 
 def test_residual_dropout_differs_between_layers_branches_windows_and_steps(silent, process):
@@ -112,8 +115,8 @@ def test_residual_dropout_differs_between_layers_branches_windows_and_steps(sile
     element is kept.
     """
     for branch, last in (("attention", "output"), ("feedforward", "contract")):
-        bias = silent["layers"][branch][last]["bias"]
-        silent["layers"][branch][last]["bias"] = jnp.ones_like(bias)
+        linear = silent["processor"]["layers"][branch][last]
+        linear["bias"] = jnp.ones_like(linear["bias"])
     counts, others = (
         np.asarray(process(silent, seeds)) * 0.6
         for seeds in (WINDOW_SEEDS, WINDOW_SEEDS + np.uint32(WINDOWS))
@@ -130,7 +133,7 @@ def test_residual_dropout_differs_between_layers_branches_windows_and_steps(sile
 
 def test_feedforward_dropout_has_its_rate(silent, process):
     """The first block passes 1 through each of its hidden channels to one latent channel."""
-    block, hidden = silent["encoder_feedforward"], 4 * CONFIG.dim
+    block, hidden = silent["encoder"]["feedforward"], 4 * CONFIG.dim
     gate = 20.0  # far enough from zero for GELU to be the identity
     block["expand"]["bias"] = jnp.concatenate([jnp.full(hidden, 1 / gate), jnp.full(hidden, gate)])
     block["contract"]["kernel"] = jnp.eye(hidden, CONFIG.dim)
@@ -143,14 +146,14 @@ def test_attention_dropout_has_its_rate(silent):
     """All tokens have the same weight and the same value, so that what is gathered counts how many
     are kept.
     """
-    silent["encoder_context_norm"]["bias"] = jnp.ones(CONFIG.dim)
-    silent["encoder_key_value"]["kernel"] = jnp.full_like(
-        silent["encoder_key_value"]["kernel"], 1 / CONFIG.dim
-    )
+    encoder = silent["encoder"]
+    encoder["context_norm"]["bias"] = jnp.ones(CONFIG.dim)
+    kernel = encoder["key_value"]["kernel"]
+    encoder["key_value"]["kernel"] = jnp.full_like(kernel, 1 / CONFIG.dim)
     batch = jax.tree.map(jnp.asarray, constant_batch())
     encode = jax.jit(
         lambda params, seeds: BACKBONE.apply(
-            {"params": params}, jnp.zeros((2, 64)), batch, seeds, method="encode"
+            {"params": params}, jnp.zeros((2, 64)), batch, seeds, method=before_cut
         )
     )
     gathered = np.asarray(encode(silent, WINDOW_SEEDS)).reshape(

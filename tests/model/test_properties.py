@@ -255,7 +255,7 @@ def test_what_is_recomputed(params):
     config = dataclasses.replace(CONFIG, depth=1)
     one = params | {
         "backbone": params["backbone"]
-        | {"layers": jax.tree.map(lambda x: x[:1], params["backbone"]["layers"])}
+        | {"processor": jax.tree.map(lambda x: x[:1], params["backbone"]["processor"])}
     }
 
     def products(remat):

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from poyo_jax.model.channel_order import half_split_order
 from poyo_jax.model.rotary import (
     LONGEST_PERIOD,
     SHORTEST_PERIOD,
     Rotation,
     grid_rotation,
-    half_split_order,
     omega,
     query_rotation,
     rotate,

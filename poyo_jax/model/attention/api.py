@@ -1,13 +1,13 @@
-"""Attention of queries to keys by one of several back ends, and which of them serves what.
+"""Attention of queries to keys, and the choice of the back end that computes it.
 
-- ``xla``: scores in memory, the plain reference. Dropout of weights; runs everywhere.
+- ``xla``: scores in memory, the plain reference. Dropout of weights and masks; runs everywhere.
 - ``chunked``: running softmax over chunks of keys; the backward pass computes the scores again.
-  Dropout of weights; runs everywhere.
-- ``cudnn``: flash attention of cuDNN. No dropout; needs an NVIDIA GPU since Ampere, bfloat16, and
-  heads of at most 128 channels and a multiple of 8.
-- ``splash``: flash attention of Pallas. No dropout; needs a TPU.
+  Dropout of weights and masks; runs everywhere.
+- ``cudnn``: flash attention of cuDNN. No dropout, no mask; needs an NVIDIA GPU since Ampere,
+  bfloat16, and heads of at most 128 channels and a multiple of 8.
+- ``splash``: flash attention of Pallas. No dropout, no mask; needs a TPU.
 
-``auto`` takes the flash attention of the platform where it can do what is asked, which in training
+``auto`` takes the flash attention of the platform where it can do what is asked; in training this
 means without dropout of attention weights. Elsewhere, and thus always on CPUs, it takes ``chunked``
 for the encoder over packed token rows and ``xla`` for everything else. Every back end serves
 encoder, processor and decoder, with one exception: versions of JAX whose
@@ -18,21 +18,19 @@ In all of them scores, softmax and sums over keys are float32. Heads come before
 products are batches of plain matrix products and nothing is transposed.
 """
 
-import jax
+from functools import partial
+
 import jax.numpy as jnp
 from jax.extend.backend import get_backend
-from jaxtyping import Array, Float, UInt32
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from poyo_jax.config import BackEnd
 from poyo_jax.errors import ConfigError
+from poyo_jax.model.attention.chunked import attend_in_chunks, attend_in_groups
 from poyo_jax.model.attention.flash import FLASH, RETURNS_LOG_SUM
-from poyo_jax.model.attention.plain import attend_plainly
-from poyo_jax.model.dropout import dropout
-
-MASKED = (
-    -1e30
-)  # score of a token that must not be attended to; finite, so that a fully masked row stays finite
-CHUNK_KEYS = 128  # keys of a chunk
+from poyo_jax.model.attention.online_softmax import merge_rows
+from poyo_jax.model.attention.tokens import TokenRows, cut, flash_rows, plain_rows, recomputed
+from poyo_jax.model.attention.xla import attend_plainly
 
 _FLASH_OF: dict[str, BackEnd] = {"cuda": "cudnn", "tpu": "splash"}  # by platform
 _HARDWARE = {"cudnn": "an NVIDIA GPU of compute capability 8.0 or higher", "splash": "a TPU"}
@@ -46,11 +44,9 @@ def platform() -> str:
     if "cuda" not in backend.platform_version:
         return backend.platform
     capability = backend.local_devices()[0].compute_capability  # "9.0"
-    return (
-        "cuda"
-        if int(capability.split(".")[0]) >= 8
-        else f"a GPU of compute capability {capability}"
-    )
+    if int(capability.split(".")[0]) >= 8:
+        return "cuda"
+    return f"a GPU of compute capability {capability}"
 
 
 def choose(
@@ -60,6 +56,7 @@ def choose(
     head_dim: int,
     attention_dropout: float,
     packed: bool = False,
+    masked: bool = False,
 ) -> BackEnd:
     """What `back_end` stands for with heads of `head_dim` channels of type `dtype`, by the table
     above.
@@ -67,22 +64,22 @@ def choose(
     Raises ConfigError when one is asked for by name that cannot do it here.
     """
     plain = "chunked" if packed else "xla"
-    if back_end == "auto":
-        here = _FLASH_OF.get(platform())
-        chosen = here if here and not _obstacle(here, dtype, head_dim, attention_dropout) else plain
-    elif back_end in FLASH and (
-        obstacle := _obstacle(back_end, dtype, head_dim, attention_dropout)
-    ):
-        raise ConfigError(
-            f"{obstacle}, or set RunConfig.attention to 'auto', which takes what works."
-        )
-    else:
-        chosen = back_end
-    return plain if packed and chosen == "cudnn" and not RETURNS_LOG_SUM else chosen
+    flash = _FLASH_OF.get(platform()) if back_end == "auto" else back_end
+    if flash not in FLASH:
+        return plain if back_end == "auto" else back_end
+    obstacle = _obstacle(flash, dtype, head_dim, attention_dropout, masked)
+    if obstacle and back_end == "auto":
+        return plain
+    if obstacle:
+        advice = "or set RunConfig.attention to 'auto', which takes what works."
+        raise ConfigError(f"{obstacle}, {advice}")
+    if packed and flash == "cudnn" and not RETURNS_LOG_SUM:
+        return plain
+    return flash
 
 
 def _obstacle(
-    name: BackEnd, dtype: jnp.dtype, head_dim: int, attention_dropout: float
+    name: BackEnd, dtype: jnp.dtype, head_dim: int, attention_dropout: float, masked: bool
 ) -> str | None:
     """Why a flash back end cannot do something here, and what would help."""
     where = platform()
@@ -106,6 +103,11 @@ def _obstacle(
             f"attention {name!r} cannot drop attention weights, and ModelConfig.attention_dropout"
             f" is {attention_dropout}. Train with 0"
         )
+    if masked:
+        return (
+            f"attention {name!r} takes no mask, and this attention has one. Set RunConfig.attention"
+            " to 'xla' or 'chunked'"
+        )
     return None
 
 
@@ -117,55 +119,76 @@ def attend(
     back_end: BackEnd = "auto",
     attention_dropout: float = 0.0,
     seeds: UInt32[Array, " batch"] | None = None,
+    mask: Bool[Array, "..."] | None = None,
 ) -> Float[Array, "batch heads queries head_dim"]:
-    """Scaled dot-product attention to all keys; `seeds` decide dropout of its weights, None
-    switches it off.
+    """Scaled dot-product attention.
+
+    `seeds` decide dropout of the weights; None switches it off. `mask` broadcasts to [batch, heads,
+    queries, keys], and True lets a query attend to a key; a query without any key gets zeros.
     """
     rate = 0.0 if seeds is None else attention_dropout
-    chosen = choose(back_end, dtype=query.dtype, head_dim=query.shape[-1], attention_dropout=rate)
+    chosen = choose(
+        back_end,
+        dtype=query.dtype,
+        head_dim=query.shape[-1],
+        attention_dropout=rate,
+        masked=mask is not None,
+    )
     if chosen in FLASH:
         return FLASH[chosen](query, key, value)[0]
-    part = _attend_chunked if chosen == "chunked" else attend_plainly
-    return part(query, key, value, rate, seeds)
+    if mask is not None:
+        mask = jnp.asarray(mask)
+        mask = mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
+    attention = attend_in_chunks if chosen == "chunked" else attend_plainly
+    return attention(query, key, value, rate, seeds, mask)
 
 
-def scaled(query: Array) -> Array:
-    return query * query.shape[-1] ** -0.5
+def attend_tokens(
+    query: Float[Array, "heads latents head_dim"],
+    table: Float[Array, "entries 2*heads*head_dim"],
+    rows: TokenRows,
+    windows: Int[Array, " rows"] | None,
+    num_windows: int,
+    *,
+    rows_per_group: int,
+    back_end: BackEnd = "auto",
+    attention_dropout: float = 0.0,
+) -> Float[Array, "windows heads latents head_dim"]:
+    """Attention of the same queries to the tokens of every window.
 
+    Args:
+        query: queries, equal for all windows.
+        table: keys of all heads, then values, before rotation.
+        rows: the tokens.
+        windows: window of each row, in ascending order; None when row i holds all tokens of window
+        i.
+        num_windows: how many windows there are.
+        rows_per_group: rows whose scores the back end `chunked` holds in memory at the same time.
+        back_end: one of those above.
+        attention_dropout: rate of dropout of the weights.
 
-def _attend_chunked(
-    query: Array, key: Array, value: Array, rate: float, seeds: Array | None
-) -> Array:
-    heads, queries = query.shape[1:3]
-    count, query = key.shape[2], scaled(query)
-    firsts = jnp.arange(0, count, CHUNK_KEYS)
-
-    def cut(x: Array) -> Array:
-        x = jnp.pad(x, ((0, 0), (0, 0), (0, -count % CHUNK_KEYS), (0, 0)))
-        return jnp.moveaxis(
-            x.reshape(*x.shape[:2], -1, CHUNK_KEYS, x.shape[-1]), 2, 0
-        )  # [M/c, B, H, c, K]
-
-    @jax.checkpoint
-    def add(sums, chunk):
-        (largest, total, out), (key, value, first) = sums, chunk
-        places = first + jnp.arange(CHUNK_KEYS)
-        scores = jnp.matmul(query, key.mT, preferred_element_type=jnp.float32)  # [B, H, Q, c]
-        scores = jnp.where(places < count, scores, MASKED)
-        peak = jnp.maximum(largest, jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
-        shrink, weights = jnp.exp(largest - peak), jnp.exp(scores - peak)
-        total = total * shrink + weights.sum(axis=-1, keepdims=True)
-        pairs = jax.lax.iota(jnp.uint32, heads * queries).reshape(heads, queries, 1)
-        weights = dropout(
-            weights, rate, seeds, pairs * jnp.uint32(count) + places.astype(jnp.uint32)
-        )
-        added = jnp.matmul(weights.astype(value.dtype), value, preferred_element_type=jnp.float32)
-        return (peak, total, out * shrink + added), None
-
-    sums = (
-        jnp.full((*query.shape[:-1], 1), MASKED),
-        jnp.zeros((*query.shape[:-1], 1)),
-        jnp.zeros(query.shape),
+    A window without tokens gets zeros. `xla` and flash attention attend packed rows one by one and
+    merge them, which is exact.
+    """
+    rate = 0.0 if rows.seeds is None else attention_dropout
+    packed = windows is not None
+    chosen = choose(
+        back_end,
+        dtype=table.dtype,
+        head_dim=query.shape[-1],
+        attention_dropout=rate,
+        packed=packed,
     )
-    (_, total, out), _ = jax.lax.scan(add, sums, (cut(key), cut(value), firsts))
-    return (out / total).astype(value.dtype)
+    if chosen == "chunked":
+        if windows is None:
+            rows, windows = cut(rows)
+        return attend_in_groups(query, table, rows, windows, num_windows, rows_per_group, rate)
+    if chosen in FLASH:
+        attention = partial(flash_rows, FLASH[chosen], packed)
+    else:
+        attention = partial(plain_rows, rate)
+    sums = recomputed(attention, query, table, rows)
+    dtype = sums.out.dtype
+    if windows is not None:
+        sums = merge_rows(sums, windows, num_windows)
+    return sums.attention().astype(dtype)

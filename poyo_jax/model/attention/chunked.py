@@ -1,8 +1,8 @@
-"""Attention of the latents to packed token rows, a few rows at a time, by a running softmax.
+"""Attention in chunks of keys, whose sums are merged: large scores are never in memory at once.
 
-Nothing as large as the tokens, the scores or what each row contributes is ever in memory for all
-rows: forward, every row is merged into its window's (largest score, sum of weights, weighted sum of
-values) at once; backward, scores are computed again, and the gradient of the table grows in place.
+Forward, the sums over each chunk are merged into those over all chunks before. Backward, scores are
+computed again. `attend_in_chunks` serves processor and decoder, `attend_in_groups` the encoder: it
+takes a few packed token rows at a time and adds to the gradient of their table in place.
 """
 
 import math
@@ -11,19 +11,68 @@ from typing import cast
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from poyo_jax.model.attention.api import MASKED, scaled
-from poyo_jax.model.attention.token_rows import (
+from poyo_jax.model.attention.online_softmax import MASKED, Sums, merge, no_keys, scaled
+from poyo_jax.model.attention.tokens import (
     TokenRows,
     attend_rows,
     drop_weights,
     keys_and_values,
     scores_of,
 )
+from poyo_jax.model.dropout import dropout
 from poyo_jax.model.rotary import rotate
 
+CHUNK_KEYS = 128
+
 Groups = tuple[TokenRows, Int[Array, "groups rows"]]  # and the window of each row
+
+
+def attend_in_chunks(
+    query: Float[Array, "batch heads queries head_dim"],
+    key: Float[Array, "batch heads keys head_dim"],
+    value: Float[Array, "batch heads keys head_dim"],
+    rate: float,
+    seeds: UInt32[Array, " batch"] | None,
+    mask: Bool[Array, "#batch #heads #queries #keys"] | None = None,
+) -> Float[Array, "batch heads queries head_dim"]:
+    """Scaled dot-product attention, `CHUNK_KEYS` keys at a time."""
+    heads, num_queries = query.shape[1:3]
+    num_keys = key.shape[2]
+    query = scaled(query)
+    pairs = jax.lax.iota(jnp.uint32, heads * num_queries).reshape(heads, num_queries, 1)
+
+    @jax.checkpoint
+    def add(sums: Sums, chunk):
+        key, value, allowed, first = chunk
+        scores = jnp.matmul(query, key.mT, preferred_element_type=jnp.float32)  # [B, H, Q, c]
+        scores = jnp.where(allowed, scores, MASKED)
+        largest = jax.lax.stop_gradient(scores.max(axis=-1))
+        largest = jnp.maximum(largest, MASKED / 2)
+        weights = jnp.exp(scores - largest[..., None])  # 0 where masked
+        total = weights.sum(axis=-1)
+        places = (first + jnp.arange(CHUNK_KEYS)).astype(jnp.uint32)
+        kept = dropout(weights, rate, seeds, pairs * jnp.uint32(num_keys) + places)
+        kept = kept.astype(value.dtype)
+        out = jnp.matmul(kept, value, preferred_element_type=jnp.float32)
+        return merge(sums, Sums(largest, total, out)), None
+
+    allowed = jnp.ones((1, 1, 1, num_keys), bool) if mask is None else mask
+    allowed = jnp.broadcast_to(allowed, (*allowed.shape[:3], num_keys))
+    firsts = jnp.arange(0, num_keys, CHUNK_KEYS)
+    chunks = (_cut(key, 2), _cut(value, 2), _cut(allowed, 3), firsts)
+    sums, _ = jax.lax.scan(add, no_keys(*query.shape), chunks)
+    return sums.attention().astype(value.dtype)
+
+
+def _cut(x: Array, axis: int) -> Array:
+    """Cut the axis of the keys into chunks; that of the chunks comes first."""
+    padding = [(0, 0)] * x.ndim
+    padding[axis] = (0, -x.shape[axis] % CHUNK_KEYS)
+    x = jnp.pad(x, padding)
+    x = x.reshape(*x.shape[:axis], -1, CHUNK_KEYS, *x.shape[axis + 1 :])
+    return jnp.moveaxis(x, axis, 0)
 
 
 def attend_in_groups(
@@ -33,14 +82,14 @@ def attend_in_groups(
     windows: Int[Array, " rows"],
     num_windows: int,
     rows_per_group: int,
-    attention_dropout: float,
+    rate: float,
 ) -> Float[Array, "windows heads latents head_dim"]:
     """Attention of the same queries to the tokens of every window; zeros for a window without
     tokens.
     """
-    group = math.gcd(rows_per_group, len(windows))
-    groups = jax.tree.map(lambda x: x.reshape(-1, group, *x.shape[1:]), (rows, windows))
-    return cast(Array, _attend(scaled(query), table, groups, num_windows, attention_dropout))
+    size = math.gcd(rows_per_group, len(windows))
+    groups = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), (rows, windows))
+    return cast(Array, _attend(scaled(query), table, groups, num_windows, rate))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
@@ -49,64 +98,50 @@ def _attend(query: Array, table: Array, groups: Groups, num_windows: int, rate: 
 
 
 def _forward(query, table, groups, num_windows, rate):
-    def add(sums, group):
+    def add(by_window: Sums, group):
         rows, windows = group
-        largest, total, out = attend_rows(query, table[rows.entries], rows, rate)
+        by_row = attend_rows(query, table[rows.entries], rows, rate)
         for row, window in enumerate(windows):
-            sums = _merge(sums, window, (largest[:, row], total[:, row], out[:, row]))
-        return sums, None
+            sums = Sums(*(x[window] for x in by_window))
+            sums = merge(sums, Sums(*(x[:, row] for x in by_row)))
+            updates = zip(by_window, sums, strict=True)
+            by_window = Sums(*(x.at[window].set(new) for x, new in updates))
+        return by_window, None
 
-    shape = (num_windows, *query.shape[:2])
-    sums = (jnp.full(shape, MASKED), jnp.zeros(shape), jnp.zeros((num_windows, *query.shape)))
-    (largest, total, out), _ = jax.lax.scan(add, sums, groups)
-    out = (out / jnp.where(total > 0, total, 1)[..., None]).astype(table.dtype)
-    log_sum = jnp.where(total > 0, largest + jnp.log(jnp.where(total > 0, total, 1)), -MASKED)
+    by_window, _ = jax.lax.scan(add, no_keys(num_windows, *query.shape), groups)
+    out = by_window.attention().astype(table.dtype)
+    total = jnp.where(by_window.total > 0, by_window.total, 1)
+    log_sum = jnp.where(by_window.total > 0, by_window.largest + jnp.log(total), -MASKED)
     return out, (query, table, groups, out, log_sum)
 
 
-def _merge(sums: tuple, window: Array, added: tuple) -> tuple:
-    """Running sums in which a row's largest score, sum of weights and weighted sum of values count
-    for its window.
-    """
-    old = tuple(x[window] for x in sums)
-    largest = jnp.maximum(old[0], added[0])
-    scale, own = jnp.exp(old[0] - largest), jnp.exp(added[0] - largest)
-    new = (
-        largest,
-        old[1] * scale + added[1] * own,
-        old[2] * scale[..., None] + added[2] * own[..., None],
-    )
-    return tuple(x.at[window].set(value) for x, value in zip(sums, new, strict=True))
-
-
-def _backward(num_windows, rate, saved, gradient):
+def _backward(num_windows, rate, saved, dout):
     query, table, groups, out, log_sum = saved
-    of_sum = (gradient * out).sum(axis=-1, dtype=jnp.float32)  # [W, H, L]
+    dtotal = (dout * out).sum(axis=-1, dtype=jnp.float32)  # [W, H, L]
 
     def add(sums, group):
         rows, windows = group
+        dq, dtable = sums
         by_row = partial(_by_row, windows)
         key, value = keys_and_values(table[rows.entries], rows)
-        weights = jnp.exp(scores_of(query, key, rows) - by_row(log_sum)[:, :, None])  # [H, R, T, L]
-        of_dropped = jnp.matmul(value, by_row(gradient).mT, preferred_element_type=jnp.float32)
-        of_scores = weights * (drop_weights(of_dropped, rows, rate) - by_row(of_sum)[:, :, None])
-        of_scores = of_scores.astype(query.dtype).reshape(
-            len(key), -1, weights.shape[-1]
-        )  # [H, R * T, L]
-        of_key = (of_scores @ query).reshape(key.shape)
-        of_value = drop_weights(weights, rows, rate).astype(gradient.dtype) @ by_row(gradient)
-        of_tokens = rotate(jnp.concatenate([of_key, of_value]), rows.rotation.inverse())
+        scores = scores_of(query, key, rows)  # [H, R, T, L]
+        weights = jnp.exp(scores - by_row(log_sum)[:, :, None])
+        dkept = jnp.matmul(value, by_row(dout).mT, preferred_element_type=jnp.float32)
+        dscores = weights * (drop_weights(dkept, rows, rate) - by_row(dtotal)[:, :, None])
+        dscores = dscores.astype(query.dtype)
+        dscores = dscores.reshape(len(key), -1, weights.shape[-1])  # [H, R * T, L]
+        dk = (dscores @ query).reshape(key.shape)
+        dv = drop_weights(weights, rows, rate).astype(dout.dtype) @ by_row(dout)
+        dtokens = rotate(jnp.concatenate([dk, dv]), rows.rotation.inverse())
         all_keys = key.reshape(len(key), -1, key.shape[-1])
-        of_query = jnp.matmul(of_scores.mT, all_keys, preferred_element_type=jnp.float32)
-        of_tokens = jnp.moveaxis(of_tokens, 0, 2).reshape(
-            *rows.entries.shape, -1
-        )  # [2H, R, T, K] -> [R, T, 2HK]
-        of_table = sums[1].at[rows.entries].add(of_tokens.astype(jnp.float32))
-        return (sums[0] + of_query, of_table), None
+        dq_of_rows = jnp.matmul(dscores.mT, all_keys, preferred_element_type=jnp.float32)
+        dtokens = jnp.moveaxis(dtokens, 0, 2)  # [2H, R, T, K] -> [R, T, 2H, K]
+        dtokens = dtokens.reshape(*rows.entries.shape, -1).astype(jnp.float32)
+        return (dq + dq_of_rows, dtable.at[rows.entries].add(dtokens)), None
 
     zeros = (jnp.zeros(query.shape, jnp.float32), jnp.zeros(table.shape, jnp.float32))
-    (of_query, of_table), _ = jax.lax.scan(add, zeros, groups)
-    return of_query.astype(query.dtype), of_table.astype(table.dtype), None
+    (dq, dtable), _ = jax.lax.scan(add, zeros, groups)
+    return dq.astype(query.dtype), dtable.astype(table.dtype), None
 
 
 def _by_row(windows: Array, x: Array) -> Array:

@@ -36,23 +36,30 @@ def cudnn(
     JAX rounds that logarithm to the type of the queries, which in bfloat16 puts the sum off by a
     percent or two. It has no gradient.
     """
-    queries, keys = query.shape[2], key.shape[2]
-    if lengths is None and keys % MULTIPLE:
-        lengths = jnp.full(len(key), keys, jnp.int32)
-    asked = {"return_residual": True} if log_sum else {}
-    out = jax.nn.dot_product_attention(
-        *(
-            jnp.swapaxes(_padded(x), 1, 2) for x in (query, key, value)
-        ),  # [B, H, Q, K] -> [B, Q, H, K]
+    num_queries = query.shape[2]
+    num_keys = key.shape[2]
+    if lengths is None and num_keys % MULTIPLE:
+        lengths = jnp.full(len(key), num_keys, jnp.int32)
+    settings = {"return_residual": True} if log_sum else {}
+    query, key, value = (_tokens_before_heads(_padded(x)) for x in (query, key, value))
+    attended = jax.nn.dot_product_attention(
+        query,
+        key,
+        value,
         key_value_seq_lengths=lengths,
         implementation=implementation,
-        **asked,
+        **settings,
     )
-    out, of_sum = out if log_sum else (out, None)
-    out = jnp.swapaxes(out[:, :queries], 1, 2)  # [B, Q, H, K] -> [B, H, Q, K]
-    return out, None if of_sum is None else jnp.swapaxes(of_sum[:, :queries], 1, 2).astype(
-        jnp.float32
-    )
+    if not log_sum:
+        return _tokens_before_heads(attended[:, :num_queries]), None
+    out, sums = attended
+    sums = _tokens_before_heads(sums[:, :num_queries]).astype(jnp.float32)
+    return _tokens_before_heads(out[:, :num_queries]), sums
+
+
+def _tokens_before_heads(x: Array) -> Array:
+    """Swap heads and tokens: [B, H, Q, …] <-> [B, Q, H, …]"""
+    return jnp.swapaxes(x, 1, 2)
 
 
 def splash(
@@ -69,29 +76,33 @@ def splash(
     """
     from jax.experimental.pallas.ops.tpu.splash_attention import SegmentIds
 
-    _, heads, queries, head_dim = query.shape
-    keys = key.shape[2]
-    if lengths is None and keys % MULTIPLE:
-        lengths = jnp.full(len(key), keys, jnp.int32)
-    query, key, value = _padded(query * head_dim**-0.5), _padded(key), _padded(value)
+    _, heads, num_queries, head_dim = query.shape
+    num_keys = key.shape[2]
+    if lengths is None and num_keys % MULTIPLE:
+        lengths = jnp.full(len(key), num_keys, jnp.int32)
+    query = _padded(query * head_dim**-0.5)
+    key = _padded(key)
+    value = _padded(value)
     kernel = _splash_kernel(heads, query.shape[2], key.shape[2], log_sum, interpret)
     if lengths is None:
-        out = jax.vmap(kernel)(query, key, value)
+        attended = jax.vmap(kernel)(query, key, value)
     else:
-        padding = jnp.arange(key.shape[2]) >= lengths[:, None]
-        own = jnp.zeros((len(query), query.shape[2]), jnp.int32)
-        segments = SegmentIds(q=own, kv=padding.astype(jnp.int32))
-        out = jax.vmap(kernel)(query, key, value, segments)
-    out, (of_sum,) = out if log_sum else (out, (None,))
-    return out[:, :, :queries], None if of_sum is None else of_sum[:, :, :queries]
+        # Queries attend to keys of their own segment only: 0 for tokens, 1 for padding.
+        of_keys = (jnp.arange(key.shape[2]) >= lengths[:, None]).astype(jnp.int32)
+        of_queries = jnp.zeros((len(query), query.shape[2]), jnp.int32)
+        segments = SegmentIds(q=of_queries, kv=of_keys)
+        attended = jax.vmap(kernel)(query, key, value, segments)
+    if not log_sum:
+        return attended[:, :, :num_queries], None
+    out, (sums,) = attended
+    return out[:, :, :num_queries], sums[:, :, :num_queries]
 
 
 def _splash_kernel(heads: int, queries: int, keys: int, log_sum: bool, interpret: bool) -> Callable:
     from jax.experimental.pallas.ops.tpu import splash_attention as kernels
 
-    of_queries, of_keys = (
-        next(size for size in (512, 384, 256, 128) if n % size == 0) for n in (queries, keys)
-    )
+    of_queries = _block(queries)
+    of_keys = _block(keys)
     sizes = kernels.BlockSizes(
         block_q=of_queries,
         block_kv=of_keys,
@@ -109,6 +120,11 @@ def _splash_kernel(heads: int, queries: int, keys: int, log_sum: bool, interpret
         save_residuals=log_sum,
         interpret=interpret,
     )
+
+
+def _block(length: int) -> int:
+    """The largest size of a block that divides the length."""
+    return next(size for size in (512, 384, 256, 128) if length % size == 0)
 
 
 def _padded(x: Array) -> Array:
@@ -138,16 +154,18 @@ def _forward(flash, query, key, value, lengths):
 
 def _backward(flash, saved, gradients):
     query, key, value, lengths = saved
-    of_out, of_sum = gradients
-    of_sum = of_sum[..., None] * query.shape[-1] ** -0.5
-    _, pull = jax.vjp(lambda *arrays: flash(*arrays, lengths)[0], query, key, value)
-    mean_key, pull_key = jax.vjp(
-        lambda key_as_value: flash(query, key, key_as_value, lengths)[0], key
-    )
-    of_query, of_key, of_value = pull(of_out)
-    of_query = of_query + (of_sum * mean_key).astype(query.dtype)
-    of_key = of_key + pull_key((of_sum * query).astype(key.dtype))[0]
-    return of_query, of_key, of_value, None
+    dout, dsum = gradients
+    dsum = dsum[..., None] * query.shape[-1] ** -0.5
+
+    def attention(query, key, value):
+        return flash(query, key, value, lengths)[0]
+
+    _, pull = jax.vjp(attention, query, key, value)
+    dq, dk, dv = pull(dout)
+    mean_key, pull_key = jax.vjp(lambda values: attention(query, key, values), key)
+    dq = dq + (dsum * mean_key).astype(query.dtype)
+    dk = dk + pull_key((dsum * query).astype(key.dtype))[0]
+    return dq, dk, dv, None
 
 
 attend_with_log_sum.defvjp(_forward, _backward)

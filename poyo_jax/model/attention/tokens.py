@@ -1,142 +1,166 @@
-"""Attention of the latents to rows of tokens: which back end serves it, and those that take all
-rows at once.
-"""
+"""Rows of tokens, of which several may belong to one window, and attention to all rows at once."""
 
 from collections.abc import Callable
-from functools import partial
-from typing import cast
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from poyo_jax.config import BackEnd
-from poyo_jax.model.attention.api import MASKED, choose, scaled
-from poyo_jax.model.attention.chunked import attend_in_groups
-from poyo_jax.model.attention.flash import FLASH, Flash, attend_with_log_sum
-from poyo_jax.model.attention.token_rows import TokenRows, attend_rows, cut, keys_and_values
+from poyo_jax.model.attention.flash import Flash, attend_with_log_sum
+from poyo_jax.model.attention.online_softmax import MASKED, Sums, scaled
+from poyo_jax.model.dropout import dropout
+from poyo_jax.model.rotary import Rotation, rotate
+
+CHUNK_TOKENS = 256  # of a padded row that is cut into chunks
 
 
-def attend_tokens(
+class TokenRows(NamedTuple):
+    """Rows of tokens whose keys and values are entries of a table, rotated to the times of the
+    tokens.
+    """
+
+    entries: Int[Array, "*groups rows tokens"]
+    rotation: Rotation
+    # False for padding, which is last in a row; flash attention relies on it.
+    mask: Bool[Array, "*groups rows tokens"]
+    offsets: Int[Array, "*groups rows"]  # place of the row's first token in its window
+    seeds: UInt32[Array, "*groups rows"] | None  # dropout seed of the row's window
+
+
+def cut(rows: TokenRows) -> tuple[TokenRows, Int[Array, " chunks"]]:
+    """Rows that hold all tokens of a window each, as chunks, and the window of each chunk."""
+    num_rows, num_tokens = rows.mask.shape
+    num_chunks = -(-num_tokens // CHUNK_TOKENS)
+    missing = num_chunks * CHUNK_TOKENS - num_tokens
+
+    def chunks_of(x: Array) -> Array:
+        x = jnp.pad(x, ((0, 0), (0, missing), *((0, 0),) * (x.ndim - 2)))
+        return x.reshape(num_rows * num_chunks, CHUNK_TOKENS, *x.shape[2:])
+
+    entries, rotation, mask = jax.tree.map(chunks_of, rows[:3])
+    firsts = jnp.arange(num_chunks) * CHUNK_TOKENS
+    offsets = (rows.offsets[:, None] + firsts).reshape(-1)
+    seeds = None if rows.seeds is None else jnp.repeat(rows.seeds, num_chunks)
+    windows = jnp.repeat(jnp.arange(num_rows), num_chunks)
+    return TokenRows(entries, rotation, mask, offsets, seeds), windows
+
+
+def keys_and_values(
+    tokens: Float[Array, "rows tokens channels"], rows: TokenRows
+) -> tuple[Array, Array]:
+    """Rotated keys and values of tokens whose entries of the table are given, each [heads, rows,
+    tokens, head_dim].
+    """
+    head_dim = 4 * rows.rotation.cos.shape[-1]
+    tokens = tokens.reshape(*tokens.shape[:2], -1, head_dim)  # [R, T, 2HK] -> [R, T, 2H, K]
+    tokens = jnp.moveaxis(tokens, 2, 0)
+    key, value = jnp.split(rotate(tokens, rows.rotation), 2)
+    return key, value
+
+
+def scores_of(
+    query: Float[Array, "heads latents head_dim"],
+    key: Float[Array, "heads rows tokens head_dim"],
+    rows: TokenRows,
+) -> Float[Array, "heads rows tokens latents"]:
+    """Scores of queries that are scaled already, in float32; MASKED at padding."""
+    # The queries are those of all rows, so one product for each head is enough.
+    all_keys = key.reshape(len(key), -1, key.shape[-1])
+    scores = jnp.matmul(all_keys, query.mT, preferred_element_type=jnp.float32)
+    scores = scores.reshape(*key.shape[:-1], -1)
+    return jnp.where(rows.mask[:, :, None], scores, MASKED)
+
+
+def attend_rows(
+    query: Float[Array, "heads latents head_dim"],
+    tokens: Float[Array, "rows tokens channels"],
+    rows: TokenRows,
+    rate: float,
+) -> Sums:
+    """The contribution of every row [heads, rows, latents], with all its scores in memory.
+
+    Queries are scaled already. The largest score has no gradient.
+    """
+    key, value = keys_and_values(tokens, rows)
+    scores = scores_of(query, key, rows)  # [H, R, T, L]
+    largest = jax.lax.stop_gradient(scores.max(axis=2))
+    weights = jnp.exp(scores - jnp.maximum(largest, MASKED / 2)[:, :, None])  # 0 where masked
+    total = weights.sum(axis=2)
+    kept = drop_weights(weights, rows, rate).astype(value.dtype)
+    return Sums(largest, total, kept.mT @ value)
+
+
+def drop_weights(
+    weights: Float[Array, "heads rows tokens latents"], rows: TokenRows, rate: float
+) -> Float[Array, "heads rows tokens latents"]:
+    """Dropout of weights, numbered within their window: how the window is cut into rows makes no
+    difference.
+    """
+    if rows.seeds is None:
+        return weights
+    heads, _, tokens, latents = weights.shape
+    places = rows.offsets[:, None] + jnp.arange(tokens)  # of the tokens in their windows
+    places = places.astype(jnp.uint32)
+    pairs = jax.lax.iota(jnp.uint32, heads * latents).reshape(heads, 1, 1, latents)
+    numbers = places[:, :, None] * jnp.uint32(heads * latents) + pairs
+    return dropout(weights, rate, rows.seeds[:, None, None], numbers)
+
+
+def recomputed(
+    attention: Callable[[Array, Array, TokenRows], Sums],
     query: Float[Array, "heads latents head_dim"],
     table: Float[Array, "entries 2*heads*head_dim"],
     rows: TokenRows,
-    windows: Int[Array, " rows"] | None,
-    num_windows: int,
-    *,
-    rows_per_group: int,
-    back_end: BackEnd = "auto",
-    attention_dropout: float = 0.0,
-) -> Float[Array, "windows heads latents head_dim"]:
-    """Attention of the same queries to the tokens of every window.
+) -> Sums:
+    """`attention` of queries to the tokens of all rows, computed again backwards.
 
-    Args:
-        query: queries, equal for all windows.
-        table: keys of all heads, then values, before rotation.
-        rows: the tokens.
-        windows: window of each row, in ascending order; None when row i holds all tokens of window
-        i.
-        num_windows: how many windows there are.
-        rows_per_group: rows whose scores the back end `chunked` holds in memory at the same time.
-        back_end: see model/attention/api.py.
-        attention_dropout: rate of dropout of the weights.
-
-    A window without tokens gets zeros. `xla` and flash attention attend packed rows one by one and
-    merge them, which is
-    exact: each row contributes (largest score, sum of weights, weighted sum of values), or with
-    flash attention (log-sum-exp, 1, mean of values).
-    """
-    rate = 0.0 if rows.seeds is None else attention_dropout
-    packed = windows is not None
-    chosen = choose(
-        back_end, dtype=table.dtype, head_dim=query.shape[-1], attention_dropout=rate, packed=packed
-    )
-    if chosen == "chunked":
-        rows, windows = (rows, windows) if windows is not None else cut(rows)
-        return attend_in_groups(query, table, rows, windows, num_windows, rows_per_group, rate)
-    part = (
-        partial(_flash_rows, FLASH[chosen], packed)
-        if chosen in FLASH
-        else partial(_plain_rows, rate)
-    )
-    largest, total, out = _recomputed(part, query, table, rows)
-    return (
-        _normalise(total, out)
-        if windows is None
-        else _merge(largest, total, out, windows, num_windows)
-    )
-
-
-def _merge(largest: Array, total: Array, out: Array, windows: Array, num_windows: int) -> Array:
-    """Attention of every window from what its rows contribute."""
-    sum_by_window = partial(
-        jax.ops.segment_sum, segment_ids=windows, num_segments=num_windows, indices_are_sorted=True
-    )
-    peak = jax.ops.segment_max(
-        jax.lax.stop_gradient(largest), windows, num_windows, indices_are_sorted=True
-    )
-    scale = jnp.exp(largest - jnp.maximum(peak, MASKED)[windows])  # [R, H, L]
-    merged = _normalise(
-        sum_by_window(total * scale), sum_by_window(out.astype(jnp.float32) * scale[..., None])
-    )
-    return merged.astype(out.dtype)
-
-
-def _recomputed(
-    part: Callable, query: Array, table: Array, rows: TokenRows
-) -> tuple[Array, Array, Array]:
-    """`part` of queries, tokens and rows, computed again backwards. The gradient of the table is
-    float32.
+    The gradient of the table is summed in float32.
     """
 
     @jax.custom_vjp
     def run(query, table, rows):
-        return part(query, table[rows.entries], rows)
+        return attention(query, table[rows.entries], rows)
 
     def forward(query, table, rows):
         return run(query, table, rows), (query, table, rows)
 
     def backward(saved, gradients):
         query, table, rows = saved
-        _, pull = jax.vjp(
-            lambda query, tokens: part(query, tokens, rows), query, table[rows.entries]
-        )
-        of_query, of_tokens = pull(gradients)
-        of_table = (
-            jnp.zeros(table.shape, jnp.float32).at[rows.entries].add(of_tokens.astype(jnp.float32))
-        )
-        return of_query, of_table.astype(table.dtype), None
+        tokens = table[rows.entries]
+        _, pull = jax.vjp(lambda query, tokens: attention(query, tokens, rows), query, tokens)
+        dq, dtokens = pull(gradients)
+        zeros = jnp.zeros(table.shape, jnp.float32)
+        dtable = zeros.at[rows.entries].add(dtokens.astype(jnp.float32))
+        return dq, dtable.astype(table.dtype), None
 
     run.defvjp(forward, backward)
     return run(query, table, rows)
 
 
-def _plain_rows(attention_dropout: float, query: Array, tokens: Array, rows: TokenRows):
-    """What rows contribute with all their scores in memory."""
-    parts = attend_rows(scaled(query), tokens, rows, attention_dropout)
-    return tuple(jnp.swapaxes(x, 0, 1) for x in parts)
+def plain_rows(rate: float, query: Array, tokens: Array, rows: TokenRows) -> Sums:
+    """The contribution of every row [rows, heads, latents] with all scores in memory."""
+    sums = attend_rows(scaled(query), tokens, rows, rate)
+    return Sums(*(jnp.swapaxes(x, 0, 1) for x in sums))
 
 
-def _flash_rows(flash: Flash, packed: bool, query: Array, tokens: Array, rows: TokenRows):
-    """What rows contribute by flash attention. Only packed rows, which are merged, need their
-    log-sum-exp.
+def flash_rows(flash: Flash, packed: bool, query: Array, tokens: Array, rows: TokenRows) -> Sums:
+    """The contribution of every row [rows, heads, latents] by flash attention: log-sum-exp, 1, and
+    mean of the values. Only packed rows, which are merged, need the log-sum-exp.
     """
     key, value = (jnp.swapaxes(x, 0, 1) for x in keys_and_values(tokens, rows))  # [R, H, T, K]
     # From float32, so that the gradients of all rows are summed in float32.
-    query = jnp.broadcast_to(query.astype(jnp.float32), (len(key), *query.shape)).astype(key.dtype)
+    query = jnp.broadcast_to(query.astype(jnp.float32), (len(key), *query.shape))
+    query = query.astype(key.dtype)
     counts = rows.mask.sum(axis=1, dtype=jnp.int32)
     lengths = jnp.maximum(counts, 1)  # no kernel is made for a softmax over nothing
     if packed:
-        out, log_sum = cast(tuple, attend_with_log_sum(flash, query, key, value, lengths))
+        attended = attend_with_log_sum(flash, query, key, value, lengths)
+        out, log_sum = cast(tuple[Array, Array], attended)
     else:
         out, _ = flash(query, key, value, lengths)
         log_sum = jnp.zeros(out.shape[:-1])
     filled = (counts > 0)[:, None, None]
     total = jnp.broadcast_to(filled.astype(jnp.float32), log_sum.shape)
-    return jnp.where(filled, log_sum, MASKED), total, jnp.where(filled[..., None], out, 0)
-
-
-def _normalise(total: Array, out: Array) -> Array:
-    return out / jnp.where(total > 0, total, 1)[..., None].astype(
-        out.dtype
-    )  # at least 1, or 0 without any token
+    largest = jnp.where(filled, log_sum, MASKED)
+    return Sums(largest, total, jnp.where(filled[..., None], out, 0))

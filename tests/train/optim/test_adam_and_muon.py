@@ -26,7 +26,7 @@ def test_muon_makes_orthogonal_steps_of_every_layer_and_adams_of_the_rest():
     rng = np.random.default_rng(0)
     shapes = {
         "latent_embedding": (5, 4),
-        "layers": {"kernel": (3, 4, 8), "bias": (3, 8)},
+        "processor": {"layers": {"kernel": (3, 4, 8), "bias": (3, 8)}},
         "readout": {"kernel": (6, 2)},
     }
     gradient = jax.tree.map(
@@ -36,15 +36,15 @@ def test_muon_makes_orthogonal_steps_of_every_layer_and_adams_of_the_rest():
     )
     params = jax.tree.map(jnp.zeros_like, gradient)
     moved = one_update(muon(lambda step: 0.1, weight_decay=0.0), params, gradient)
-    for name in ("layers", "readout"):
-        matrix = moved[name]["kernel"]
+    layers = moved["processor"]["layers"]
+    for name, matrix in (("layers", layers["kernel"]), ("readout", moved["readout"]["kernel"])):
         size = 0.1 * 0.2 * np.sqrt(max(matrix.shape[-2:]))
         scales = np.linalg.svd(matrix, compute_uv=False) / size
         # Newton-Schulz makes them about 1.
         assert (scales > 0.6).all() and (scales < 1.3).all(), name
     for ours, theirs in (
         (moved["latent_embedding"], gradient["latent_embedding"]),
-        (moved["layers"]["bias"], gradient["layers"]["bias"]),
+        (layers["bias"], gradient["processor"]["layers"]["bias"]),
     ):
         assert (np.sign(ours) == -np.sign(theirs)).all()
         assert np.ptp(np.abs(ours)) < 1e-6  # Adam's first step
@@ -58,14 +58,14 @@ def test_only_matrices_decay(rule):
         "unit_embedding": jnp.ones((3, 2)),
         "latent_embedding": jnp.ones((3, 2)),
         "readout": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)},
-        "layers": {"kernel": jnp.ones((3, 2, 2)), "bias": jnp.ones((3, 2))},
+        "processor": {"layers": {"kernel": jnp.ones((3, 2, 2)), "bias": jnp.ones((3, 2))}},
     }
     moved = one_update(rule, params, jax.tree.map(jnp.zeros_like, params))
     expected = {
         "unit_embedding": 1.0,
         "latent_embedding": 1.0,
         "readout": {"kernel": 0.9, "bias": 1.0},
-        "layers": {"kernel": 0.9, "bias": 1.0},
+        "processor": {"layers": {"kernel": 0.9, "bias": 1.0}},
     }
     jax.tree.map(lambda x, value: np.testing.assert_allclose(x, value, rtol=1e-6), moved, expected)
 

@@ -186,6 +186,11 @@ def test_the_squared_norm_does_not_drift():
 # --- backbone
 
 
+def in_processor(layers: dict) -> dict:
+    """A backbone in which these are the stacked layers of the processor."""
+    return {"processor": {"layers": layers}}
+
+
 def test_stacked_layers_move_as_separate_layers_do():
     shapes = {"kernel": (3, 5, DIM), "bias": (3, DIM)}
     scale = jnp.array([1.0, 0.1, 20.0])  # the last layer's norm exceeds the clamp
@@ -194,14 +199,14 @@ def test_stacked_layers_move_as_separate_layers_do():
         for name, x in random_tree(0, shapes).items()
     }
     steps = [random_tree(seed, shapes) for seed in (1, 2)]
-    stacked = run(with_lamb(0.1), {"layers": params}, [{"layers": x} for x in steps])
+    stacked = run(with_lamb(0.1), in_processor(params), [in_processor(x) for x in steps])
     for layer in range(3):
         one, gradient = jax.tree.map(lambda x, layer=layer: x[layer], (params, steps))
         separate = run(with_lamb(0.1), one, gradient)
         for (together, _), (alone, _) in zip(stacked, separate, strict=True):
             for name in shapes:
                 np.testing.assert_allclose(
-                    together["layers"][name][layer], alone[name], rtol=1e-6, atol=1e-7
+                    together["processor"]["layers"][name][layer], alone[name], rtol=1e-6, atol=1e-7
                 )
 
 

@@ -29,11 +29,11 @@ def test_effective_rank_counts_directions():
 def test_stacked_layers_give_the_least_and_vectors_none():
     layers = jnp.stack([jnp.eye(4), jnp.ones((4, 4))])
     params = {
-        "layers": {"kernel": layers, "bias": jnp.ones((2, 4))},
+        "processor": {"layers": {"kernel": layers, "bias": jnp.ones((2, 4))}},
         "readout": {"bias": jnp.ones(4)},
     }
-    assert effective_ranks(params) == {"layers.kernel": pytest.approx(1)}
-    assert parameter_norms(params)["layers.kernel"] == pytest.approx(20**0.5)
+    assert effective_ranks(params) == {"processor.layers.kernel": pytest.approx(1)}
+    assert parameter_norms(params)["processor.layers.kernel"] == pytest.approx(20**0.5)
 
 
 def test_runs_log_them_at_every_evaluation(tmp_path):
@@ -42,5 +42,7 @@ def test_runs_log_them_at_every_evaluation(tmp_path):
     )
     looks = [line for line in read_metrics(tmp_path) if "effective_rank" in line]
     assert [line["step"] for line in looks] == [2, 4]
-    assert looks[0]["parameter_norm"]["backbone.readout.kernel"] > 0
-    assert 1 <= looks[0]["effective_rank"]["backbone.layers.attention.output.kernel"] <= 16
+    assert looks[0]["parameter_norm"]["backbone.head.kernel"] > 0
+    assert (
+        1 <= looks[0]["effective_rank"]["backbone.processor.layers.attention.output.kernel"] <= 16
+    )

@@ -1,0 +1,28 @@
+"""Settings of the computation, which leave the parameters as they are."""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+
+from poyo_jax.config import BackEnd, Remat, RunConfig
+
+FLOAT32 = jnp.dtype(jnp.float32)
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How the model is computed. Every module gets it beside the `ModelConfig`."""
+
+    dtype: jnp.dtype = FLOAT32
+    """Type of matrix products and activations; parameters, norms and softmax are float32."""
+    back_end: BackEnd = "auto"
+    """How attention is computed (model/attention/api.py)."""
+    remat: Remat = "none"
+    """What the backward pass of a processor layer computes again (`RunConfig.remat`)."""
+    rows_per_group: int = 8
+    """Packed token rows that are attended at the same time, where attention is chunked."""
+
+    @classmethod
+    def of_run(cls, run: RunConfig) -> "Compute":
+        """The settings of a run."""
+        return cls(jnp.dtype(run.compute_dtype), run.attention, run.remat, run.rows_per_group)

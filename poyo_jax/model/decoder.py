@@ -1,0 +1,78 @@
+"""Decoder: queries at the times asked for read the latents."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt32
+
+from poyo_jax.config import ModelConfig
+from poyo_jax.model.attention.api import attend
+from poyo_jax.model.compute import Compute
+from poyo_jax.model.dropout import DECODER_SITES, fold
+from poyo_jax.model.layers import FeedForward, Linear, join_heads, layer_norm, split_heads
+from poyo_jax.model.rotary import grid_rotation, query_rotation, rotate
+
+
+class Decoder(nn.Module):
+    """Cross-attention from queries to latents, then a feed-forward block.
+
+    A query starts as the vector of its session and rotates with its time. Values do not rotate.
+    """
+
+    config: ModelConfig
+    compute: Compute
+
+    def setup(self):
+        config = self.config
+        dtype = self.compute.dtype
+        channels = config.cross_heads * config.head_dim
+        self.norm = layer_norm()
+        self.context_norm = layer_norm()
+        self.query = Linear(channels, use_bias=False, dtype=dtype)
+        self.key_value = Linear(2 * channels, use_bias=False, dtype=dtype)
+        self.output = Linear(config.dim, dtype=dtype)
+        self.feedforward = FeedForward(config, self.compute)
+
+    def __call__(
+        self,
+        latents: Float[Array, "windows latents dim"],
+        session_vectors: Float[Array, "windows dim"],
+        query_times: Float[Array, "windows queries"],
+        seeds: UInt32[Array, " windows"] | None,
+    ) -> Float[Array, "windows queries dim"]:
+        """A vector for every query, from which a head predicts; times are s from the start of the
+        window. `seeds` decide dropout, None switches it off.
+        """
+        config = self.config
+        key, value = self._keys_and_values(latents)
+        out = attend(
+            self._queries(session_vectors, query_times),
+            key,
+            value,
+            back_end=self.compute.back_end,
+            attention_dropout=config.attention_dropout,
+            seeds=None if seeds is None else fold(seeds, DECODER_SITES),
+        )
+        out = self.output(join_heads(out))  # [W, H, Q, K] -> [W, Q, D]
+        out = session_vectors[:, None] + out
+        seeds = None if seeds is None else fold(seeds, DECODER_SITES + 1)
+        return out + self.feedforward(out, seeds)
+
+    def _queries(self, session_vectors: Array, query_times: Array) -> Array:
+        """Rotated queries [windows, heads, queries, head_dim]."""
+        config = self.config
+        query = self.query(self.norm(session_vectors))
+        query = split_heads(query[:, None], config.head_dim)
+        query = jnp.repeat(query, query_times.shape[1], axis=2)  # [W, H, 1, K] -> [W, H, Q, K]
+        rotation = query_rotation(query_times, config.head_dim, config.frequencies)
+        rotation = jax.tree.map(lambda x: x[:, None], rotation)  # [W, Q, F] -> [W, 1, Q, F]
+        return rotate(query, rotation)
+
+    def _keys_and_values(self, latents: Array) -> tuple[Array, Array]:
+        """Rotated keys and values, each [windows, heads, latents, head_dim]."""
+        config = self.config
+        key_value = self.key_value(self.context_norm(latents))
+        key_value = split_heads(key_value, config.head_dim)
+        key, value = jnp.split(key_value, 2, axis=1)  # [W, 2H, L, K] -> 2 x [W, H, L, K]
+        rotation = grid_rotation(config.latent_times, config.head_dim, config.frequencies)
+        return rotate(key, rotation), value

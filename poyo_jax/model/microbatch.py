@@ -1,0 +1,102 @@
+"""Micro-batches: a few windows at a time, so that activations stay small.
+
+Only the attention of the encoder takes all windows at once: its tokens lie in packed rows, and it
+never holds all scores (model/attention/chunked.py). So the model is cut there, inside the encoder.
+What follows runs over a few windows at a time. Activations then stay in cache on CPUs, and peak
+memory does not grow with the batch. No other module but model/one_session.py knows of the cut.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt32
+
+from poyo_jax.model.poyo import Backbone
+from poyo_jax.types import Batch
+
+
+def before_cut(
+    backbone: Backbone,
+    unit_vectors: Float[Array, "units dim"],
+    batch: Batch,
+    seeds: UInt32[Array, " windows"] | None,
+) -> Float[Array, "windows latents channels"]:
+    """The first half of the encoder, for all windows."""
+    return backbone.encoder.attend(unit_vectors, batch, seeds)
+
+
+def after_cut(
+    backbone: Backbone,
+    attended: Float[Array, "windows latents channels"],
+    session_vectors: Float[Array, "windows dim"],
+    query_times: Float[Array, "windows queries"],
+    seeds: UInt32[Array, " windows"] | None,
+) -> Float[Array, "windows queries channels"]:
+    """Predictions of a few windows from what their latents attended to."""
+    latents = backbone.encoder.update(attended, seeds)
+    latents = backbone.process(latents, seeds)
+    return backbone.decode(latents, session_vectors, query_times, seeds)
+
+
+def microbatch_size(num_windows: int, limit: int | None) -> int:
+    """The largest divisor of the number of windows that does not exceed `limit`."""
+    limit = num_windows if limit is None else min(limit, num_windows)
+    return max(size for size in range(1, limit + 1) if num_windows % size == 0)
+
+
+def cut(tree: Any, size: int) -> Any:
+    """Split the leading axis of every array into micro-batches of `size`."""
+    return jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), tree)
+
+
+def map_over(function: Callable, windows: Any) -> Array:
+    """`function` of each micro-batch of `windows`, joined along the leading axis."""
+    out = jax.lax.map(function, windows)
+    return out.reshape(-1, *out.shape[2:])
+
+
+def sum_over(
+    function: Callable, shared: Any, windows: Any, shared_constants: Any, constants: Any
+) -> Float[Array, ""]:
+    """Sum of `function(shared, windows, shared_constants, constants)` over micro-batches.
+
+    `windows` and `constants` hold one entry for each micro-batch; the others are the same for all.
+    The constants have no gradient.
+
+    The gradient is computed during the forward pass, micro-batch by micro-batch: the loss is a sum,
+    so its gradient depends on what follows only by a factor. Nothing has to be kept for a backward
+    pass.
+    """
+    value_and_gradient = jax.value_and_grad(function, argnums=(0, 1))
+
+    def run(shared, windows, shared_constants, constants):
+        def add(_, microbatch):
+            windows, constants = microbatch
+            return None, function(shared, windows, shared_constants, constants)
+
+        _, values = jax.lax.scan(add, None, (windows, constants))
+        return values.sum()
+
+    def forward(shared, windows, shared_constants, constants):
+        def add(sums, microbatch):
+            windows, constants = microbatch
+            value, gradients = value_and_gradient(shared, windows, shared_constants, constants)
+            dshared, dwindows = gradients
+            return jax.tree.map(jnp.add, sums, (value, dshared)), dwindows
+
+        zeros = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, shared))
+        (value, dshared), dwindows = jax.lax.scan(add, zeros, (windows, constants))
+        return value, (dshared, dwindows)
+
+    def backward(gradients, factor):
+        def times_factor(gradient):
+            return (gradient * factor).astype(gradient.dtype)
+
+        dshared, dwindows = jax.tree.map(times_factor, gradients)
+        return dshared, dwindows, None, None
+
+    total = jax.custom_vjp(run)
+    total.defvjp(forward, backward)
+    return total(shared, windows, shared_constants, constants)

@@ -1,0 +1,125 @@
+"""Processor: layers of self-attention and feed-forward among the latents."""
+
+from functools import partial
+from typing import Any, cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt32
+
+from poyo_jax.config import ModelConfig
+from poyo_jax.model.attention.api import attend
+from poyo_jax.model.compute import Compute
+from poyo_jax.model.dropout import dropout, fold
+from poyo_jax.model.layers import (
+    PRODUCT,
+    FeedForward,
+    Linear,
+    join_heads,
+    layer_norm,
+    split_heads,
+)
+from poyo_jax.model.rotary import Rotation, grid_rotation, rotate
+
+# Up to this depth the loop over layers is unrolled: a tenth faster on CPUs, slower to compile.
+UNROLLED_DEPTH = 8
+_KEPT = {"layers": None, "products": jax.checkpoint_policies.save_only_these_names(PRODUCT)}
+
+
+class Transformer(nn.Module):
+    """The processor of the paper: `ModelConfig.depth` layers whose attention rotates with time."""
+
+    config: ModelConfig
+    compute: Compute
+
+    @nn.compact
+    def __call__(
+        self,
+        latents: Float[Array, "windows latents dim"],
+        times: Float[np.ndarray, " latents"],
+        seeds: UInt32[Array, " windows"] | None,
+    ) -> Float[Array, "windows latents dim"]:
+        """Latents after all layers. `times` (s, from the start of the window) are those of the
+        latents; `seeds` decide dropout, None switches it off.
+        """
+        config = self.config
+        remat = self.compute.remat
+        rotation = grid_rotation(times, config.head_dim, config.frequencies)
+        layer = Layer
+        if remat != "none":
+            layer = nn.remat(Layer, prevent_cse=False, policy=_KEPT[remat])
+        unrolled = config.depth <= UNROLLED_DEPTH and remat == "none"
+        layers = nn.scan(
+            layer,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=cast(Any, (0, nn.broadcast, nn.broadcast)),
+            length=config.depth,
+            unroll=config.depth if unrolled else 1,
+        )(config, self.compute, name="layers")
+        latents, _ = layers(latents, jnp.arange(config.depth), rotation, seeds)
+        return latents
+
+
+class Layer(nn.Module):
+    """Self-attention and feed-forward over the latents, each followed by dropout and added to the
+    residual stream.
+    """
+
+    config: ModelConfig
+    compute: Compute
+
+    @nn.compact
+    def __call__(
+        self, latents: Float[Array, "windows latents dim"], number: Array, rotation: Rotation, seeds
+    ):
+        sites: list[Any] = [None] * 4
+        if seeds is not None:
+            seeds = fold(seeds, number)
+            sites = [fold(seeds, site) for site in range(4)]
+        drop = partial(dropout, rate=self.config.residual_dropout)
+
+        attention = SelfAttention(self.config, self.compute, name="attention")
+        branch = attention(latents, rotation, sites[0])
+        latents = latents + drop(branch, seeds=sites[1]).astype(latents.dtype)
+
+        feedforward = FeedForward(self.config, self.compute, name="feedforward")
+        branch = feedforward(latents, sites[2])
+        latents = latents + drop(branch, seeds=sites[3]).astype(latents.dtype)
+        return latents, None
+
+
+class SelfAttention(nn.Module):
+    """Residual branch: rotary self-attention in which values rotate too, so that they carry
+    relative time.
+    """
+
+    config: ModelConfig
+    compute: Compute
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "windows latents dim"],
+        rotation: Rotation,
+        seeds: UInt32[Array, " windows"] | None,
+    ) -> Float[Array, "windows latents dim"]:
+        config = self.config
+        dtype = self.compute.dtype
+        channels = config.self_heads * config.head_dim
+        project = Linear(3 * channels, use_bias=False, dtype=dtype, name="query_key_value")
+        hidden = project(layer_norm("norm")(x))
+        hidden = split_heads(hidden, config.head_dim)  # [W, L, 3HK] -> [W, 3H, L, K]
+        query, key, value = jnp.split(rotate(hidden, rotation), 3, axis=1)
+        out = attend(
+            query,
+            key,
+            value,
+            back_end=self.compute.back_end,
+            attention_dropout=config.attention_dropout,
+            seeds=seeds,
+        )
+        out = join_heads(rotate(out, rotation.inverse()))  # [W, H, L, K] -> [W, L, HK]
+        return Linear(config.dim, dtype=dtype, name="output")(out)
