@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -54,6 +55,26 @@ def arrays() -> dict:
     }
 
 
+class FakeWandb(ModuleType):
+    """Stands for the package wandb, which the tests do not install: it counts what is logged."""
+
+    def __init__(self):
+        super().__init__("wandb")
+        self.num_logged = 0
+        self.finished = False
+
+    def init(self, project: str) -> "FakeWandb":
+        return self
+
+    def log(self, values: dict, step: int) -> None:
+        assert all(isinstance(name, str) for name in values) and step > 0
+        self.num_logged += 1
+
+    def finish(self) -> None:
+        assert self.num_logged > 0
+        self.finished = True
+
+
 @pytest.fixture
 def prepared(tiny_run, tiny_data, tmp_path, monkeypatch):
     """A folder with a small model and its sessions, in which the presets are small, too, and fits
@@ -83,7 +104,13 @@ def prepared(tiny_run, tiny_data, tmp_path, monkeypatch):
             )
             monkeypatch.setitem(BASELINES, name, quick)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "wandb", FakeWandb())
+    before = set(sys.modules)
     yield arrays()
+    for name in set(sys.modules) - before:
+        if name.startswith("my_"):
+            del sys.modules[name]  # files of a page
     plt.close("all")
 
 
@@ -92,9 +119,11 @@ def test_the_python_of_a_page_runs(page, prepared):
     printed = ""
     for block in blocks(page):
         if block.language == "python" and not block.not_run:
-            code = compile(
-                "\n" * (block.line - 1) + block.text, page, "exec"
-            )  # so that errors name the line
+            if name := re.match(r"# (my_\w+\.py)\n", block.text):
+                Path(name[1]).write_text(block.text, encoding="utf-8")
+                continue
+            # Empty lines before it make errors name the line of the page.
+            code = compile("\n" * (block.line - 1) + block.text, page, "exec")
             with contextlib.redirect_stdout(io.StringIO()) as stdout:
                 exec(code, prepared)
             printed = stdout.getvalue()
