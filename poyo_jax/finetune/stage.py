@@ -16,7 +16,7 @@ from poyo_jax.fit_config import FitConfig, Stage
 from poyo_jax.model.params import LOW_RANK, TABLES, path_names
 from poyo_jax.model.partition import join, low_rank_factors, rates_of, take
 from poyo_jax.train.optim.choose import choose_optimizer
-from poyo_jax.train.optim.tables import Optimizer
+from poyo_jax.train.optim.rows import Optimizer
 from poyo_jax.train.state import TrainState
 from poyo_jax.train.step import make_train_step
 
