@@ -20,7 +20,7 @@ import tempfile
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
@@ -37,8 +37,12 @@ from experiments.benchmarks.race import (
     source_tree,
 )
 
+if TYPE_CHECKING:
+    from poyo_jax.config import ModelConfig
+
 UNIT_DROPOUT = {"min_units": 30, "mode_units": 100, "max_units": 300}
 LOADER_WORKERS = (0, 1, 2)
+LATER_FIELDS = ("processor", "task")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +126,7 @@ def base_settings(options: Benchmark) -> dict:
     preset = PRESETS[options.preset]()
     return {
         "what": options.what,
-        "model": asdict(preset.model),
+        "model": sizes(preset.model),
         "batch_size": options.batch_size,
         "fixed_tokens": options.fixed_tokens,
         "num_batches": 2,
@@ -132,6 +136,11 @@ def base_settings(options: Benchmark) -> dict:
         "vocabulary": None,
         "unit_dropout": UNIT_DROPOUT,
     }
+
+
+def sizes(model: "ModelConfig") -> dict:
+    """Fields of the model; not those that older revisions lack, which no preset changes."""
+    return {name: value for name, value in asdict(model).items() if name not in LATER_FIELDS}
 
 
 def variants(options: Benchmark) -> dict[str, dict]:
@@ -155,7 +164,7 @@ def variants(options: Benchmark) -> dict[str, dict]:
         ]
         change = {
             "cpu_devices": devices,
-            "model": asdict(replace(model, depth=depth)),
+            "model": sizes(replace(model, depth=depth)),
             "vocabulary": rows,
         }
         found[", ".join(["poyo_jax", *filter(None, labels)])] = change
