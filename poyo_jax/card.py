@@ -1,6 +1,4 @@
-"""The model card: what someone who finds a saved model needs to know, as the README.md of its
-folder.
-"""
+"""Write the model card of a saved model: its README.md, for someone who finds the folder."""
 
 import json
 from bisect import bisect_left
@@ -79,8 +77,9 @@ Of the parameters: {licence}. Data sets have licences of their own. poyo_jax its
 def model_card(
     pretrained: "Pretrained", r2: Mapping[str, float] | None = None, licence: str = "unknown"
 ) -> str:
-    """Markdown with the front matter of the Hugging Face hub; `r2` is the test R2 by session id,
-    where it is known.
+    """The card in Markdown, with the front matter of the Hugging Face hub.
+
+    `r2` is the test R2 by session id, where it is known.
     """
     params = pretrained.params
     tables = params["unit_embedding"].size + params["session_embedding"].size
@@ -98,7 +97,7 @@ def model_card(
 
 
 def _data_sets(pretrained: "Pretrained") -> list[str]:
-    """A row for every data set, the part of a session id before its last /."""
+    """A row for every data set, which is a session id up to its last /."""
     members: dict[str, list[str]] = {}
     for session in pretrained.sessions.names:
         members.setdefault(session.rpartition("/")[0], []).append(session)

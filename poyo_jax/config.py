@@ -346,7 +346,7 @@ class Config:
     """How the run is carried out."""
 
 
-def from_dict(kind: type, values: Mapping[str, Any]):
+def from_dict(kind: type, values: Mapping[str, Any]) -> Any:
     """Rebuild a configuration of class `kind` from `dataclasses.asdict`; an unknown field raises
     ConfigError.
     """

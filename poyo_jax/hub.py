@@ -10,11 +10,10 @@ SCHEME = "hf://"
 
 
 def local_folder(path: epath.PathLike, *, local_files_only: bool = False) -> epath.PathLike:
-    """The folder of a model: `path` itself, or for hf://organisation/name@revision the copy of it
-    on this computer.
+    """The folder of a model: `path` itself, or the local copy of hf://organisation/name@revision.
 
-    What is not there yet is downloaded, without optimiser state, unless `local_files_only`. Raises
-    CheckpointError for an address that is none and for a download that fails,
+    Missing files are downloaded, without optimiser state, unless `local_files_only`. Raises
+    CheckpointError for an address that is not valid and for a download that fails,
     MissingDependencyError without huggingface_hub.
     """
     if not str(path).startswith(SCHEME):

@@ -1,5 +1,4 @@
-"""Change which units and sessions a trained model knows: keep some, rename some, or put two models
-together.
+"""Change the units and sessions that a trained model knows: select, rename or merge them.
 
 Every function returns a new model; rows that stay keep their bits.
 """
@@ -13,12 +12,14 @@ import numpy as np
 
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.errors import VocabError
+from poyo_jax.model.params import TABLES
 from poyo_jax.pretrained import Pretrained
 
 
 def subset_sessions(pretrained: Pretrained, session_ids: Iterable[str]) -> Pretrained:
-    """The model with these sessions and their units alone. Raises VocabError for a session it does
-    not know.
+    """The model with these sessions and their units alone.
+
+    Raises VocabError for a session that it does not know.
     """
     sessions = pretrained.sessions.subset(session_ids)
     units = Vocab(
@@ -38,10 +39,9 @@ def subset_sessions(pretrained: Pretrained, session_ids: Iterable[str]) -> Pretr
 
 
 def rename_sessions(pretrained: Pretrained, changes: Mapping[str, str]) -> Pretrained:
-    """The model with other ids for sessions, by present id, and for their units, which begin with
-    them.
+    """The model with other ids for sessions, by present id; names of their units change likewise.
 
-    Raises VocabError for a session it does not know, or when two would have one id.
+    Raises VocabError for a session that it does not know, or when two would have one id.
     """
     sessions = pretrained.sessions.rename(changes)
     of_units = {}
@@ -60,15 +60,15 @@ def rename_sessions(pretrained: Pretrained, changes: Mapping[str, str]) -> Pretr
 
 
 def rename_units(pretrained: Pretrained, changes: Mapping[str, str]) -> Pretrained:
-    """The model with other names for units, by present name "<session id>/<unit id>". Raises
-    VocabError likewise.
+    """The model with other names for units, by present name "<session id>/<unit id>".
+
+    Raises VocabError for a unit that it does not know, or when two would have one name.
     """
     return replace(pretrained, units=pretrained.units.rename(changes))
 
 
 def merge_models(first: Pretrained, second: Pretrained) -> Pretrained:
-    """The first model with the sessions and units of the second that it does not know, such as two
-    labs' `fit_units`.
+    """The first model, and the sessions and units that only the second model knows.
 
     Raises VocabError when their backbones differ, since rows mean nothing to another backbone.
     """
@@ -78,10 +78,8 @@ def merge_models(first: Pretrained, second: Pretrained) -> Pretrained:
             " Merge models that unit identification made from the same pretrained model."
         )
     params = dict(first.params)
-    for table, mine, theirs in (
-        ("unit_embedding", first.units, second.units),
-        ("session_embedding", first.sessions, second.sessions),
-    ):
+    vocabularies = ((first.units, second.units), (first.sessions, second.sessions))
+    for table, (mine, theirs) in zip(TABLES, vocabularies, strict=True):
         new = [name for name in theirs.names if name not in mine]
         rows = np.asarray(second.params[table])[theirs.rows(new)]
         params[table] = jnp.asarray(np.concatenate([np.asarray(first.params[table]), rows]))
@@ -105,10 +103,8 @@ def _session_of(unit_name: str, pretrained: Pretrained) -> str:
 
 def _chosen_rows(pretrained: Pretrained, units: Vocab, sessions: Vocab) -> dict:
     params = dict(pretrained.params)
-    for table, before, after in (
-        ("unit_embedding", pretrained.units, units),
-        ("session_embedding", pretrained.sessions, sessions),
-    ):
+    vocabularies = ((pretrained.units, units), (pretrained.sessions, sessions))
+    for table, (before, after) in zip(TABLES, vocabularies, strict=True):
         rows = np.concatenate([[0], before.rows(after.names)])
         params[table] = jnp.asarray(np.asarray(params[table])[rows])
     return params

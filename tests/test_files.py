@@ -9,7 +9,7 @@ from etils import epath
 from poyo_jax.checkpoint.store import absolute, saved_steps
 from poyo_jax.errors import PoyoError
 from poyo_jax.files import append_text, write_text
-from poyo_jax.train.writers import MetricsWriter, read_metrics
+from poyo_jax.train.writers import JsonLines, TensorBoard, Writers, read_metrics
 
 
 def test_a_file_is_written_with_its_folder(tmp_path):
@@ -80,7 +80,7 @@ def test_files_in_a_bucket():
         "metrics.jsonl",
         "other.txt",
     ]
-    writer = MetricsWriter("gs://lab/run", 0)
+    writer = Writers([JsonLines("gs://lab/run"), TensorBoard("gs://lab/run")])
     writer.write(5, {"loss": 0.5})
     writer.close()
     assert [line["step"] for line in read_metrics("gs://lab/run")] == [5]

@@ -4,6 +4,7 @@ import ast
 import json
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,18 +16,63 @@ DATA = sorted(
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
     for path in (PACKAGE / "data").rglob("[!_]*.py")
 )
+HOMES = {name: home.split(".")[0] for name, home in poyo_jax._HOMES.items()}  # of public names
 ACCELERATED = {"jax", "jaxlib", "flax", "optax", "orbax"}
-FORBIDDEN = {
-    "data": {*ACCELERATED, "poyo_jax.model", "poyo_jax.train"},
-    "model": {"poyo_jax.data", "poyo_jax.train"},
+# Packages and modules of poyo_jax that each of them may import, also inside functions.
+BASE = {"errors", "config", "types", "metrics", "files", "fit_config", "import_path"}
+MODEL = {"data", "model", "distributed"}
+USE = {"pretrained", "data", "model", "decoding", "finetune"}  # of a trained model
+ALLOWED = {
+    "errors": set(),
+    "config": {"errors"},
+    "metrics": {"errors"},
+    "files": {"errors"},
+    "types": {"metrics"},
+    "fit_config": {"config"},
+    "pages": set(),
+    "pca": set(),
+    "import_path": {"errors"},
+    "tasks": {"errors", "config", "metrics", "import_path"},
+    "data": BASE | {"tasks"},
+    "model": BASE | {"tasks"},
+    "presets": {"config", "model"},
+    "tuning": BASE | {"data"},
+    "distributed": BASE | {"model"},
+    "checkpoint": BASE | MODEL | {"tasks", "tuning"},
+    "hub": {"errors"},
+    "card": set(),
+    "pretrained": BASE | {"data", "model", "tasks", "checkpoint", "tuning", "hub", "card"},
+    "surgery": BASE | {"data", "model", "pretrained"},
+    "interop": BASE | {"data", "model", "pretrained"},
+    "decoding": BASE | MODEL | {"tasks", "pretrained"},
+    "train": BASE
+    | {"data", "model", "distributed", "checkpoint", "tuning", "decoding", "pretrained"},
+    "finetune": BASE
+    | {"data", "model", "distributed", "tuning", "decoding", "pretrained", "train"},
+    "estimator": BASE | USE,
+    "baselines": BASE | {"data", "model"},
+    "plots": BASE | {"data", "pca"},
+    "explore": BASE | USE | {"pages"},
+    "report": BASE | USE | {"tasks", "pages", "pca", "train"},
+    "cli": BASE
+    | USE
+    | MODEL
+    | {"presets", "checkpoint", "train", "tuning", "baselines", "interop", "explore", "report"},
 }
 
 
 def imported(path):
-    """Everything that a module imports, also inside functions; names imported from a package count
-    as modules.
+    """Everything that a module imports, also inside functions, but for types alone.
+
+    Names imported from a package count as modules.
     """
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    tests = [node for node in ast.walk(tree) if isinstance(node, ast.If)]
+    typing = [node for node in tests if ast.unparse(node.test) == "TYPE_CHECKING"]
+    left_out = {id(inner) for node in typing for inner in ast.walk(node)}
+    for node in ast.walk(tree):
+        if id(node) in left_out:
+            continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -39,23 +85,48 @@ def within(name, packages):
     return any(name == package or name.startswith(f"{package}.") for package in packages)
 
 
-@pytest.mark.parametrize("part", FORBIDDEN)
-def test_imports_point_one_way(part):
-    paths = sorted((PACKAGE / part).rglob("*.py"))
+def arrows():
+    """(file, package or module of poyo_jax that it lies in, the one that it imports)."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        inside = path.relative_to(PACKAGE)
+        home = inside.parts[0] if len(inside.parts) > 1 else inside.stem
+        for name in imported(path):
+            other = name.split(".")[1] if name.startswith("poyo_jax.") else None
+            other = HOMES.get(other, other)
+            if not home.startswith("__") and other in ALLOWED and other != home:
+                yield str(inside), home, other
+
+
+def test_packages_import_only_those_that_they_may():
+    wrong = sorted(
+        {
+            f"{file} imports poyo_jax.{other}: {home} may import {sorted(ALLOWED[home])}"
+            for file, home, other in arrows()
+            if other not in ALLOWED[home]
+        }
+    )
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_package_and_module_has_its_arrows():
+    names = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert set(ALLOWED) == {name for name in names if not name.startswith("_")}
+
+
+def test_the_arrows_form_no_cycle():
+    assert list(TopologicalSorter(ALLOWED).static_order())  # raises CycleError
+
+
+def test_data_imports_nothing_that_computes_on_accelerators():
+    paths = sorted((PACKAGE / "data").rglob("*.py"))
     assert len(paths) > 4
-    wrong = {
-        path.name: name
-        for path in paths
-        for name in imported(path)
-        if within(name, FORBIDDEN[part])
-    }
-    assert not wrong
+    wrong = [(path.name, name) for path in paths for name in imported(path)]
+    assert not [pair for pair in wrong if within(pair[1], ACCELERATED)]
 
 
-@pytest.mark.parametrize("name", ["config", "errors", "types", "metrics", "import_path"])
-def test_what_all_parts_share_imports_none_of_them(name):
-    parts = {*ACCELERATED, "poyo_jax.data", "poyo_jax.model", "poyo_jax.train"}
-    assert not [module for module in imported(PACKAGE / f"{name}.py") if within(module, parts)]
+@pytest.mark.parametrize("name", sorted(BASE))
+def test_what_all_share_loads_nothing_that_computes(name):
+    assert not [other for other in imported(PACKAGE / f"{name}.py") if within(other, ACCELERATED)]
 
 
 def run(code):
@@ -95,3 +166,16 @@ if "jax" in sys.modules:
 print(json.dumps(initialized))
 """
     assert run(code) is False
+
+
+def test_loading_a_model_loads_neither_training_nor_baselines():
+    """Orbax itself imports optax."""
+    golden = Path(__file__).parent / "golden_checkpoints" / "v3"
+    code = f"""
+import json, sys
+import poyo_jax
+poyo_jax.load({str(golden)!r})
+names = ("baselines", "train", "finetune", "plots", "report", "explore")
+print(json.dumps([name for name in names if "poyo_jax." + name in sys.modules]))
+"""
+    assert run(code) == []

@@ -19,7 +19,7 @@ from poyo_jax.train.optim.rows import with_tables
 from poyo_jax.train.optim.schedules import warmup_cosine
 from poyo_jax.train.state import init_state
 from poyo_jax.train.step import make_train_step
-from poyo_jax.train.unit_start import start_from_tuning
+from poyo_jax.train.unit_tuning import UnitTuning
 
 STEPS = 4
 MESHES = ((1, 1), (2, 1), (4, 1), (2, 2), (1, 4))  # data x fsdp
@@ -57,7 +57,7 @@ def train(start, sources, model, shape: tuple[int, int]) -> dict:
     batches = TrainBatches(sources, BATCHES, MODEL.window_length, STEPS, num_shards=num_devices)
     train_step = make_train_step(model, make_optimizer(mesh), mesh, seed=0, microbatch_windows=2)
     state = jax.device_put(jax.tree.map(np.array, start), state_shardings(start, mesh))
-    tuned = start_from_tuning(state, sources, mesh).params["unit_embedding"]
+    tuned = UnitTuning(sources, mesh).start(state).params["unit_embedding"]
     assert tuned.sharding == state.params["unit_embedding"].sharding
     tuned = np.asarray(tuned)[:, 0].tolist()
     metrics, shapes = [], set()

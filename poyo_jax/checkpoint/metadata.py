@@ -1,89 +1,86 @@
-"""Metadata of a checkpoint: what travels with the parameters."""
+"""Metadata of a checkpoint: everything but arrays that is needed to use a model."""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from poyo_jax.checkpoint.formats import FORMAT_VERSION, migrated
 from poyo_jax.config import Config, differences, from_dict
 from poyo_jax.data.readout import Readout
 from poyo_jax.data.vocab import Vocab
+from poyo_jax.fit_config import FitConfig
+from poyo_jax.tasks import choose_task
+from poyo_jax.tuning import TuningMap
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What travels with the parameters."""
+    """Everything but arrays that is needed to use a model."""
 
     config: Config
     units: Vocab
     sessions: Vocab
     readouts: Mapping[str, Readout]  # by session id
-    metrics: Mapping[str, float]  # of the step: valid_r2, if it was measured
-    digest: str | None = (
-        None  # of the parameters of a saved model; hashing those of a run would hold it up
-    )
+    metrics: Mapping[str, float] = field(default_factory=dict)  # the score, if it was measured
+    tuning: TuningMap | None = None  # from the tuning of units to their embeddings
+    fit: FitConfig | None = None  # settings of the fit that made the model
+
+    @property
+    def rank(self) -> float | None:
+        """Rank of the validation score, if it was measured; the highest one is the best."""
+        metric = choose_task(self.config.model).metric
+        score = self.metrics.get(metric.key("valid"))
+        return None if score is None else metric.rank(score)
 
     def to_dict(self) -> dict[str, Any]:
+        """All fields as values that JSON can hold."""
         return {
-            "format_version": FORMAT_VERSION,
             "config": asdict(self.config),
             "units": list(self.units.names),
             "sessions": list(self.sessions.names),
             "readouts": {name: asdict(readout) for name, readout in self.readouts.items()},
             "metrics": dict(self.metrics),
-            "digest": self.digest,
+            "tuning": None if self.tuning is None else self.tuning.to_dict(),
+            "fit": None if self.fit is None else asdict(self.fit),
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Metadata":
-        """What `to_dict` wrote, now or in an older version.
-
-        Raises CheckpointError for a newer format, KeyError, TypeError or ValueError for another
-        one.
-        """
-        values = migrated(values)
+        """The metadata that `to_dict` wrote; KeyError, TypeError or ValueError for other values."""
+        readouts = values["readouts"].items()
+        tuning, fit = values["tuning"], values["fit"]
         return cls(
             config=from_dict(Config, values["config"]),
             units=Vocab(values["units"]),
             sessions=Vocab(values["sessions"]),
-            readouts={
-                name: Readout.from_json(json.dumps(value))
-                for name, value in values["readouts"].items()
-            },
+            readouts={name: Readout.from_json(json.dumps(readout)) for name, readout in readouts},
             metrics=values["metrics"],
-            digest=values["digest"],
+            tuning=None if tuning is None else TuningMap.from_dict(tuning),
+            fit=None if fit is None else from_dict(FitConfig, fit),
         )
 
     def differences(self, saved: "Metadata") -> list[str]:
-        """One line for everything that keeps a run with this metadata from continuing the `saved`
-        one.
-        """
+        """One line for every difference that keeps a run from continuing the `saved` one."""
         lines = setting_differences(saved.config, self.config)
         lines += name_differences("sessions", saved.sessions.names, self.sessions.names)
         lines = lines or name_differences("units", saved.units.names, self.units.names)
-        shared = [name for name in saved.readouts if name in self.readouts]
-        return lines + [
-            f"readout of {name}: {saved.readouts[name]} in the run, {self.readouts[name]} given"
-            for name in shared
-            if saved.readouts[name] != self.readouts[name]
-        ]
+        for name, readout in saved.readouts.items():
+            given = self.readouts.get(name, readout)
+            if given != readout:
+                lines.append(f"readout of {name}: {readout} in the run, {given} given")
+        return lines
 
 
 def setting_differences(saved: Config, given: Config) -> list[str]:
-    """One line for every setting that must stay the same in a run and does not; those of `run` may
-    change.
-    """
+    """One line for every setting that differs, but for those of `run`, which may change."""
     return [line for line in differences(saved, given) if not line.startswith("run.")]
 
 
-def name_differences(what: str, saved: Sequence[str], given: Sequence[str]) -> list[str]:
-    """A line with examples unless both are the same names in the same order."""
+def name_differences(kind: str, saved: Sequence[str], given: Sequence[str]) -> list[str]:
+    """A line with examples, unless both are the same names in the same order."""
     if tuple(saved) == tuple(given):
         return []
     missing, new = sorted(set(saved) - set(given)), sorted(set(given) - set(saved))
-    parts = [f"without {name}" for name in missing[:1]] + [f"with {name}" for name in new[:1]]
-    return [
-        f"{what}: {len(saved)} in the run, {len(given)} given,"
-        f" {' and '.join(parts) or 'in another order'}"
-    ]
+    examples = [f"without {name}" for name in missing[:1]] + [f"with {name}" for name in new[:1]]
+    difference = " and ".join(examples) or "in another order"
+    return [f"{kind}: {len(saved)} in the run, {len(given)} given, {difference}"]

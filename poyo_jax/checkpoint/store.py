@@ -1,129 +1,32 @@
-"""Checkpoints by Orbax: parameters, optimiser state and metadata as separate items of every step.
+"""The only reader and writer of checkpoints, by Orbax.
 
-Metadata hold the configuration, the names of units and sessions, and the readouts, so that a
-checkpoint can be used without anything else. A step's folder gets its final name when it is
-complete, and loses it before anything in it is deleted; whatever kills the process leaves only
-whole checkpoints.
+The folder of a step holds parameters, in a run the optimiser state, and metadata with a digest of
+everything. It gets its final name when it is complete, so that whatever kills the process leaves
+only whole checkpoints.
 """
 
 import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
-from jax.sharding import Mesh, SingleDeviceSharding
+from jax.sharding import SingleDeviceSharding
 
-from poyo_jax.checkpoint.formats import digest
+from poyo_jax.checkpoint.digest import digest_of_arrays, digest_of_format_2
+from poyo_jax.checkpoint.formats import Saved, parse
 from poyo_jax.checkpoint.metadata import Metadata
-from poyo_jax.distributed.mesh import state_shardings, with_padding
+from poyo_jax.checkpoint.migrations import as_format_2, from_format_2
+from poyo_jax.distributed.mesh import with_padding
 from poyo_jax.errors import CheckpointError
 from poyo_jax.files import in_bucket
 from poyo_jax.model.build import build_model, init_params
-from poyo_jax.tasks import choose_task
+from poyo_jax.model.params import TABLES
 
 FOLDER = "checkpoints"
-TRASH = "deleted"  # where a step is moved, at once, before its files are removed one by one
-
-
-class Checkpoints:
-    """The checkpoints of a run.
-
-    Of all that are saved these stay: the newest `keep`, the one with the best validation
-    score, and for good every one whose step is a multiple of `keep_every`.
-    """
-
-    def __init__(self, workdir: epath.PathLike, keep: int, keep_every: int | None = None):
-        self.folder = absolute(workdir) / FOLDER
-        saved = {step: self.metadata(step) for step in saved_steps(workdir)}
-        self._policy = _Retention(keep, keep_every, _ranks(saved))
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=self._policy,
-            todelete_subdir=TRASH,
-            create=True,
-            cleanup_tmp_directories=True,
-        )
-        with explained(self.folder):
-            self._manager = ocp.CheckpointManager(self.folder, options=options)
-            self._empty_trash()
-
-    def save(self, state: Any, metadata: Metadata) -> None:
-        """Save in the background; the state may be donated as soon as this returns."""
-        step = int(state.step)
-        items = {
-            "params": ocp.args.StandardSave(state.params),
-            "opt_state": ocp.args.StandardSave(state.opt_state),
-            "meta": ocp.args.JsonSave(metadata.to_dict()),
-        }
-        self._policy.ranks |= _ranks({step: metadata})
-        with explained(self.folder):
-            self._empty_trash()
-            self._manager.save(step, args=ocp.args.Composite(**items))
-
-    def latest(self) -> int | None:
-        return self._manager.latest_step()
-
-    def restore(self, step: int, like: Any, mesh: Mesh) -> Any:
-        """The state of a step on the devices of `mesh`, whatever devices it was saved from.
-
-        `like` has the shapes of the state. Raises CheckpointError when the checkpoint is damaged or
-        has other shapes.
-        """
-        shardings = state_shardings(like, mesh)
-        items = {
-            "params": ocp.args.StandardRestore(_on(shardings.params, like.params)),
-            "opt_state": ocp.args.StandardRestore(_on(shardings.opt_state, like.opt_state)),
-        }
-        with readable(self.folder / str(step)):
-            restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-        step_array = jax.device_put(jnp.asarray(step, jnp.int32), shardings.step)
-        return like._replace(step=step_array, **restored)
-
-    def metadata(self, step: int) -> Metadata:
-        """Metadata of a step."""
-        return read_metadata(self.folder / str(step))
-
-    def delete(self, step: int) -> None:
-        """Take a step away, to save it anew."""
-        with explained(self.folder):
-            self._manager.delete(step)
-            self._empty_trash()
-
-    def close(self) -> None:
-        """Wait until everything is on disk."""
-        with explained(self.folder):
-            self._empty_trash()
-            self._manager.close()
-
-    def _empty_trash(self) -> None:
-        """Free what the last save has taken away, once it is done: it may still be moving old steps
-        there.
-        """
-        self._manager.wait_until_finished()
-        if jax.process_index() == 0:
-            with contextlib.suppress(OSError):
-                (self.folder / TRASH).rmtree(missing_ok=True)
-
-
-class _Retention:
-    """Preservation policy of Orbax; its own BestN forgets the ranks of steps saved before a
-    restart.
-    """
-
-    def __init__(self, newest: int, keep_every: int | None, ranks: dict[int, float]):
-        self.newest, self.keep_every, self.ranks = newest, keep_every, ranks
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
-        steps = [checkpoint.step for checkpoint in checkpoints]
-        best = best_step({step: self.ranks[step] for step in steps if step in self.ranks})
-        kept = {*steps[-self.newest :], best}
-        return [
-            step in kept or (self.keep_every is not None and step % self.keep_every == 0)
-            for step in steps
-        ]
 
 
 def absolute(path: epath.PathLike) -> epath.Path:
@@ -132,22 +35,38 @@ def absolute(path: epath.PathLike) -> epath.Path:
     return path if in_bucket(path) else path.absolute()
 
 
+# --- steps
+
+
+def saved_steps(path: epath.PathLike) -> list[int]:
+    """Steps of the complete checkpoints in the folder of a run or of a saved model, ascending."""
+    return _steps_in(epath.Path(path) / FOLDER)
+
+
+def _steps_in(folder: epath.Path) -> list[int]:
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted(int(name) for name in names if name.isdigit())
+
+
 def best_step(ranks: Mapping[int, float]) -> int | None:
     """The step with the highest rank, the latest of equal ones; None if there are none."""
     return max(ranks, key=lambda step: (ranks[step], step), default=None)
 
 
-def saved_steps(path: epath.PathLike) -> list[int]:
-    """Steps of the complete checkpoints in the folder of a run or of a saved model, ascending."""
-    folder = epath.Path(path) / FOLDER
-    return (
-        sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
-    )
+def ranks_of(folder: epath.Path, steps: Sequence[int]) -> dict[int, float]:
+    """Ranks of the steps that have a validation score.
+
+    Raises CheckpointError for damaged metadata.
+    """
+    ranks = {step: read_step(folder / str(step)).metadata.rank for step in steps}
+    return {step: rank for step, rank in ranks.items() if rank is not None}
 
 
 def find_step(path: epath.PathLike, step: int | None) -> epath.Path:
-    """Folder of a step of a run; without `step` the one with the best validation score, or the last
-    if none has any.
+    """Folder of a step of a run.
+
+    Without `step` it is that of the best validation score, or the last one if none has a score.
+    Raises CheckpointError when there is no such step.
     """
     folder, steps = absolute(path) / FOLDER, saved_steps(path)
     if not steps:
@@ -156,8 +75,7 @@ def find_step(path: epath.PathLike, step: int | None) -> epath.Path:
             " saved model."
         )
     if step is None:
-        saved = {step: read_metadata(folder / str(step)) for step in steps}
-        step = best_step(_ranks(saved)) or steps[-1]
+        step = best_step(ranks_of(folder, steps)) or steps[-1]
     if step not in steps:
         raise CheckpointError(
             f"there is no checkpoint of step {step} in {folder}; there are {steps}."
@@ -165,72 +83,131 @@ def find_step(path: epath.PathLike, step: int | None) -> epath.Path:
     return folder / str(step)
 
 
-def read_metadata(folder: epath.Path) -> Metadata:
-    """Metadata of the checkpoint in `folder`; raises CheckpointError when it is damaged."""
+# --- writing
+
+
+def items_of(step: int, metadata: Metadata, **arrays: Any) -> ocp.args.Composite:
+    """Everything that the folder of a step holds: `arrays` (params, opt_state) and the metadata.
+
+    Large tables must have their padding (`with_padding`). All processes of a job must call this.
+    """
+    digests = {name: digest_of_arrays(tree) for name, tree in arrays.items()}
+    items: dict[str, Any] = {name: ocp.args.StandardSave(tree) for name, tree in arrays.items()}
+    items["meta"] = ocp.args.JsonSave(Saved(metadata, step, digests).to_dict())
+    return ocp.args.Composite(**items)
+
+
+def write_model(path: epath.PathLike, step: int, metadata: Metadata, params: dict) -> None:
+    """Write a model that is not part of a run.
+
+    Raises CheckpointError when `path` holds checkpoints already, or cannot be written.
+    """
+    folder = absolute(path) / FOLDER
+    if saved_steps(path):
+        raise CheckpointError(
+            f"{path} holds checkpoints already; save to another folder, or delete that one first."
+        )
+    items = items_of(step, metadata, params=with_padding(params))
+    with explained(folder), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        checkpointer.save(folder / str(step), items)
+
+
+# --- reading
+
+
+def read_step(folder: epath.Path) -> Saved:
+    """Metadata of the checkpoint in `folder`, checked by their digest.
+
+    Raises CheckpointError when they are damaged or of another format.
+    """
     with readable(folder):
-        return Metadata.from_dict(json.loads((folder / "meta" / "metadata").read_text()))
+        return _read_step(folder)
 
 
-def latest_metadata(path: epath.PathLike) -> Metadata | None:
+def _read_step(folder: epath.Path) -> Saved:
+    values = json.loads((folder / "meta" / "metadata").read_text())
+    tuning = folder.parent.parent / "tuning_maps" / f"{folder.name}.json"
+    of_format_2 = values["format_version"] == 2 and tuning.exists()
+    saved = parse(values, json.loads(tuning.read_text()) if of_format_2 else None)
+    if saved.step != int(folder.name) and saved.version > 2:
+        raise ValueError(f"it is step {saved.step} in a folder of another name")
+    return saved
+
+
+def latest_saved(path: epath.PathLike) -> Saved | None:
     """Metadata of the newest checkpoint in the folder of a run, if there is one."""
     steps = saved_steps(path)
-    return read_metadata(epath.Path(path) / FOLDER / str(steps[-1])) if steps else None
+    return read_step(absolute(path) / FOLDER / str(steps[-1])) if steps else None
 
 
-def _ranks(saved: Mapping[int, Metadata]) -> dict[int, float]:
-    """Ranks of the validation scores by step, for the steps that have one: higher is better."""
-    ranks = {}
-    for step, metadata in saved.items():
-        metric = choose_task(metadata.config.model).metric
-        score = metadata.metrics.get(metric.key("valid"))
-        if score is not None:
-            ranks[step] = metric.rank(score)
-    return ranks
+def read_params(folder: epath.Path, saved: Saved) -> dict:
+    """Parameters of the checkpoint in `folder`, on the default device, checked by their digest.
 
-
-def read_params(folder: epath.Path, metadata: Metadata) -> dict:
-    """Parameters of the checkpoint in `folder`, on the default device, whatever devices it was
-    saved from.
-
-    Raises CheckpointError when it is damaged, or when they are not those that its digest was made
-    from.
+    Raises CheckpointError when they are damaged.
     """
-    config = metadata.config
-    model = build_model(
-        config.model, config.run, metadata.units.num_rows, metadata.sessions.num_rows
-    )
+    with readable(folder):
+        return _read_params(folder, saved)
+
+
+def _read_params(folder: epath.Path, saved: Saved) -> dict:
+    config = saved.metadata.config
+    units, sessions = saved.metadata.units.num_rows, saved.metadata.sessions.num_rows
+    run = replace(config.run, attention="auto")  # this may be another platform
+    model = build_model(config.model, run, units, sessions)
     like = jax.eval_shape(lambda: with_padding(init_params(model, 0)))
-    target = _on(jax.tree.map(lambda _: SingleDeviceSharding(jax.local_devices()[0]), like), like)
-    with readable(folder), ocp.StandardCheckpointer() as checkpointer:
-        params = without_padding(checkpointer.restore(folder / "params", target), metadata)
-    if metadata.digest not in (None, digest(params)):
-        raise CheckpointError(
-            f"the parameters in {folder} are not those that were saved there: their SHA-256 differs"
-            " from the one in the metadata. Copy the folder again from where you got it."
-        )
-    return params
+    if saved.version == 2:
+        return _read_params_of_format_2(folder, saved, like)
+    params = _restore_params(folder, like)
+    check_arrays(saved, params=params)
+    return without_padding(params, saved.metadata)
+
+
+def _read_params_of_format_2(folder: epath.Path, saved: Saved, like: dict) -> dict:
+    """Parameters of format 2 in the present one; their digest leaves out the padding."""
+    params = without_padding(_restore_params(folder, as_format_2(like)), saved.metadata)
+    if saved.arrays and saved.arrays["params"] != digest_of_format_2(params):
+        raise ValueError("its params are not those that were saved: their SHA-256 differs")
+    return from_format_2(params, saved.metadata.config.model)
+
+
+def _restore_params(folder: epath.Path, like: dict) -> dict:
+    device = SingleDeviceSharding(jax.local_devices()[0])
+    target = placed(like, jax.tree.map(lambda _: device, like))
+    with ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(folder / "params", target)
+
+
+def check_arrays(saved: Saved, **arrays: Any) -> None:
+    """Raise ValueError unless the restored `arrays` are those that were saved."""
+    for name, tree in arrays.items():
+        if digest_of_arrays(tree) != saved.arrays[name]:
+            raise ValueError(f"its {name} are not those that were saved: their SHA-256 differs")
 
 
 def without_padding(params: dict, metadata: Metadata) -> dict:
     """Parameters whose tables have just the rows of the vocabularies."""
-    rows = {
-        "unit_embedding": metadata.units.num_rows,
-        "session_embedding": metadata.sessions.num_rows,
-    }
-    return {name: part[: rows[name]] if name in rows else part for name, part in params.items()}
+    sizes = (metadata.units.num_rows, metadata.sessions.num_rows)
+    tables = {name: params[name][:size] for name, size in zip(TABLES, sizes, strict=True)}
+    return {**params, **tables}
 
 
-def _on(shardings: Any, like: Any) -> Any:
-    """What Orbax needs to know of arrays that shall lie on some devices."""
-    return jax.tree.map(
-        lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), like, shardings
-    )
+def placed(like: Any, shardings: Any) -> Any:
+    """Shapes, types and places of arrays, as Orbax needs them to restore."""
+
+    def describe(x: Any, sharding: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+    return jax.tree.map(describe, like, shardings)
+
+
+# --- errors
 
 
 @contextlib.contextmanager
 def readable(folder: epath.Path) -> Iterator[None]:
-    """Turn whatever a damaged checkpoint in `folder` leads to into a sentence; Orbax raises even
-    plain Exceptions.
+    """Raise CheckpointError, with advice, for every error that a damaged checkpoint leads to.
+
+    Orbax raises even plain Exceptions.
     """
     try:
         yield
@@ -239,16 +216,45 @@ def readable(folder: epath.Path) -> Iterator[None]:
     except Exception as error:
         raise CheckpointError(
             f"the checkpoint {folder} is damaged or does not fit its configuration"
-            f" ({_first_line(error)}). Load another step, or delete that folder to go on from the"
-            " step before."
+            f" ({_first_line(error)}). {_way_out(folder)}"
         ) from error
+
+
+def _way_out(damaged: epath.Path) -> str:
+    """Advice that names the newest step that is whole."""
+    for step in reversed(_steps_in(damaged.parent)):
+        if str(step) != damaged.name and _is_whole(damaged.parent / str(step)):
+            return (
+                f"Step {step} is whole: load it with step={step}, or delete the folder"
+                f" {damaged.name} to continue the run from step {step}."
+            )
+    return (
+        "No other step here is whole. Copy the folder again from where you got it, or start the"
+        " run anew in another folder."
+    )
+
+
+def _is_whole(folder: epath.Path) -> bool:
+    """Whether a checkpoint can be read.
+
+    With several processes parameters are not read: those that see no damage would not take part.
+    """
+    try:
+        saved = _read_step(folder)
+        if jax.process_count() == 1:
+            _read_params(folder, saved)
+    except Exception:
+        return False
+    return True
 
 
 @contextlib.contextmanager
 def explained(folder: epath.Path) -> Iterator[None]:
-    """Turn failures of the file system into a sentence."""
+    """Raise CheckpointError, with advice, for a failure to write checkpoints."""
     try:
         yield
+    except CheckpointError:
+        raise
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"checkpoints cannot be written to {folder} ({_first_line(error)}). Check that the disk"

@@ -153,16 +153,10 @@ def training_sessions(options: Pretrain, preset: str, say: Callable) -> list[Ses
 
 
 def finish(options: Pretrain, sessions: list[Session], say: Callable) -> None:
-    """Save the tuning map of the best checkpoint, and print its test R2 session by session."""
-    import jax
-
+    """Print the test R2 of the best checkpoint, session by session."""
     from poyo_jax import evaluate, load
-    from poyo_jax.finetune import tuning_map
-    from poyo_jax.tuning import save_map
 
     best = load(options.workdir)
-    if jax.process_index() == 0:
-        save_map(options.workdir, best.step, tuning_map(best, sessions))
     say(f"best checkpoint: {best!r}")
     if testable := with_split(sessions, "test"):
         say(score_lines(evaluate(best, testable), "test"))

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from poyo_jax.config import DataConfig
 from poyo_jax.data.batches.pipeline import TrainBatches
 from poyo_jax.data.batches.tokens import ModelSession
+from poyo_jax.data.choose_readouts import choose_readouts
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.readout import Readout
 from poyo_jax.data.session import Session
@@ -26,7 +27,7 @@ from poyo_jax.finetune.labels import labelled_intervals, labelled_readout
 from poyo_jax.fit_config import FitConfig
 from poyo_jax.model.build import build_model, init_params
 from poyo_jax.model.poyo import POYO
-from poyo_jax.pretrained import Pretrained, choose_readouts
+from poyo_jax.pretrained import Pretrained
 from poyo_jax.tasks import Task, choose_task
 from poyo_jax.types import Batch
 

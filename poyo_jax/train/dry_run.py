@@ -1,4 +1,4 @@
-"""A dry run: what a training step costs here, found out by making three of them."""
+"""A dry run: measure the cost of a training step by making three of them."""
 
 import time
 from collections.abc import Sequence
@@ -12,36 +12,37 @@ from poyo_jax.data.session import Session
 from poyo_jax.distributed.mesh import put_batch
 from poyo_jax.distributed.processes import check_agreement, gather
 from poyo_jax.model.flops import TRAINING, forward_flops
-from poyo_jax.train.setup import Job
+from poyo_jax.train.setup import TrainSetup
 from poyo_jax.types import PADDING, Batch
 
 STEPS = 3
 
 
 def rehearse(config: Config, sessions: Sequence[Session]) -> str:
-    """Compile the step for the largest shape of batch, make three steps, and tell what it took.
+    """Compile the step for the largest shape of batch, make three steps, and describe their cost.
+
     Nothing is written.
     """
-    job = Job(config, sessions, {})
-    check_agreement(job.facts)
-    state, shapes, shards = job.fresh_state(), job.batches.shapes, job.batches.num_shards
+    setup = TrainSetup(config, sessions, {})
+    check_agreement(setup.facts)
+    state, shapes, shards = setup.fresh_state(), setup.batches.shapes, setup.batches.num_shards
     began = time.monotonic()
-    host = [job.batches[step] for step in range(STEPS)]
+    host = [setup.batches[step] for step in range(STEPS)]
     made = (time.monotonic() - began) / STEPS
     largest, fitting = shapes[-1], [shape_index(batch, shards, shapes) + 1 for batch in host]
-    batches = [put_batch(grow(batch, shards, largest), job.mesh) for batch in host]
+    batches = [put_batch(grow(batch, shards, largest), setup.mesh) for batch in host]
     began = time.monotonic()
-    job.train_step.compile(state, batches[0])
+    setup.train_step.compile(state, batches[0])
     compiling = time.monotonic() - began
-    (program,) = job.train_step.programs.values()
+    (program,) = setup.train_step.programs.values()
     memory, size = (
         _memory(program),
         _size(sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))),
     )
-    seconds, losses = _run(job, state, batches)
+    seconds, losses = _run(setup, state, batches)
     flops = _flops(config, host)
     windows, parameters = config.data.batch_size, sum(x.size for x in jax.tree.leaves(state.params))
-    mesh = " x ".join(f"{name} {size}" for name, size in job.mesh.shape.items())
+    mesh = " x ".join(f"{name} {size}" for name, size in setup.mesh.shape.items())
     lines = {
         "devices": (
             f"{jax.device_count()} ({jax.devices()[0].device_kind}) of {jax.process_count()}"
@@ -69,19 +70,19 @@ def rehearse(config: Config, sessions: Sequence[Session]) -> str:
     return "\n".join(f"{name:17}{text}" for name, text in lines.items())
 
 
-def _run(job: Job, state, batches: Sequence[Batch]) -> tuple[float, list[float]]:
+def _run(setup: TrainSetup, state, batches: Sequence[Batch]) -> tuple[float, list[float]]:
     """Seconds of the fastest step, and all losses."""
     seconds, losses = [], []
     for batch in batches:
         began = time.monotonic()
-        state, metrics = job.train_step(state, batch)
+        state, metrics = setup.train_step(state, batch)
         losses.append(float(metrics["loss"]))
         seconds.append(time.monotonic() - began)
     return min(seconds), losses
 
 
 def _flops(config: Config, batches: Sequence[Batch]) -> float:
-    """Operations that a step needs in the mean, over all devices."""
+    """Mean number of operations of a step, over all devices."""
     counts = [
         ((batch.token_kinds != PADDING).sum(), (batch.unit_rows > 0).sum()) for batch in batches
     ]
@@ -99,7 +100,7 @@ def _size(count: float) -> str:
 
 
 def _memory(program: jax.stages.Compiled) -> str:
-    """What XLA says of a device's memory."""
+    """Memory of a device that a program needs, by the account of XLA."""
     memory = program.memory_analysis()
     if memory is None:
         return "not known for this device"

@@ -1,8 +1,9 @@
-"""Batches of a run on their way to the devices, and how fast they go."""
+"""Bring the batches of a run to the devices, and measure how fast they come."""
 
 import contextlib
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -10,57 +11,59 @@ import numpy as np
 from poyo_jax.data.batches.batching import grow, padding_fraction, shape_index
 from poyo_jax.data.batches.pipeline import prefetch
 from poyo_jax.distributed.mesh import put_batch
-from poyo_jax.distributed.processes import Votes, gather
+from poyo_jax.distributed.processes import Vote, Votes, gather
 from poyo_jax.train.reliability.goodput import Clock
-from poyo_jax.train.setup import Job
+from poyo_jax.train.reliability.stop import SaveTimer, Stop
+from poyo_jax.train.setup import TrainSetup
 from poyo_jax.types import Batch
 
 
+class Fed(NamedTuple):
+    """A batch on the devices."""
+
+    step: int
+    batch: Batch
+    save: bool  # whether the processes agreed to save after it
+
+
 class Feed:
-    """While a batch is used, the next one is made, voted on and transferred.
+    """Makes, votes on and transfers the next batch while one is used."""
 
-    `asks` tells whether this process wants the run to stop, and to save after the batch. Afterwards
-    `stopped` and `saves` tell what all agreed on.
-    """
-
-    def __init__(self, job: Job, votes: Votes, clock: Clock, asks: Callable[[], tuple[bool, bool]]):
-        self._job, self._votes, self._clock, self._asks = job, votes, clock, asks
-        self.stopped, self.saves = False, False
+    def __init__(self, setup: TrainSetup, votes: Votes, clock: Clock, stop: Stop, timer: SaveTimer):
+        self._setup, self._votes, self._clock = setup, votes, clock
+        self._stop, self._timer = stop, timer
+        self.stopped = False  # whether the processes agreed to stop
         self.restart()
 
-    def batches(self, first: int) -> Generator[tuple[int, Batch]]:
-        """(step, batch on the devices) from step `first` on, until the last or until a process
-        asked to stop.
-        """
-        run, shapes, shards = (
-            self._job.config.run,
-            self._job.batches.shapes,
-            self._job.batches.num_shards,
-        )
+    def batches(self, first: int) -> Generator[Fed]:
+        """The batches from step `first` to the last, or until a process is asked to stop."""
+        run, batches = self._setup.config.run, self._setup.batches
         self.restart()
         ahead = None
-        with contextlib.closing(prefetch(self._job.batches, first, run.num_workers)) as source:
+        with contextlib.closing(prefetch(batches, first, run.num_workers)) as source:
             for step in range(first, run.num_steps):
                 batch = self._next(source)
-                vote = self._votes.cast(self._vote(shape_index(batch, shards, shapes)))
+                shape = shape_index(batch, batches.num_shards, batches.shapes)
+                vote = self._votes.cast(self._vote(shape))
                 if ahead is not None:
                     yield ahead
-                shape, stopped, saves = vote()
-                self.stopped, self.saves = bool(stopped), bool(saves)
-                if stopped:
+                shape, stop, save = vote()
+                if stop:
+                    self.stopped = True
                     return
-                ahead = step, self._place(grow(batch, shards, shapes[shape]))
+                batch = grow(batch, batches.num_shards, batches.shapes[shape])
+                ahead = Fed(step, self._place(batch), bool(save))
             if ahead is not None:
                 yield ahead
 
-    def _vote(self, shape: int) -> Callable[[], tuple[int, int, int]]:
-        """What this process has to say before a batch: the shape it needs, and whether to stop or
-        save after it.
-        """
+    def _vote(self, shape: int) -> Vote:
+        """The vote of this process before a batch: its shape, whether to stop, whether to save."""
 
         def vote() -> tuple[int, int, int]:
-            stop, save = self._asks()
-            return shape, int(stop), int(save)
+            save = self._timer.due()
+            if save:
+                self._timer.restart()
+            return shape, int(self._stop.requested), int(save)
 
         return vote
 
@@ -75,30 +78,31 @@ class Feed:
         places = batch.token_kinds.size
         self._places += places
         self._tokens += (1 - padding_fraction(batch)) * places
-        return put_batch(batch, self._job.mesh)
+        return put_batch(batch, self._setup.mesh)
 
     def restart(self) -> None:
         """Measure speeds from now on."""
         self._began, self._waited, self._tokens, self._places = time.monotonic(), 0.0, 0.0, 0.0
 
     def leave_out(self, seconds: float) -> None:
-        """So much of the time since was spent on something else."""
+        """Do not count so many seconds, in which something else was done."""
         self._began += seconds
 
     def speeds(self, steps: int) -> dict[str, float]:
-        """Of the `steps` steps since the last time, over all processes; and which one waited
-        longest for data.
+        """Speeds over all processes in the `steps` steps since the last call.
+
+        With several processes, `slowest_process` is the one that waited longest for data.
         """
         seconds = time.monotonic() - self._began
         waited, tokens, places = gather(np.array([self._waited, self._tokens, self._places])).T
         self.restart()
         values = {
             "seconds_per_step": seconds / steps,
-            "windows_per_second": steps * self._job.config.data.batch_size / seconds,
+            "windows_per_second": steps * self._setup.config.data.batch_size / seconds,
             "tokens_per_second": float(tokens.sum()) / seconds,
             "waiting_for_data": float(waited.max()) / seconds,
             "padding": 1 - float(tokens.sum() / places.sum()),
         }
-        return values | (
-            {"slowest_process": int(waited.argmax())} if jax.process_count() > 1 else {}
-        )
+        if jax.process_count() > 1:
+            values["slowest_process"] = int(waited.argmax())
+        return values

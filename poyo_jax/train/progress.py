@@ -9,39 +9,57 @@ logger = logging.getLogger(__name__)
 
 
 class Progress:
-    """A progress bar on a terminal; elsewhere a log line every 30 s. `show=False` is silent. Close
-    it, or enter it.
+    """A progress bar on a terminal; elsewhere a log line every 30 s. Close it, or enter it.
+
+    The first step is not timed, since it is compiled before.
     """
 
     def __init__(self, what: str, first: int, total: int, show: bool = True):
-        self._what, self._total, self._show = what, total, show
-        self._bar = tqdm(
-            desc=what, initial=first, total=total, unit="step", disable=None if show else True
-        )
-        self._start: tuple[int, float] | None = (
-            None  # first step that was done and when; it is compiled before
-        )
+        self._what, self._first, self._total, self._show = what, first, total, show
+        self._bar: tqdm | None = None
+        self._start: tuple[int, float] | None = None  # step after which time counts, and when
         self._logged = time.monotonic()
         self._note = ""
 
+    def begin(self, first: int) -> None:
+        """Say that steps before `first` were made earlier."""
+        self._first = first
+
     def advance(self, done: int) -> None:
+        """Show that so many steps are done."""
         self._start = self._start or (done, time.monotonic())
+        if self._bar is None:
+            self._bar = tqdm(
+                desc=self._what,
+                initial=self._first,
+                total=self._total,
+                unit="step",
+                disable=None if self._show else True,
+            )
+            self._bar.set_postfix_str(self._note)
         if not self._bar.disable:
             self._bar.update(done - self._bar.n)
         elif self._show and done > self._start[0] and time.monotonic() - self._logged > 30:
-            self._logged = time.monotonic()
-            pace = (self._logged - self._start[1]) / (done - self._start[0])
-            left = pace * (self._total - done)
-            text = "%s: step %d of %d, %.3g s per step, %.0f s left%s"
-            logger.info(text, self._what, done, self._total, pace, left, self._note)
+            self._log(done, *self._start)
+
+    def _log(self, done: int, first: int, began: float) -> None:
+        self._logged = time.monotonic()
+        pace = (self._logged - began) / (done - first)
+        left = pace * (self._total - done)
+        note = f", {self._note}" if self._note else ""
+        text = "%s: step %d of %d, %.3g s per step, %.0f s left%s"
+        logger.info(text, self._what, done, self._total, pace, left, note)
 
     def note(self, text: str) -> None:
         """Show a few words behind the bar."""
-        self._note = f", {text}"
-        self._bar.set_postfix_str(text)
+        self._note = text
+        if self._bar is not None:
+            self._bar.set_postfix_str(text)
 
     def close(self) -> None:
-        self._bar.close()
+        """Leave the bar as it is."""
+        if self._bar is not None:
+            self._bar.close()
 
     def __enter__(self) -> "Progress":
         return self

@@ -19,7 +19,8 @@ import pytest
 
 from poyo_jax import Readout, load
 from poyo_jax.checkpoint.metadata import Metadata
-from poyo_jax.checkpoint.store import Checkpoints, find_step, read_metadata, saved_steps
+from poyo_jax.checkpoint.run import Checkpoints
+from poyo_jax.checkpoint.store import find_step, read_step, saved_steps
 from poyo_jax.config import Config
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.distributed.mesh import make_mesh
@@ -35,7 +36,7 @@ READOUT = Readout(
     interval_weights=(("trials", 0.1),),
     eval_interval="trials",
 )
-METADATA = Metadata(Config(), Vocab(["s/a", "s/b"]), Vocab(["s"]), {"s": READOUT}, {})
+METADATA = Metadata(Config(), Vocab(["s/a", "s/b"]), Vocab(["s"]), {"s": READOUT})
 
 # Orbax leaves coroutines behind when a save fails (test_a_full_disk); Python complains of them
 # whenever it frees them.
@@ -125,7 +126,7 @@ def test_parameters_optimiser_state_and_metadata_are_separate(tmp_path):
         "opt_state",
         "meta",
     }
-    metadata = read_metadata(find_step(tmp_path, 10))
+    metadata = read_step(find_step(tmp_path, 10)).metadata
     assert (metadata.config, metadata.units, metadata.sessions) == (
         Config(),
         METADATA.units,
@@ -192,7 +193,7 @@ def test_a_damaged_checkpoint(name, damage, tiny_run, tmp_path):
         file.write_bytes(content[: len(content) // 2] if damage == "truncated" else b"")
     with pytest.raises(
         CheckpointError,
-        match=r"checkpoints/150 is damaged .*Load another step, or delete that folder",
+        match=r"checkpoints/150 is damaged .*No other step here is whole. Copy the folder again",
     ):
         load(tmp_path)
     gc.collect()  # Orbax leaves failed coroutines behind, and complains when they go
@@ -201,9 +202,9 @@ def test_a_damaged_checkpoint(name, damage, tiny_run, tmp_path):
 def test_a_newer_format(tiny_run, tmp_path):
     shutil.copytree(tiny_run / "checkpoints" / "150", tmp_path / "checkpoints" / "150")
     path = tmp_path / "checkpoints" / "150" / "meta" / "metadata"
-    path.write_text(path.read_text().replace('"format_version": 2', '"format_version": 9'))
+    path.write_text(path.read_text().replace('"format_version": 3', '"format_version": 9'))
     with pytest.raises(
-        CheckpointError, match=r"format version 9, but this poyo_jax reads up to 2\. Update"
+        CheckpointError, match=r"format version 9, but this poyo_jax reads up to 3\. Update"
     ):
         load(tmp_path)
 
@@ -242,7 +243,7 @@ def test_a_full_disk(room, tmp_path, small_disk):
         checkpoints.close()
     small_disk(resource.RLIM_INFINITY)
     assert saved_steps(tmp_path) == [10, 20]
-    assert read_metadata(find_step(tmp_path, None)).units == METADATA.units
+    assert read_step(find_step(tmp_path, None)).metadata.units == METADATA.units
     gc.collect()
 
 
@@ -263,13 +264,13 @@ FOUR_DEVICES = """
     from poyo_jax import open_sessions, train_model
     from poyo_jax.errors import Interrupted
     from poyo_jax.train import loop
-    from poyo_jax.train import setup as job
-    from poyo_jax.checkpoint.store import Checkpoints
+    from poyo_jax.train import setup
+    from poyo_jax.checkpoint.run import Checkpoints
 
     data, workdir = sys.argv[1:]
     assert jax.device_count() == 4
     sessions = open_sessions(data)[:2]
-    push, make, stop, made = loop.Run.push, job.make_train_step, 3, []
+    push, make, stop, made = loop.Run.push, setup.make_train_step, 3, []
 
     def stopping(self, step, metrics):
         if step == stop:
@@ -280,13 +281,13 @@ FOUR_DEVICES = """
         made.append(made[0] if made else make(*args, **kwargs))
         return made[0]
 
-    loop.Run.push, job.make_train_step = stopping, once
+    loop.Run.push, setup.make_train_step = stopping, once
     for stop in (3, 7):  # from the first step on, then from a restored state
         try:
             train_model(tiny.config(log_every=1), sessions, workdir, progress=False)
         except Interrupted:
             pass
-    here = job.Job(tiny.config(), sessions, {})
+    here = setup.TrainSetup(tiny.config(), sessions, {})
     checkpoints = Checkpoints(workdir, 1000)
     state = checkpoints.restore(8, jax.eval_shape(here.fresh_state), here.mesh)
     checkpoints.close()

@@ -18,7 +18,8 @@ import pytest
 import tiny
 
 from poyo_jax import PoyoError, Readout, Session, load, train_model
-from poyo_jax.checkpoint.store import Checkpoints, saved_steps
+from poyo_jax.checkpoint.run import Checkpoints
+from poyo_jax.checkpoint.store import saved_steps
 from poyo_jax.config import OptimConfig
 from poyo_jax.data.batches.batching import MAX_SHAPES
 from poyo_jax.errors import (
@@ -29,8 +30,7 @@ from poyo_jax.errors import (
     Interrupted,
     SessionError,
 )
-from poyo_jax.train import feed, loop
-from poyo_jax.train import setup as job
+from poyo_jax.train import feed, loop, setup
 from poyo_jax.train.state import TrainState
 from poyo_jax.train.writers import read_metrics
 
@@ -41,7 +41,7 @@ def train(config, sessions, workdir, **kwargs):
 
 def final_state(config, sessions, workdir) -> TrainState:
     """The newest state in a work directory."""
-    made, checkpoints = job.Job(config, sessions, {}), Checkpoints(workdir, 1000)
+    made, checkpoints = setup.TrainSetup(config, sessions, {}), Checkpoints(workdir, 1000)
     with contextlib.closing(checkpoints):
         return checkpoints.restore(
             checkpoints.latest(), jax.eval_shape(made.fresh_state), made.mesh
@@ -84,13 +84,13 @@ def share_step(monkeypatch) -> None:
     """Compile the training step once for all runs of a test; a state that lies otherwise would
     compile it again.
     """
-    made, make = [], job.make_train_step
+    made, make = [], setup.make_train_step
 
     def once(*args, **kwargs):
         made.append(made[0] if made else make(*args, **kwargs))
         return made[0]
 
-    monkeypatch.setattr(job, "make_train_step", once)
+    monkeypatch.setattr(setup, "make_train_step", once)
 
 
 class Observed:
@@ -140,7 +140,7 @@ def fake_step(
 
         return FakeProgram(step)
 
-    monkeypatch.setattr(job, "make_train_step", make)
+    monkeypatch.setattr(setup, "make_train_step", make)
 
 
 def six_steps(**run):
@@ -190,9 +190,9 @@ def test_adamw_resumes_exactly_silently_and_without_compiling_twice(
     stream = loop.Run.stream
 
     def watched(self, *args):
-        for step, batch in stream(self, *args):
-            shapes.add(batch.token_kinds.shape)
-            yield step, batch
+        for fed in stream(self, *args):
+            shapes.add(fed.batch.token_kinds.shape)
+            yield fed
 
     with pytest.MonkeyPatch.context() as patch, caplog.at_level(logging.INFO, "poyo_jax"):
         patch.setattr(loop.Run, "stream", watched)
@@ -336,11 +336,11 @@ def test_a_loss_that_is_not_finite_is_explained_and_not_saved(
     stream = loop.Run.stream
 
     def spoiled(self, *args):
-        for step, batch in stream(self, *args):
-            yield (
-                step,
-                batch._replace(targets=batch.targets * np.float32("inf")) if step == 123 else batch,
-            )
+        for fed in stream(self, *args):
+            if fed.step == 123:
+                targets = fed.batch.targets * np.float32("inf")
+                fed = fed._replace(batch=fed.batch._replace(targets=targets))
+            yield fed
 
     monkeypatch.setattr(loop.Run, "stream", spoiled)
     with pytest.raises(Diverged) as error:
@@ -538,7 +538,8 @@ def test_a_damaged_checkpoint_to_continue_from(tiny_run, tiny_sessions, tmp_path
     (workdir / "checkpoints" / "100" / "opt_state" / "_METADATA").write_text("{")
     with pytest.raises(
         CheckpointError,
-        match=r"checkpoints/100 is damaged .*delete that folder to go on from the step",
+        match=r"checkpoints/100 is damaged .*Step 50 is whole: load it with step=50, or delete the"
+        r" folder 100 to continue the run from step 50",
     ):
         train(tiny.config(), tiny_sessions[:2], workdir)
     shutil.rmtree(workdir / "checkpoints" / "100")
@@ -554,14 +555,49 @@ def test_a_work_directory_that_cannot_be_written(tiny_sessions, tmp_path):
         train(tiny.config(), tiny_sessions[:2], tmp_path / "file" / "run")
 
 
-def test_metrics_that_cannot_be_written(tiny_sessions, tmp_path, monkeypatch):
+def test_metrics_that_cannot_be_written(tiny_sessions, tmp_path, monkeypatch, caplog):
     fake_step(monkeypatch)
 
     def full(path, text):
         raise PoyoError(f"{path} cannot be written (No space left on device).")
 
     monkeypatch.setattr("poyo_jax.train.writers.append_text", full)
-    with pytest.raises(
-        PoyoError, match=r"metrics.jsonl cannot be written \(No space left on device\)"
-    ):
-        train(six_steps(), tiny_sessions[:2], tmp_path)
+    monkeypatch.setattr("poyo_jax.train.reliability.goodput.append_text", full)
+    train(six_steps(), tiny_sessions[:2], tmp_path)
+    assert saved_steps(tmp_path) == [3, 6]
+    reasons = [text for text in caplog.messages if "cannot write metrics" in text]
+    assert len(reasons) == 2
+    assert reasons[0] == (
+        f"JsonLines cannot write metrics (PoyoError: {tmp_path}/metrics.jsonl cannot be written"
+        " (No space left on device).). Training goes on without it."
+    )
+    assert reasons[1].startswith("GoodputLines cannot write metrics")
+
+
+class Kept:
+    """A writer that keeps what it is given."""
+
+    def __init__(self):
+        self.lines, self.closed = [], 0
+
+    def write(self, step, values):
+        self.lines.append((step, set(values)))
+
+    def close(self):
+        self.closed += 1
+
+
+def test_writers_of_the_user_take_the_metrics(tiny_sessions, tmp_path, monkeypatch):
+    """In place of the usual ones."""
+    fake_step(monkeypatch)
+    kept = Kept()
+    train(six_steps(), tiny_sessions[:2], tmp_path, writers=[kept])
+    assert [step for step, _ in kept.lines] == [2, 3, 4, 6, 6]
+    assert {"loss", "gradient_norm", "learning_rate"} <= kept.lines[0][1]
+    assert kept.lines[-1][1] == {"valid_r2", "valid_r2_by_session"}
+    assert kept.closed == 1
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "config.json",
+        "goodput.jsonl",
+        "checkpoints",
+    }

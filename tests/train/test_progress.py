@@ -8,16 +8,18 @@ import math
 import pytest
 
 from poyo_jax.errors import PoyoError
-from poyo_jax.train import writers as metrics
+from poyo_jax.train import progress as shown
 from poyo_jax.train.progress import Progress
-from poyo_jax.train.writers import MetricsWriter, read_metrics
+from poyo_jax.train.writers import JsonLines, TensorBoard, Writers, read_metrics
 
 
 def write(workdir, resume_step, lines):
-    writer = MetricsWriter(workdir, resume_step)
+    """Write lines as a run does that continues from a checkpoint."""
+    (workdir / "checkpoints" / str(resume_step)).mkdir(parents=True)
+    writers = Writers([JsonLines(workdir), TensorBoard(workdir)])
     for step, values in lines.items():
-        writer.write(step, values)
-    writer.close()
+        writers.write(step, values)
+    writers.close()
 
 
 def test_metrics_come_back(tmp_path):
@@ -74,14 +76,43 @@ def test_a_run_without_metrics(tmp_path):
 
 
 def test_a_full_disk(tmp_path):
-    writer = MetricsWriter(tmp_path, 0)
+    writer = JsonLines(tmp_path)
+    writer.write(10, {"loss": 0.5})
     (tmp_path / "metrics.jsonl").unlink()
     (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
     with pytest.raises(
         PoyoError, match=r"metrics.jsonl cannot be written \(No space left on device\). Check that"
     ):
-        writer.write(10, {"loss": 0.5})
+        writer.write(20, {"loss": 0.5})
     writer.close()
+
+
+class Broken:
+    """A writer that fails whenever it is called."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def write(self, step, values):
+        self.calls += 1
+        raise ConnectionError("the network is down")
+
+    def close(self):
+        self.calls += 1
+
+
+def test_a_writer_that_raises_is_left_out_and_the_reason_is_logged_once(tmp_path, caplog):
+    broken = Broken()
+    writers = Writers([broken, JsonLines(tmp_path)])
+    for step in (10, 20):
+        writers.write(step, {"loss": 0.5})
+    writers.close()
+    assert broken.calls == 1
+    assert [record.getMessage() for record in caplog.records] == [
+        "Broken cannot write metrics (ConnectionError: the network is down). Training goes on"
+        " without it."
+    ]
+    assert [line["step"] for line in read_metrics(tmp_path)] == [10, 20]
 
 
 def test_progress_on_a_terminal(monkeypatch):
@@ -99,7 +130,7 @@ def test_progress_on_a_terminal(monkeypatch):
 
 def test_progress_elsewhere_is_a_line_every_30_seconds(monkeypatch, caplog):
     now = 1000.0
-    monkeypatch.setattr(metrics.time, "monotonic", lambda: now)
+    monkeypatch.setattr(shown.time, "monotonic", lambda: now)
     with caplog.at_level(logging.INFO, "poyo_jax"), Progress("training", 20, 100) as progress:
         progress.note("loss 0.500")
         for done, now in ((21, 1010.0), (40, 1040.0), (41, 1041.0), (80, 1090.0)):  # noqa: B007
@@ -112,7 +143,7 @@ def test_progress_elsewhere_is_a_line_every_30_seconds(monkeypatch, caplog):
 
 def test_progress_that_nobody_wants(monkeypatch, caplog, capfd):
     now = 1000.0
-    monkeypatch.setattr(metrics.time, "monotonic", lambda: now)
+    monkeypatch.setattr(shown.time, "monotonic", lambda: now)
     with caplog.at_level(logging.INFO), Progress("training", 0, 100, show=False) as progress:
         now = 2000.0
         progress.advance(50)

@@ -16,7 +16,8 @@ from poyo_jax.checkpoint.store import saved_steps
 from poyo_jax.errors import ConfigError, Interrupted
 from poyo_jax.train import loop
 from poyo_jax.train.dry_run import rehearse
-from poyo_jax.train.setup import Job
+from poyo_jax.train.setup import TrainSetup
+from poyo_jax.train.start import state_from
 from poyo_jax.train.writers import read_metrics
 
 
@@ -47,15 +48,15 @@ def test_weights_to_start_from(tiny_run, tiny_sessions):
     ever.
     """
     pretrained = load(tiny_run)
-    job = Job(tiny.config(), tiny_sessions[1:], {})
-    state, fresh = job.state_from(pretrained), job.first_state()
+    setup = TrainSetup(tiny.config(), tiny_sessions[1:], {})
+    state, fresh = state_from(setup, pretrained), setup.first_state()
     assert int(state.step) == 0
     jax.tree.map(
         np.testing.assert_array_equal, state.params["backbone"], pretrained.params["backbone"]
     )
-    known = [name for name in job.metadata.units.names if name in pretrained.units]
-    assert 0 < len(known) < len(job.metadata.units)
-    table, rows = np.asarray(state.params["unit_embedding"]), job.metadata.units.rows(known)
+    known = [name for name in setup.metadata.units.names if name in pretrained.units]
+    assert 0 < len(known) < len(setup.metadata.units)
+    table, rows = np.asarray(state.params["unit_embedding"]), setup.metadata.units.rows(known)
     np.testing.assert_array_equal(
         table[rows], pretrained.params["unit_embedding"][pretrained.units.rows(known)]
     )
@@ -70,7 +71,7 @@ def test_a_run_with_other_weights_and_then_its_own(tiny_run, tiny_sessions, tmp_
         train(config, tiny_sessions[1:], tmp_path, init_from=tiny_run)
         assert f"a new run, with the weights of {tiny_run}" in caplog.text
         train(config, tiny_sessions[1:], tmp_path, init_from=tiny_run)
-        assert f"it goes before the weights of {tiny_run}" in caplog.text
+        assert f"only a new run starts with the weights of {tiny_run}" in caplog.text
 
 
 def test_weights_of_another_size_are_refused(tiny_run, tiny_sessions, tmp_path):

@@ -1,8 +1,7 @@
-"""Whether weights stay healthy: how large every parameter is, and over how many directions every
-matrix spreads.
+"""Norms of all parameters, and the number of directions over which every matrix spreads.
 
-Weights that shrink while they train, and matrices that keep few directions, are how runs of POYO
-fail without a word.
+Runs of POYO can fail without an error when weights shrink while they train, or when matrices keep
+few directions.
 """
 
 from typing import Any
@@ -21,9 +20,7 @@ def parameter_norms(params: dict[str, Any]) -> dict[str, float]:
 
 
 def effective_ranks(params: dict[str, Any]) -> dict[str, float]:
-    """(sum of s^2)^2 / (sum of s^4) over the singular values s of every matrix, by its path: its
-    number of directions, each counted by how much it carries. Of stacked layers, the least one.
-    """
+    """Effective rank of every matrix, by its path; of stacked layers, the least one."""
     return _by_path(_ranks(params))
 
 
@@ -41,12 +38,14 @@ def _ranks(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def effective_rank(matrix: Float[Array, "... rows columns"]) -> Float[Array, "..."]:
-    """Participation ratio of the squared singular values, between 1 and the rank; 0 of a matrix of
-    zeros.
+    """Participation ratio (sum of s^2)^2 / (sum of s^4) of the singular values s.
+
+    It is between 1 and the rank, and 0 for a matrix of zeros.
     """
     matrix = matrix.astype(jnp.float32)
     gram = matrix.mT @ matrix if matrix.shape[-1] <= matrix.shape[-2] else matrix @ matrix.mT
-    trace, square = jnp.trace(gram, axis1=-2, axis2=-1), jnp.square(gram).sum((-2, -1))
+    trace = jnp.trace(gram, axis1=-2, axis2=-1)  # sum of s^2
+    square = jnp.square(gram).sum((-2, -1))  # sum of s^4
     return jnp.where(square > 0, trace**2 / jnp.where(square > 0, square, 1), 0)
 
 

@@ -1,4 +1,4 @@
-"""Being asked to stop: Ctrl-C, the scheduler's signals, or the end of the time that was given."""
+"""Requests to stop or to save: Ctrl-C, signals of the scheduler, and the clock."""
 
 import contextlib
 import signal
@@ -7,18 +7,15 @@ import time
 from types import FrameType
 from typing import Any
 
-SIGNALS = (
-    signal.SIGINT,
-    signal.SIGTERM,
-    signal.SIGUSR1,
-)  # SLURM can be told to send SIGUSR1 ahead of the end
+# SLURM can be told to send SIGUSR1 before the end of the time.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Stop:
     """While entered, signals set `requested`, and so does the clock after `max_minutes`.
 
-    A second Ctrl-C takes its usual effect at once; schedulers repeat their signals, so theirs never
-    do. Python delivers signals to the main thread alone: in another thread only the clock counts.
+    A second Ctrl-C takes its usual effect at once; other signals never do, since schedulers repeat
+    them. Python delivers signals to the main thread alone: in another thread only the clock counts.
     jax installs a handler of SIGTERM when processes join, which this one replaces until it is left.
     """
 
@@ -29,9 +26,10 @@ class Stop:
 
     @property
     def requested(self) -> bool:
-        return self._signalled or (
-            self._deadline is not None and time.monotonic() >= self._deadline
-        )
+        """Whether a signal has come or the time is over."""
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            return True
+        return self._signalled
 
     def __enter__(self) -> "Stop":
         if threading.current_thread() is threading.main_thread():
@@ -50,6 +48,21 @@ class Stop:
     def _restore(self, number: int) -> None:
         with contextlib.suppress(KeyError):
             handler = self._previous.pop(number)
-            signal.signal(
-                number, signal.SIG_DFL if handler is None else handler
-            )  # None: not set by Python
+            # None: the handler was not set by Python.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+class SaveTimer:
+    """Tells when a checkpoint is due; never without a limit of `minutes`."""
+
+    def __init__(self, minutes: float | None):
+        self._seconds = None if minutes is None else 60 * minutes
+        self.restart()
+
+    def due(self) -> bool:
+        """Whether the limit has passed since the last restart."""
+        return self._seconds is not None and time.monotonic() - self._since >= self._seconds
+
+    def restart(self) -> None:
+        """Count from now on."""
+        self._since = time.monotonic()

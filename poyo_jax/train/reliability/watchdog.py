@@ -1,8 +1,7 @@
-"""A thread that ends a process which hangs, so that the job can be restarted instead of waiting for
-ever.
+"""A thread that ends a process which hangs, so that the scheduler can start the run again.
 
-A process that is stuck but alive blocks all others without an error. Nobody else can tell it from a
-slow one.
+A process that is stuck but alive blocks all others without an error, and no other process can tell
+it from a slow one.
 """
 
 import faulthandler
@@ -16,8 +15,9 @@ PATIENCE = 6  # compiling, saving and restoring may take so many times the limit
 
 
 class Watchdog:
-    """While entered, ends the process with status 142 and the stacks of all threads when `beat`
-    stays away too long.
+    """While entered, ends the process with status 142 when no `beat` comes for too long.
+
+    It writes the stacks of all threads first.
     """
 
     def __init__(self, minutes: float):
@@ -27,7 +27,7 @@ class Watchdog:
         self.beat()
 
     def beat(self, patience: int = 1) -> None:
-        """All is well, and will be for `patience` times the limit."""
+        """Allow `patience` times the limit until the next beat."""
         self._deadline = time.monotonic() + patience * self._limit
 
     def expect(self, seconds_per_step: float) -> None:

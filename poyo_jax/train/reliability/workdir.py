@@ -1,25 +1,24 @@
-"""The work directory of a run: whose it is."""
+"""Check that a work directory belongs to a run, and write the settings of the run into it."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
 
 from etils import epath
 
 from poyo_jax.checkpoint.metadata import Metadata, name_differences, setting_differences
-from poyo_jax.checkpoint.store import latest_metadata
+from poyo_jax.checkpoint.run import metadata_to_continue
 from poyo_jax.config import Config, from_dict
 from poyo_jax.errors import ConfigError
 from poyo_jax.files import write_text
 
 
 def claim_workdir(workdir: epath.Path, own: Metadata, write: bool) -> None:
-    """Write the settings of a run into its work directory, if told to.
+    """Check that the work directory holds no other run; with `write`, write the settings.
 
-    Raises ConfigError, on every process, when the directory holds a run with other settings.
+    Raises ConfigError, on every process, when it holds a run with other settings, and
+    CheckpointError when the newest checkpoint of the run cannot be continued.
     """
-    path, lines, saved = workdir / "config.json", [], latest_metadata(workdir)
+    path, lines, saved = workdir / "config.json", [], metadata_to_continue(workdir)
     if saved is not None:
         lines = own.differences(saved)
     elif path.exists():
@@ -33,11 +32,8 @@ def claim_workdir(workdir: epath.Path, own: Metadata, write: bool) -> None:
             + "\nContinue that run with its own settings, or choose another --workdir."
         )
     if write:
-        write_json(path, {"sessions": list(own.sessions.names), **asdict(own.config)})
-
-
-def write_json(path: epath.Path, content: Mapping[str, Any]) -> None:
-    write_text(path, json.dumps(content, indent=2) + "\n")
+        settings = {"sessions": list(own.sessions.names), **asdict(own.config)}
+        write_text(path, json.dumps(settings, indent=2) + "\n")
 
 
 def _read_config(path: epath.Path) -> tuple[Config, list[str]]:

@@ -10,13 +10,15 @@ import tiny
 from poyo_jax import Session
 from poyo_jax.data.readout import default_readout
 from poyo_jax.errors import DataError
-from poyo_jax.train.setup import Job
+from poyo_jax.train.setup import TrainSetup
 from poyo_jax.tuning import tuning_features, untrained_rows
 
 
-def job(sessions, unit_start="tuning") -> Job:
+def job(sessions, unit_start="tuning") -> TrainSetup:
     config = tiny.config()
-    return Job(replace(config, optim=replace(config.optim, unit_start=unit_start)), sessions, {})
+    return TrainSetup(
+        replace(config, optim=replace(config.optim, unit_start=unit_start)), sessions, {}
+    )
 
 
 def test_their_rows_are_added_to_the_scatter_of_fresh_ones(tiny_sessions):
@@ -58,7 +60,9 @@ def test_labels_of_the_other_splits_are_not_looked_at(tiny_sessions):
             values,
             session_id="a",
         ).with_splits(train=train, valid=session.split("valid"), test=session.split("test"))
-        state = Job(tiny.config(), [other], {other.id: default_readout(session)}).first_state()
+        state = TrainSetup(
+            tiny.config(), [other], {other.id: default_readout(session)}
+        ).first_state()
         return np.asarray(state.params["unit_embedding"])
 
     elsewhere, inside = values.copy(), values.copy()
@@ -77,4 +81,4 @@ def test_a_session_without_labels_is_refused(tiny_sessions):
         [0.5, 1.0], [0, 0], ["a"], times, values, session_id="other"
     ).with_splits(train=session.split("train"))
     with pytest.raises(DataError, match="other has 0 measured samples"):
-        Job(tiny.config(), [other], {other.id: default_readout(session)}).first_state()
+        TrainSetup(tiny.config(), [other], {other.id: default_readout(session)}).first_state()

@@ -1,0 +1,105 @@
+"""The state that a run starts with: its newest checkpoint, other weights, or a fresh state."""
+
+import logging
+from dataclasses import replace
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from poyo_jax.checkpoint.metadata import Metadata
+from poyo_jax.checkpoint.run import Checkpoints
+from poyo_jax.config import ModelConfig, differences
+from poyo_jax.distributed.mesh import state_shardings
+from poyo_jax.distributed.processes import gather
+from poyo_jax.errors import ConfigError
+from poyo_jax.model.params import TABLES
+from poyo_jax.pretrained import Pretrained, load
+from poyo_jax.train.setup import TrainSetup
+from poyo_jax.train.state import TrainState
+
+logger = logging.getLogger(__name__)
+
+Resume = Literal["auto", "must", "never"]
+DROPOUT = ("feedforward_dropout", "residual_dropout", "attention_dropout")
+
+
+def starting_state(
+    setup: TrainSetup,
+    checkpoints: Checkpoints,
+    resume: Resume,
+    init_from: epath.PathLike | None,
+) -> tuple[TrainState, Metadata]:
+    """The state to go on from, and the metadata that were saved with it.
+
+    Raises ConfigError when `resume` forbids it or the other weights do not fit, CheckpointError
+    when the newest checkpoint is damaged, and DataError for a session without tuning.
+    """
+    workdir = checkpoints.folder.parent
+    step = _step_to_continue(checkpoints, resume)
+    if step is not None:
+        logger.info("restoring step %d from %s", step, workdir)
+        if init_from is not None:
+            logger.info("only a new run starts with the weights of %s; not used", init_from)
+        state = checkpoints.restore(step, jax.eval_shape(setup.fresh_state), setup.mesh)
+        return state, checkpoints.metadata(step)
+    if init_from is not None:
+        logger.info("a new run, with the weights of %s", init_from)
+        return state_from(setup, load(init_from)), setup.metadata
+    logger.info("a new run, since %s holds no checkpoint", workdir)
+    return setup.first_state(), setup.metadata
+
+
+def _step_to_continue(checkpoints: Checkpoints, resume: Resume) -> int | None:
+    """Step of the newest checkpoint that process 0 sees, from which all continue; None: start."""
+    latest, workdir = checkpoints.latest(), checkpoints.folder.parent
+    step = int(gather(np.array([-1 if latest is None else latest]))[0, 0])
+    if step < 0 and resume == "must":
+        raise ConfigError(
+            f"{workdir} holds no checkpoint to continue from. Check --workdir, or give"
+            " --resume auto."
+        )
+    if step >= 0 and resume == "never":
+        raise ConfigError(
+            f"{workdir} holds a run up to step {step}. Choose another --workdir, or give"
+            " --resume auto."
+        )
+    return step if step >= 0 else None
+
+
+def state_from(setup: TrainSetup, pretrained: Pretrained) -> TrainState:
+    """The state before the first step with the weights of another model.
+
+    Units and sessions that the model knows have its rows; others start as in a fresh state. Raises
+    ConfigError when the model has other sizes.
+    """
+    saved, own = _sizes(pretrained.config.model), _sizes(setup.config.model)
+    if lines := differences(saved, own, "model."):
+        raise ConfigError(
+            "the weights to start from belong to a model of other sizes:\n  "
+            + "\n  ".join(lines)
+            + "\nGive this run the same sizes, or start afresh."
+        )
+    fresh = setup.first_state()
+    backbone = jax.tree.map(np.asarray, pretrained.params["backbone"])
+    params = {**fresh.params, "backbone": backbone}
+    vocabularies = (
+        (setup.metadata.units, pretrained.units),
+        (setup.metadata.sessions, pretrained.sessions),
+    )
+    for table, (mine, theirs) in zip(TABLES, vocabularies, strict=True):
+        known = [name for name in mine.names if name in theirs]
+        rows = np.asarray(pretrained.params[table])[theirs.rows(known)]
+        params[table] = params[table].at[mine.rows(known)].set(rows)
+
+    def begin(params: dict) -> TrainState:
+        return TrainState(jnp.zeros((), jnp.int32), params, setup.init_optimizer(params))
+
+    return jax.jit(begin, out_shardings=state_shardings(fresh, setup.mesh))(params)
+
+
+def _sizes(config: ModelConfig) -> ModelConfig:
+    """The configuration without dropout, which may differ."""
+    return replace(config, **dict.fromkeys(DROPOUT, 0.0))

@@ -1,0 +1,157 @@
+"""Damage to any file of a checkpoint is noticed: values are right, or there is a sentence."""
+
+import gc
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from poyo_jax import load, train_model
+from poyo_jax.checkpoint.run import Checkpoints
+from poyo_jax.errors import CheckpointError
+from poyo_jax.train.setup import TrainSetup
+
+# Orbax leaves coroutines behind when a restore fails; Python complains whenever it frees them.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def _collect():
+    """Free what Orbax leaves behind while its warnings are still ignored."""
+    yield
+    gc.collect()
+
+
+@pytest.fixture(scope="module")
+def setup(tiny_sessions) -> TrainSetup:
+    return TrainSetup(tiny.config(), tiny_sessions[:2], {})
+
+
+@pytest.fixture
+def run(tiny_run, tmp_path) -> Path:
+    """A copy of a run with its two last checkpoints."""
+    for step in ("100", "150"):
+        shutil.copytree(tiny_run / "checkpoints" / step, tmp_path / "checkpoints" / step)
+    shutil.copy(tiny_run / "config.json", tmp_path)
+    return tmp_path
+
+
+def restored(workdir: Path, setup: TrainSetup):
+    checkpoints = Checkpoints(workdir, 10)
+    try:
+        return checkpoints.restore(150, jax.eval_shape(setup.fresh_state), setup.mesh)
+    finally:
+        checkpoints.close()
+
+
+def flips(path: Path, count: int, rng: np.random.Generator):
+    """Flip one random bit of a file at a time, and mend it afterwards."""
+    content = path.read_bytes()
+    for _ in range(count if content else 0):
+        damaged = bytearray(content)
+        damaged[rng.integers(len(content))] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged)
+        yield
+    path.write_bytes(content)
+
+
+def assert_same(tree, expected) -> None:
+    assert jax.tree.structure(tree) == jax.tree.structure(expected)
+    jax.tree.map(np.testing.assert_array_equal, tree, expected)
+
+
+def test_a_flipped_bit_in_any_file_of_a_state_is_noticed(run, setup):
+    """Some bytes count for nothing: then the state is the same, bit for bit."""
+    expected, rng, noticed = jax.device_get(restored(run, setup)), np.random.default_rng(0), 0
+    folder = run / "checkpoints" / "150"
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    assert {path.relative_to(folder).parts[0] for path in files} >= {"params", "opt_state", "meta"}
+    for path in files:
+        for _ in flips(path, 2, rng):
+            try:
+                assert_same(restored(run, setup), expected)
+            except CheckpointError:
+                noticed += 1
+    assert noticed > len(files) / 2
+
+
+def test_a_flipped_bit_in_the_numbers_is_not_loaded(run):
+    expected, rng, noticed = load(run, step=150).params, np.random.default_rng(1), 0
+    files = [path for path in (run / "checkpoints" / "150" / "params").rglob("*") if path.is_file()]
+    largest = max(files, key=lambda path: path.stat().st_size)
+    for _ in flips(largest, 8, rng):
+        try:
+            assert_same(load(run, step=150).params, expected)
+        except CheckpointError as error:
+            assert "checkpoints/150 is damaged" in str(error)
+            noticed += 1
+    assert noticed >= 7
+
+
+def test_a_run_does_not_continue_from_damage(run, tiny_sessions):
+    """The step before is offered, and taken when the damaged folder is gone."""
+    sessions, config = tiny_sessions[:2], tiny.config(num_steps=151)
+    files = (run / "checkpoints" / "150" / "opt_state").rglob("*")
+    largest = max((f for f in files if f.is_file()), key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 16
+    largest.write_bytes(content)
+    with pytest.raises(
+        CheckpointError,
+        match=r"checkpoints/150 is damaged .*Step 100 is whole: load it with step=100, or delete"
+        r" the folder 150 to continue the run from step 100.",
+    ):
+        train_model(config, sessions, run, progress=False)
+    shutil.rmtree(run / "checkpoints" / "150")
+    assert train_model(replace(config, run=replace(config.run, num_steps=101)), sessions, run).step
+
+
+CHANGES = {
+    "units": lambda meta: meta["units"].reverse(),
+    "sessions": lambda meta: meta["sessions"].reverse(),
+    "readout": lambda meta: meta["readouts"]["simulated/session_0"]["std"].reverse(),
+    "window length": lambda meta: meta["config"]["model"].update(window_length=2.0),
+    "score": lambda meta: meta["metrics"].update(valid_r2=1.0),
+    "tuning map": lambda meta: meta["tuning"]["origin"].reverse(),
+    "no tuning map": lambda meta: meta.update(tuning=None),
+    "step": lambda meta: meta.update(step=100),
+    "digest of the parameters": lambda meta: meta["arrays"].pop("params"),
+    "no digest": lambda meta: meta.update(digest=None),
+    "digest left out": lambda meta: meta.pop("digest"),
+    "older format": lambda meta: meta.update(format_version=2, digest=None),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_changed_metadata_are_noticed(change, run, setup):
+    path = run / "checkpoints" / "150" / "meta" / "metadata"
+    meta = json.loads(path.read_text())
+    CHANGES[change](meta)
+    path.write_text(json.dumps(meta))
+    with pytest.raises(CheckpointError, match=r"150 is damaged .*Step 100 is whole"):
+        load(run)
+    with pytest.raises(CheckpointError, match=r"150 is damaged .*Step 100 is whole"):
+        restored(run, setup)
+
+
+def test_a_folder_with_another_name_is_noticed(run):
+    (run / "checkpoints" / "150").rename(run / "checkpoints" / "160")
+    with pytest.raises(CheckpointError, match="it is step 150 in a folder of another name"):
+        load(run, step=160)
+
+
+def test_a_run_of_format_2_is_not_continued(tiny_sessions, tmp_path):
+    golden = Path(__file__).parent.parent / "golden_checkpoints" / "v2"
+    shutil.copytree(golden / "checkpoints", tmp_path / "checkpoints")
+    with pytest.raises(
+        CheckpointError,
+        match=r"was saved in format 2, whose optimiser state .* Start a new run in another work"
+        r" directory from its weights: --init-from .*, or init_from=",
+    ):
+        train_model(tiny.config(), tiny_sessions[:1], tmp_path, progress=False)
+    assert load(tmp_path).step == 50
