@@ -19,9 +19,8 @@ import numpy as np
 from poyo_jax.data.io.lazy_arrays import EAGER_BYTES, ChunkedArray, StoredArray, StoredFile
 from poyo_jax.errors import SessionError, suggest
 
-SPLIT_MASKS = frozenset(
-    {"train_mask", "valid_mask", "test_mask"}
-)  # temporaldata <= 0.1.3; the *_domain groups say it all
+# Written by temporaldata <= 0.1.3; the *_domain groups hold the same.
+SPLIT_MASKS = frozenset({"train_mask", "valid_mask", "test_mask"})
 DEFAULT_TIMEKEYS = {"IrregularTimeSeries": ["timestamps"], "Interval": ["start", "end"]}
 SECOND_INDEX = "timestamp_indices_1s"  # search index of temporaldata, derived from the time stamps
 

@@ -1,6 +1,4 @@
-"""Arrays that stay in their file until something asks for them, and then are read piece by
-piece.
-"""
+"""Arrays of HDF5 files that are mapped or read chunk by chunk on first use."""
 
 import functools
 import math
@@ -17,12 +15,11 @@ import numpy as np
 
 from poyo_jax.errors import SessionError
 
-EAGER_BYTES = (
-    1 << 14
-)  # smaller arrays are read whole, larger ones are mapped or read chunk by chunk
-CACHED_CHUNKS = 1024  # of compressed arrays, 64 KiB each in sessions written here
-MANY_CHUNKS = 64  # a read of so many goes past the cache
-OPEN_FILES = 32  # with compressed arrays
+# Smaller arrays are read whole; larger arrays are mapped, or read chunk by chunk.
+EAGER_BYTES = 1 << 14
+CACHED_CHUNKS = 1024  # chunks of compressed arrays in memory, 64 KiB each in our files
+MANY_CHUNKS = 64  # a read of at least so many chunks bypasses the cache
+OPEN_FILES = 32  # files with compressed arrays that stay open
 
 
 class StoredFile(NamedTuple):

@@ -27,9 +27,7 @@ class Monkey(NamedTuple):
 
     name: str
     sampling_rate: float  # of the behaviour, Hz
-    is_sorted: (
-        bool  # one unit for each neuron, or one for all that cross the threshold of an electrode
-    )
+    is_sorted: bool  # a unit is one neuron, else all threshold crossings of an electrode
 
 
 MONKEYS = (
@@ -58,9 +56,7 @@ class Description(NamedTuple):
     day: int  #: counted from 0
     task: str  #: "center_out", "random_target" or "maze"
     sampling_rate: float  #: of the behaviour, Hz
-    is_sorted: (
-        bool  #: one unit for each neuron, or one for all that cross the threshold of an electrode
-    )
+    is_sorted: bool  #: a unit is one neuron, else all threshold crossings of an electrode
 
 
 @dataclass(frozen=True)
