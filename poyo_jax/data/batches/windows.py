@@ -161,7 +161,7 @@ def causal_windows(
 
 
 def trial_windows(trials: Intervals, window_length: float) -> Float64[np.ndarray, " trials"]:
-    """Return the start of one window per trial.
+    """Return the start, in s of session time, of one window per trial.
 
     The window starts with the trial; a trial shorter than the window lies in its centre.
     """
