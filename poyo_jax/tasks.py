@@ -7,18 +7,16 @@ path. Nothing here imports jax: losses use the methods of the arrays that they g
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float, Float64
 
+from poyo_jax.config import ModelConfig
+from poyo_jax.data.readout import Readout
 from poyo_jax.errors import ConfigError
 from poyo_jax.import_path import resolve
 from poyo_jax.metrics import r2_of_sums, r2_sums
-
-if TYPE_CHECKING:
-    from poyo_jax.config import ModelConfig
-    from poyo_jax.data.readout import Readout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +27,7 @@ class Metric:
     label: str  #: in text and figures, e.g. "R²"
     higher_is_better: bool  #: direction of the score
     perfect: float  #: score of predictions without error; no score is better
-    sums: Callable[[np.ndarray, np.ndarray, "Readout"], np.ndarray]
+    sums: Callable[[np.ndarray, np.ndarray, Readout], np.ndarray]
     """(targets [samples, channels], values [samples, channels], readout) -> an array; the arrays of
     several sets of samples of one session are added.
     """
@@ -65,7 +63,7 @@ class Task(Protocol):
         ...
 
     def normalise(
-        self, values: Float[np.ndarray, "samples channels"], readout: "Readout"
+        self, values: Float[np.ndarray, "samples channels"], readout: Readout
     ) -> Float[np.ndarray, "samples channels"]:
         """Convert values in the units of the session file to normalised targets."""
         ...
@@ -79,14 +77,14 @@ class Task(Protocol):
         ...
 
     def predict(
-        self, outputs: Float[np.ndarray, "samples outputs"], readout: "Readout"
+        self, outputs: Float[np.ndarray, "samples outputs"], readout: Readout
     ) -> Float[np.ndarray, "samples channels"]:
         """Convert outputs, averaged over windows, to values in the units of the session file."""
         ...
 
 
 def _session_sums(
-    targets: np.ndarray, values: np.ndarray, readout: "Readout"
+    targets: np.ndarray, values: np.ndarray, readout: Readout
 ) -> Float64[np.ndarray, "4 channels"]:
     return r2_sums(targets, values, readout.mean)
 
@@ -115,7 +113,7 @@ class Regression:
         return num_channels
 
     def normalise(
-        self, values: Float[np.ndarray, "samples channels"], readout: "Readout"
+        self, values: Float[np.ndarray, "samples channels"], readout: Readout
     ) -> Float64[np.ndarray, "samples channels"]:
         """Subtract the mean of the readout and divide by its standard deviation (SD)."""
         return (values - np.array(readout.mean)) / np.array(readout.std)
@@ -129,7 +127,7 @@ class Regression:
         return ((outputs - targets) ** 2).mean(axis=-1)
 
     def predict(
-        self, outputs: Float[np.ndarray, "samples channels"], readout: "Readout"
+        self, outputs: Float[np.ndarray, "samples channels"], readout: Readout
     ) -> Float64[np.ndarray, "samples channels"]:
         """Invert `normalise`."""
         return outputs * np.array(readout.std) + np.array(readout.mean)
@@ -138,7 +136,7 @@ class Regression:
 _MEMBERS = ("metric", "output_size", "normalise", "loss", "predict")
 
 
-def choose_task(config: "ModelConfig") -> Task:
+def choose_task(config: ModelConfig) -> Task:
     """Return the task that `config.task` names.
 
     Raises:

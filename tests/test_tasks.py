@@ -175,7 +175,7 @@ def test_the_width_of_outputs_may_differ_from_that_of_targets(tiny_sessions, tmp
     config = tiny.config(num_steps=3, eval_every=3, save_every=3)
     config = replace(config, model=replace(config.model, task=f"{__name__}:Wide"))
     trained = train_model(config, tiny_sessions[:1], tmp_path, progress=False)
-    kernel = trained.params["backbone"]["readout"]["kernel"]
+    kernel = trained.params["backbone"]["head"]["kernel"]
     assert kernel.shape[-1] == 2 * config.model.num_channels
     evaluation = evaluate(trained, tiny_sessions[:1])
     (prediction,) = evaluation.predictions.values()
