@@ -19,7 +19,7 @@ DATA = sorted(
 HOMES = {name: home.split(".")[0] for name, home in poyo_jax._HOMES.items()}  # of public names
 ACCELERATED = {"jax", "jaxlib", "flax", "optax", "orbax"}
 # Packages and modules of poyo_jax that each of them may import, also inside functions.
-BASE = {"errors", "config", "types", "metrics", "files", "fit_config", "import_path"}
+BASE = {"errors", "config", "types", "metrics", "files", "fit_config", "import_path", "tasks"}
 MODEL = {"data", "model", "distributed"}
 USE = {"pretrained", "data", "model", "decoding", "finetune"}  # of a trained model
 ALLOWED = {
@@ -33,27 +33,25 @@ ALLOWED = {
     "pca": set(),
     "import_path": {"errors"},
     "tasks": {"errors", "config", "metrics", "import_path"},
-    "data": BASE | {"tasks"},
-    "model": BASE | {"tasks"},
+    "data": BASE,
+    "model": BASE,
     "presets": {"config", "model"},
     "tuning": BASE | {"data"},
     "distributed": BASE | {"model"},
-    "checkpoint": BASE | MODEL | {"tasks", "tuning"},
+    "checkpoint": BASE | MODEL | {"tuning"},
     "hub": {"errors"},
     "card": set(),
-    "pretrained": BASE | {"data", "model", "tasks", "checkpoint", "tuning", "hub", "card"},
+    "pretrained": BASE | {"data", "model", "checkpoint", "tuning", "hub", "card"},
     "surgery": BASE | {"data", "model", "pretrained"},
     "interop": BASE | {"data", "model", "pretrained"},
-    "decoding": BASE | MODEL | {"tasks", "pretrained"},
-    "train": BASE
-    | {"data", "model", "distributed", "checkpoint", "tuning", "decoding", "pretrained"},
-    "finetune": BASE
-    | {"data", "model", "distributed", "tuning", "decoding", "pretrained", "train"},
+    "decoding": BASE | MODEL | {"pretrained"},
+    "train": BASE | MODEL | {"checkpoint", "tuning", "decoding", "pretrained"},
+    "finetune": BASE | MODEL | {"tuning", "decoding", "pretrained", "train"},
     "estimator": BASE | USE,
     "baselines": BASE | {"data", "model"},
     "plots": BASE | {"data", "pca"},
     "explore": BASE | USE | {"pages"},
-    "report": BASE | USE | {"tasks", "pages", "pca", "train"},
+    "report": BASE | USE | {"pages", "pca", "train"},
     "cli": BASE
     | USE
     | MODEL
