@@ -7,7 +7,7 @@ path. Nothing here imports jax: losses use the methods of the arrays that they g
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float64
@@ -46,6 +46,7 @@ class Metric:
         return self.perfect - score if self.higher_is_better else score - self.perfect
 
 
+@runtime_checkable
 class Task(Protocol):
     """What a task class provides; an instance is made without arguments.
 

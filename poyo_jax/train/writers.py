@@ -4,7 +4,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from etils import epath
 from tensorboardX import SummaryWriter
@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 Values = Mapping[str, float | Mapping[str, float]]
 
 
+@runtime_checkable
 class Writer(Protocol):
     """Anything that takes the metrics of a run."""
 
