@@ -28,7 +28,7 @@ class FitResult:
     """
     units: VocabReport  #: units that were known before, and new ones
     sessions: VocabReport  #: sessions that were known before, and new ones
-    _setup: FitSetup = field(repr=False)
+    _setup: FitSetup = field(repr=False)  #: what the fit was given
     _snapshots: Mapping[int, dict] = field(repr=False)  #: parameters by step
 
     @classmethod
