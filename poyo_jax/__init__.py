@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Session": "data.session",
-    "Readout": "data.readout",
+    "Readout": "types",
     "open_sessions": "data.folder",
     "Pretrained": "pretrained",
     "load": "pretrained",
@@ -28,7 +28,6 @@ _HOMES = {
 
 if TYPE_CHECKING:
     from poyo_jax.data.folder import open_sessions
-    from poyo_jax.data.readout import Readout
     from poyo_jax.data.session import Session
     from poyo_jax.decoding.offline import decode, evaluate
     from poyo_jax.decoding.window import WindowDecoder
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from poyo_jax.model.poyo import POYO
     from poyo_jax.pretrained import Pretrained, load
     from poyo_jax.train.loop import train_model
+    from poyo_jax.types import Readout
 
 __all__ = [
     "POYO",

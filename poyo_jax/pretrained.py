@@ -14,7 +14,6 @@ from poyo_jax.config import Config
 from poyo_jax.data.batches.tokens import ModelSession
 from poyo_jax.data.choose_readouts import check_readout
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.readout import Readout
 from poyo_jax.data.session import Session
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.errors import VocabError, suggest
@@ -25,6 +24,7 @@ from poyo_jax.model.build import build_model
 from poyo_jax.model.poyo import POYO
 from poyo_jax.tasks import choose_task
 from poyo_jax.tuning import TuningMap
+from poyo_jax.types import Readout
 
 
 @dataclass(frozen=True, eq=False)

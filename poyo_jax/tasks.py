@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from poyo_jax.config import ModelConfig
-from poyo_jax.data.readout import Readout
 from poyo_jax.errors import ConfigError
 from poyo_jax.import_path import resolve
 from poyo_jax.metrics import r2_of_sums, r2_sums
+from poyo_jax.types import Readout
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,10 +15,10 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int
 
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.readout import Readout
 from poyo_jax.data.session import Session
 from poyo_jax.data.spike_counts import spike_counts
 from poyo_jax.errors import DataError
+from poyo_jax.types import Readout
 
 EDGES = np.linspace(-0.35, 0.25, 7)  # s from a behaviour sample: bins in which spikes are counted
 MAX_SAMPLES = 4000  # of the behaviour, spread evenly
@@ -120,7 +120,7 @@ class TuningSums(NamedTuple):
 
 
 def folds_of(number: int, num_sessions: int, num_units: int) -> Int[np.ndarray, " units"]:
-    """The fold of every unit of session `number`.
+    """Position of the fold of every unit of session `number`.
 
     Sessions are left out as a whole; of a single session, parts of the units are.
     """

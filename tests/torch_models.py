@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from poyo_jax.data.readout import Readout
+from poyo_jax.types import Readout
 
 PEER = Path(__file__).parent / "torch_peer.py"
 READOUT = Readout(value_key="cursor.vel", mean=(0.5, -1.0), std=(2.0, 3.0))

@@ -34,10 +34,10 @@ from poyo_jax.cli.program import run_program
 from poyo_jax.cli.simulate import save_laboratory
 from poyo_jax.config import Config
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.readout import Readout
 from poyo_jax.data.simulate import Laboratory
 from poyo_jax.errors import ConfigError, suggest
 from poyo_jax.presets import poyo_single_paper, poyo_small, with_steps
+from poyo_jax.types import Readout
 
 PIECE, EVERY = (
     6.0,

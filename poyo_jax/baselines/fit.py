@@ -5,9 +5,10 @@ from poyo_jax.baselines.network_search import NetworkSearch
 from poyo_jax.baselines.result import BaselineResult
 from poyo_jax.baselines.samples import Samples
 from poyo_jax.baselines.wiener import WienerSearch
-from poyo_jax.data.readout import Readout, default_readout
+from poyo_jax.data.readout import default_readout
 from poyo_jax.data.session import Session
 from poyo_jax.errors import ConfigError, suggest
+from poyo_jax.types import Readout
 
 Search = WienerSearch | KalmanSearch | NetworkSearch
 BASELINES: dict[str, Search] = {

@@ -6,11 +6,11 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.readout import Readout, sample_weights
+from poyo_jax.data.readout import sample_weights
 from poyo_jax.data.session import SPLITS, Session
 from poyo_jax.data.spike_counts import Times
 from poyo_jax.errors import DataError
-from poyo_jax.types import Prediction
+from poyo_jax.types import Prediction, Readout
 
 
 @dataclass(frozen=True, eq=False)

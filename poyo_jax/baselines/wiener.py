@@ -9,11 +9,11 @@ from jaxtyping import Float32, Float64
 from poyo_jax.baselines.samples import Samples
 from poyo_jax.baselines.search import Reaches, SearchResult, Trial, best_of, choose_bins
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.readout import Readout
 from poyo_jax.data.session import Session
 from poyo_jax.data.spike_counts import Counts, Times, spike_counts
 from poyo_jax.errors import DataError
 from poyo_jax.metrics import r2_score
+from poyo_jax.types import Readout
 
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 BIN_SIZE = 0.05  # s

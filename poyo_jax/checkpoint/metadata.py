@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from poyo_jax.config import Config, differences, from_dict
-from poyo_jax.data.readout import Readout
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.fit_config import FitConfig
 from poyo_jax.tasks import choose_task
 from poyo_jax.tuning import TuningMap
+from poyo_jax.types import Readout
 
 
 @dataclass(frozen=True)

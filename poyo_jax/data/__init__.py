@@ -3,7 +3,8 @@ load jax.
 """
 
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.readout import Readout, default_readout
+from poyo_jax.data.readout import default_readout
 from poyo_jax.data.session import Session
+from poyo_jax.types import Readout
 
 __all__ = ["Intervals", "Readout", "Session", "default_readout"]

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from poyo_jax.data.readout import Readout, default_readout
+from poyo_jax.data.readout import default_readout
 from poyo_jax.data.session import Session
 from poyo_jax.errors import DataError, suggest
+from poyo_jax.types import Readout
 
 
 def choose_readouts(

@@ -1,10 +1,5 @@
 """Readout of a session: the behaviour that is decoded, its scale, and the weights of its times."""
 
-import json
-import math
-from dataclasses import asdict, dataclass
-from typing import Any
-
 import numpy as np
 from jaxtyping import Float32
 from numpy.typing import ArrayLike
@@ -12,73 +7,10 @@ from numpy.typing import ArrayLike
 from poyo_jax.data import datasets
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.session import Session
-from poyo_jax.errors import ConfigError, DataError, SessionError, suggest
+from poyo_jax.errors import DataError, SessionError
+from poyo_jax.types import Readout
 
 FALLBACK_KEYS = ("cursor.vel", "hand.vel")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Readout:
-    """Behaviour to decode, its normalisation, and the weights of its samples.
-
-    Targets are (value - mean) / std per channel, with values in the units of the file. The weight
-    of a target is the product of the weights of all listed intervals that contain its time, and 1
-    outside them. Metrics count only times inside `eval_interval`, if there is one.
-
-    Raises ConfigError when the numbers cannot be used.
-    """
-
-    value_key: str  #: behaviour, "<series>.<column>"
-    mean: tuple[float, ...]  #: of every channel
-    std: tuple[float, ...]  #: of every channel
-    interval_weights: tuple[tuple[str, float], ...] = ()  #: pairs of intervals and their weight
-    eval_interval: str | None = None  #: name of the intervals that are scored
-
-    def __post_init__(self) -> None:
-        weights = tuple((str(name), float(weight)) for name, weight in self.interval_weights)
-        object.__setattr__(self, "mean", tuple(map(float, self.mean)))
-        object.__setattr__(self, "std", tuple(map(float, self.std)))
-        object.__setattr__(self, "interval_weights", weights)
-        seen = f"readout of {self.value_key} has mean {self.mean} and std {self.std}"
-        if not self.mean or len(self.mean) != len(self.std):
-            raise ConfigError(f"{seen}; pass one of each per channel.")
-        if not all(map(math.isfinite, self.mean + self.std)) or min(self.std) <= 0:
-            raise ConfigError(f"{seen}; means must be finite and stds positive.")
-        for name, weight in weights:
-            if not 0 <= weight < math.inf:
-                raise ConfigError(
-                    f"readout of {self.value_key} weights {name} by {weight}; pass zero or more."
-                )
-
-    def to_json(self) -> str:
-        """Return one line of JSON."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> "Readout":
-        """Read what `to_json` wrote. Raises ConfigError when the text is not a readout."""
-        known = cls.__dataclass_fields__
-        try:
-            fields = dict(json.loads(text))
-            if unknown := [name for name in fields if name not in known]:
-                raise ConfigError(
-                    f"a readout has no field {unknown[0]!r}; it has"
-                    f" {', '.join(known)}.{suggest(unknown[0], known)}"
-                )
-            return cls(**{name: _as_tuple(value) for name, value in fields.items()})
-        except ConfigError:
-            raise
-        except (TypeError, ValueError) as error:
-            raise ConfigError(
-                f"{str(text)[:80]!r} is not the JSON of a readout ({error}); use to_json."
-            ) from error
-
-
-def _as_tuple(value: Any) -> Any:
-    """Convert lists, also nested ones, to tuples."""
-    if not isinstance(value, list):
-        return value
-    return tuple(_as_tuple(item) for item in value)
 
 
 def known_readout(brainset_id: str | None, session_id: str) -> Readout | None:

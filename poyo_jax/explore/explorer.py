@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from poyo_jax.data.readout import Readout
 from poyo_jax.data.session import SPLITS, Session
 from poyo_jax.errors import DataError, PoyoError, suggest
 from poyo_jax.explore.questions import MAX_QUERIES, Question
 from poyo_jax.explore.ready import ReadyDecoder
 from poyo_jax.pretrained import Pretrained
+from poyo_jax.types import Readout
 
 MAX_DECODERS = 4  # sessions whose compiled decoders stay in memory
 FALLBACK_RATE = 100.0  # Hz of the queries where no behaviour was measured

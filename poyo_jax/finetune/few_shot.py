@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from poyo_jax.data.readout import Readout
 from poyo_jax.data.session import Session
 from poyo_jax.decoding.offline import evaluate
 from poyo_jax.errors import DataError
@@ -11,6 +10,7 @@ from poyo_jax.finetune.fit import finetune
 from poyo_jax.finetune.strategies import choose
 from poyo_jax.fit_config import FitConfig
 from poyo_jax.pretrained import Pretrained
+from poyo_jax.types import Readout
 
 AMOUNTS = (10.0, 30.0, 100.0, None)
 

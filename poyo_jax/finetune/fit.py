@@ -7,7 +7,6 @@ import contextlib
 from collections.abc import Mapping, Sequence
 
 from poyo_jax.data.batches.pipeline import prefetch
-from poyo_jax.data.readout import Readout
 from poyo_jax.data.session import Session
 from poyo_jax.distributed.mesh import put_batch
 from poyo_jax.finetune.history import FitHistory
@@ -19,6 +18,7 @@ from poyo_jax.finetune.strategies import STRATEGIES, choose
 from poyo_jax.fit_config import FitConfig
 from poyo_jax.pretrained import Pretrained
 from poyo_jax.train.progress import Progress
+from poyo_jax.types import Readout
 
 
 def fit_units(

@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.readout import Readout, default_readout, known_readout
+from poyo_jax.data.readout import default_readout, known_readout
 from poyo_jax.data.session import Session
 from poyo_jax.errors import DataError
+from poyo_jax.types import Readout
 
 PIECE_WINDOWS = 2  # length of a labelled piece, in windows
 PRIOR_SECONDS = 60.0  # weight of the scale of known sessions, as seconds of labels

@@ -16,7 +16,6 @@ from poyo_jax.data.batches.pipeline import TrainBatches
 from poyo_jax.data.batches.tokens import ModelSession
 from poyo_jax.data.choose_readouts import choose_readouts
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.readout import Readout
 from poyo_jax.data.session import Session
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.decoding.predict import make_predict_step, predict_sessions
@@ -29,7 +28,7 @@ from poyo_jax.model.build import build_model, init_params
 from poyo_jax.model.poyo import POYO
 from poyo_jax.pretrained import Pretrained
 from poyo_jax.tasks import Task, choose_task
-from poyo_jax.types import Batch
+from poyo_jax.types import Batch, Readout
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from poyo_jax.config import Config, ModelConfig, RunConfig
-from poyo_jax.data.readout import Readout, known_readout
+from poyo_jax.data.readout import known_readout
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.errors import CheckpointError, ConfigError, DataError, suggest
 from poyo_jax.interop.torch_file import read_torch_file, write_torch_file
@@ -36,6 +36,7 @@ from poyo_jax.model.build import build_model, empty_batch
 from poyo_jax.model.channel_order import interleaved_order, used_order
 from poyo_jax.model.rotary import omega
 from poyo_jax.pretrained import Pretrained
+from poyo_jax.types import Readout
 
 _log = logging.getLogger(__name__)
 

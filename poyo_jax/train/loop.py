@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from etils import epath
 
 from poyo_jax.config import Config
-from poyo_jax.data.readout import Readout
 from poyo_jax.data.session import Session
 from poyo_jax.pretrained import Pretrained
 from poyo_jax.train.reliability.stop import Stop
 from poyo_jax.train.run import Run
 from poyo_jax.train.start import Resume
 from poyo_jax.train.writers import Writer
+from poyo_jax.types import Readout
 
 
 def train_model(

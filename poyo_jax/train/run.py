@@ -14,7 +14,6 @@ from etils import epath
 from poyo_jax.checkpoint.run import Checkpoints
 from poyo_jax.checkpoint.store import without_padding
 from poyo_jax.config import Config
-from poyo_jax.data.readout import Readout
 from poyo_jax.data.session import Session
 from poyo_jax.decoding.predict import predict_sessions
 from poyo_jax.decoding.score import mean_score, score_sessions
@@ -33,7 +32,7 @@ from poyo_jax.train.setup import TrainSetup
 from poyo_jax.train.start import Resume, starting_state
 from poyo_jax.train.state import TrainState
 from poyo_jax.train.writers import JsonLines, TensorBoard, Writer, Writers
-from poyo_jax.types import Batch
+from poyo_jax.types import Batch, Readout
 
 logger = logging.getLogger(__name__)
 

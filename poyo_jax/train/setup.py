@@ -15,7 +15,6 @@ from poyo_jax.config import Config
 from poyo_jax.data.batches.pipeline import TrainBatches
 from poyo_jax.data.batches.tokens import ModelSession
 from poyo_jax.data.choose_readouts import choose_readouts
-from poyo_jax.data.readout import Readout
 from poyo_jax.data.session import Session
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.decoding.predict import make_predict_step
@@ -28,7 +27,7 @@ from poyo_jax.train.optim.choose import choose_optimizer
 from poyo_jax.train.state import TrainState, init_state
 from poyo_jax.train.step import make_train_step
 from poyo_jax.train.unit_tuning import UnitTuning
-from poyo_jax.types import Batch
+from poyo_jax.types import Batch, Readout
 
 
 class TrainStep:

@@ -8,10 +8,11 @@ import tiny
 
 from poyo_jax import evaluate, load
 from poyo_jax.baselines import BASELINES, KalmanSearch, NetworkSearch, WienerSearch, fit_baseline
-from poyo_jax.data.readout import Readout, default_readout
+from poyo_jax.data.readout import default_readout
 from poyo_jax.data.session import Session
 from poyo_jax.data.simulate import simulate_session
 from poyo_jax.errors import ConfigError, DataError
+from poyo_jax.types import Readout
 
 NETWORK = {
     "bin_sizes": (0.06,),

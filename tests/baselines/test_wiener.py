@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from poyo_jax.baselines import wiener, wiener_filter
-from poyo_jax.data.readout import Readout, default_readout
+from poyo_jax.data.readout import default_readout
 from poyo_jax.data.session import Session
 from poyo_jax.data.simulate import simulate_session
 from poyo_jax.errors import DataError
 from poyo_jax.metrics import r2_score
+from poyo_jax.types import Readout
 
 READOUT = Readout(value_key="cursor.vel", mean=(0.0, 0.0), std=(1.0, 1.0))
 

@@ -5,9 +5,10 @@ interval.
 import numpy as np
 import pytest
 
-from poyo_jax.data.readout import Readout, default_readout, sample_weights
+from poyo_jax.data.readout import default_readout, sample_weights
 from poyo_jax.data.session import Session
 from poyo_jax.errors import ConfigError, DataError, SessionError
+from poyo_jax.types import Readout
 
 
 def make_session(targets=None, **kwargs):

@@ -8,12 +8,13 @@ import pytest
 from poyo_jax import Session
 from poyo_jax.data.batches.pipeline import TrainBatches
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.readout import Readout, default_readout
+from poyo_jax.data.readout import default_readout
 from poyo_jax.data.simulate import simulate_session
 from poyo_jax.errors import DataError, SessionError
 from poyo_jax.finetune import FitConfig, few_shot_curve, finetune, labelled_intervals
 from poyo_jax.finetune.labels import labelled_readout
 from poyo_jax.finetune.setup import set_up
+from poyo_jax.types import Readout
 
 
 @pytest.mark.parametrize("seconds", [1.0, 4.5, 10.0, 30.0])

@@ -20,11 +20,12 @@ from whole_model import predict
 import poyo_jax
 from poyo_jax import Session, decode, fit_units, from_torch, save_torch, to_torch
 from poyo_jax.data.datasets.perich_miller_population_2018 import CENTER_OUT, RANDOM_TARGET
-from poyo_jax.data.readout import Readout, default_readout
+from poyo_jax.data.readout import default_readout
 from poyo_jax.errors import CheckpointError, DataError, PoyoError
 from poyo_jax.finetune import FitConfig
 from poyo_jax.interop.torch_file import write_torch_file
 from poyo_jax.metrics import r2_score
+from poyo_jax.types import Readout
 
 READOUTS = {"sessA": READOUT, "sessB": READOUT}
 SETTINGS = {

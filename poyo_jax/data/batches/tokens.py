@@ -9,12 +9,12 @@ from jaxtyping import Float32, Float64, Int, Int8, Int32
 from numpy.typing import ArrayLike
 
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.readout import Readout, sample_weights
+from poyo_jax.data.readout import sample_weights
 from poyo_jax.data.session import Session
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.errors import DataError
 from poyo_jax.tasks import Regression, Task
-from poyo_jax.types import PADDING, SPIKE, START, STOP, Batch
+from poyo_jax.types import PADDING, SPIKE, START, STOP, Batch, Readout
 
 REGRESSION = Regression()
 

@@ -3,25 +3,22 @@
 import importlib
 import pkgutil
 from functools import cache
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from poyo_jax.data.datasets.record import DataSet
+from poyo_jax.data.datasets.record import DataSet
 
 
-def find(brainset_id: str | None) -> "DataSet | None":
+def find(brainset_id: str | None) -> DataSet | None:
     """Return the record of a data set, or None when there is no module of this name."""
-    # Modules are imported here: they need `Readout`, whose module needs `Session`, which asks here.
     return _records().get(brainset_id or "")
 
 
-def all_data_sets() -> "tuple[DataSet, ...]":
+def all_data_sets() -> tuple[DataSet, ...]:
     """Return the records of all data sets, sorted by id."""
     return tuple(_records().values())
 
 
 @cache
-def _records() -> "dict[str, DataSet]":
+def _records() -> dict[str, DataSet]:
     """Map the id of every data set to its record, the constant DATA_SET of its module."""
     records = {}
     for file in sorted(pkgutil.iter_modules(__path__), key=lambda file: file.name):

@@ -4,7 +4,7 @@ Readouts: torch_brain v0.1.0, configs/dataset.
 """
 
 from poyo_jax.data.datasets.record import DataSet, planar_readout
-from poyo_jax.data.readout import Readout
+from poyo_jax.types import Readout
 
 MAZE_HAND = planar_readout("hand.vel", 100.0, eval_interval="nlb_eval_intervals")  # mm/s
 RTT_FINGER = planar_readout("finger.vel", 200.0)  # mm/s

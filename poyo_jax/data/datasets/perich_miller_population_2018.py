@@ -5,7 +5,7 @@ and torch_brain @0512ee0 (released).
 """
 
 from poyo_jax.data.datasets.record import DataSet, planar_readout
-from poyo_jax.data.readout import Readout
+from poyo_jax.types import Readout
 
 CENTER_OUT = planar_readout(
     "cursor.vel",

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from poyo_jax.data.readout import Readout
+from poyo_jax.types import Readout
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,11 +16,10 @@ from poyo_jax.data.batches.pipeline import FEW_STEPS, EvalBatches, TrainBatches,
 from poyo_jax.data.batches.tokens import cut_window
 from poyo_jax.data.batches.windows import sequential_windows
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.readout import Readout
 from poyo_jax.data.session import Session
 from poyo_jax.data.simulate import simulate_session
 from poyo_jax.errors import ConfigError, DataError
-from poyo_jax.types import PADDING, START, Batch
+from poyo_jax.types import PADDING, START, Batch, Readout
 
 LONG = FEW_STEPS + 1  # steps of a run that has its smallest shape
 CONFIG = DataConfig(

@@ -13,10 +13,9 @@ from model_sessions import bind
 from poyo_jax.data.batches.tokens import BatchShape, ModelSession, assemble, cut_window
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.io.layout import Node, read_tree
-from poyo_jax.data.readout import Readout
 from poyo_jax.data.session import Session
 from poyo_jax.errors import DataError
-from poyo_jax.types import PADDING, SPIKE, START, STOP
+from poyo_jax.types import PADDING, SPIKE, START, STOP, Readout
 
 READOUT = Readout(
     value_key="cursor.vel",
