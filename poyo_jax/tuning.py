@@ -120,7 +120,7 @@ class TuningSums(NamedTuple):
 
 
 def folds_of(number: int, num_sessions: int, num_units: int) -> Int[np.ndarray, " units"]:
-    """Position of the fold of every unit of session `number`.
+    """Fold of every unit of session `number`, as a position from 0.
 
     Sessions are left out as a whole; of a single session, parts of the units are.
     """
