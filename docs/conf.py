@@ -51,7 +51,7 @@ nitpick_ignore_regex = [
     # what only the package itself handles
     (
         "py:class",
-        r".*\.(Backbone|ChunkedArray|Fluctuations|Found|ModelSession|Movement|Neurons|Node|Question|Samples|Stage)",
+        r".*\.(Backbone|ChunkedArray|FitSetup|Fluctuations|ModelSession|SearchResult|Movement|Neurons|Node|Question|Samples|Stage)",
     ),
 ]
 

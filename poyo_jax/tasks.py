@@ -24,7 +24,8 @@ class Metric:
     """Score of predictions, computed from sums so that several processes can add theirs."""
 
     name: str  #: in the keys of files and of `Pretrained.metrics`, e.g. "r2" in "valid_r2"
-    label: str  #: in text and figures, e.g. "R²"
+    label: str  #: in figures and progress, e.g. "R²"
+    text: str  #: in what commands print, e.g. "R2"
     higher_is_better: bool  #: direction of the score
     perfect: float  #: score of predictions without error; no score is better
     sums: Callable[[np.ndarray, np.ndarray, Readout], np.ndarray]
@@ -93,6 +94,7 @@ def _session_sums(
 R2 = Metric(
     name="r2",
     label="R²",
+    text="R2",
     higher_is_better=True,
     perfect=1.0,
     sums=_session_sums,

@@ -23,6 +23,7 @@ READOUT = Readout(value_key="cursor.vel", mean=(1.0, -2.0), std=(3.0, 4.0))
 ERROR = Metric(
     name="error",
     label="error",
+    text="error",
     higher_is_better=False,
     perfect=0.0,
     sums=lambda targets, values, readout: np.array([len(targets), (targets != values).sum()]),

@@ -9,6 +9,7 @@ all parameters; full fits all parameters at once; lora fits the embeddings, then
 all matrices; from_scratch trains a new model.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,9 +20,10 @@ import tyro
 from poyo_jax.cli.program import run_program
 from poyo_jax.cli.sessions import count_line, score_lines, sessions_at, with_split
 from poyo_jax.errors import ConfigError
+from poyo_jax.tasks import choose_task
 
 if TYPE_CHECKING:
-    from poyo_jax.finetune import FitConfig
+    from poyo_jax.finetune import FitConfig, FitResult
 
 STRATEGIES = (
     "unit_identification",
@@ -88,11 +90,18 @@ def finetune_sessions(options: Finetune) -> None:
     result = finetune(
         pretrained, sessions, config, start_from=options.start_from, known=options.known
     )
-    print(f"units: {result.units}\nsessions: {result.sessions}\nvalid R2 {result.valid_r2:.3f}")
+    print(f"units: {result.units}\nsessions: {result.sessions}\n{valid_line(result)}")
     result.save(options.out)
     print(f"saved to {options.out}", flush=True)
     if testable := with_split(sessions, "test"):
         print(score_lines(evaluate(result.pretrained, testable), "test"))
+
+
+def valid_line(result: "FitResult") -> str:
+    """Validation score of the fit; NaN without a valid split."""
+    metric = choose_task(result.pretrained.config.model).metric
+    score = result.pretrained.metrics.get(metric.key("valid"), math.nan)
+    return f"valid {metric.text} {score:.3f}"
 
 
 def fit_config(options: Finetune) -> "FitConfig":

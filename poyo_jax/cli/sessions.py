@@ -27,8 +27,9 @@ def with_split(sessions: list["Session"], split: str) -> list["Session"]:
 
 
 def score_lines(evaluation: "Evaluation", split: str) -> str:
-    """R2 of a split, session by session, and its mean."""
-    width = max(len(name) for name in evaluation.r2)
-    lines = [f"{name:{width}}  {split} R2 {r2:6.3f}" for name, r2 in evaluation.r2.items()]
-    mean = f"{'mean ± SD':{width}}  {split} R2 {evaluation.mean:6.3f} ± {evaluation.std:.3f}"
+    """Score of a split, session by session, and the mean."""
+    metric = f"{split} {evaluation.metric.text}"
+    width = max(len(name) for name in evaluation.scores)
+    lines = [f"{name:{width}}  {metric} {score:6.3f}" for name, score in evaluation.scores.items()]
+    mean = f"{'mean ± SD':{width}}  {metric} {evaluation.mean:6.3f} ± {evaluation.std:.3f}"
     return "\n".join([*lines, mean])

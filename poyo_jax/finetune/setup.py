@@ -58,6 +58,11 @@ class FitSetup:
     model: POYO
 
     @property
+    def num_outputs(self) -> int:
+        """Number of outputs of the model for a query."""
+        return self.task.output_size(self.pretrained.config.model.num_channels)
+
+    @property
     def microbatch(self) -> int | None:
         """Number of windows that pass the processor at the same time; None means all."""
         return self.pretrained.config.run.microbatch_windows

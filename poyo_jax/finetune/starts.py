@@ -29,6 +29,7 @@ from poyo_jax.errors import VocabError, suggest
 from poyo_jax.finetune.coordinates import SCATTER, mean_row
 from poyo_jax.finetune.setup import FitSetup
 from poyo_jax.pretrained import Pretrained
+from poyo_jax.tasks import Task
 from poyo_jax.tuning import tuning_features
 from poyo_jax.types import Batch
 
@@ -172,13 +173,15 @@ def choose_starts(setup: FitSetup, candidates: Sequence[Sequence[Start]]) -> lis
     if num_rounds == 1:
         return [options[0] for options in candidates]
     batch = put_batch(setup.batches[0], setup.mesh)
-    mean_errors = session_errors(jnp.zeros_like(batch.targets), batch, len(candidates))
+    # Outputs of zero stand for the mean of the behaviour.
+    outputs = jnp.zeros((*batch.query_times.shape, setup.num_outputs))
+    mean_errors = session_losses(setup.task, outputs, batch, len(candidates))
     errors = np.full((num_rounds, len(candidates)), np.inf)
     for number in range(num_rounds):
         # Sessions with fewer candidates keep their first guess, which does not count again.
         starts = [options[number if number < len(options) else 0] for options in candidates]
         predictions = setup.predict_step(params_of(setup, starts), batch)
-        measured = session_errors(predictions, batch, len(candidates))
+        measured = session_losses(setup.task, predictions, batch, len(candidates))
         for place, start in enumerate(starts):
             tried = number < len(candidates[place])
             if tried and (measured[place] < mean_errors[place] or not start.must_beat_mean):
@@ -187,17 +190,17 @@ def choose_starts(setup: FitSetup, candidates: Sequence[Sequence[Start]]) -> lis
     return [options[number] for options, number in zip(candidates, best, strict=True)]
 
 
-def session_errors(
-    predictions: jax.Array, batch: Batch, num_sessions: int
+def session_losses(
+    task: Task, outputs: jax.Array, batch: Batch, num_sessions: int
 ) -> Float[np.ndarray, " sessions"]:
-    """Sum of the weighted squared errors of each session's windows."""
-    values, targets = own_part(predictions), own_part(batch.targets)
+    """Sum of the weighted losses of each session's windows."""
+    values, targets = own_part(outputs), own_part(batch.targets)
     weights, rows = own_part(batch.target_weights), own_part(batch.session_rows)
     # Targets that overflow are reported by the first evaluation.
     with np.errstate(over="ignore", invalid="ignore"):
-        squares = np.square(values - targets).mean(axis=-1)
-        errors = (weights * squares).sum(axis=-1)
-    return np.bincount(rows, errors, minlength=num_sessions + 1)[1:]
+        losses = np.asarray(task.loss(values, targets))
+        by_window = (weights * losses).sum(axis=-1)
+    return np.bincount(rows, by_window, minlength=num_sessions + 1)[1:]
 
 
 def params_of(setup: FitSetup, starts: Sequence[Start]) -> dict:

@@ -11,14 +11,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, UInt32
 
 from poyo_jax.model.dropout import fold
-from poyo_jax.model.microbatch import (
-    after_cut,
-    before_cut,
-    cut,
-    map_over,
-    microbatch_size,
-    sum_over,
-)
+from poyo_jax.model.microbatch import cut, map_over, microbatch_size, sum_over
 from poyo_jax.model.params import SESSIONS, UNITS, Path
 from poyo_jax.model.poyo import POYO, Backbone
 from poyo_jax.tasks import choose_task
@@ -56,15 +49,15 @@ def loss_sum(
     module = Backbone(model.config, model.compute)
     learning, frozen = _split(backbone, learns)
     variables = _variables(learning, frozen)
-    attended = module.apply(variables, vectors[UNITS], batch, seeds, method=before_cut)
+    attended = module.apply(variables, vectors[UNITS], batch, seeds, method="attend")
 
     def weighted_loss(learning, windows, frozen, constants):
         attended, session_vectors = windows
         query_times, targets, weights, seeds = constants
         variables = _variables(learning, frozen)
         inputs = (attended, session_vectors, query_times, seeds)
-        predictions = cast(Array, module.apply(variables, *inputs, method=after_cut))
-        losses = task.loss(predictions, targets)
+        outputs = cast(Array, module.apply(variables, *inputs, method="predict"))
+        losses = task.loss(outputs, targets)
         return (weights * losses).sum()
 
     windows = (attended, vectors[SESSIONS])
@@ -75,16 +68,17 @@ def loss_sum(
 
 def predict(
     model: POYO, backbone: Params, vectors: Params, batch: Batch, microbatch_windows: int | None
-) -> Float[Array, "windows queries channels"]:
-    """Predictions in normalised units, without dropout. `vectors` are the rows of the tables at
-    `used_rows(batch)`.
+) -> Float[Array, "windows queries outputs"]:
+    """Outputs of the task, without dropout.
+
+    `vectors` are the rows of the tables at `used_rows(batch)`.
     """
     module = Backbone(model.config, model.compute)
     variables = {"params": backbone}
-    attended = module.apply(variables, vectors[UNITS], batch, None, method=before_cut)
+    attended = module.apply(variables, vectors[UNITS], batch, None, method="attend")
 
     def predictions(windows):
-        return module.apply(variables, *windows, None, method=after_cut)
+        return module.apply(variables, *windows, None, method="predict")
 
     windows = (attended, vectors[SESSIONS], batch.query_times)
     size = microbatch_size(len(batch.session_rows), microbatch_windows)

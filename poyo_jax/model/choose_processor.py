@@ -23,7 +23,7 @@ from poyo_jax.model.compute import Compute
 
 _NEEDS = (
     "A processor is made by Class(config=..., compute=...) and called with (latents, times, seeds)"
-    " (docs/explain/model.md)."
+    " (docs/howto/extend.md)."
 )
 
 

@@ -47,16 +47,6 @@ class Encoder(nn.Module):
         self.output = Linear(config.dim, dtype=dtype)
         self.feedforward = FeedForward(config, self.compute)
 
-    def __call__(
-        self,
-        unit_vectors: Float[Array, "units dim"],
-        batch: Batch,
-        seeds: UInt32[Array, " windows"] | None,
-    ) -> Float[Array, "windows latents dim"]:
-        """Latents of every window; `seeds` decide dropout, None switches it off."""
-        attended = self.attend(unit_vectors, batch, seeds)
-        return self.update(attended, seeds)
-
     def attend(
         self,
         unit_vectors: Float[Array, "units dim"],

@@ -1,9 +1,9 @@
-"""Micro-batches: a few windows at a time, so that activations stay small.
+"""Micro-batches: run a function over a few windows at a time, so that activations stay small.
 
-Only the attention of the encoder takes all windows at once: its tokens lie in packed rows, and it
-never holds all scores (model/attention/chunked.py). So the model is cut there, inside the encoder.
-What follows runs over a few windows at a time. Activations then stay in cache on CPUs, and peak
-memory does not grow with the batch. No other module but model/one_session.py knows of the cut.
+The attention of the encoder takes all windows at once: its tokens lie in packed rows, and it never
+holds all scores (model/attention/chunked.py). Everything after it (`Backbone.predict`) runs over a
+few windows at a time. Activations then stay in cache on CPUs, and peak memory does not grow with
+the batch.
 """
 
 from collections.abc import Callable
@@ -11,33 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, UInt32
-
-from poyo_jax.model.poyo import Backbone
-from poyo_jax.types import Batch
-
-
-def before_cut(
-    backbone: Backbone,
-    unit_vectors: Float[Array, "units dim"],
-    batch: Batch,
-    seeds: UInt32[Array, " windows"] | None,
-) -> Float[Array, "windows latents channels"]:
-    """The first half of the encoder, for all windows."""
-    return backbone.encoder.attend(unit_vectors, batch, seeds)
-
-
-def after_cut(
-    backbone: Backbone,
-    attended: Float[Array, "windows latents channels"],
-    session_vectors: Float[Array, "windows dim"],
-    query_times: Float[Array, "windows queries"],
-    seeds: UInt32[Array, " windows"] | None,
-) -> Float[Array, "windows queries channels"]:
-    """Predictions of a few windows from what their latents attended to."""
-    latents = backbone.encoder.update(attended, seeds)
-    latents = backbone.process(latents, seeds)
-    return backbone.decode(latents, session_vectors, query_times, seeds)
+from jaxtyping import Array, Float
 
 
 def microbatch_size(num_windows: int, limit: int | None) -> int:

@@ -18,7 +18,6 @@ from jaxtyping import Array, Bool, Float, Int
 from poyo_jax.config import ModelConfig
 from poyo_jax.model.attention.online_softmax import Sums, merge, scaled
 from poyo_jax.model.layers import split_heads
-from poyo_jax.model.microbatch import after_cut
 from poyo_jax.model.params import BACKBONE, SESSIONS, UNITS
 from poyo_jax.model.poyo import POYO, Backbone
 from poyo_jax.model.rotary import rotate, token_rotation
@@ -44,7 +43,7 @@ class Tables(NamedTuple):
 
 def make_window_function(
     model: POYO, params: dict, unit_rows: Int[Any, " units"], session_row: int
-) -> Callable[..., Float[Array, "queries channels"]]:
+) -> Callable[..., Float[Array, "queries outputs"]]:
     """A jitted function of one window of a session, whose parameters are constants of it.
 
     (spike_units, spike_times, what rounding left of the times, is_spike, query_times) ->
@@ -58,7 +57,7 @@ def make_window_function(
 
     def predict_after(module: Backbone, sums: Sums, query_times: Array) -> Array:
         attended = module.encoder.rotate_back(sums.attention())
-        return after_cut(module, attended[None], session_vectors, query_times[None], None)
+        return module.predict(attended[None], session_vectors, query_times[None], None)
 
     def predict(
         spike_units: Array, times: Array, times_low: Array, is_spike: Array, query_times: Array

@@ -33,8 +33,8 @@ class POYO(nn.Module):
     compute: Compute  #: how it is computed
 
     @nn.compact
-    def __call__(self, batch: Batch) -> Float[Array, "windows queries channels"]:
-        """Predictions without dropout, in normalised units."""
+    def __call__(self, batch: Batch) -> Float[Array, "windows queries outputs"]:
+        """Outputs of the task, without dropout."""
         dim = self.config.dim
         units = self.param(UNITS, _table, (self.num_units, dim))
         sessions = self.param(SESSIONS, _table, (self.num_sessions, dim))
@@ -54,7 +54,12 @@ class POYO(nn.Module):
 
 
 class Backbone(nn.Module):
-    """What all recordings share: encoder, processor, decoder, head."""
+    """The part that all recordings share: encoder, processor, decoder, head.
+
+    `attend` takes all windows of a batch at once, since packed token rows do not end with windows.
+    `predict` takes any number of windows: training and decoding give it a few at a time
+    (model/microbatch.py).
+    """
 
     config: ModelConfig
     compute: Compute
@@ -72,20 +77,32 @@ class Backbone(nn.Module):
         session_vectors: Float[Array, "windows dim"],
         batch: Batch,
         seeds: UInt32[Array, " windows"] | None = None,
-    ) -> Float[Array, "windows queries channels"]:
-        """Predictions in normalised units; `seeds` decide dropout, None switches it off."""
-        latents = self.encode(unit_vectors, batch, seeds)
-        latents = self.process(latents, seeds)
-        return self.decode(latents, session_vectors, batch.query_times, seeds)
+    ) -> Float[Array, "windows queries outputs"]:
+        """Outputs of the task; `seeds` decide dropout, None switches it off."""
+        attended = self.attend(unit_vectors, batch, seeds)
+        return self.predict(attended, session_vectors, batch.query_times, seeds)
 
-    def encode(
+    def attend(
         self,
         unit_vectors: Float[Array, "units dim"],
         batch: Batch,
         seeds: UInt32[Array, " windows"] | None,
-    ) -> Float[Array, "windows latents dim"]:
-        """Latents that have gathered what the tokens of their window carry."""
-        return self.encoder(unit_vectors, batch, seeds)
+    ) -> Float[Array, "windows latents channels"]:
+        """Attention of the latents to the tokens of their windows: first half of the encoder."""
+        return self.encoder.attend(unit_vectors, batch, seeds)
+
+    def predict(
+        self,
+        attended: Float[Array, "windows latents channels"],
+        session_vectors: Float[Array, "windows dim"],
+        query_times: Float[Array, "windows queries"],
+        seeds: UInt32[Array, " windows"] | None,
+    ) -> Float[Array, "windows queries outputs"]:
+        """Outputs at the query times: second half of the encoder, processor, decoder, head."""
+        latents = self.encoder.update(attended, seeds)
+        latents = self.process(latents, seeds)
+        vectors = self.decoder(latents, session_vectors, query_times, seeds)
+        return self.head(vectors).astype(jnp.float32)
 
     def process(
         self,
@@ -99,17 +116,6 @@ class Backbone(nn.Module):
         processed = self.processor(latents, self.config.latent_times, seeds)
         check_latents(self.config, latents, processed)
         return processed
-
-    def decode(
-        self,
-        latents: Float[Array, "windows latents dim"],
-        session_vectors: Float[Array, "windows dim"],
-        query_times: Float[Array, "windows queries"],
-        seeds: UInt32[Array, " windows"] | None,
-    ) -> Float[Array, "windows queries channels"]:
-        """One prediction for every query, in normalised units."""
-        vectors = self.decoder(latents, session_vectors, query_times, seeds)
-        return self.head(vectors).astype(jnp.float32)
 
 
 def _table(key: Array, shape: tuple[int, ...]) -> Array:

@@ -32,9 +32,9 @@ def make_train_step(
     The given state is donated. The parameters are those of the state and of `frozen` together
     (`join`). What is frozen costs neither gradient nor optimiser state.
 
-    The loss is the weighted mean over all queries of the squared error, itself a mean over
-    channels. Dropout is decided by `seed`, the step, and each window's number in the global batch.
-    Raises ConfigError when the model's attention cannot do this here (model/attention/api.py).
+    The loss is the weighted mean over all queries of the loss of the task (poyo_jax/tasks.py).
+    Dropout is decided by `seed`, the step, and each window's number in the global batch. Raises
+    ConfigError when the model's attention cannot do this here (model/attention/api.py).
     """
     model.check_back_end(training=True)
 

@@ -10,7 +10,6 @@ import pytest
 from poyo_jax.config import ModelConfig, RunConfig
 from poyo_jax.model.build import build_model, init_params
 from poyo_jax.model.dropout import dropout, fold
-from poyo_jax.model.microbatch import before_cut
 from poyo_jax.model.poyo import Backbone
 from poyo_jax.types import SPIKE, Batch
 
@@ -153,7 +152,7 @@ def test_attention_dropout_has_its_rate(silent):
     batch = jax.tree.map(jnp.asarray, constant_batch())
     encode = jax.jit(
         lambda params, seeds: BACKBONE.apply(
-            {"params": params}, jnp.zeros((2, 64)), batch, seeds, method=before_cut
+            {"params": params}, jnp.zeros((2, 64)), batch, seeds, method="attend"
         )
     )
     gathered = np.asarray(encode(silent, WINDOW_SEEDS)).reshape(

@@ -24,7 +24,7 @@ SETTINGS = [
     "--config.run.eval-every",
     str(STEPS),
 ]
-SETTINGS += ["--config.optim.name", "sparse_lamb", "--config.optim.base-learning-rate", "1e-3"]
+SETTINGS += ["--config.optim.name", "sparse_lamb", "--config.optim.learning-rate", "0.016"]
 
 
 def losses(workdir) -> dict[int, float]:
@@ -126,7 +126,7 @@ def test_a_process_that_was_started_otherwise_is_refused_by_all(tiny_data, tmp_p
 
 
 def test_a_process_that_hangs_is_ended_and_so_are_the_others(tiny_data, tmp_path):
-    script = REPOSITORY / "tests" / "train" / "stuck.py"
+    script = REPOSITORY / "tests" / "train" / "reliability" / "stuck.py"
     limit = ["--config.run.watchdog-minutes", "0.1"]
     with Job(
         tiny_data, tmp_path / "run", *SETTINGS, *limit, processes=2, devices=2, script=script
