@@ -10,7 +10,6 @@ Channels are ordered [first of each pair, second of each pair, not rotated] insi
 model/channel_order.py turns the reference's interleaved pairs into this order.
 """
 
-import functools
 import math
 from typing import NamedTuple
 
@@ -171,7 +170,11 @@ def _cos_and_sin(turns: Array) -> Rotation:
 
 def _polynomial(coefficients: list[float], x: Array) -> Array:
     """By Horner's rule, from coefficients of falling powers of `x`."""
-    return functools.reduce(lambda sum, coefficient: sum * x + coefficient, coefficients)
+    first, *others = coefficients
+    value = jnp.full_like(x, first)
+    for coefficient in others:
+        value = value * x + coefficient
+    return value
 
 
 def _series(first: int) -> list[float]:

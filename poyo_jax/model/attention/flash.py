@@ -8,7 +8,7 @@ to be NaN at some others.
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +40,7 @@ def cudnn(
     num_keys = key.shape[2]
     if lengths is None and num_keys % MULTIPLE:
         lengths = jnp.full(len(key), num_keys, jnp.int32)
-    settings = {"return_residual": True} if log_sum else {}
+    settings: dict[str, Any] = {"return_residual": True} if log_sum else {}
     query, key, value = (_tokens_before_heads(_padded(x)) for x in (query, key, value))
     attended = jax.nn.dot_product_attention(
         query,
