@@ -15,10 +15,12 @@ import jax
 import numpy as np
 import pytest
 import yaml
+from etils import epath
 
 from poyo_jax import Session, decode, load
 from poyo_jax.card import model_card
 from poyo_jax.checkpoint.digest import digest_of_arrays
+from poyo_jax.checkpoint.files import list_files
 from poyo_jax.checkpoint.formats import FORMAT_VERSION, parse
 from poyo_jax.checkpoint.store import find_step, read_step
 from poyo_jax.config import UnitDropoutConfig
@@ -153,6 +155,11 @@ def test_parameters_that_were_replaced(tmp_path):
     params = tmp_path / "changed" / "checkpoints" / str(original.step) / "params"
     shutil.rmtree(params)
     shutil.copytree(tmp_path / "original" / params.relative_to(tmp_path / "changed"), params)
+    with pytest.raises(
+        CheckpointError, match=r"params/.* is not the file that was saved: its SHA-256 differs"
+    ):
+        load(tmp_path / "changed")
+    list_files(epath.Path(params.parent))
     with pytest.raises(
         CheckpointError, match=r"its params are not those that were saved: their SHA-256 differs"
     ):

@@ -10,6 +10,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.sharding import Mesh
 
+from poyo_jax.checkpoint.files import check_files
 from poyo_jax.checkpoint.formats import FORMAT_VERSION, Saved
 from poyo_jax.checkpoint.metadata import Metadata
 from poyo_jax.checkpoint.store import (
@@ -20,6 +21,7 @@ from poyo_jax.checkpoint.store import (
     explained,
     items_of,
     latest_saved,
+    listing_files,
     placed,
     ranks_of,
     read_step,
@@ -41,6 +43,7 @@ class Checkpoints:
 
     def __init__(self, workdir: epath.PathLike, keep: int, keep_every: int | None = None):
         self.folder = absolute(workdir) / FOLDER
+        self._saving = -1  # the step that is saved in the background
         ranks = ranks_of(self.folder, saved_steps(workdir))
         self._policy = _Retention(keep, keep_every, ranks)
         options = ocp.CheckpointManagerOptions(
@@ -48,6 +51,7 @@ class Checkpoints:
             todelete_subdir=TRASH,
             create=True,
             cleanup_tmp_directories=True,
+            async_options=listing_files(self.folder, lambda: self._saving),
         )
         with explained(self.folder):
             self._manager = ocp.CheckpointManager(self.folder, options=options)
@@ -61,6 +65,7 @@ class Checkpoints:
             self._policy.ranks[step] = metadata.rank
         with explained(self.folder):
             self._empty_trash()
+            self._saving = step
             self._manager.save(step, args=items)
 
     def latest(self) -> int | None:
@@ -84,6 +89,8 @@ class Checkpoints:
             opt_state=ocp.args.StandardRestore(opt_state),
         )
         with readable(folder):
+            for item in ("params", "opt_state"):
+                check_files(folder, item)
             restored = dict(self._manager.restore(step, args=items))
             check_arrays(saved, **restored)
         step_array = jax.device_put(jnp.asarray(step, jnp.int32), shardings.step)

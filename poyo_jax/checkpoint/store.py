@@ -7,7 +7,7 @@ only whole checkpoints.
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from etils import epath
 from jax.sharding import SingleDeviceSharding
 
 from poyo_jax.checkpoint.digest import digest_of_arrays, digest_of_format_2
+from poyo_jax.checkpoint.files import check_files, list_files
 from poyo_jax.checkpoint.formats import Saved, parse
 from poyo_jax.checkpoint.metadata import Metadata
 from poyo_jax.checkpoint.migrations import as_format_2, from_format_2
@@ -108,8 +109,22 @@ def write_model(path: epath.PathLike, step: int, metadata: Metadata, params: dic
             f"{path} holds checkpoints already; save to another folder, or delete that one first."
         )
     items = items_of(step, metadata, params=with_padding(params))
-    with explained(folder), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-        checkpointer.save(folder / str(step), items)
+    options = listing_files(folder, lambda: step)
+    handler = ocp.CompositeCheckpointHandler()
+    with explained(folder), ocp.AsyncCheckpointer(handler, async_options=options) as checkpointer:
+        checkpointer.save(folder / str(step), args=items)
+
+
+def listing_files(folder: epath.Path, step: Callable[[], int]) -> ocp.options.AsyncOptions:
+    """Options by which Orbax lists the files of a step just before the step gets its name."""
+
+    def finish() -> None:
+        name = str(step())
+        unfinished = list(folder.glob(f"{name}.orbax-checkpoint-tmp*"))
+        # In a bucket, which cannot rename folders, the step has its name from the beginning.
+        list_files(unfinished[0] if unfinished else folder / name)
+
+    return ocp.options.AsyncOptions(post_finalization_callback=finish)
 
 
 # --- reading
@@ -131,6 +146,8 @@ def _read_step(folder: epath.Path) -> Saved:
     saved = parse(values, json.loads(tuning.read_text()) if of_format_2 else None)
     if saved.step != int(folder.name) and saved.version > 2:
         raise ValueError(f"it is step {saved.step} in a folder of another name")
+    if saved.version > 2:
+        check_files(folder, "meta")
     return saved
 
 
@@ -157,6 +174,7 @@ def _read_params(folder: epath.Path, saved: Saved) -> dict:
     like = jax.eval_shape(lambda: with_padding(init_params(model, 0)))
     if saved.version == 2:
         return _read_params_of_format_2(folder, saved, like)
+    check_files(folder, "params")
     params = _restore_params(folder, like)
     check_arrays(saved, params=params)
     return without_padding(params, saved.metadata)

@@ -11,7 +11,7 @@ from golden_model import TINY, interleaved_params, load, params_from_torch
 
 from poyo_jax import Session, decode
 from poyo_jax.checkpoint.migrations import as_format_2, from_format_2
-from poyo_jax.checkpoint.store import read_step
+from poyo_jax.checkpoint.store import find_step, read_step
 from poyo_jax.model.build import build_model, init_params
 from poyo_jax.pretrained import Pretrained
 
@@ -43,7 +43,7 @@ def test_parameters_and_moments_get_present_names_and_order():
 @pytest.fixture(scope="module")
 def saved():
     """Metadata and parameters of the golden checkpoint of format 2, as they were written."""
-    folder = GOLDEN / "v2" / "checkpoints" / "50"
+    folder = find_step(GOLDEN / "v2", 50)
     metadata = read_step(folder).metadata
     config = metadata.config
     sizes = (metadata.units.num_rows, metadata.sessions.num_rows)

@@ -1,0 +1,45 @@
+"""List the files of a step with their digests, so that damage to any byte is noticed.
+
+Orbax keeps bytes in its files that count for nothing, and digests of arrays cannot see them.
+"""
+
+import hashlib
+import json
+
+from etils import epath
+
+LIST = "files.json"
+COMMITTED = "commit_success.txt"  # Orbax writes it to say that a folder is complete
+
+
+def list_files(folder: epath.Path) -> None:
+    """Write the list of all files in the folders of a step that is not yet final."""
+    digests = {}
+    for path in sorted(_files(folder)):
+        digests[path.relative_to(folder).as_posix()] = _digest(path)
+    (folder / LIST).write_text(json.dumps(digests, indent=0))
+
+
+def check_files(folder: epath.Path, item: str) -> None:
+    """Raise ValueError or OSError unless all files of an item of a step are those listed."""
+    digests = json.loads((folder / LIST).read_text())
+    names = [name for name in digests if name.startswith(f"{item}/")]
+    if not names:
+        raise ValueError(f"its list of files has none of {item}")
+    for name in names:
+        if _digest(folder / name) != digests[name]:
+            raise ValueError(f"{name} is not the file that was saved: its SHA-256 differs")
+
+
+def _files(folder: epath.Path) -> list[epath.Path]:
+    """All files below the folders in a folder."""
+    files = []
+    for path in folder.iterdir():
+        if path.is_dir():
+            files += _files(path) + [file for file in path.iterdir() if not file.is_dir()]
+    return [path for path in files if path.name != COMMITTED]
+
+
+def _digest(path: epath.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # pyright: ignore[reportArgumentType]
