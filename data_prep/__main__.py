@@ -1,12 +1,15 @@
-"""From raw recordings to sessions.
+"""Convert raw recordings to sessions.
 
-python -m data_prep list                                        # the data sets, where they come
-from, their sizes python -m data_prep download NAME --raw raw/                    # fetch and verify
-the raw files python -m data_prep prepare NAME --raw raw/ --out sessions/     # convert them; run
-again to continue python -m data_prep prepare nwb --raw mine/ --out sessions/ --target
-processing/behavior/hand_vel python -m data_prep check sessions/ --report check.html         # is
-every session sound? python -m data_prep inspect FILE                                # what is in an
-NWB file or a session?
+    $ python -m data_prep list
+    $ python -m data_prep download NAME --raw raw/
+    $ python -m data_prep prepare NAME --raw raw/ --out sessions/
+    $ python -m data_prep prepare nwb --raw mine/ --out sessions/ --target PATH
+    $ python -m data_prep check sessions/ --report check.html
+    $ python -m data_prep inspect FILE
+
+`list` shows the data sets, their archives and sizes. `download` fetches and verifies raw files.
+`prepare` converts them; the same command continues a stopped conversion. `check` finds errors in
+sessions. `inspect` lists the content of an NWB file or a session.
 """
 
 from collections.abc import Callable
@@ -24,9 +27,6 @@ from poyo_jax.data.importers.nwb_session import NwbOptions
 from poyo_jax.errors import ConfigError, DataError
 
 OWN = "nwb"
-HELP = str(__doc__).replace(
-    "\npython", "\n$ python"
-)  # a sign in front keeps a line apart from the one before
 WITH_WAVEFORMS = "odoherty_sabes_nonhuman_2017"
 
 
@@ -37,9 +37,7 @@ class List:
 
 @dataclass(frozen=True, kw_only=True)
 class Download:
-    """Fetch and verify the raw files of a data set; the same command continues what was
-    interrupted.
-    """
+    """Fetch and verify the raw files of a data set; the same command continues a stopped one."""
 
     name: tyro.conf.Positional[str]
     """Data set, as `list` calls it."""
@@ -51,7 +49,7 @@ class Download:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepare:
-    """Convert raw files to sessions; the same command continues what was interrupted."""
+    """Convert raw files to sessions; the same command continues a stopped conversion."""
 
     name: tyro.conf.Positional[str]
     """Data set, as `list` calls it, or nwb for a lab's own NWB files."""
@@ -70,12 +68,12 @@ class Prepare:
     nwb: tyro.conf.OmitArgPrefixes[NwbOptions] = field(
         default_factory=lambda: NwbOptions(target="")
     )
-    """Of a lab's own files."""
+    """Options for a lab's own NWB files."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """Check every session of a folder, and print a table of what was found."""
+    """Check every session of a folder, and print a table of the findings."""
 
     folder: tyro.conf.Positional[Path]
     """Folder with session files, searched with its sub-folders."""
@@ -85,7 +83,7 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Inspect:
-    """What an NWB file or a session holds: units, behaviour to decode, trials, splits."""
+    """List the content of an NWB file or a session: units, behaviour, trials, splits."""
 
     file: tyro.conf.Positional[Path]
     """NWB file (.nwb) or session (.h5)."""
@@ -101,7 +99,7 @@ Command = (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    command = tyro.cli(Command, args=arguments, description=HELP, prog="python -m data_prep")
+    command = tyro.cli(Command, args=arguments, description=__doc__, prog="python -m data_prep")
     actions: dict[type, Callable[..., int]] = {
         List: show_list,
         Download: download,
@@ -168,7 +166,7 @@ def prepare(options: Prepare) -> int:
 
 
 def conversion(options: Prepare) -> tuple[Callable[[Path], Session], list[Path]]:
-    """What converts the raw files, and which they are."""
+    """Return the function that converts the raw files, and the paths of these files."""
     if options.name == OWN:
         return _own_conversion(options)
     if options.nwb.target:

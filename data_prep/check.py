@@ -1,5 +1,4 @@
-"""Whether session files are sound: what breaks the format, what looks wrong, and the numbers to
-judge them by.
+"""Checks of session files: errors in the format, suspicious values, and descriptive numbers.
 
 An error makes a session unusable or its results wrong; a warning asks for a look.
 """
@@ -35,8 +34,9 @@ SAME = 1e-6  # seconds up to which bounds are the same
 
 @dataclass
 class SessionCheck:
-    """What was found in a session, and its numbers. `name` is the path of its file in the folder,
-    or its id.
+    """Errors, warnings and numbers of a session.
+
+    `name` is the path of its file in the folder, or its id.
     """
 
     name: str
@@ -63,10 +63,11 @@ class SessionCheck:
 
 
 def check_folder(folder: str | Path) -> list[SessionCheck]:
-    """Check the session files (*.h5) in a folder and below. A file that cannot be opened is a
-    finding like others.
+    """Check the session files (*.h5) in a folder and below.
 
-    Raises DataError when there is none.
+    A file that cannot be opened counts as an error.
+
+    Raises DataError when there are no files.
     """
     folder = Path(folder)
     paths = sorted(folder.rglob("*.h5")) if folder.is_dir() else []
@@ -87,7 +88,7 @@ def check_session(session: Session) -> SessionCheck:
     """Check one session; reads all of its spikes and behaviour."""
     check = SessionCheck(session.id, session.id, session.path)
     check.numbers |= {"units": len(session.unit_ids), "spikes": len(session.spike_times)}
-    with np.errstate(all="ignore"):  # numbers that overflow are found, not warned of
+    with np.errstate(all="ignore"):  # the check reports numbers that overflow; numpy need not warn
         for part in (_check_domain, _check_spikes, _check_splits, _check_behaviour):
             try:
                 part(session, check)
@@ -97,7 +98,7 @@ def check_session(session: Session) -> SessionCheck:
 
 
 def has_errors(checks: Iterable[SessionCheck]) -> bool:
-    """Whether any session has an error."""
+    """True when any session has an error."""
     return any(check.errors for check in checks)
 
 
@@ -111,13 +112,13 @@ def _check_file(path: Path, folder: Path) -> SessionCheck:
         text = str(error)
     except (
         Exception
-    ) as error:  # one file that nobody foresaw must not keep the others from being checked
+    ) as error:  # an unexpected error in one file must not stop the check of the others
         text = f"unforeseen {type(error).__name__}: {error}; please report this file."
     return SessionCheck(name, path.stem, path, errors=[text])
 
 
 def _check_ids(checks: Sequence[SessionCheck]) -> None:
-    """Sessions with the same id would share their units, and a model would take them for one."""
+    """Note sessions with the same id: they would share units, and a model would mix them up."""
     for check in checks:
         if others := [
             other.name for other in checks if other.id == check.id and other is not check
@@ -131,7 +132,7 @@ def _check_ids(checks: Sequence[SessionCheck]) -> None:
 
 
 class SpikeScan:
-    """What one pass over the spikes of a session counts, a piece at a time."""
+    """Counts over the spikes of a session, from one pass that reads a piece at a time."""
 
     def __init__(self, session: Session):
         self.num_units = len(session.unit_ids)
@@ -215,7 +216,7 @@ def _check_spikes(session: Session, check: SessionCheck) -> None:
 
 
 def _check_repeats(session: Session, scan: SpikeScan, check: SessionCheck) -> None:
-    """Spikes that are there twice, or follow another of their unit too soon."""
+    """Note spikes that occur twice or follow another spike of their unit too soon."""
     for counts, limit, what in (
         (scan.same, SOME, "have the time of another one of the unit"),
         (scan.close, NOTABLE, f"follow another one of the unit within {CLOSE * 1000:g} ms"),
@@ -274,7 +275,7 @@ def _check_splits(session: Session, check: SessionCheck) -> None:
 
 
 def _check_rows(session: Session, name: str, check: SessionCheck) -> None:
-    """Rows as they stand in the file; a session leaves out or merges what it cannot use."""
+    """Check intervals as the file has them; `Session` drops or merges rows that it cannot use."""
     if name not in session.interval_names:
         return
     rows = session.table(name)
@@ -370,9 +371,7 @@ def _check_times(behaviour: Behaviour, series: str, check: SessionCheck) -> floa
 def _check_values(
     behaviour: Behaviour, where: Intervals, readout: Readout | None, check: SessionCheck
 ) -> None:
-    """Samples that are missing in the splits, and the range of those that are decoded by
-    default.
-    """
+    """Count samples that are missing in the splits, and add the range of decoded values."""
     key, num_samples, num_missing = behaviour.key, 0, 0
     speeds, targets = [], []
     mean, std = (readout.mean, readout.std) if readout else ((), ())
@@ -408,5 +407,5 @@ def _check_values(
 
 
 def some(names: Sequence[str]) -> str:
-    """The first names of a list, and how many more there are."""
+    """Join the first names of a list, and say how many more there are."""
     return ", ".join(names[:3]) + f" and {len(names) - 3} more" * (len(names) > 3)

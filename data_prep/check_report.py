@@ -1,4 +1,4 @@
-"""What `check` found, as one HTML page with pictures of the sessions."""
+"""The results of `check` as one HTML page with pictures of the sessions."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -33,8 +33,9 @@ FAMILIES = {  # parts of the names of intervals, in the order of their rows, and
 
 
 def write_report(checks: Sequence[SessionCheck], path: str | Path) -> Path:
-    """Write a page on the sessions of a folder and return its path. Raises DataError when it cannot
-    be written.
+    """Write a page on the sessions of a folder and return its path.
+
+    Raises DataError when the page cannot be written.
     """
     shown = sorted(checks, key=lambda check: (not check.errors, not check.warnings))[:MOST_PICTURES]
     text = (
@@ -79,7 +80,7 @@ def _section(check: SessionCheck) -> Section:
 
 
 def _described(numbers: dict[str, Any]) -> Iterator[str]:
-    """The numbers of the decoded behaviour, which the table has no room for."""
+    """Describe the decoded behaviour in numbers, for which the table has no room."""
     if "high" in numbers:
         yield (
             f"{numbers['spikes']:,} spikes. {numbers['key']} has {numbers['sampling_rate']:.6g}"
@@ -93,15 +94,16 @@ def _described(numbers: dict[str, Any]) -> Iterator[str]:
 
 
 def session_figure(session: Session, key: str | None) -> tuple[Any, str]:
-    """Spikes and the behaviour `key` of a typical stretch above a timeline of the intervals, and
-    what they show.
+    """Draw a typical stretch of a session above a timeline of its intervals; return a caption too.
+
+    The stretch shows spikes and the behaviour `key`.
     """
     start, stop = typical_stretch(session, key)
     names = interval_rows(session)
     num_units = len(session.unit_ids)
     heights = [min(0.5 + 0.02 * num_units, 2.6), 1.1 if key else 0.0, 0.3 + 0.19 * len(names)]
     figure = plt.figure(figsize=(plots.WIDTH + 1.2, sum(heights) + 1.2), layout="constrained")
-    plt.close(figure)  # which takes it from pyplot's list; it can be drawn all the same
+    plt.close(figure)  # removes it from pyplot's list; it can still be drawn
     grid = figure.add_gridspec(
         3 if key else 2, 1, height_ratios=[height for height in heights if height]
     )
@@ -123,8 +125,9 @@ def session_figure(session: Session, key: str | None) -> tuple[Any, str]:
 
 
 def typical_stretch(session: Session, key: str | None) -> tuple[float, float]:
-    """The stretch of SHOWN seconds, or less, with the median number of spikes among those full of
-    behaviour.
+    """Find a stretch of at most SHOWN seconds that is full of behaviour.
+
+    It has the median number of spikes among such stretches.
     """
     first, last = float(session.domain.starts[0]), float(session.domain.ends[-1])
     edges = np.arange(first, max(last - SHOWN, first) + SHOWN / 2, SHOWN)
@@ -184,8 +187,9 @@ def _draw_behaviour(session: Session, key: str, start: float, stop: float, ax: A
 def _draw_timeline(
     session: Session, names: Sequence[str], shown: tuple[float, float], ax: Axes
 ) -> None:
-    """Bars in a row per name, paler where intervals fill less of the time; at the right their time
-    and number.
+    """Draw a row of bars for each name; at the right stand the total time and the number.
+
+    A bar is paler where the intervals fill less of the time.
     """
     _style(ax)
     first, last = session.domain.starts[0], session.domain.ends[-1]
@@ -240,7 +244,7 @@ def coverage(intervals: Intervals, edges: np.ndarray) -> np.ndarray:
 
 
 def _label(name: str) -> str:
-    """A name as it reads best: "movement_phases.reach_period" is "reach"."""
+    """Shorten a name: "movement_phases.reach_period" becomes "reach"."""
     words = name.removeprefix("movement_phases.").removesuffix("_domain").removesuffix("_period")
     return words.removesuffix("_segments").removesuffix("_intervals").replace("_", " ")
 

@@ -9,8 +9,9 @@ LONGEST = 33  # characters of a cell
 
 
 def rows(checks: Iterable[SessionCheck]) -> list[dict[str, Any]]:
-    """One row per session, as {column: value}; those with errors come first, then those with
-    warnings.
+    """Make one row per session, as {column: value}.
+
+    Sessions with errors come first, then those with warnings.
     """
     ordered = sorted(checks, key=lambda check: (not check.errors, not check.warnings))
     return [_row(check, check.numbers) for check in ordered]
@@ -35,9 +36,7 @@ def _row(check: SessionCheck, numbers: dict[str, Any]) -> dict[str, Any]:
 
 
 def table(checks: Sequence[SessionCheck]) -> str:
-    """The table of all sessions, then one line per finding, errors first, then a line that sums
-    up.
-    """
+    """Format the table of all sessions, one line per finding (errors first), and a summary."""
     findings = [f"error: {check.name}: {text}" for check in checks for text in check.errors]
     findings += [f"warning: {check.name}: {text}" for check in checks for text in check.warnings]
     parts = ["\n".join(_markdown(rows(checks))), "\n".join(findings), summary(checks)]
@@ -45,7 +44,7 @@ def table(checks: Sequence[SessionCheck]) -> str:
 
 
 def summary(checks: Sequence[SessionCheck]) -> str:
-    """How many sessions have errors or warnings, in a sentence."""
+    """Say in a sentence how many sessions have errors or warnings."""
     wrong = sum(bool(check.errors) for check in checks)
     sound = sum(check.verdict == "ok" for check in checks)
     many = "s" * (len(checks) != 1)

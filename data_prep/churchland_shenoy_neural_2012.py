@@ -38,8 +38,9 @@ SHARES = (0.7, 0.1, 0.2)
 
 
 def convert(path: Path) -> Session:
-    """The session in a raw file. Raises RawDataError when the file is not as its data set describes
-    it.
+    """Convert a raw file to a session.
+
+    Raises RawDataError when the file does not have the layout of the data set.
     """
     with open_raw(path) as raw:
         return Session(_tree(raw))
@@ -93,7 +94,7 @@ def _brainset() -> Node:
 
 
 def _trials(raw: RawFile, *, overlapping: bool) -> tuple[rules.Table, Clock]:
-    """The trials on the repaired clock, and that clock."""
+    """Return the trials on the repaired clock, and the clock."""
     needed = (
         *RENAMED,
         "go_cue_time",
@@ -144,8 +145,9 @@ def _splits(raw: RawFile, trials: rules.Table) -> dict[str, Node]:
 
 
 def _behaviour(raw: RawFile, clock: Clock, num_trials: int) -> tuple[dict[str, Node], np.ndarray]:
-    """The series cursor, hand and eye on the repaired clock, and the cursor's acceleration
-    [samples, 2].
+    """Return the series cursor, hand and eye on the repaired clock.
+
+    The cursor has its acceleration, [samples, 2], too.
     """
     raw_times = raw.times(f"{POSITION}/Cursor/timestamps", in_order=False)
     times, kept = _repaired(raw, clock, raw_times)
@@ -188,7 +190,7 @@ def _behaviour(raw: RawFile, clock: Clock, num_trials: int) -> tuple[dict[str, N
 def _repaired(
     raw: RawFile, clock: Clock, times: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | slice]:
-    """Time stamps on the repaired clock, and which samples stay."""
+    """Return time stamps on the repaired clock, and a mask of the samples to keep."""
     first_fall = falls(times)[:1]
     stop = (
         int(first_fall[0]) - 1 if len(first_fall) else len(times)
@@ -219,7 +221,7 @@ def _repaired(
 
 
 def _spikes_and_units(raw: RawFile, clock: Clock, domain: Intervals) -> tuple[Node, Node]:
-    """The spikes on the repaired clock, and the units whose spikes fit it."""
+    """Return the spikes on the repaired clock, and the units whose spikes fit this clock."""
     times, counts = nwb.spikes_by_unit(raw)
     if clock.was_reset:
         _check_observed(raw, len(counts))
@@ -240,7 +242,7 @@ def _spikes_and_units(raw: RawFile, clock: Clock, domain: Intervals) -> tuple[No
 
 
 def _check_observed(raw: RawFile, num_units: int) -> None:
-    """Refuse a recording to repair in which a unit was not observed in exactly the trials."""
+    """Refuse a recording to repair if a unit was observed outside of the trials or not in all."""
     trials = np.stack(
         [raw.array(f"{nwb.TRIALS}/{name}", (None,)) for name in ("start_time", "stop_time")], axis=1
     )

@@ -1,5 +1,6 @@
-"""Repair of recordings whose clock was reset: blocks of trials are laid one after the other, a
-minute apart.
+"""Repair of recordings whose clock was reset.
+
+Blocks of trials are placed one after the other, a minute apart.
 """
 
 from dataclasses import dataclass
@@ -29,12 +30,13 @@ class Clock:
 
     @property
     def was_reset(self) -> bool:
-        """Whether there is anything to repair."""
+        """True when there is something to repair."""
         return self.num_blocks > 1 or self.skipped is not None
 
     def encloses(self, pieces: list[np.ndarray]) -> bool:
-        """Whether sorted pieces of time stamps, in the order of the blocks, each lie within their
-        block.
+        """True when every piece of sorted time stamps lies within its block.
+
+        The pieces are in the order of the blocks.
         """
         return len(pieces) <= self.num_blocks and all(
             not len(piece) or (start <= piece[0] and piece[-1] <= end)
@@ -84,8 +86,9 @@ def pieces_between(values: np.ndarray, falls: np.ndarray) -> list[np.ndarray]:
 
 
 def outside(times: np.ndarray, skipped: tuple[float, float] | None, stop: int) -> np.ndarray:
-    """Mask of the time stamps that stay: not those in the skipped span, both ends included, before
-    index `stop`.
+    """Mask of the time stamps to keep.
+
+    Drops those in the skipped span (both ends included) that stand before index `stop`.
     """
     if skipped is None:
         return np.ones(len(times), bool)

@@ -1,4 +1,4 @@
-"""What `python -m data_prep download` does: say what there is to fetch, then fetch it.
+"""The command `python -m data_prep download`: list the files to fetch, then fetch them.
 
 The archives list their files, sizes and digests: DANDI through its own client, Zenodo through its
 record. Both are then fetched in one way (`data_prep.fetch`), since the client of DANDI names a file
@@ -46,7 +46,10 @@ RECORD = ".verified.json"
 
 @dataclass(frozen=True)
 class Plan:
-    """What a download will do; its text says it in three lines. `download` carries it out."""
+    """Files that a download will fetch; its text lists them in three lines.
+
+    `download` carries it out.
+    """
 
     data_set: CatalogueEntry
     folder: Path
@@ -79,8 +82,9 @@ class Plan:
 
 
 def plan(data_set: CatalogueEntry, folder: Path, patterns: Sequence[str] = ()) -> Plan:
-    """Ask the archive which files there are, and look which of them are in the folder; nothing is
-    written.
+    """List the files of the archive and find those that are in the folder already.
+
+    Nothing is written.
 
     `patterns` choose files by their names or paths, such as `sub-C_*`; without them all are taken.
 
@@ -115,8 +119,7 @@ def plan(data_set: CatalogueEntry, folder: Path, patterns: Sequence[str] = ()) -
 
 
 def download(plan: Plan, *, progress: bool = True) -> list[Path]:
-    """Fetch what is missing, verify what is unchecked, and return the paths of all files of the
-    plan.
+    """Fetch missing files, verify unchecked ones, and return the paths of all files of the plan.
 
     Raises DownloadError when the disk lacks space or a file cannot be had, and PoyoError when the
     folder cannot be written. Whatever stops a download, also Ctrl-C, the same plan continues it.
@@ -140,8 +143,9 @@ def download(plan: Plan, *, progress: bool = True) -> list[Path]:
 
 
 class Verified:
-    """The files of a folder whose digests were checked; they are not read again until their size or
-    time changes.
+    """Record of the files of a folder whose digests were checked.
+
+    A file is not read again until its size or time changes.
     """
 
     def __init__(self, folder: Path):
@@ -210,7 +214,7 @@ def _list_zenodo(record: ZenodoRecord) -> list[RemoteFile]:
 
 @contextlib.contextmanager
 def _asking(archive: Dandiset | ZenodoRecord) -> Iterator[None]:
-    """Turn the failures of an archive to list its files into sentences."""
+    """Turn failures to list the files of an archive into sentences."""
     requests = needed("requests")
     try:
         yield
@@ -232,7 +236,7 @@ def _asking(archive: Dandiset | ZenodoRecord) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_errors(name: str) -> Iterator[None]:
-    """Keep a logger from reporting what is raised as well."""
+    """Silence a logger whose errors are raised as well."""
     logger = logging.getLogger(name)
 
     def no_error(record: logging.LogRecord) -> bool:
@@ -273,8 +277,9 @@ def _choose(data_set: CatalogueEntry, names: Sequence[str], patterns: Sequence[s
 def _fetched_by_hand(
     data_set: CatalogueEntry, form: Form, folder: Path, patterns: Sequence[str]
 ) -> tuple[Path, ...]:
-    """The chosen files of a site with a form. Raises DataError, which explains what to do, when
-    some are not there.
+    """Return the chosen files of a site with a form.
+
+    Raises DataError, which explains the next step, when files are missing.
     """
     names = _choose(data_set, form.files, patterns)
     there = {path.name: path for path in data_set.find(folder) if path.name in names}

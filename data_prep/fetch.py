@@ -36,12 +36,13 @@ class DownloadError(PoyoError):
 
 
 class Mismatch(Exception):
-    """What arrived is not the file that the archive lists."""
+    """The content of a fetched file is not the content that the archive lists."""
 
 
 def needed(package: str) -> Any:
-    """A package that only downloads need. Raises MissingDependencyError when it is not
-    installed.
+    """Import a package that only downloads need.
+
+    Raises MissingDependencyError when it is not installed.
     """
     try:
         return importlib.import_module(package)
@@ -54,8 +55,9 @@ def needed(package: str) -> Any:
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file of an archive: its path below the folder of the data set, and its digest as
-    `sha256:...` or `md5:...`.
+    """A file of an archive.
+
+    It has its path below the folder of the data set, and its digest as `sha256:...` or `md5:...`.
     """
 
     name: str
@@ -75,7 +77,7 @@ class RemoteFile:
 
 
 def file_size(path: Path) -> int:
-    """Bytes of a file; -1 when there is none that can be seen."""
+    """Size of a file in bytes; -1 when it does not exist or cannot be seen."""
     with contextlib.suppress(OSError):
         return path.stat().st_size
     return -1
@@ -86,8 +88,9 @@ def partial_path(path: Path) -> Path:
 
 
 def fetch(file: RemoteFile, path: Path, moved: Callable[[int], None]) -> None:
-    """Bring a file to `path`, continuing where an earlier attempt stopped; `moved` hears how many
-    bytes came.
+    """Fetch a file to `path`, and continue at the byte where an earlier attempt stopped.
+
+    `moved` is called with the number of bytes that came.
 
     Raises DownloadError when it cannot be had, and PoyoError when it cannot be written; the same
     call then continues.
@@ -116,7 +119,7 @@ def fetch(file: RemoteFile, path: Path, moved: Callable[[int], None]) -> None:
 
 
 class Partial:
-    """The beginning of a file, as far as it arrived. pooch writes into it as into any open file."""
+    """The beginning of a file, as far as it has arrived; pooch writes into it like into a file."""
 
     def __init__(self, file: RemoteFile, path: Path, moved: Callable[[int], None]):
         self._expected, self._path, self._moved, self._answer = file, path, moved, None
@@ -160,7 +163,7 @@ class Partial:
         self.position = 0
 
     def finish(self, path: Path) -> None:
-        """Give the file its name. Raises Mismatch when it is not what the archive lists."""
+        """Give the file its name. Raises Mismatch when its content differs from the archive."""
         if wrong := _wrong_digest(self._expected, self._path):
             raise Mismatch(wrong)
         with writable(path):
@@ -181,7 +184,7 @@ class Partial:
 
 
 def _receive(file: RemoteFile, partial: Partial) -> None:
-    """Ask for what is missing of a file until it is there."""
+    """Request the missing rest of a file until the file is complete."""
     requests, pooch = needed("requests"), needed("pooch")
 
     def attempt() -> None:
@@ -214,14 +217,14 @@ def _begins_at(answer: Any, position: int) -> bool:
 
 
 def _wrong_digest(file: RemoteFile, path: Path) -> str:
-    """What is wrong with the content of a file, or an empty string."""
+    """Describe the error in the content of a file, or return an empty string."""
     algorithm, _, expected = file.digest.partition(":")
     found = needed("pooch").file_hash(str(path), alg=algorithm)
     return "" if found == expected else f"its {algorithm} is {found}, not {expected}"
 
 
 def _lock(file: IO[bytes], path: Path) -> None:
-    """Refuse to write what another process is writing, where the file system can tell."""
+    """Refuse to write a file that another process is writing, if the file system can tell."""
     try:
         import fcntl
 
@@ -240,7 +243,7 @@ def _lock(file: IO[bytes], path: Path) -> None:
 
 
 def get_json(url: str) -> Any:
-    """What a server answers, parsed. Raises requests.RequestException."""
+    """Return the parsed answer of a server. Raises requests.RequestException."""
     requests = needed("requests")
 
     def attempt() -> Any:
@@ -257,8 +260,9 @@ def retried(
     pauses: tuple[float, ...],
     position: Callable[[], int] = int,
 ) -> Result:
-    """What `attempt` returns, repeated after faults that may pass; an attempt that brought much
-    does not count.
+    """Call `attempt` until it succeeds, again after faults that may pass, and return its value.
+
+    An attempt that brought much data does not count.
     """
     requests = needed("requests")
     left = list(pauses)
@@ -291,7 +295,7 @@ def _pause_asked_for(error: Any) -> float:
 
 
 def reason(error: Any) -> str:
-    """What a failed request means, in words."""
+    """Describe the cause of a failed request in words."""
     requests = needed("requests")
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"the server answered {error.response.status_code} {error.response.reason}"
@@ -306,7 +310,7 @@ def reason(error: Any) -> str:
 
 
 def amount(num_bytes: float) -> str:
-    """A number of bytes for people: 13.0 GB."""
+    """Format a number of bytes for people: 13.0 GB."""
     for unit in ("kB", "MB"):
         num_bytes /= 1000
         if num_bytes < 1000:

@@ -29,8 +29,9 @@ SHARES = (0.7, 0.1, 0.2)
 
 
 def convert(path: Path) -> Session:
-    """The session in a raw file: its first recording. Raises RawDataError when the file is not as
-    described.
+    """Convert the first recording in a raw file to a session.
+
+    Raises RawDataError when the file does not have the layout of the data set.
     """
     if not (match := FILE_NAME.fullmatch(path.name)):
         raise RawDataError(
@@ -104,8 +105,9 @@ def _brainset() -> Node:
 
 
 def _spans(trials: list[np.ndarray], field: str) -> Intervals:
-    """From the first to the last time of every trial. Raises RawDataError unless trials follow each
-    other.
+    """Return the first and the last time of every trial.
+
+    Raises RawDataError unless the trials follow each other.
     """
     try:
         return Intervals(

@@ -1,4 +1,4 @@
-"""What the sets of the Neural Latents Benchmark share: their units, trials, and splits."""
+"""Units, trials and splits of the sets of the Neural Latents Benchmark."""
 
 from dataclasses import dataclass
 
@@ -19,9 +19,9 @@ RENAMED = {"start_time": "start", "stop_time": "end", "split": "split_indicator"
 
 @dataclass(frozen=True)
 class Source:
-    """What a session says of itself."""
+    """Origin of a session."""
 
-    dandiset: str  # id and version
+    dandiset: str  # id and version of the Dandiset
     description: str
     session_id: str
 

@@ -1,5 +1,6 @@
-"""Neural Latents Benchmark, MC_Maze (full, large, medium, small): monkey Jenkins reaches around
-barriers.
+"""Neural Latents Benchmark, MC_Maze (full, large, medium, small).
+
+Monkey Jenkins reaches around barriers.
 
 Source: DANDI 000128, 000138, 000139 and 000140, which share a layout; the rules for the small set
 are those of brainsets 0.2.1 and 0.2.2, and the others follow them.
@@ -37,8 +38,9 @@ AROUND_ONSET = (-0.05, 0.65)  # seconds around the onset of movement in which th
 
 
 def convert(path: Path) -> Session:
-    """The session in a raw file. Raises RawDataError when the file is not as its data set describes
-    it.
+    """Convert a raw file to a session.
+
+    Raises RawDataError when the file does not have the layout of the data set.
     """
     if not (match := FILE_NAME.fullmatch(path.name)):
         raise RawDataError(

@@ -1,5 +1,6 @@
-"""Neural Latents Benchmark, MC_RTT: monkey Indy reaches to targets on a grid, on a day that
-O'Doherty's set lacks.
+"""Neural Latents Benchmark, MC_RTT: monkey Indy reaches to targets on a grid.
+
+The set of O'Doherty et al. does not contain this day.
 
 Source: DANDI 000129. No released pipeline prepares it; splits follow those of MC_Maze: the
 benchmark's training trials become train and valid, its validation trials test.
@@ -33,8 +34,9 @@ DESCRIPTION = (
 
 
 def convert(path: Path) -> Session:
-    """The session in a raw file. Raises RawDataError when the file is not as its data set describes
-    it.
+    """Convert a raw file to a session.
+
+    Raises RawDataError when the file does not have the layout of the data set.
     """
     if not (match := FILE_NAME.fullmatch(path.name)):
         raise RawDataError(

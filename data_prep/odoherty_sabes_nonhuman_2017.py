@@ -1,5 +1,4 @@
-"""O'Doherty, Makin, Sabes et al.: monkeys Indy and Loco reach to targets on a grid, one after the
-other.
+"""O'Doherty, Makin, Sabes et al.: monkeys Indy and Loco reach to successive targets on a grid.
 
 Source: Zenodo 3854034 (MATLAB 7.3 files, which are HDF5); the rules are those of brainsets 0.2.1
 and 0.2.2.
@@ -36,10 +35,11 @@ FIXED_BLOCKS = {"train": [0, 2, 3, 4, 5, 6, 7, 9], "valid": [1], "test": [8]}
 
 
 def convert(path: Path, waveforms: bool = True) -> Session:
-    """The session in a raw file, with the waveform of every spike or without (they are most of the
-    file).
+    """Convert a raw file to a session.
 
-    Raises RawDataError when the file is not as its data set describes it.
+    `waveforms` keeps the waveform of every spike; waveforms are most of the file.
+
+    Raises RawDataError when the file does not have the layout of the data set.
     """
     if not (match := FILE_NAME.fullmatch(path.stem)):
         raise RawDataError(
@@ -126,9 +126,7 @@ def _cursor(raw: RawFile, times: np.ndarray, rate: float) -> tuple[Node, np.ndar
 
 
 def _finger(raw: RawFile, times: np.ndarray, rate: float) -> Node:
-    """Position and velocity of the finger in cm, and the sensor's orientation where it was
-    recorded.
-    """
+    """Return position and velocity of the finger in cm, and the sensor's orientation if known."""
     samples = raw.array("finger_pos", (None, len(times))).T
     if samples.shape[1] not in (3, 6):
         raise raw.wrong("finger_pos", f"of {samples.shape[1]} columns", "3 or 6 columns")
@@ -147,8 +145,9 @@ def _no_movement(domain: Intervals, speed: np.ndarray, rate: float) -> Intervals
 
 
 def _splits(raw: RawFile, domain: Intervals, still: Intervals) -> dict[str, Intervals]:
-    """Ten blocks of the time with movement: eight to train on; the one with most movement is the
-    test.
+    """Divide the time with movement into ten blocks: eight train, one is valid, one is test.
+
+    The test block is the one with most movement. Without pauses the blocks are FIXED_BLOCKS.
     """
     moving = domain.subtract(still).longer_than(LONG) if len(still) else domain
     if not len(moving):
@@ -188,9 +187,7 @@ def _splits(raw: RawFile, domain: Intervals, still: Intervals) -> dict[str, Inte
 
 @dataclass(frozen=True)
 class _Cell:
-    """What was recorded of one unit: the HDF5 data sets of its spikes, [1, spikes], and waveforms,
-    [48, spikes].
-    """
+    """HDF5 data sets of a unit: its spikes, [1, spikes], and its waveforms, [48, spikes]."""
 
     channel: str
     sort: int
@@ -235,8 +232,9 @@ def _numbers(raw: RawFile, data_set: h5py.Dataset, field: str) -> np.ndarray:
 
 
 def _cells(raw: RawFile) -> list[_Cell]:
-    """Every unit with spikes: the unsorted ones of all channels, then the first sorted ones, and so
-    on.
+    """List every unit with spikes.
+
+    The unsorted units of all channels come first, then the first sorted ones, and so on.
     """
     spikes, waveforms = _references(raw, "spikes"), _references(raw, "wf")
     names = (

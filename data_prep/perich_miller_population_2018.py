@@ -1,5 +1,6 @@
-"""Perich, Miller et al.: monkeys C, J, M and T reach with a manipulandum, centre-out or to random
-targets.
+"""Perich, Miller et al.: monkeys C, J, M and T reach with a manipulandum.
+
+The task is centre-out or random-target reaching.
 
 Source: DANDI 000688; the rules are those of brainsets 0.1.2 to 0.2.2.
 """
@@ -31,8 +32,9 @@ POSITION = "processing/behavior/Position/cursor_pos"
 
 
 def convert(path: Path) -> Session:
-    """The session in a raw file. Raises RawDataError when the file is not as its data set describes
-    it.
+    """Convert a raw file to a session.
+
+    Raises RawDataError when the file does not have the layout of the data set.
     """
     if not (match := FILE_NAME.fullmatch(path.name)):
         raise RawDataError(
@@ -107,7 +109,7 @@ def _brainset() -> Node:
 
 
 def _outliers(times: np.ndarray, position: np.ndarray, acceleration: np.ndarray) -> Intervals:
-    """Where the cursor jumps, and where it stays outside of the workspace."""
+    """Find intervals in which the cursor jumps or stays outside of the workspace."""
     jumps = rules.outlier_mask(acceleration, MAX_ACCELERATION, grow=2)
     outside = np.max(np.abs(position), axis=1) > WORKSPACE
     outside = rules.eroded(rules.dilated(outside, 400), 100)

@@ -30,8 +30,9 @@ RECORDS = ".prepared"
 
 @dataclass(frozen=True)
 class Job:
-    """What happens to every raw file: `convert` makes a session of it. `recipe` tells apart
-    conversions and options.
+    """Conversion of raw files to sessions by `convert`.
+
+    `recipe` distinguishes conversions and options.
     """
 
     name: str
@@ -47,7 +48,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a raw file."""
+    """Outcome of the conversion of a raw file."""
 
     raw: str
     recipe: str
@@ -62,8 +63,9 @@ class Result:
 
 
 def prepare(job: Job, raw_files: Sequence[Path], workers: int = 1) -> list[Result]:
-    """Convert raw files, in the order of the list; those that cannot be converted are in the
-    results with the reason.
+    """Convert raw files, in the order of the list.
+
+    A file that cannot be converted is in the results with the reason.
 
     Raises DataError when another process prepares the same data set in the same folder, PoyoError
     when OUT cannot be written.
@@ -174,9 +176,7 @@ def _convert(job: Job, raw: Path) -> Result:
             f"{raw.name}: cannot be read ({error.strerror or error}); check the file and its"
             " permissions."
         )
-    except (
-        Exception
-    ) as error:  # one file that nobody foresaw must not keep the others from being prepared
+    except Exception as error:  # an unexpected error in one file must not stop the others
         reason = f"{raw.name}: unforeseen {type(error).__name__}: {error}; please report this file."
     return Result(raw=raw.name, recipe=job.recipe, skipped=reason)
 
@@ -185,7 +185,7 @@ def _convert(job: Job, raw: Path) -> Result:
 
 
 def _finished(job: Job, raw: Path, checksum: str) -> Result | None:
-    """The record of a raw file whose session is as it was written."""
+    """Return the record of a raw file whose session is unchanged since it was written."""
     try:
         record = Result(**json.loads(_record_path(job, raw).read_text()))
     except (OSError, ValueError, TypeError):
@@ -207,7 +207,7 @@ def file_checksum(path: Path) -> str:
 
 
 def recipe(**options: object) -> str:
-    """The text that tells conversions with other code or options apart."""
+    """Return a text that distinguishes conversions with other code or options."""
     return json.dumps({"poyo_jax": __version__} | options, sort_keys=True, default=str)
 
 
@@ -216,8 +216,9 @@ def _record_path(job: Job, raw: Path) -> Path:
 
 
 def _partial(job: Job, raw: Path) -> Path:
-    """Where a converted session waits for its final name; raw files in two folders may have the
-    same name.
+    """Return the path of a converted session before it gets its final name.
+
+    Raw files in two folders may have the same name.
     """
     return (
         job.folder / f"{raw.name}.{hashlib.sha256(bytes(raw.absolute())).hexdigest()[:8]}.partial"
@@ -226,8 +227,9 @@ def _partial(job: Job, raw: Path) -> Path:
 
 @contextmanager
 def _only_one(job: Job) -> Iterator[None]:
-    """Keep other processes from preparing the same data set in the same folder; the system frees
-    the lock at exit.
+    """Keep other processes from preparing the same data set in the same folder.
+
+    The system frees the lock at exit.
     """
     with writable(job.folder):
         job.folder.mkdir(parents=True, exist_ok=True)
@@ -243,7 +245,7 @@ def _only_one(job: Job) -> Iterator[None]:
 
 
 def _sweep(job: Job) -> None:
-    """Remove what a killed run left half-written."""
+    """Remove half-written files of a killed run."""
     for path in job.folder.iterdir():
         if ".partial" in path.name:
             shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -48,8 +48,9 @@ def need_samples(raw: RawFile, field: str, times: np.ndarray) -> None:
 
 
 def outlier_mask(values: np.ndarray, limit: float, grow: int) -> np.ndarray:
-    """Samples whose vector is longer than `limit`, with those around them: `grow // 2` before, one
-    less after.
+    """Mask samples whose vector is longer than `limit`, and their neighbours.
+
+    The mask covers `grow // 2` samples before and `(grow - 1) // 2` after such a sample.
     """
     return dilated(np.linalg.norm(values, axis=1) > limit, grow)
 
@@ -60,15 +61,18 @@ def dilated(mask: np.ndarray, size: int) -> np.ndarray:
 
 
 def eroded(mask: np.ndarray, size: int) -> np.ndarray:
-    """Every run of True loses `size // 2` samples at its beginning and `(size - 1) // 2` at its
-    end.
+    """Shorten every run of True at both ends.
+
+    It loses `size // 2` samples at its beginning and `(size - 1) // 2` at its end.
     """
     return np.asarray(ndimage.binary_erosion(mask, np.ones(size)))
 
 
 def mask_intervals(times: np.ndarray, mask: np.ndarray) -> Intervals:
-    """Runs of True as intervals from the sample before a run to its last sample (its first one, if
-    it is the first).
+    """Convert runs of True to intervals.
+
+    An interval begins at the sample before the run (or at the first sample of all) and ends at the
+    last sample of the run.
     """
     edges = np.diff(mask.astype(np.int8))
     starts, ends = times[:-1][edges == 1], times[:-1][edges == -1]
@@ -83,8 +87,9 @@ def mask_intervals(times: np.ndarray, mask: np.ndarray) -> Intervals:
 
 
 def nested_split(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of train (70 %), valid (10 %) and test (20 %) as scikit-learn's `train_test_split` draws
-    them, twice.
+    """Draw rows of train (70 %), valid (10 %) and test (20 %).
+
+    The rows are those that two calls of scikit-learn's `train_test_split` draw.
     """
     shuffled = np.random.RandomState(SEED).permutation(count)
     test, rest = np.split(shuffled, [math.ceil(0.2 * count)])
@@ -103,8 +108,7 @@ def rows_of(table: Mapping[str, np.ndarray], rows: np.ndarray) -> Table:
 def trial_columns(
     raw: RawFile, numbers: Sequence[str], texts: Sequence[str] = (), arrays: Sequence[str] = ()
 ) -> Table:
-    """The trial table, in which each of these columns holds one number, text, or row of numbers per
-    trial.
+    """Make the trial table. Each column has a number, a text or a row of numbers per trial.
 
     Raises RawDataError when one of them is missing or holds something else.
     """
@@ -124,9 +128,7 @@ def trial_columns(
 
 
 def refuse_nan(raw: RawFile, trials: Table, names: Sequence[str]) -> None:
-    """Raise RawDataError when there is no trial, or when one lacks a time that every trial must
-    have.
-    """
+    """Raise RawDataError when there is no trial, or when a trial lacks a required time."""
     for name in names:
         if not len(trials[name]):
             raise raw.wrong("intervals/trials", "an empty table", "one row per trial")

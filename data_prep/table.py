@@ -6,7 +6,7 @@ from data_prep.prepare import Result
 
 
 def results_table(results: Sequence[Result]) -> str:
-    """Sessions with units, spikes and hours; then what was skipped and why."""
+    """Format sessions with units, spikes and hours; below, skipped files with the reason."""
     done = [result for result in results if not result.skipped]
     skipped = [result for result in results if result.skipped]
     rows = [
@@ -42,7 +42,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """The first and the last column on the left, numbers on the right."""
+    """Align the first and the last column to the left, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(

@@ -67,7 +67,7 @@ def operations_table(name: str) -> None:
 
 
 def step_seconds(chip: Chip, windows: int) -> float:
-    """A chip's time for its windows of a step: the greater of what products and memory take."""
+    """Seconds of a chip for its windows of a step: the larger of arithmetic and memory traffic."""
     config = PRESETS["poyo_1"]().model
     cost = forward_flops(
         config, windows=windows, tokens=windows * TOKENS, units=UNITS * windows, queries=QUERIES
@@ -77,8 +77,9 @@ def step_seconds(chip: Chip, windows: int) -> float:
 
 
 def reduce_seconds(chip: Chip, count: int, size: float) -> float:
-    """Sum of `size` bytes over all chips: within pods, then of each chip's part between pods, and
-    back.
+    """Return the seconds of a sum of `size` bytes over all chips.
+
+    The sum runs within pods, then between pods for the share of each chip, and back.
     """
     near = min(chip.pod, count)
     pods = count / near
@@ -88,7 +89,10 @@ def reduce_seconds(chip: Chip, count: int, size: float) -> float:
 
 
 def devices_table(title: str, windows_of: Callable[[int], int], counts: Sequence[int]) -> None:
-    """`windows_of` tells how many windows a chip has in a step of so many chips."""
+    """Print a table of devices.
+
+    `windows_of` maps a number of chips to the windows of one chip in a step.
+    """
     print(f"\nPOYO-1, {TOKENS} tokens a window, {title}\n")
     print(
         "| chip | chips | step ms | gradient ms | share lost | windows/s | tokens/s"

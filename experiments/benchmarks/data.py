@@ -1,6 +1,4 @@
-"""Speed of data: preparing a large raw file, cold windows, opening thousands of sessions,
-intervals.
-"""
+"""Measure the speed of data: a large raw file, cold windows, thousands of sessions, intervals."""
 
 import os
 import subprocess
@@ -42,8 +40,9 @@ def measure_data(num_sessions: int) -> dict:
 
 
 def write_raw(path: Path) -> None:
-    """A raw file of the size of Churchland and Shenoy's, with random spikes and a random walk of
-    the hand.
+    """Write a raw file of the size of Churchland and Shenoy's.
+
+    Spikes are random, and the hand makes a random walk.
     """
     rng, per_trial, per_unit = np.random.default_rng(0), SAMPLES // TRIALS, SPIKES // UNITS
     starts = 10 + np.arange(TRIALS) * (per_trial / 1000 + 1.0)
@@ -82,9 +81,7 @@ def write_raw(path: Path) -> None:
 
 
 def measure_prepare(raw: Path, out: Path, kind: str) -> dict:
-    """Seconds and memory of converting the raw file, size of the session, and milliseconds of cold
-    windows.
-    """
+    """Measure the conversion of the raw file, the size of the session, and cold windows."""
     command = [sys.executable, "-c", PREPARE, str(raw), str(out), kind]
     text = subprocess.run(
         command, check=True, capture_output=True, text=True, env=_environment()

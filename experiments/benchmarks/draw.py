@@ -1,5 +1,6 @@
-"""Simulated windows for the benchmark, drawn from a seed so that every contender sees the same
-ones. Only numpy.
+"""Simulated windows for the benchmark, drawn from a seed: every contender gets the same ones.
+
+Imports nothing but numpy.
 """
 
 from dataclasses import dataclass
@@ -31,8 +32,9 @@ def session_units() -> np.ndarray:
 def draw_windows(
     batch_size: int, seed: int, fixed_tokens: int | None = None
 ) -> list[SimulatedWindow]:
-    """Windows of random sessions; their tokens are log-normal (median 1600, mean about 2300),
-    clipped to 500 ... 8000.
+    """Draw windows of random sessions.
+
+    Their token counts are log-normal (median 1600, mean about 2300), clipped to 500 ... 8000.
 
     `fixed_tokens` gives every window so many tokens instead, from sessions with fewer units than
     half of that.

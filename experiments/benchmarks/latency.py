@@ -14,7 +14,7 @@ TURN = 25  # windows of a call
 
 
 def make_decoder(settings: dict):
-    """(a call that decodes TURN windows, facts)."""
+    """Return a call that decodes TURN windows, and its facts."""
     session = Session.from_arrays(
         [0.0, 10.0], [0, 1], range(UNITS), [0.0, 10.0], np.zeros((2, 2)), session_id="one"
     )
@@ -36,8 +36,9 @@ def make_decoder(settings: dict):
 
 
 def untrained(config: Config, session: Session) -> Pretrained:
-    """A model with random weights that knows one session and leaves its cursor velocity as it
-    is.
+    """Make a model with random weights that knows one session.
+
+    Its readout does not scale the cursor velocity.
     """
     units, names = Vocab(session.unit_names), Vocab([session.id])
     model = build_model(config.model, config.run, units.num_rows, names.num_rows)

@@ -25,7 +25,7 @@ def save_sessions(folder: Path) -> None:
 
 
 def make_loader(settings: dict):
-    """(a call that takes TURN batches, facts)."""
+    """Return a call that takes TURN batches, and its facts."""
     sessions = open_sessions(settings["folder"])
     units, names = (
         Vocab(name for s in sessions for name in s.unit_names),

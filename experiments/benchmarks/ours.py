@@ -43,7 +43,10 @@ def main() -> None:
 
 
 def make_call(settings: dict):
-    """(a training step or predictions, and the machine's rate of products at that time; facts)."""
+    """Return a call and its facts.
+
+    The call trains a step or predicts, and measures the machine's rate of products next to it.
+    """
     mesh = make_mesh()
     host = make_batches(settings)
     batches, facts = [put_batch(batch, mesh) for batch in host], batch_facts(settings, host)
@@ -62,7 +65,7 @@ def make_call(settings: dict):
 
 
 def make_step(settings: dict, mesh: Mesh):
-    """(jitted function of a state and a batch, the state)."""
+    """Return a jitted function of a state and a batch, and the state."""
     micro = settings["microbatch_windows"]
     run = RunConfig(microbatch_windows=micro, rows_per_group=settings["rows_per_group"])
     units = max(settings["vocabulary"] or 0, 1 + int(session_units().sum()))
@@ -76,9 +79,7 @@ def make_step(settings: dict, mesh: Mesh):
 
 
 def make_matmul(mesh: Mesh):
-    """A function that measures the rate, in GFLOP/s, of float32 matrix products on all devices at
-    once.
-    """
+    """Make a function that measures float32 matrix products on all devices at once, in GFLOP/s."""
     shape = (mesh.size, MATMUL_SIZE, MATMUL_SIZE)
     factors = jax.device_put(
         np.random.default_rng(0).random(shape, np.float32), split_over_windows(mesh)
@@ -92,7 +93,7 @@ def make_matmul(mesh: Mesh):
 
 
 def batch_facts(settings: dict, host: list[Batch]) -> dict:
-    """What an average batch holds and how many operations a call on it takes."""
+    """Describe an average batch: its content, and the operations of a call on it."""
     spikes, tokens = (
         np.mean([test(batch.token_kinds).sum() for batch in host])
         for test in (_is_spike, _is_token)

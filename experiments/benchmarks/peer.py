@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def batch_facts(batches: list[dict[str, torch.Tensor]]) -> dict:
-    """What an average batch holds."""
+    """Describe the content of an average batch."""
     masks = [batch["input_mask"] for batch in batches]
     tokens = sum(float(mask.sum()) for mask in masks) / len(masks)
     spikes = sum(
@@ -63,7 +63,7 @@ def batch_facts(batches: list[dict[str, torch.Tensor]]) -> dict:
 
 
 def make_decoder(settings: dict):
-    """(a call that decodes TURN windows one after the other, numpy in and numpy out; facts)."""
+    """Return a call that decodes TURN windows one by one, numpy in and numpy out, and its facts."""
     model = make_model(settings["model"], [UNITS]).eval()
     windows = [collate_windows(model, [draw_window(number)]) for number in range(TURN)]
     windows = [

@@ -1,5 +1,6 @@
-"""torch_brain's input pipeline alone: data set, transforms, tokeniser, sampler and collate function
-in a DataLoader.
+"""The input pipeline of torch_brain alone.
+
+Data set, transforms, tokeniser, sampler and collate function run in a DataLoader.
 
 Runs in the environment of the peer; see peer.py.
 """
@@ -23,7 +24,7 @@ AHEAD = 2  # batches that each worker may have made between two calls
 
 
 class Sessions(SpikingDatasetMixin, Dataset):
-    """The sessions of a folder; units are told apart by their session."""
+    """The sessions of a folder; the name of a unit contains its session."""
 
     spiking_dataset_mixin_uniquify_unit_ids = True
 
@@ -49,7 +50,7 @@ class Tokenize:
 
 
 def make_loader(settings: dict):
-    """(a call that takes TURN batches, facts)."""
+    """Return a call that takes TURN batches, and its facts."""
     torch.set_num_threads(1)
     sessions = Sessions(settings["folder"])
     model = POYO(sequence_length=1.0, latent_step=0.125, num_latents_per_step=16, dim=64, dim_out=2)

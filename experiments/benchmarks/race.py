@@ -70,7 +70,7 @@ class Contender:
 
 
 def ours(tree: Path, settings: dict) -> Contender:
-    """Start the library of a source tree, by the benchmark of that tree."""
+    """Start the library of a source tree through the benchmark of that tree."""
     environment = {"PYTHONPATH": os.pathsep.join([str(tree), os.environ.get("PYTHONPATH", "")])}
     before_folders = tree / "experiments" / "benchmark_ours.py"
     if before_folders.exists():
@@ -89,7 +89,7 @@ def peer(python: str, settings: dict, environment: dict[str, str] | None = None)
 
 @contextmanager
 def source_tree(revision: str) -> Iterator[Path]:
-    """The files of a git revision, in a folder that is removed afterwards."""
+    """Write the files of a git revision to a folder that is removed afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="benchmark_"))
     git = ["git", "-C", str(REPOSITORY), "worktree"]
     try:
@@ -103,8 +103,9 @@ def source_tree(revision: str) -> Iterator[Path]:
 
 
 def race(contenders: dict[str, Contender], rounds: int) -> dict[str, dict]:
-    """Let all make one call in turn, round after round; figures by contender. The first round is
-    discarded.
+    """Let all contenders make one call in turn, round after round; return figures by contender.
+
+    The first round is discarded.
     """
     turns = [{name: one.call() for name, one in contenders.items()} for _ in range(rounds + 1)][1:]
     for one in contenders.values():
@@ -162,7 +163,7 @@ def print_table(found: dict[str, dict]) -> None:
 
 
 def print_ratios(found: dict[str, dict]) -> None:
-    """How the first contender compares with each of the others."""
+    """Print the time per window of each other contender, divided by that of the first."""
     (first, ours), *others = found.items()
     for name, row in others:
         ratios = {

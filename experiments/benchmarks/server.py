@@ -1,5 +1,6 @@
-"""A contender of the benchmark: a process that makes one call per line on standard input. Only the
-standard library.
+"""A contender of the benchmark: a process that makes one call per line on standard input.
+
+Imports only the standard library.
 """
 
 import json
@@ -10,9 +11,7 @@ from collections.abc import Callable
 
 
 def serve(call: Callable[[int], dict], facts: dict) -> None:
-    """Print the facts, then for each line what `call(number)` measured, with the peak memory so
-    far.
-    """
+    """Print the facts, then for each line the figures of `call(number)` and the peak memory."""
     print(json.dumps(facts), flush=True)
     for number, _ in enumerate(sys.stdin):
         answer = call(number)
@@ -25,17 +24,17 @@ def serve(call: Callable[[int], dict], facts: dict) -> None:
 
 
 def seconds(function: Callable, *arguments) -> float:
-    """How long a call takes."""
+    """Return the duration of a call in seconds."""
     began = time.perf_counter()
     function(*arguments)
     return time.perf_counter() - began
 
 
 def timed_windows(function: Callable, windows: list) -> Callable[[int], dict]:
-    """A call that reports how long `function(window)` took for each of the windows."""
+    """Make a call that reports the duration of `function(window)` for each of the windows."""
     return lambda number: {"seconds": [seconds(function, window) for window in windows]}
 
 
 def timed(function: Callable) -> Callable[[int], dict]:
-    """A call that reports how long `function(number)` took."""
+    """Make a call that reports the duration of `function(number)`."""
     return lambda number: {"seconds": seconds(function, number)}

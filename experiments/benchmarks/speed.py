@@ -104,7 +104,7 @@ def measure(options: Benchmark) -> dict:
 
 
 def start_contenders(options: Benchmark, stack: ExitStack) -> dict[str, Contender]:
-    """Ours in every variant asked for, then another revision's and the peers."""
+    """Start all our variants, then another revision's and the peers."""
     settings = base_settings(options)
     if options.what == "pipeline":
         settings["folder"] = stack.enter_context(session_files())
@@ -120,7 +120,7 @@ def start_contenders(options: Benchmark, stack: ExitStack) -> dict[str, Contende
 
 
 def base_settings(options: Benchmark) -> dict:
-    """What every contender is told."""
+    """Settings that every contender gets."""
     from poyo_jax.presets import PRESETS
 
     preset = PRESETS[options.preset]()
@@ -139,12 +139,12 @@ def base_settings(options: Benchmark) -> dict:
 
 
 def sizes(model: "ModelConfig") -> dict:
-    """Fields of the model; not those that older revisions lack, which no preset changes."""
+    """Fields of the model, without those that older revisions lack and no preset changes."""
     return {name: value for name, value in asdict(model).items() if name not in LATER_FIELDS}
 
 
 def variants(options: Benchmark) -> dict[str, dict]:
-    """By name, how the settings of each of our contenders differ."""
+    """Changes to the settings for each of our contenders, by name."""
     from poyo_jax.presets import PRESETS
 
     if options.what == "pipeline":
@@ -172,8 +172,9 @@ def variants(options: Benchmark) -> dict[str, dict]:
 
 
 def start_peers(options: Benchmark, settings: dict) -> dict[str, Contender]:
-    """torch_brain as shipped, with a tuned allocator if asked for; of its input pipeline one for
-    every worker count.
+    """Start torch_brain as shipped and, on request, with a tuned allocator.
+
+    For its input pipeline, start one contender for every number of workers.
     """
     assert options.peer
     lamb = Path(options.peer).absolute().parent.parent / "sparse_lamb" / "torch_brain" / "optim.py"

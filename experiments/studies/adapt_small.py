@@ -67,7 +67,7 @@ class AdaptSmall:
     """Most steps of every fit; None takes the strategy's."""
 
 
-Job = dict[str, Any]  # a fit by what it is done for and how, and its outcome
+Job = dict[str, Any]  # keys of a fit (purpose and settings), and its outcome
 KEY = ("what", "session", "seed", "strategy", "seconds", "rate", "plain", "num_steps")
 
 
@@ -133,7 +133,7 @@ def key(job: Job) -> tuple:
 
 
 def compute(job: Job, pretrained, session) -> Job:
-    """The outcome of a job."""
+    """Compute the outcome of a job."""
     if job["strategy"] == WIENER:
         return wiener(job, pretrained, session)
     return fit(job, pretrained, session)
@@ -271,8 +271,9 @@ def cell(scores: list[float]) -> str:
 
 
 def speed_table(results: Iterable[Job]) -> Iterator[str]:
-    """Steps and seconds until 95 % of what plain descent comes to at the rate that is best on the
-    valid split.
+    """Count steps and seconds until a fit reaches the goal.
+
+    The goal is 95 % of the score of plain descent at the rate that is best on the valid split.
     """
     yield (
         "\nUnit identification: until 95 % of what plain descent from random rows comes to at its"
@@ -300,7 +301,7 @@ def speed_table(results: Iterable[Job]) -> Iterator[str]:
 
 
 def until(curve: list[list], place: int, final: float) -> str:
-    """The first look that scores 95 % of `final`."""
+    """Find the first evaluation that scores 95 % of `final`."""
     reached = (f"{look[0]} steps, {look[1]:.0f} s" for look in curve if look[place] >= 0.95 * final)
     return next(reached, "never")
 

@@ -27,20 +27,14 @@ if TYPE_CHECKING:
 
 HELD_OUT = ("set1_expt19", "set2_expt11", "m_20140303_100ms")
 PRETRAIN_STEPS = 4000
-SINGLE_STEPS = (
-    200,
-    400,
-    1000,
-    2000,
-)  # tried as long as they help: the more a session tells, the more are of use
-OVERLAP = 8  # windows that say what a sample of the valid split is, when trials are compared
+# Tried in turn while they help: sessions with more data need more steps.
+SINGLE_STEPS = (200, 400, 1000, 2000)
+OVERLAP = 8  # windows averaged at each sample of the valid split, to compare trials
 
 
 @dataclass(frozen=True, kw_only=True)
 class RealSmall:
-    """Pretraining, unit identification and single-session training on a folder of small
-    recordings.
-    """
+    """Pretraining, unit identification and single-session training on small recordings."""
 
     data: tyro.conf.Positional[Path]
     """Folder with session files (*.h5), searched with its sub-folders."""
@@ -98,11 +92,10 @@ def single_session(session: Session, options: RealSmall) -> float:
 def train_alone(
     session: Session, workdir: Path, seed: int = 0, num_steps: Sequence[int] = SINGLE_STEPS
 ) -> "Pretrained":
-    """A model of this session alone, trained for more of `num_steps` as long as R2 on the valid
-    split gets better.
+    """Train a model of this session alone; try `num_steps` in turn while valid R2 grows.
 
-    Each counts as it is at its end, where its rate is 0: earlier ones differ by more than half a
-    minute can tell.
+    Scores are of the last checkpoint, where the learning rate is 0: half a minute of validation
+    data cannot rank earlier ones.
     """
     from poyo_jax import evaluate, load, train_model
 
@@ -132,8 +125,9 @@ def pretrain(sessions: list[Session], workdir: Path, num_steps: int) -> "Pretrai
 def from_pretrained(
     sessions: dict[str, Session], options: RealSmall
 ) -> dict[str, dict[str, float]]:
-    """Test R2 of the pretrained model on its own sessions, and after `fit_units` on the held-out
-    ones.
+    """Score the pretrained model on its own sessions, and on held-out ones after `fit_units`.
+
+    Returns test R2.
     """
     from poyo_jax import evaluate, fit_units
 

@@ -39,17 +39,14 @@ from poyo_jax.errors import ConfigError, suggest
 from poyo_jax.presets import poyo_single_paper, poyo_small, with_steps
 from poyo_jax.types import Readout
 
-PIECE, EVERY = (
-    6.0,
-    5,
-)  # seconds of a held-out piece, and how many pieces there are to one that is held out
+PIECE, EVERY = 6.0, 5  # seconds of a piece; one of EVERY pieces is held out
 LOOKS = 8  # evaluations of a run
 BATCH = 32  # windows of a step
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Training recipes against each other."""
+    """Comparison of training recipes."""
 
     data: tyro.conf.Positional[Path | None] = None
     """Folder with session files (*.h5), searched with its sub-folders; by default sessions are
@@ -96,8 +93,9 @@ def find_sessions(options: Recipe) -> list[Session]:
 
 
 def scattered(session: Session) -> Session:
-    """The session with every fifth piece of its train and valid splits as validation, and no test
-    split.
+    """Hold out every fifth piece of the train and valid splits of a session for validation.
+
+    The session returned has no test split.
     """
     have = session.split("train").union(session.split("valid"))
     starts = np.arange(have.starts[0], have.ends[-1], PIECE)[EVERY // 2 :: EVERY]
@@ -112,14 +110,14 @@ def scattered(session: Session) -> Session:
 
 @dataclass(frozen=True)
 class Arm:
-    """A recipe, and what of it is no setting of a run."""
+    """A recipe: settings of a run, and changes that no setting makes."""
 
     config: Config
-    share: float = 0.5  # of the data that the published recipe sees
-    # one target scale for all sessions of a data set, as in the paper, in place of each its own
+    share: float = 0.5  # as a share of the data that the published recipe sees
+    # one target scale for all sessions of a data set, as in the paper, instead of one each
     one_scale: bool = False
     averaged: bool = (
-        False  # the mean of the weights at five points of the last fifth, in place of the last ones
+        False  # mean of the weights at five points of the last fifth, instead of the last weights
     )
 
 
@@ -158,7 +156,7 @@ def arms() -> dict[str, Arm]:
 
 
 def as_published(config: Config) -> Config:
-    """The same model trained as the paper's are."""
+    """Change a configuration to the training recipe of the paper."""
     paper = poyo_single_paper()
     own = model(
         config,
@@ -206,8 +204,9 @@ def key(cell: Cell) -> tuple:
 
 
 def fill(cell: Cell, sessions: list[Session], options: Recipe) -> Cell:
-    """Validation R2 of one run: its curve over windows and seconds, its end, and the health of the
-    weights.
+    """Train one run and return its validation R2 and the health of its weights.
+
+    R2 is given at the end and as a curve over windows and seconds.
     """
     from poyo_jax import train_model
 
@@ -231,8 +230,9 @@ def fill(cell: Cell, sessions: list[Session], options: Recipe) -> Cell:
 
 
 def common_scale(sessions: list[Session]) -> dict[str, Readout]:
-    """Readouts without an offset, and with one scale for each data set: the mean over its
-    sessions.
+    """Make readouts without an offset and with one scale for each data set.
+
+    The scale is the mean over the sessions of the data set.
     """
     from poyo_jax.data.readout import default_readout
 
@@ -251,8 +251,9 @@ def common_scale(sessions: list[Session]) -> dict[str, Readout]:
 
 
 def measured(workdir: Path, step_seconds: float, averaged: list[Session] | None) -> Cell:
-    """What a finished run came to; `averaged` are sessions on which to score the mean of its
-    weights.
+    """Read the results of a finished run.
+
+    If `averaged` has sessions, the mean of the run's weights is scored on them.
     """
     from poyo_jax.train.writers import read_metrics
 
@@ -281,7 +282,7 @@ def measured(workdir: Path, step_seconds: float, averaged: list[Session] | None)
 
 
 def averaged_r2(workdir: Path, sessions: list[Session]) -> float:
-    """Validation R2 of the mean of the weights at the last five checkpoints that stay."""
+    """Validation R2 of the mean of the weights at the last five checkpoints that are kept."""
     import jax
 
     from poyo_jax import evaluate, load
@@ -292,7 +293,7 @@ def averaged_r2(workdir: Path, sessions: list[Session]) -> float:
     return evaluate(replace(models[-1], params=params), sessions, split="valid").mean
 
 
-# --- what came out
+# --- results
 
 
 def render(found: list[Cell]) -> str:

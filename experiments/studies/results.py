@@ -11,17 +11,18 @@ from poyo_jax.files import append_text, write_text
 
 Cell = dict[
     str, Any
-]  # what is to be filled, and once it is: "error", or what came out and the seconds it took
+]  # keys of a run; once it has ended, "error" or the results and the seconds it took
 
 
 def complete(
     path: Path, cells: Iterable[Cell], key: Callable[[Cell], tuple], fill: Callable[[Cell], Cell]
 ) -> dict[tuple, Cell]:
-    """All results in the file, by key, the last of each, after filling those of `cells` that it
-    lacks or that failed.
+    """Fill those `cells` that the file lacks or that failed, and return all results by key.
 
-    A cell that fails says why in its line, and the others are filled nevertheless; only a request
-    to stop ends it.
+    Of several results of a key the last one counts.
+
+    The line of a cell that fails has the reason, and the next cells follow. Only a request to stop
+    ends the loop.
     """
     results = {key(result): result for result in read_results(path)}
     for cell in cells:
@@ -43,8 +44,9 @@ def _attempt(cell: Cell, fill: Callable[[Cell], Cell]) -> Cell:
 
 
 def publish(stem: Path, text: str, cells: Iterable[Cell]) -> None:
-    """Write the table as `stem`.md and what it is made of, rounded and without trials of searches,
-    as `stem`.json.
+    """Write the table as `stem`.md and its cells as `stem`.json.
+
+    Numbers in the JSON file are rounded, and trials of searches are left out.
     """
     lines = ",\n".join(_brief(_rounded(cell), "trials") for cell in cells)
     write_text(stem.with_suffix(".md"), text + "\n")
@@ -52,9 +54,7 @@ def publish(stem: Path, text: str, cells: Iterable[Cell]) -> None:
 
 
 def _rounded(value: Any) -> Any:
-    """The same with floats rounded to four digits behind the point, or to four digits that count
-    below one.
-    """
+    """Round all floats to four decimals, or to four significant digits below one."""
     if isinstance(value, dict):
         return {name: _rounded(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
@@ -71,9 +71,7 @@ def _brief(cell: Cell, *without: str) -> str:
 
 
 def read_results(path: Path) -> list[Cell]:
-    """All results in the order in which they were written. A line that a kill has cut is left
-    out.
-    """
+    """Read all results in the order of writing, without a last line that a kill has cut."""
     results = []
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
@@ -84,9 +82,7 @@ def read_results(path: Path) -> list[Cell]:
 
 
 def append_result(path: Path, result: Cell) -> None:
-    """Write a result behind the others, on a line of its own. Raises PoyoError when the disk is
-    full.
-    """
+    """Append a result to the file, on a line of its own. Raises PoyoError when the disk is full."""
     path.parent.mkdir(parents=True, exist_ok=True)
     cut = path.exists() and path.read_text()[-1:] not in ("", "\n")
     append_text(path, "\n" * cut + json.dumps(result) + "\n")

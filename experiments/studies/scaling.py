@@ -77,7 +77,7 @@ class Scaling:
     """Steps of every pretraining; None takes the preset's."""
     held_out: tuple[str, ...] | None = None
     """File names (without .h5) of the sessions to transfer to; by default those of the paper's
-    Table 2 that the folder has, and if it has none two others, the same every time.
+    Table 2 in the folder or, if there are none, two others, the same ones every time.
     """
 
 
@@ -109,8 +109,9 @@ def scaling(options: Scaling) -> None:
 
 
 def find_data(options: Scaling) -> tuple[list[Session], list[Session]]:
-    """Sessions to pretrain on, in the order in which they are taken, and held-out ones; DataError
-    for too few.
+    """Return the pretraining sessions, in the order in which sets grow, and the held-out ones.
+
+    Raises DataError when there are too few.
     """
     from poyo_jax import open_sessions
     from poyo_jax.data.datasets.session_lists import find_sessions, held_out_sessions
@@ -128,8 +129,9 @@ def find_data(options: Scaling) -> tuple[list[Session], list[Session]]:
 
 
 def simulated(options: Scaling) -> tuple[Path, list[str]]:
-    """A folder with as many sessions of a laboratory as are needed, and their names; more are added
-    at the end.
+    """Simulate the sessions of a laboratory that a folder lacks; return the folder and their names.
+
+    New sessions come last, so that earlier ones stay the same.
     """
     folder, lab = options.workdir / "sessions", laboratory(options)
     save_laboratory(lab, folder)
@@ -137,7 +139,10 @@ def simulated(options: Scaling) -> tuple[Path, list[str]]:
 
 
 def found_in(folder: Path) -> tuple[Path, list[str]]:
-    """The folder and the names of its sessions, shuffled, as those of a monkey stand together."""
+    """Return the folder and the names of its sessions, shuffled.
+
+    In the order of the names, the sessions of a monkey would stand together.
+    """
     names = sorted({path.stem for path in folder.rglob("*.h5")} if folder.is_dir() else ())
     return folder, random.Random(0).sample(names, len(names))
 
@@ -192,8 +197,9 @@ def key(cell: Cell) -> tuple:
 
 
 def configure(options: Scaling, depth: int, seed: int) -> Config:
-    """The preset at this depth. Units start from their tuning, which many sessions need, however
-    few there are.
+    """Return the preset at this depth.
+
+    Units start from their tuning for any number of sessions, since large sets need it.
     """
     from poyo_jax.presets import demo, poyo_1, with_steps
 
@@ -243,7 +249,7 @@ def transferred(
     return fit_units(learn_tuning(pretrained, known), held_out, config).pretrained
 
 
-# --- what came out
+# --- results
 
 
 def power_law(scores: dict[float, list[float]]) -> Law | None:

@@ -39,7 +39,7 @@ from poyo_jax.errors import ConfigError, DataError
 PERICH = (
     "python -m data_prep prepare perich_miller_population_2018 (download 13 GB, prepared 2.9 GB)"
 )
-# name: prefix of the sessions' ids, part of them, and what makes them
+# name: prefix of the sessions' ids, a part of the ids, and how to get the sessions
 COLUMNS = {
     "Monkey C - CO": ("c_", "center_out", PERICH),
     "Monkey T - CO": ("t_", "center_out", PERICH),
@@ -86,10 +86,10 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
         ("0.968 ± 0.012", "0.936 ± 0.013", "0.815 ± 0.050", "0.948", "0.738"),
     ),
 }
-CAUSAL_STEP = 0.05  # s, where windows may not reach beyond a sample
+CAUSAL_STEP = 0.05  # seconds of a window that are decoded under the causal protocol
 PARTS = (0.7, 0.8)  # where the valid and the test split begin under the protocol "contiguous"
 
-Job = dict[str, Any]  # a cell's protocol, row, session and seed, by which its result is found again
+Job = dict[str, Any]  # protocol, row, session and seed of a cell: the key of its result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +197,7 @@ def contiguous(session: Session) -> Session:
 
 
 def fill(job: Job, sessions: dict[str, Session], options: Table2) -> Job:
-    """Scores of a cell. Raises DataError where none can be had."""
+    """Scores of a cell. Raises DataError when a score is not defined."""
     session = sessions[job["session"]]
     result = score(
         job, contiguous(session) if job["protocol"] == "contiguous" else session, options
@@ -288,8 +288,9 @@ def render(
     columns: dict[str, dict[str, Session]],
     results: dict[tuple, Job],
 ) -> str:
-    """Markdown: a table, if of several data sets with a last column of all, and what is absent or
-    failed below it.
+    """Format the table in Markdown, with missing and failed cells listed below.
+
+    Of several data sets, a last column has the mean over all.
     """
     if options.held_out is not None and len(columns) > 1:
         columns = columns | {

@@ -13,8 +13,9 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """A browser of playwright. Raises MissingDependencyError where playwright or a Chromium is
-    absent.
+    """Start a browser of playwright.
+
+    Raises MissingDependencyError where playwright or a Chromium is absent.
     """
     try:
         from playwright.sync_api import sync_playwright

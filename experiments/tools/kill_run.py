@@ -55,11 +55,11 @@ class Kill:
     """Kill a training run at random moments."""
 
     kills: int = 50
-    """How often."""
+    """Number of kills."""
     steps_between: int = 8
-    """Steps of the run for every kill, about."""
+    """Approximate number of training steps for every kill."""
     seed: int = 0
-    """Decides the moments."""
+    """Seed of the random delays."""
     compiled: Path | None = None
     """Folder for compiled programs, so that a start takes less time; a temporary one by default."""
 
@@ -109,12 +109,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def kill(command: list[str], workdir: Path, moments: random.Random) -> str:
-    """Start the run, kill it, check what it left; returns what the kill met."""
+    """Start the run, kill it, check the checkpoints; return the phase that the kill met."""
     before = saved_steps(workdir)
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    if moments.random() < 0.8:  # wait until it trains; else it is hit while it starts
+    if moments.random() < 0.8:  # wait until it trains; otherwise the kill meets the start
         while process.poll() is None and saved_steps(workdir) == before:
             time.sleep(0.01)
     time.sleep(moments.uniform(0.0, 1.5))
