@@ -1,4 +1,4 @@
-"""Take the pictures of the README: a report and the explorer in a browser.
+"""Take the pictures of the documentation: a report and the explorer in a browser.
 
     $ make demo
     $ python -m experiments.tools.screenshots --report demo/report.html --model demo/adapted \\
@@ -28,7 +28,7 @@ WIDTH, HEIGHT = 1280, 860  # pixels
 
 @dataclass(frozen=True, kw_only=True)
 class Screenshots:
-    """The pictures of the README."""
+    """Take the pictures of the documentation."""
 
     report: Path
     """Page that `python -m poyo_jax report` or the demo wrote."""
