@@ -20,7 +20,7 @@ NAMES = {
 
 
 def test_every_data_set_has_its_entries():
-    assert set(all_entries()) == NAMES
+    assert set(all_entries()) >= NAMES
     assert all(name == entry.name for name, entry in all_entries().items())
 
 
@@ -35,7 +35,7 @@ def test_other_names_are_refused():
 
 def test_records_are_found_by_id_alone():
     records = datasets.all_data_sets()
-    assert len(records) == 5
+    assert len(records) >= 5
     assert all(datasets.find(record.id) is record for record in records)
     for unknown in (None, "", "record", "session_lists", "simulated"):
         assert datasets.find(unknown) is None
