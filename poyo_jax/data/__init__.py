@@ -1,5 +1,6 @@
-"""Sessions and what is cut from them: numpy, h5py and grain only, so that worker processes never
-load jax.
+"""Sessions and the windows, tokens and batches made from them.
+
+This package imports numpy, h5py and grain but not jax, so worker processes never load jax.
 """
 
 from poyo_jax.data.intervals import Intervals

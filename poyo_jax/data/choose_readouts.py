@@ -11,8 +11,9 @@ from poyo_jax.types import Readout
 def choose_readouts(
     sessions: Sequence[Session], given: Mapping[str, Readout], num_channels: int
 ) -> dict[str, Readout]:
-    """The given or else the default readout of every session, by session id; checked by
-    `check_readout`.
+    """Choose the readout of each session, by session id: the given one, else the default one.
+
+    `check_readout` checks each of them.
 
     Raises DataError for a given readout of a session that is not there.
     """
@@ -32,8 +33,10 @@ def choose_readouts(
 
 
 def check_readout(session: Session, readout: Readout, num_channels: int) -> None:
-    """Raise SessionError or DataError unless the session has all that the readout names, with so
-    many channels.
+    """Check that a session has the behaviour, intervals and channels that its readout names.
+
+    Raises SessionError when the behaviour or an interval is missing, and DataError when the number
+    of channels differs from that of the readout or from `num_channels`.
     """
     measured, decoded = session.behaviour(readout.value_key).num_channels, len(readout.mean)
     for name in (*dict(readout.interval_weights), *filter(None, [readout.eval_interval])):

@@ -1,6 +1,4 @@
-"""What follows from samples and trials alone: runs without gaps, derivatives, outliers, random
-splits.
-"""
+"""Derive runs without gaps, derivatives, outliers and random splits from samples and trials."""
 
 from collections.abc import Mapping, Sequence
 
@@ -32,8 +30,10 @@ def first_of_runs(times: np.ndarray) -> np.ndarray:
 
 
 def run_intervals(times: np.ndarray, firsts: np.ndarray) -> Intervals:
-    """One interval per run, each until one median step after its last sample, or until the next
-    run.
+    """Make one interval (s) per run of samples.
+
+    It ends one median step after the last sample of the run, or at the start of the next run if
+    that comes first.
     """
     step = np.median(np.diff(times))
     ends = times[np.append(firsts[1:], len(times)) - 1] + step
@@ -41,8 +41,9 @@ def run_intervals(times: np.ndarray, firsts: np.ndarray) -> Intervals:
 
 
 def gradient(values: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Derivative along time of samples [count, channels], of second order inside and of first order
-    at the ends.
+    """Differentiate samples [count, channels] with respect to time (s).
+
+    The accuracy is of second order inside and of first order at the ends.
     """
     return np.gradient(values, times, edge_order=1, axis=0)
 
@@ -57,8 +58,10 @@ def gradient_of_runs(values: np.ndarray, times: np.ndarray, firsts: np.ndarray) 
 
 
 def intervals_where(mask: np.ndarray, times: np.ndarray) -> Intervals:
-    """Every run of True, from its first sample until the sample after it, or one median step after
-    the last one.
+    """Make one interval (s) of each run of True in a mask [samples].
+
+    An interval starts at the first sample of the run and ends at the next sample after the run.
+    After the last sample of all it ends one median step later.
     """
     edges = np.diff(mask.astype(np.int8), prepend=0, append=0)
     bounds = np.append(times, times[-1] + np.median(np.diff(times)))
@@ -69,8 +72,11 @@ def intervals_where(mask: np.ndarray, times: np.ndarray) -> Intervals:
 
 
 def permutation_split(count: int, shares: Sequence[float]) -> list[np.ndarray]:
-    """Rows of each part of a random split, in ascending order; the largest part absorbs what
-    rounding leaves.
+    """Split the rows 0 to count - 1 at random into sets with the given shares.
+
+    The rows of a set ascend. The largest set absorbs the rounding error.
+
+    The largest set absorbs the rounding error.
     """
     sizes = [round(share * count) for share in shares]
     sizes[int(np.argmax(sizes))] += count - sum(sizes)
@@ -132,7 +138,7 @@ def trial_splits(
 
 
 def _overlap(starts: np.ndarray, ends: np.ndarray, domain: Intervals) -> np.ndarray:
-    """Whether each row shares time with the domain."""
+    """Tell for each row if it shares time with the domain."""
     first = np.searchsorted(domain.ends, starts, side="right")
     stop = np.searchsorted(domain.starts, ends, side="left")
     return (starts < ends) & (stop > first)

@@ -1,6 +1,4 @@
-"""What a file holds, as a page of text: an NWB file that could become a session, or a session that
-was made of one.
-"""
+"""Describe the content of an NWB file or a session file as a page of text."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,8 +18,9 @@ INDENT = "  "
 
 
 def describe(path: str | Path) -> str:
-    """What is in an NWB file or a session file. Raises RawDataError when it is neither, or cannot
-    be read.
+    """Describe the content of an NWB file or a session file.
+
+    Raises RawDataError when the file is neither, or cannot be read.
     """
     with open_raw(path) as raw:
         if "object" in raw.file.attrs:
@@ -36,7 +35,9 @@ def describe(path: str | Path) -> str:
 
 
 def validate(path: str | Path) -> list[str]:
-    """What pynwb's validator finds wrong in an NWB file; empty when nothing is.
+    """List the faults that pynwb's validator finds in an NWB file.
+
+    The list is empty if there are none.
 
     Raises RawDataError when the file cannot be read, MissingDependencyError when there is no pynwb.
     """

@@ -46,8 +46,7 @@ class Intervals:
 
     @classmethod
     def from_overlapping(cls, starts: ArrayLike, ends: ArrayLike) -> "Intervals":
-        """Build from rows as they stand in files: overlapping rows are merged, touching ones stay
-        separate.
+        """Build from rows of a file: merge overlapping rows and keep touching rows separate.
 
         Rows that hold no time (a NaN bound, or end <= start) are dropped: no time t fulfils start
         <= t < end.
@@ -78,9 +77,7 @@ class Intervals:
         return float(np.sum(self.ends - self.starts))
 
     def contains(self, times: ArrayLike) -> Mask:
-        """Tell for each of `times` [...], in seconds, whether start <= time < end for some
-        interval.
-        """
+        """Tell for each of `times` [...] (s) if any interval has start <= time < end."""
         times = np.asarray(times, np.float64)
         if not len(self):
             return np.zeros(times.shape, bool)
@@ -100,16 +97,13 @@ class Intervals:
         return Intervals(*_intersect(self.starts, self.ends, other.starts, other.ends))
 
     def subtract(self, other: "Intervals") -> "Intervals":
-        """The pieces of each of these intervals that `other` leaves; pieces without length are
-        dropped.
-        """
+        """Remove the time that `other` covers; pieces without length are dropped."""
         gap_starts = np.concatenate([[-np.inf], other.ends])
         gap_ends = np.concatenate([other.starts, [np.inf]])
         return Intervals(*_intersect(self.starts, self.ends, gap_starts, gap_ends))
 
     def dilate(self, seconds: float) -> "Intervals":
-        """Grow every interval by `seconds` on both sides, but not past the half-way point to its
-        neighbour.
+        """Extend every interval by `seconds` on both sides, at most to the middle of each gap.
 
         Half-way is between the intervals as they were. Raises SessionError when `seconds` is
         negative.

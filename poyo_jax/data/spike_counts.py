@@ -10,8 +10,9 @@ Counts = Float32[np.ndarray, "samples features"]
 
 
 def spike_counts(session: Session, times: Times, offsets: Float64[np.ndarray, " edges"]) -> Counts:
-    """Counts of every unit in every bin around each time, units outermost; bins lie between
-    `offsets`, in seconds.
+    """Count the spikes of each unit in bins around each time (s).
+
+    The bins lie between `offsets` (s). Bins of the same unit are adjacent in the result.
     """
     num_units, num_bins = len(session.unit_ids), len(offsets) - 1
     spike_times, spike_units = session.spikes_between(

@@ -13,8 +13,7 @@ MAX_LINES = 20  # of a vocabulary that is printed
 
 
 class Vocab:
-    """Distinct names in the order of their rows; row 0 of a table is padding, so the first name has
-    row 1.
+    """Distinct names in the order of their rows, from row 1 on; row 0 of a table is padding.
 
     Raises VocabError when a name occurs twice.
     """
@@ -66,8 +65,9 @@ class Vocab:
         return Vocab((*self.names, *names))
 
     def subset(self, names: Iterable[str]) -> "Vocab":
-        """These names alone, in the order of their rows here. Raises VocabError for a name that is
-        not here.
+        """Make a vocabulary of these names alone, in the order of their rows here.
+
+        Raises VocabError for a name that is not in this vocabulary.
         """
         chosen = set(names)
         self.rows(sorted(chosen))
@@ -105,7 +105,7 @@ class Vocab:
 
 @dataclass(frozen=True)
 class VocabReport:
-    """What became of the names of a vocabulary."""
+    """Names that a change of a vocabulary kept, added and dropped."""
 
     kept: tuple[str, ...]  #: names before and after
     new: tuple[str, ...]  #: names after alone

@@ -30,8 +30,9 @@ def tree_from_arrays(
     intervals: dict[str, Pairs],
     domain: Pairs | None,
 ) -> Node:
-    """Check arrays and lay them out as a session file is laid out. Arguments and errors: see
-    `Session.from_arrays`.
+    """Check arrays and arrange them in the layout of a session file.
+
+    `Session.from_arrays` describes the arguments and the errors.
     """
     given_domain = None if domain is None else _pairs(domain, "domain")
     names = np.array([_text(name) for name in np.asarray(unit_ids).ravel().tolist()], object)
@@ -168,7 +169,7 @@ def choose_splits(given: Mapping[str, Pairs | None], domain: Intervals) -> dict[
 
 
 def _ten_blocks(domain: Intervals) -> dict[str, Intervals]:
-    """What the domain holds of each of the ten equal blocks between its beginning and its end."""
+    """Cut the domain's span into ten equal blocks; keep of each what lies in the domain."""
     edges = np.linspace(domain.starts[0], domain.ends[-1], NUM_BLOCKS + 1)
     starts, ends = edges[:-1], edges[1:]
     return {
@@ -224,8 +225,9 @@ def place_intervals(tree: Node, name: str, pairs: Pairs, domain: Intervals) -> N
 
 
 def _data_group(tree: Node, path: list[str], domain: Intervals) -> Node | None:
-    """The Data group at a path, made where it is missing; None where something else has the
-    name.
+    """Return the Data group at a path and create it if it is missing.
+
+    Return None if the path leads to something other than a Data group.
     """
     for name in path:
         nested = tree.members.setdefault(name, data_node({"domain": interval_node(domain)}))

@@ -1,6 +1,4 @@
-"""What NWB files of motor cortex hold, read with h5py in bulk: units with their spikes, trials,
-subject and date.
-"""
+"""Read units, spikes, trials, subject and date from NWB files of motor cortex, in bulk by h5py."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,8 +37,9 @@ def subject_node(raw: RawFile) -> Node:
 
 
 def spikes_by_unit(raw: RawFile) -> tuple[np.ndarray, np.ndarray]:
-    """Times of all spikes in seconds, unit after unit as in the file, and the number of spikes of
-    every unit.
+    """Read the times of all spikes [spikes] in s, and the number of spikes of each unit [units].
+
+    The times of a unit follow each other; units come in the order of the file.
     """
     times = raw.array("units/spike_times", (None,), finite=True).astype(np.float64, copy=False)
     counts = np.diff(raw.ends("units/spike_times", len(times)), prepend=0)
@@ -50,8 +49,9 @@ def spikes_by_unit(raw: RawFile) -> tuple[np.ndarray, np.ndarray]:
 
 
 def sort_spikes(times: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Spikes of all units in the order of time, ties in that of units: times and unit of every
-    spike.
+    """Sort spikes by time: return the time (s) and the unit of each spike [spikes].
+
+    Spikes at the same time stay in the order of their units.
     """
     order = np.argsort(times, kind="stable")
     units = np.repeat(np.arange(len(counts)), counts)
@@ -59,8 +59,9 @@ def sort_spikes(times: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def spikes_node(times: np.ndarray, units: np.ndarray, domain: Intervals | None = None) -> Node:
-    """The spikes of a session; their domain reaches from the first to the last one unless it is
-    given.
+    """Make the node of a session's spikes.
+
+    The default domain reaches from the first spike to the last one.
     """
     domain = domain or Intervals.from_pairs([(times[0], times[-1])] if len(times) else [])
     return irregular_node(times, domain, unit_index=units)
@@ -111,8 +112,9 @@ def unit_ids(raw: RawFile, num_units: int) -> list[str]:
 
 
 def trial_table(raw: RawFile, needed: Sequence[str] = ()) -> dict[str, np.ndarray]:
-    """The columns of the trial table that are arrays of one shape per trial; `needed` ones must be
-    among them.
+    """Read the columns of the trial table whose values have the same shape in every trial.
+
+    Raises RawDataError when a column in `needed` is missing or the columns differ in length.
 
     Text becomes an object array of str, unsigned integers int64. Ragged columns whose rows differ
     in length and references are left out.
@@ -153,9 +155,7 @@ def _column(raw: RawFile, name: str, names: list[str]) -> np.ndarray | None:
 
 
 def _stacked(values: np.ndarray, ends: np.ndarray) -> np.ndarray | None:
-    """The rows of a ragged column as one array [rows, length, ...] if they all have the same
-    length.
-    """
+    """Stack the rows of a ragged column to [rows, length, ...]; None if their lengths differ."""
     lengths = np.diff(ends, prepend=0)
     if not len(lengths) or (lengths != lengths[0]).any():
         return None
@@ -164,17 +164,16 @@ def _stacked(values: np.ndarray, ends: np.ndarray) -> np.ndarray | None:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """A series of an NWB file: time stamps in seconds, [samples], and what was measured, as
-    stored.
-    """
+    """The times (s) [samples] and the stored values [samples, ...] of a series in an NWB file."""
 
     times: np.ndarray
     values: np.ndarray
 
 
 def read_samples(raw: RawFile, path: str) -> Samples:
-    """The series at an HDF5 path, whether its samples carry time stamps or only a starting time and
-    a rate.
+    """Read the series at an HDF5 path.
+
+    Its samples have time stamps (s), or a starting time (s) and a rate (Hz).
     """
     data = raw.data_set(f"{path}/data")
     if not data.ndim:

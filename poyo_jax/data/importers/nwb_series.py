@@ -1,6 +1,4 @@
-"""The behaviour series of any NWB file: which there are, and their samples in the unit that the
-file names.
-"""
+"""List the behaviour series of an NWB file and read their samples in the unit that the file names."""
 
 import re
 from collections.abc import Iterator
@@ -42,8 +40,9 @@ JITTER = 0.1  # of a median step
 
 @dataclass(frozen=True)
 class CandidateTarget:
-    """A series of an NWB file that could be decoded. The rate is in Hz, and None where the samples
-    are irregular.
+    """A series of an NWB file that could be decoded.
+
+    The rate is in Hz, or None if the samples are irregular.
     """
 
     path: str  #: in the file, for `target`
@@ -56,8 +55,9 @@ class CandidateTarget:
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """Samples in `unit`, [samples] or [samples, channels], at `times` in seconds; rate in Hz if
-    they have one.
+    """Samples [samples] or [samples, channels] in `unit` at `times` (s).
+
+    The rate is in Hz, or None if the samples have time stamps of their own.
     """
 
     path: str
@@ -137,8 +137,9 @@ def _timing(series: h5py.Group, count: int) -> tuple[float | None, float] | None
 
 
 def rate_of(steps: np.ndarray) -> float | None:
-    """The rate, in Hz, of samples these seconds apart; None when steps other than gaps differ by
-    over a tenth.
+    """Compute the rate (Hz) of samples from the `steps` (s) between them.
+
+    Return None when the steps differ from their median by over a tenth. Gaps do not count.
     """
     step = np.median(steps)
     within_runs = steps[steps <= 5 * step]
@@ -150,8 +151,9 @@ def rate_of(steps: np.ndarray) -> float | None:
 
 
 def looks_like(path: str) -> str:
-    """Whether the name of a series, or else that of a container, says "velocity" or "position";
-    otherwise "other".
+    """Guess from a path if a series is a "velocity", a "position" or something "other".
+
+    The name of the series counts first, then the names of its containers.
     """
     *containers, name = [_plain(part) for part in path.split("/")]
     for kind, ending in ENDINGS.items():
@@ -163,8 +165,7 @@ def looks_like(path: str) -> str:
 
 
 def session_key(path: str, *, derived: bool = False) -> tuple[str, str]:
-    """Series and column of a session under which a target is kept: (cursor, vel) for
-    ".../cursor_vel".
+    """Choose series and column of a session for a target: (cursor, vel) for ".../cursor_vel".
 
     Names are in lower case. What looks like neither velocity nor position is a column of the series
     `behavior`. The velocity `derived` from a position is the column `vel`, that from something else
@@ -193,8 +194,9 @@ def text(value: object) -> str:
 
 
 def find_target(raw: RawFile, target: str) -> str:
-    """The path of a series, from its path or its name. Raises RawDataError unless it names one
-    series.
+    """Find the path of a series from its path or its name.
+
+    Raises RawDataError when no series or more than one has this name.
     """
     target = target.strip("/")
     if isinstance(group := raw.file.get(target), h5py.Group) and "data" in group:
@@ -223,8 +225,7 @@ def find_target(raw: RawFile, target: str) -> str:
 
 
 def read_series(raw: RawFile, path: str) -> Series:
-    """The samples of a series, as `data * conversion + offset`, which NWB defines to be in the unit
-    it names.
+    """Read the samples of a series in its unit, which is `data * conversion + offset` in NWB.
 
     Raises RawDataError when there are fewer than two, when they have more dimensions than samples
     and channels, or when their times do not increase.

@@ -1,6 +1,4 @@
-"""Sessions from NWB files: any file with spikes of units and a behaviour series. Everything is read
-in bulk by h5py.
-"""
+"""Import sessions from NWB files with spikes of units and a behaviour series, in bulk by h5py."""
 
 import math
 from collections.abc import Mapping
@@ -48,7 +46,7 @@ NO_TRIALS: Table = {"start": np.zeros(0), "end": np.zeros(0)}
 
 @dataclass(frozen=True, kw_only=True)
 class NwbOptions:
-    """How an NWB file becomes a session. Raises ConfigError when an option cannot be used."""
+    """Options of the import of an NWB file. Raises ConfigError when an option cannot be used."""
 
     target: str
     """The behaviour to decode: path or name of a series, such as
@@ -159,9 +157,7 @@ def _units_and_spikes(raw: RawFile) -> tuple[Node, Node]:
 
 
 def unit_ids(raw: RawFile, num_units: int) -> list[str]:
-    """Ids from the electrode groups if every unit has an electrode in the table, else from the ids
-    in the file.
-    """
+    """Make unit ids from electrode groups if each unit has an electrode, else from the file's ids."""
     if raw.has("units/electrodes") and raw.has(f"{nwb.ELECTRODES}/group_name"):
         try:
             return nwb.unit_ids(raw, num_units)
@@ -228,8 +224,9 @@ def _trials(raw: RawFile) -> Table:
 
 
 def _other_tables(raw: RawFile) -> dict[str, Table]:
-    """The other tables of intervals: their rows that hold time, columns of one number or text per
-    row.
+    """Read the interval tables other than the trials.
+
+    Keep the rows that last longer than 0 s and the columns with one number or text per row.
     """
     groups = raw.file.get("intervals")
     tables: dict[str, Table] = {}

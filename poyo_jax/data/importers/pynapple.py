@@ -82,8 +82,9 @@ def _units_and_spikes(spikes: Any) -> dict[str, Node]:
 
 
 def _columns(owner: Any) -> dict[str, np.ndarray]:
-    """Metadata of one number or text per row, under names that are free; rates are left out, since
-    counts are kept.
+    """Read the metadata columns with one number or text per row.
+
+    The columns `id`, `rate`, `start` and `end` are left out: the session has these values already.
     """
     columns: dict[str, np.ndarray] = {}
     for name in getattr(owner, "metadata_columns", ()):

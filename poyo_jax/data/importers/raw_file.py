@@ -1,5 +1,6 @@
-"""Raw recordings in HDF5 files, whose complaints name the file, the field, what was found and what
-was expected.
+"""Read raw recordings from HDF5 files.
+
+Errors name the file, the field, the value in it, and the expected value.
 """
 
 import contextlib
@@ -20,9 +21,7 @@ class RawFile:
         self.path, self.file = path, file
 
     def wrong(self, field: str, found: object, expected: str) -> RawDataError:
-        """The error that says: this field of the file holds `found`, which is not what was
-        expected.
-        """
+        """Make the error for a field of the file that is `found` instead of `expected`."""
         return RawDataError(f"{self.path.name}: {field} is {found}; expected {expected}.")
 
     def has(self, field: str) -> bool:
@@ -76,8 +75,9 @@ class RawFile:
         return values
 
     def times(self, field: str, count: int | None = None, *, in_order: bool = True) -> np.ndarray:
-        """Finite time stamps in seconds, [count], which never go back unless they need not be
-        `in_order`.
+        """Read finite time stamps [count] in s.
+
+        They must not decrease, unless `in_order` is False.
         """
         times = self.array(field, (count,), finite=True).astype(np.float64, copy=False)
         if in_order and (wrong := np.diff(times) < 0).any():
@@ -102,9 +102,7 @@ class RawFile:
         return [str(text) for text in data_set.asstr()[()]]
 
     def ends(self, field: str, count: int) -> np.ndarray:
-        """Where each row of the ragged column `field` ends among its `count` values; [rows],
-        int64.
-        """
+        """Read the ends [rows] (int64) of the rows of a ragged column with `count` values."""
         ends = self.array(f"{field}_index", (None,)).astype(np.int64)
         if len(ends) and (ends[-1] != count or ends[0] < 0 or (np.diff(ends) < 0).any()):
             found = f"{len(ends)} ends between {ends.min()} and {ends.max()}"
@@ -121,8 +119,9 @@ def need_file(path: Path) -> None:
 
 @contextlib.contextmanager
 def open_raw(path: str | Path) -> Iterator[RawFile]:
-    """Open a raw HDF5 file (NWB, or MATLAB 7.3). Raises RawDataError when it is missing, cut off,
-    or another format.
+    """Open a raw HDF5 file (NWB, or MATLAB 7.3).
+
+    Raises RawDataError when the file is missing, cut off, or has another format.
     """
     path = Path(path)
     need_file(path)

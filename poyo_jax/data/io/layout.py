@@ -29,8 +29,9 @@ NOT_ALLOWED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 @dataclass
 class Node:
-    """One group: its kind, its attributes (without `object` and `_unicode_keys`), and its arrays
-    and sub-groups.
+    """One HDF5 group: its kind, attributes, arrays and sub-groups.
+
+    The attributes `object` and `_unicode_keys` are not among `attrs`.
     """
 
     kind: str
@@ -76,8 +77,7 @@ class Node:
 
 
 def read_tree(path: str | Path, eager_bytes: int = EAGER_BYTES) -> Node:
-    """Read a file: text and arrays below `eager_bytes` into memory; larger arrays stay in the file
-    until they are used.
+    """Read a session file; arrays of `eager_bytes` or more stay in the file until they are used.
 
     The second index and the split masks of old files are left out, text is decoded to str. Raises
     SessionError when the file is missing, cut off, or not of this layout.
@@ -164,8 +164,9 @@ def reading_failed(path: Path, error: Exception) -> str:
 
 
 def error_number(error: BaseException | None) -> int | None:
-    """The system's error number in an exception or in those it followed; h5py often gives it in the
-    text only.
+    """Find the system's error number in an exception or in its causes.
+
+    h5py often gives this number in the text of the message only.
     """
     while error is not None:
         if found := getattr(error, "errno", None):

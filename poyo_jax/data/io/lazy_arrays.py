@@ -42,8 +42,9 @@ class StoredFile(NamedTuple):
 
 
 class StoredArray:
-    """Where a numeric array lies in an HDF5 file. `offset` is that of a contiguous array, None of a
-    chunked one.
+    """The place of a numeric array in an HDF5 file.
+
+    `offset` is the position (bytes) of a contiguous array; it is None for a chunked array.
 
     Raises SessionError when the file ends before the array.
     """
@@ -81,8 +82,7 @@ class StoredArray:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def open(self) -> "np.ndarray | ChunkedArray":
-        """The array: read if it is small, else a read-only view of the mapped file, or chunks read
-        as needed.
+        """Open the array: in memory if it is small, else as a read-only map or as chunks.
 
         Raises SessionError when the file has changed.
         """
@@ -103,8 +103,9 @@ class StoredArray:
 
 
 class ChunkedArray:
-    """A compressed array of a file. Indices, slices, and `np.asarray` decompress only what they
-    touch.
+    """A compressed array of a file.
+
+    Indices, slices and `np.asarray` decompress only the chunks that they need.
     """
 
     def __init__(self, file: StoredFile, name: str, shape: tuple[int, ...], dtype: np.dtype):
@@ -188,8 +189,9 @@ def _file_map(file: StoredFile) -> mmap.mmap:
 
 
 def _allow_open_files(mapped: int) -> None:
-    """Raise this process's limit of open files, as far as the system allows, before maps use up
-    half of it.
+    """Raise the limit of open files of this process before maps use up half of it.
+
+    The new limit is the highest one that the system allows.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if 2 * mapped + 16 > soft != hard:

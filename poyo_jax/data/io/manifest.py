@@ -1,5 +1,4 @@
-"""A cache of what the session files of a folder hold, so that thousands of them open within
-seconds.
+"""Cache the structure of a folder's session files, so that thousands of them open within seconds.
 
 `<folder>/.sessions.json` keeps the groups, attributes and text of every file and where its arrays
 lie. An entry counts only while size and modification time of the file are those it was made from.
@@ -24,8 +23,7 @@ VERSION = 1
 
 
 def open_with_manifest(folder: Path, paths: Sequence[Path]) -> list[Session]:
-    """Open session files below `folder`, from its manifest where that is up to date; what was not
-    in it is added.
+    """Open session files below `folder` by its manifest; new and changed files are added to it.
 
     Where the folder may not be written the manifest is left as it is.
     """
@@ -67,8 +65,9 @@ def _save(folder: Path, entries: dict[str, Any]) -> None:
 
 
 def _encode(node: Node) -> list[Any]:
-    """[kind, attributes, groups, arrays in the file, arrays in memory]. Raises TypeError for what
-    JSON cannot hold.
+    """Encode a node as [kind, attributes, groups, arrays in the file, arrays in memory].
+
+    Raises TypeError for a value that JSON cannot hold.
     """
     groups, stored, held = {}, {}, {}
     for name, member in node.members.items():

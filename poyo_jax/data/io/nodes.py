@@ -1,6 +1,4 @@
-"""The groups of a session as nodes: what `Session.from_arrays`, `Session.from_nwb` and `data_prep`
-build files from.
-"""
+"""Make the nodes of a session file for `Session.from_arrays`, `Session.from_nwb` and `data_prep`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -35,8 +33,9 @@ def domain_of(series: Node) -> Intervals:
 def table_node(
     columns: Mapping[str, np.ndarray], timekeys: Sequence[str] = ("start", "end")
 ) -> Node:
-    """A table of intervals with the columns `start` and `end`; rows may overlap, as trials of raw
-    files do.
+    """Make a table of intervals with the columns `start` and `end` (s).
+
+    Rows may overlap, as the trials of raw files do.
     """
     attrs = {} if tuple(timekeys) == ("start", "end") else {"timekeys": np.array(timekeys, "S")}
     return Node("Interval", attrs, dict(columns))
@@ -52,8 +51,9 @@ def irregular_node(timestamps: np.ndarray, domain: Intervals, **columns: np.ndar
 
 
 def regular_node(sampling_rate: float, start: float, **columns: np.ndarray) -> Node:
-    """A series of samples `1 / sampling_rate` seconds apart, the first at `start`; NaN where
-    nothing was measured.
+    """Make a series with a fixed `sampling_rate` (Hz) whose first sample is at `start` (s).
+
+    NaN marks samples that were not measured.
     """
     count = len(next(iter(columns.values())))
     domain = Intervals.from_pairs([(start, start + count / sampling_rate)])

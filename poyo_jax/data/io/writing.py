@@ -1,6 +1,4 @@
-"""Writing sessions to HDF5 files, whole or not at all, in the layout that `poyo_jax.data.io.layout`
-describes.
-"""
+"""Write session files in the layout of `poyo_jax.data.io.layout`, completely or not at all."""
 
 import errno
 import io
@@ -21,8 +19,9 @@ COMPRESSION = {"compression": "gzip", "compression_opts": 4, "shuffle": True}
 
 
 def write_tree(path: str | Path, node: Node, *, compress: bool = False) -> None:
-    """Write a tree so that temporaldata and torch_brain open it. The file appears whole or not at
-    all.
+    """Write a tree to a file that temporaldata and torch_brain can open.
+
+    The file appears complete or not at all.
 
     With `compress` large arrays are stored in compressed chunks, which are slower to read at
     random.
@@ -50,8 +49,9 @@ def write_tree(path: str | Path, node: Node, *, compress: bool = False) -> None:
 
 
 def _file_image(node: Node, compress: bool) -> memoryview:
-    """The bytes of the file, made in memory because HDF5 can crash the process when a disk fills up
-    under it.
+    """Make the bytes of the file in memory.
+
+    HDF5 can crash the process if it writes to a disk that is full.
     """
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
@@ -103,8 +103,9 @@ def _write_array(group: h5py.Group, name: str, array: np.ndarray, compress: bool
 
 
 def _second_index(node: Node) -> np.ndarray | None:
-    """Row of the first time stamp at or after each full second since the domain began, up to one
-    past its end.
+    """Find the row of the first time stamp at or after each full second (s) of the domain.
+
+    Seconds count from the start of the domain; the last one is at its end or up to 1 s later.
 
     None without a domain. Source: files of temporaldata 0.1.3 to 0.1.6.
     """

@@ -1,6 +1,4 @@
-"""Simulated sessions: a few for demonstrations and tests, or a `Laboratory` of hundreds with its
-ground truth.
-"""
+"""Simulated sessions: a small study, or a `Laboratory` of hundreds with its ground truth."""
 
 from poyo_jax.data.simulate.laboratory import Description, Laboratory, Truth
 from poyo_jax.data.simulate.study import (

@@ -48,7 +48,7 @@ NEURONS, NOISE, SESSION = 1, 2, 3  # what random numbers are for
 
 
 class Description(NamedTuple):
-    """What a session of the laboratory is."""
+    """Names and properties of a session of the laboratory."""
 
     session_id: str  #: such as "ada_d01_m1_center_out"
     subject_id: str  #: the monkey
@@ -61,7 +61,7 @@ class Description(NamedTuple):
 
 @dataclass(frozen=True)
 class Truth:
-    """What the spikes of a session were drawn from.
+    """Ground truth of a session: neurons, movement and the rates that its spikes are drawn from.
 
     Spikes of neuron n are those of unit `units[n]`: its own, or that of its electrode, which other
     neurons share and which noise crosses `noise_rates` times a second.
@@ -91,8 +91,9 @@ class Truth:
 
 @dataclass(frozen=True, kw_only=True)
 class Laboratory(Sequence[Session]):
-    """Sessions of a simulated laboratory: `laboratory[i]` makes session i, the same whatever
-    `num_sessions` is.
+    """Sessions of a simulated laboratory; `laboratory[i]` makes session i.
+
+    Session i does not depend on `num_sessions`.
 
     Monkeys take turns; each of them is recorded every day, first with its array in M1 and then with
     that in PMd, at reaches from the centre to eight targets ("center_out"), to random targets
@@ -140,7 +141,7 @@ class Laboratory(Sequence[Session]):
         return self.num_sessions
 
     def describe(self, i: int) -> Description:
-        """What session i is, without making it."""
+        """Describe session i without making it."""
         monkey, array, day = self._place(i)
         name, sampling_rate, is_sorted = MONKEYS[monkey]
         task, area = list(TASKS)[(monkey + array + day) % len(TASKS)], list(AREAS)[array]
@@ -149,7 +150,7 @@ class Laboratory(Sequence[Session]):
         )
 
     def truth(self, i: int) -> Truth:
-        """What the spikes of session i are drawn from."""
+        """Make the ground truth of session i."""
         about, (monkey, array, day) = self.describe(i), self._place(i)
         neurons = neurons_on(
             day,
@@ -208,15 +209,17 @@ class Laboratory(Sequence[Session]):
         return int(total)
 
     def missing(self, folder: str | Path) -> list[int]:
-        """The sessions that have no file in the folder. Raises DataError when it belongs to another
-        laboratory.
+        """List the sessions that have no file in the folder.
+
+        Raises DataError when the folder belongs to another laboratory.
         """
         self._check_settings(Path(folder) / SETTINGS)
         return [i for i in range(len(self)) if not self._file(folder, i).exists()]
 
     def save(self, folder: str | Path, indices: Iterable[int] | None = None) -> list[Path]:
-        """Write "<session id>.h5" for the given sessions, or for all, unless it is there; returns
-        the files' paths.
+        """Write the given or all sessions to "<session id>.h5" and return the paths.
+
+        Sessions that have a file already are not written again.
 
         Each file appears whole or not at all, so an interrupted call is continued by another one.
         Raises DataError when the folder belongs to another laboratory.
@@ -234,7 +237,7 @@ class Laboratory(Sequence[Session]):
         return Path(folder) / f"{self.describe(i).session_id}.h5"
 
     def _settings(self) -> dict[str, float]:
-        """What decides a session; how many there are does not."""
+        """Settings that determine each session: all but the number of sessions."""
         return {name: value for name, value in asdict(self).items() if name != "num_sessions"}
 
     def _check_settings(self, path: Path) -> None:
@@ -251,8 +254,9 @@ class Laboratory(Sequence[Session]):
             )
 
     def _place(self, i: int) -> tuple[int, int, int]:
-        """Monkey, array and day of session i, counted from 0. Raises IndexError when there is no
-        such session.
+        """Compute monkey, array and day of session i, all counted from 0.
+
+        Raises IndexError when there is no such session.
         """
         if not -len(self) <= i < len(self):
             raise IndexError(

@@ -43,7 +43,7 @@ def _around(angles: np.ndarray, radii: np.ndarray) -> Float64[np.ndarray, "reach
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What the reaches of a task are drawn from."""
+    """Distributions that the reaches of a task are drawn from."""
 
     targets: Callable[[Generator, int], Float64[np.ndarray, "reaches 2"]]  # cm
     returns: bool  # every second reach goes back to the centre
@@ -83,9 +83,7 @@ TASKS = {
 
 @dataclass(frozen=True)
 class Movement:
-    """The cursor's way from the centre, as submovements in the order in which they begin, and when
-    targets appear.
-    """
+    """The cursor's path from the centre as submovements in order of their starts, and the cues."""
 
     starts: Float64[np.ndarray, " submovements"]  # s
     lengths: Float64[np.ndarray, " submovements"]  # s
@@ -116,17 +114,16 @@ class Movement:
     def _under_way(
         self, times: Times
     ) -> tuple[np.ndarray, Float64[np.ndarray, "times submovements"]]:
-        """The latest submovements at each time, the newest first, and how far each has gone, from 0
-        to 1.
-        """
+        """Find the latest submovements at each time, newest first, and their progress (0 to 1)."""
         newest = np.searchsorted(self.starts, times, side="right") - 1
         rows = np.clip(newest, OVERLAP - 1, None)[:, None] - np.arange(OVERLAP)  # [times, OVERLAP]
         return rows, np.clip((times[:, None] - self.starts[rows]) / self.lengths[rows], 0.0, 1.0)
 
 
 def draw_movement(rng: Generator, name: str, duration: float) -> tuple[Movement, dict[str, Pairs]]:
-    """Return reaches of the task `name` for at least `duration` seconds, and the intervals of those
-    that end by then.
+    """Draw reaches of the task `name` for at least `duration` (s), and their intervals (s).
+
+    The intervals are those of the reaches that end within `duration`.
 
     The intervals are `trials` and `movement_phases.hold_period`, `.delay_period`, `.reach_period`
     and `.return_period`, as far as the task has them.

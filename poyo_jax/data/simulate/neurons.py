@@ -1,5 +1,8 @@
-"""Neurons near the electrodes of an array: what they fire to, how that drifts, and when others take
-their place.
+"""Neurons near the electrodes of an array: their tuning, its drift, and their replacement.
+
+The tuning is drawn from the same distributions in every monkey. Preferred directions gather along
+one axis, as those of motor cortex do; depth, gains and latency of a neuron are correlated. A model
+that is pretrained on many arrays can know this of the next array.
 
 What neurons fire to is drawn from the same distributions in every monkey. Their preferred
 directions gather along one axis, as those of motor cortex do; a neuron's depth, gains and latency
@@ -29,7 +32,7 @@ PerNeuron = Float64[np.ndarray, " neurons"]
 
 
 class Area(NamedTuple):
-    """How the neurons of an area differ from those of others."""
+    """Properties in which the neurons of an area differ from those of other areas."""
 
     untuned: float  # share of the neurons
     latency: Range  # s by which firing leads the movement
@@ -41,9 +44,7 @@ AREAS = {"m1": Area(0.15, (0.04, 0.14), (0.0, 0.3)), "pmd": Area(0.25, (0.08, 0.
 
 @dataclass(frozen=True)
 class Fluctuations:
-    """What all neurons of an array share from moment to moment: a slow gain of their tuning, and
-    quicker noise.
-    """
+    """Fluctuations that all neurons of an array share: a slow tuning gain and faster noise."""
 
     gains: Float64[np.ndarray, " gains"]
     noises: Float64[np.ndarray, "noises dims"]
@@ -63,8 +64,9 @@ class Fluctuations:
 
 @dataclass(frozen=True)
 class Neurons:
-    """The neurons that an array hears on one day. The same neuron has the same electrode, slot and
-    first day.
+    """The neurons that an array records on one day.
+
+    A neuron has the same electrode, slot and first day on each of its days.
     """
 
     electrodes: Int64[np.ndarray, " neurons"]
@@ -122,8 +124,9 @@ def neurons_on(
     drift: float,
     turnover: float,
 ) -> Neurons:
-    """Return the neurons of the array `key` on a day, counted from 0; the same whatever other days
-    are asked for.
+    """Return the neurons of the array `key` on a day, counted from 0.
+
+    The result does not depend on the other days that a caller asks for.
 
     `drift` is the SD of the steps that a neuron's preferred direction (rad) and the logarithms of
     its baseline and depth make in a day, and `turnover` the chance that a day replaces a slot's
@@ -153,8 +156,9 @@ def _neurons(
     drifted: Float64[np.ndarray, "3 neurons"],
     area: Area,
 ) -> Neurons:
-    """Neurons from numbers that are uniform in [0, 1) or normal, and from how far they have
-    drifted.
+    """Make neurons from random numbers and from their drift.
+
+    The numbers in `chances` are uniform in [0, 1); those in `normals` are standard normal.
     """
     _, tuned, direction, depth, speed, latency, plan = chances
     turned, brighter, deeper = drifted

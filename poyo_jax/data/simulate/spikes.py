@@ -23,8 +23,9 @@ def rate_grid(duration: float) -> Float64[np.ndarray, " grid"]:
 def draw_trains(
     rng: np.random.Generator, rates: Iterable[Float64[np.ndarray, " grid"]], duration: float
 ) -> tuple[Float64[np.ndarray, " spikes"], Int64[np.ndarray, " spikes"]]:
-    """Return times (s, sorted) of the spikes in [0, duration), and which of the `rates` (Hz on the
-    grid) fired them.
+    """Draw spikes in [0, duration) from `rates` (Hz); return their sorted times (s) and sources.
+
+    The source of a spike is the position of its rate in `rates`.
     """
     trains = [_draw_train(rng, rate, duration) for rate in rates]
     times = np.concatenate(trains)
@@ -45,8 +46,9 @@ def _draw_train(
 def _refractory(
     rng: np.random.Generator, times: Float64[np.ndarray, " spikes"]
 ) -> Bool[np.ndarray, " spikes"]:
-    """Mask of the candidates that become spikes: each with a probability that recovers after the
-    last spike before it.
+    """Choose the candidates (s) that become spikes, as a mask [spikes].
+
+    The probability of a spike recovers with the time since the last spike before it.
 
     Whether a candidate stays depends on those before it. Starting from "all stay", each pass
     settles at least one more candidate, and in practice all of them within a few passes, because

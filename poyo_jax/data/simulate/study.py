@@ -33,8 +33,9 @@ class Reaches:
     displacements: Float64[np.ndarray, "reaches 2"]  #: cm
 
     def velocity(self, times: Float[np.ndarray, " times"]) -> Float64[np.ndarray, "times 2"]:
-        """Velocity of the cursor in cm/s; minimum-jerk within a reach (Flash and Hogan 1985), zero
-        outside.
+        """Velocity of the cursor in cm/s: minimum-jerk within a reach, zero outside.
+
+        Source: Flash and Hogan 1985.
         """
         current = np.clip(np.searchsorted(self.starts, times, side="right") - 1, 0, None)
         phase = np.clip((times - self.starts[current]) / self.lengths[current], 0.0, 1.0)
@@ -46,8 +47,9 @@ class Reaches:
 
 @dataclass(frozen=True)
 class Tuning:
-    """What each unit fires to: rate = baseline * exp((gains · velocity + speed_gains * speed) /
-    REFERENCE_SPEED).
+    """Tuning of the units to the velocity of the cursor.
+
+    rate = baseline * exp((gains · velocity + speed_gains * speed) / REFERENCE_SPEED).
     """
 
     baselines: Float64[np.ndarray, " units"]  #: Hz, at rest
@@ -66,8 +68,9 @@ def simulate_session(
     sampling_rate: float = 100.0,
     task: str = "center_out",
 ) -> Session:
-    """Return a session of `duration` seconds with cursor velocity (`cursor.vel`, cm/s) sampled at
-    `sampling_rate` Hz.
+    """Simulate a session of `duration` (s) with cursor velocity `cursor.vel` in cm/s.
+
+    The velocity is sampled at `sampling_rate` (Hz).
 
     The task is "center_out", reaches to eight targets and back with holds between, or
     "random_target", reach after reach. A centre-out session also has the intervals `trials`,
@@ -107,8 +110,9 @@ def simulate_study(
     num_units: tuple[int, int] = (20, 60),
     duration: float = 150.0,
 ) -> list[Session]:
-    """Return sessions of three monkeys that alternate between tasks and sampling rates, each with
-    units of its own.
+    """Simulate sessions of three monkeys that alternate between tasks and sampling rates.
+
+    Each session has its own units.
 
     Sessions have between `num_units[0]` and `num_units[1]` units. Session i is the same whatever
     `num_sessions` is.
@@ -160,9 +164,7 @@ def _check(num_units: int, duration: float, sampling_rate: float, task: str) -> 
 
 
 def _center_out(rng: np.random.Generator, duration: float) -> tuple[Reaches, dict[str, Pairs]]:
-    """Reaches from the centre to one of eight targets and back, with holds before and after each
-    reach.
-    """
+    """Draw reaches from the centre to one of eight targets and back, with holds between them."""
     count = int(duration / 1.7)  # a trial lasts at least 1.7 s
     hold, out, wait, back = rng.uniform(
         [[0.4], [0.5], [0.3], [0.5]], [[0.9], [0.9], [0.6], [0.9]], (4, count)
