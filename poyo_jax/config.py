@@ -99,8 +99,9 @@ class ModelConfig:
 
     @property
     def latent_times(self) -> np.ndarray:
-        """Times of all latents [latents] in s from the window's start, float64: the centres of the
-        grid's steps.
+        """Times of all latents [latents] in s from the start of the window, float64.
+
+        They are the centres of the steps of the grid.
         """
         centres = (np.arange(self.num_latent_steps) + 0.5) * self.latent_step
         return np.repeat(centres, self.num_latents)
@@ -108,8 +109,9 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class UnitDropoutConfig:
-    """How many units a training window keeps: a triangular-like draw between min and max with a
-    peak at mode.
+    """Distribution of the number of units that a training window keeps.
+
+    The number is drawn between min and max, with linear flanks on both sides of the mode.
     """
 
     min_units: int = 20
@@ -137,7 +139,7 @@ class UnitDropoutConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Which windows a step sees. A change invalidates the order of the batches."""
+    """Settings of the windows in a step. A change invalidates the order of the batches."""
 
     batch_size: int = 128
     """Windows of one step, over all devices and processes."""
@@ -189,7 +191,7 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """Where parameters start and how they move. A change invalidates the optimiser state."""
+    """Settings of the optimiser. A change invalidates the optimiser state."""
 
     name: Literal["sparse_lamb", "adamw", "muon"] = "sparse_lamb"
     """The reference's LAMB with sparse embedding updates; or, with warm-up, AdamW, or Muon for
@@ -237,8 +239,9 @@ class OptimConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class MeshConfig:
-    """How the devices of all processes are arranged. Windows are shared by all; parameters lie in
-    parts along fsdp.
+    """Arrangement of the devices of all processes.
+
+    All devices share the windows of a batch; parameters are divided along fsdp.
     """
 
     data: int = -1
@@ -258,7 +261,7 @@ class MeshConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """How the run is carried out. A change invalidates nothing."""
+    """Settings of the execution of the run. A change invalidates nothing."""
 
     num_steps: int = 1000
     """Steps of the whole run; the learning-rate schedule ends here."""
@@ -347,8 +350,9 @@ class Config:
 
 
 def from_dict(kind: type, values: Mapping[str, Any]) -> Any:
-    """Rebuild a configuration of class `kind` from `dataclasses.asdict`; an unknown field raises
-    ConfigError.
+    """Rebuild a configuration of class `kind` from `dataclasses.asdict`.
+
+    Raises ConfigError for an unknown field.
     """
     if kind is Config:
         values = _with_peak_rate(values)
@@ -408,8 +412,10 @@ def _one_of(names: Any) -> str:
 
 
 def require(config, name: str, holds: bool, expected: str) -> None:
-    """Raise ConfigError, which quotes the field `name` of `config` and what was `expected`, unless
-    it `holds`.
+    """Check a condition (`holds`) on the field `name` of `config`.
+
+    Raises ConfigError if it is false; the message quotes the field, its value and what was
+    `expected`.
     """
     if not holds:
         value = getattr(config, name)

@@ -17,15 +17,11 @@ class SessionError(PoyoError):
 
 
 class DataError(PoyoError):
-    """Sessions that are sound alone but cannot be used as asked (empty split, no sessions, no
-    windows).
-    """
+    """Sessions that are valid but cannot be used as asked (empty split, no sessions, no windows)."""
 
 
 class RawDataError(PoyoError):
-    """A raw recording that is damaged, lacks something, or contradicts what is known of its data
-    set.
-    """
+    """A raw recording that is damaged, incomplete, or contradicts known facts of its data set."""
 
 
 class VocabError(PoyoError):
@@ -53,8 +49,6 @@ class Interrupted(PoyoError):
 
 
 def suggest(name: str, known: Iterable[str], count: int = 3) -> str:
-    """Return " Did you mean 'x' or 'y'?" for the names in `known` close to `name`, or an empty
-    string.
-    """
+    """Return " Did you mean 'x' or 'y'?" with similar names of `known`, or an empty string."""
     matches = difflib.get_close_matches(str(name), list(known), n=count, cutoff=0.5)
     return f" Did you mean {' or '.join(repr(match) for match in matches)}?" if matches else ""

@@ -15,8 +15,9 @@ from poyo_jax.types import Prediction
 
 @dataclass(frozen=True, eq=False)
 class Decoder:
-    """A pretrained model with methods to adapt it and to decode. It is immutable: `adapt` returns a
-    new Decoder.
+    """A pretrained model with methods to adapt it and to decode.
+
+    It is immutable: `adapt` returns a new Decoder.
 
     >>> prediction = Decoder.from_pretrained("runs/pretrain").adapt(session).predict(session)
     """

@@ -1,4 +1,4 @@
-"""How well predictions match targets."""
+"""Metrics of predictions against targets."""
 
 import math
 from collections.abc import Sequence
@@ -14,8 +14,9 @@ Samples = Float[
 
 
 def r2_per_channel(targets: Samples, predictions: Samples) -> Float64[np.ndarray, " channels"]:
-    """Coefficient of determination of each channel: 1 - (sum of squared errors) / (sum of squares
-    about the mean).
+    """Compute the coefficient of determination of each channel.
+
+    It is 1 - (sum of squared errors) / (sum of squares about the mean).
 
     Targets and predictions are in the same units. Samples with a NaN target are left out. A channel
     whose targets never vary gives NaN. Computed in float64.
@@ -44,8 +45,9 @@ def r2_per_channel(targets: Samples, predictions: Samples) -> Float64[np.ndarray
 
 
 def r2_score(targets: Samples, predictions: Samples) -> float:
-    """Mean over channels of `r2_per_channel`, for two arrays in the same units; raises what that
-    raises.
+    """Average `r2_per_channel` over channels, for two arrays in the same units.
+
+    Raises DataError as `r2_per_channel` does.
     """
     return float(r2_per_channel(targets, predictions).mean())
 
@@ -53,7 +55,7 @@ def r2_score(targets: Samples, predictions: Samples) -> float:
 def r2_sums(
     targets: Samples, predictions: Samples, origin: Sequence[float]
 ) -> Float64[np.ndarray, "4 channels"]:
-    """What R2 has to know of some samples; those of several sets of samples are added.
+    """Sum up samples for R2; the sums of several sets of samples can be added.
 
     Count, sum, and sum of squares of (target - origin), and sum of squared errors. An `origin` near
     the mean keeps it exact; it must be the same for all sets.
@@ -69,8 +71,9 @@ def r2_sums(
 
 
 def r2_of_sums(sums: Float64[np.ndarray, "4 channels"]) -> float:
-    """R2 as `r2_score` gives it, from `r2_sums`; NaN for fewer than two samples or a channel that
-    does not vary.
+    """Compute R2 like `r2_score`, but from `r2_sums`.
+
+    NaN for fewer than two samples or if a channel does not vary.
     """
     count, total, squares, errors = sums
     if count.min() < 2:

@@ -29,8 +29,9 @@ from poyo_jax.types import Readout
 
 @dataclass(frozen=True, eq=False)
 class Pretrained:
-    """Parameters and what they belong to. Nothing changes a Pretrained; fitting returns a new
-    one.
+    """Parameters, their vocabularies, and all else that a model needs to decode.
+
+    A Pretrained never changes; fitting returns a new one.
     """
 
     config: Config  #: what it was trained with
@@ -63,13 +64,11 @@ class Pretrained:
 
     @property
     def num_backbone(self) -> int:
-        """Number of the backbone's parameters; the tables of units and sessions grow with the
-        data.
-        """
+        """Number of the backbone's parameters; the tables of units and sessions are not counted."""
         return sum(x.size for x in jax.tree.leaves(self.params["backbone"]))
 
     def knows(self, session: Session) -> bool:
-        """Whether the session and all its units have rows."""
+        """Tell if the session and all its units have rows."""
         return session.id in self.sessions and all(
             name in self.units for name in session.unit_names
         )

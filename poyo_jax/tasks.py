@@ -49,7 +49,7 @@ class Metric:
 
 @runtime_checkable
 class Task(Protocol):
-    """What a task class provides; an instance is made without arguments.
+    """Interface of a task class; an instance is made without arguments.
 
     A task need not derive from this class. Make it a frozen dataclass without fields, or a class
     of the same kind: tasks are compared, hashed and sent to other processes.
@@ -57,7 +57,7 @@ class Task(Protocol):
 
     @property
     def metric(self) -> Metric:
-        """How predictions are scored."""
+        """Metric of the predictions."""
         ...
 
     def output_size(self, num_channels: int) -> int:

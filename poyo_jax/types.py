@@ -61,9 +61,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Decoded behaviour of one session at its own sample times, in the units of the session
-    file.
-    """
+    """Decoded behaviour of one session at its sample times, in the units of the session file."""
 
     session_id: str  #: id of the session
     times: Float64[np.ndarray, " samples"]  #: s of session time

@@ -253,7 +253,7 @@ def _way_out(damaged: epath.Path) -> str:
 
 
 def _is_whole(folder: epath.Path) -> bool:
-    """Whether a checkpoint can be read.
+    """Tell if a checkpoint can be read.
 
     With several processes parameters are not read: those that see no damage would not take part.
     """

@@ -30,7 +30,7 @@ class Rows(NamedTuple):
 
 
 def table_spec(num_rows: int, mesh: Mesh) -> PartitionSpec:
-    """How a table, its state and its `Rows` lie on the mesh."""
+    """Return the partition of a table, its state and its `Rows` on the mesh."""
     return SPLIT if is_split(num_rows, mesh) else EVERYWHERE
 
 

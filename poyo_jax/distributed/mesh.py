@@ -31,7 +31,7 @@ Axes = (
 
 @dataclass(frozen=True)
 class ShardingRules:
-    """Where the logical axes of arrays lie on the mesh."""
+    """Mesh axes along which the logical axes of arrays are split."""
 
     windows: Axes = AXES  # leading axis of all arrays of a batch
     rows: Axes = AXES  # of large tables and their moments
@@ -44,8 +44,9 @@ RULES = ShardingRules()
 
 
 def make_mesh(config: MeshConfig | None = None) -> Mesh:
-    """All devices of all processes; one device is a mesh of one. Raises ConfigError when they
-    cannot be so arranged.
+    """Arrange all devices of all processes as a mesh; one device is a mesh of one.
+
+    Raises ConfigError when the number of devices does not fit `config`.
     """
     config, count = config or MeshConfig(), jax.device_count()
     data = count // config.fsdp if config.data == -1 else config.data
@@ -67,16 +68,12 @@ def split_over_windows(mesh: Mesh) -> NamedSharding:
 
 
 def padded_rows(num_rows: int) -> int:
-    """Rows of a table, with those that make it divisible among devices if it is large enough to be
-    split.
-    """
+    """Compute the rows of a table with padding: large tables must be divisible among devices."""
     return -(-num_rows // SPLIT_MULTIPLE) * SPLIT_MULTIPLE if num_rows >= SPLIT_ROWS else num_rows
 
 
 def with_padding(params: dict) -> dict:
-    """Parameters with rows of zeros behind those of large tables (`padded_rows`), as checkpoints
-    have them.
-    """
+    """Append rows of zeros to large tables (`padded_rows`), as in checkpoints."""
     missing = {name: padded_rows(len(params[name])) - len(params[name]) for name in TABLES}
     return params | {
         name: jnp.pad(params[name], ((0, rows), (0, 0))) for name, rows in missing.items()
@@ -84,15 +81,14 @@ def with_padding(params: dict) -> dict:
 
 
 def is_split(num_rows: int, mesh: Mesh) -> bool:
-    """Whether a table lies in parts on the devices of a mesh, by its rows, instead of whole on
-    each.
-    """
+    """Tell if the rows of a table are split over the devices; else each device has all rows."""
     return num_rows >= SPLIT_ROWS and mesh.size > 1 and num_rows % mesh.size == 0
 
 
 def state_shardings(state: Any, mesh: Mesh) -> Any:
-    """Where every array of a state lies, by its name and shape; moments lie where their parameters
-    do.
+    """Choose the sharding of every array of a state by its name and shape.
+
+    Moments are sharded like their parameters.
     """
 
     def of(path: tuple, x: Any) -> NamedSharding:
@@ -121,8 +117,9 @@ def _logical_axes(path: tuple, ndim: int) -> list[str | None]:
 
 
 def _fitting(axis: str | None, size: int, mesh: Mesh) -> Axes:
-    """Axes of the mesh for a logical axis, or None where it does not divide evenly or is not worth
-    it.
+    """Choose the axes of the mesh for a logical axis.
+
+    Return None if the size is not divisible, or if a table is too small to be split.
     """
     axes = None if axis is None else getattr(RULES, axis)
     if axes is None or (axis == "rows" and not is_split(size, mesh)):
@@ -132,9 +129,7 @@ def _fitting(axis: str | None, size: int, mesh: Mesh) -> Axes:
 
 
 def put_batch(batch, mesh: Mesh):
-    """Place this process's part of a batch on its devices; each leading axis is split over the
-    mesh.
-    """
+    """Put this process's share of a batch on its devices, split along each leading axis."""
     sharding = split_over_windows(mesh)
     return jax.tree.map(
         lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch
@@ -154,9 +149,7 @@ def put_params(params: dict, mesh: Mesh) -> dict:
 
 
 def own_part(array: jax.Array) -> np.ndarray:
-    """What the devices of this process hold of an array that is split over the mesh, in the order
-    of `put_batch`.
-    """
+    """Gather the shards of an array on the devices of this process, in the order of `put_batch`."""
     shards = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
     return np.concatenate([np.asarray(shards[start]) for start in sorted(shards)])
 

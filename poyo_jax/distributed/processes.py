@@ -42,8 +42,7 @@ HINTS = {
 
 
 def start(mode: Literal["auto", "on", "off"] = "auto") -> None:
-    """Join the other processes of this job, if there are any. Call it before anything else uses
-    jax.
+    """Connect to the other processes of this job, if any, before anything else uses jax.
 
     `auto` joins where the environment says that several processes were launched (SLURM, Open MPI,
     Kubernetes, TPU pods, or jax's own variables); `on` insists; `off` runs alone. Raises
@@ -101,8 +100,9 @@ def _launched() -> tuple[str | None, int | None]:
 
 
 def check_agreement(collect: Callable[[], Mapping[str, str]]) -> None:
-    """Raise ConfigError on every process unless all were started with the same facts: name -> text
-    of any length.
+    """Check that all processes were started with the same facts (name -> text).
+
+    Raises ConfigError on every process when they differ.
 
     Alone, a process does not collect them.
     """
@@ -162,17 +162,16 @@ Vote = Callable[[], tuple[int, ...]]
 
 
 class Votes:
-    """Agree on the largest of what all processes say, some time later and without waiting for the
-    devices.
-    """
+    """Find the largest of the numbers of all processes without waiting for the devices."""
 
     def __init__(self, mesh: Mesh):
         self._mesh = mesh
         self._largest = jax.jit(lambda votes: votes.max(axis=0), out_shardings=replicated(mesh))
 
     def cast(self, vote: Vote) -> Vote:
-        """Vote now; what is returned waits until all processes have, and gives the largest of each
-        number.
+        """Vote, and return a function that waits for all votes.
+
+        The function returns the largest of each number.
 
         All processes must cast and read in the same order. Alone, a process votes when it reads.
         """
@@ -198,8 +197,9 @@ def digest_of_files(paths: Sequence[Path]) -> str:
 
 
 def code_version() -> str:
-    """Versions of this package's source and of jax; equal on all processes, or they would not
-    compute alike.
+    """Return the digest of this package's source and the version of jax.
+
+    They must be equal on all processes, or the processes would compute different numbers.
     """
     package = Path(cast(str, importlib.util.find_spec("poyo_jax").origin)).parent  # pyright: ignore[reportOptionalMemberAccess]
     return f"poyo_jax {digest_of_files([*package.rglob('*.py')])}\njax {jax.__version__}"

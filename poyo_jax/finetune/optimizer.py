@@ -29,8 +29,7 @@ class Prior(NamedTuple):
 def adapting_optimizer(
     rates: dict, priors: Mapping[str, Prior], num_steps: int, weight_decay: float
 ) -> Optimizer:
-    """`muon`, whose updates are multiplied by `rates`, a tree of numbers shaped like the
-    parameters.
+    """Make `muon` with updates times `rates`, a tree of numbers shaped like the parameters.
 
     Tables move in the coordinates of their prior: their gradients are taken, and their steps made,
     along the directions of its scatter, and they are pulled to its origin. So every row of a table

@@ -47,8 +47,9 @@ def from_torch(
     config: ModelConfig | None = None,
     readouts: Mapping[str, Readout] | None = None,
 ) -> Pretrained:
-    """A model of torch_brain 0.1 or 0.2 with its vocabularies, ready to decode and to fit new units
-    to.
+    """Convert a model of torch_brain 0.1 or 0.2 with its vocabularies.
+
+    The result is ready to decode and to adapt.
 
     Args:
         source: a Lightning checkpoint such as the published poyo_mp.ckpt, a file with a state dict,
@@ -88,8 +89,7 @@ def from_torch(
 
 
 def to_torch(pretrained: Pretrained) -> dict[str, Any]:
-    """The state dict of torch_brain's POYO: numpy arrays by its names, and two vocabularies (name
-    -> row).
+    """Make the state dict of torch_brain's POYO: numpy arrays and two vocabularies (name -> row).
 
     `POYO.load_state_dict` takes it once the arrays are tensors (torch.from_numpy). Raises
     ConfigError for a model whose processor torch_brain does not have.
@@ -116,8 +116,7 @@ def to_torch(pretrained: Pretrained) -> dict[str, Any]:
 
 
 def save_torch(pretrained: Pretrained, path: str | Path) -> None:
-    """Write a checkpoint that torch.load(path, weights_only=True) and torch_brain's
-    POYO.load_pretrained open.
+    """Write a checkpoint for torch.load(path, weights_only=True) and POYO.load_pretrained.
 
     `from_torch` gets all of it back, with the readouts. Raises ConfigError for a model whose
     processor torch_brain does not have, PoyoError when the file cannot be written.
@@ -174,8 +173,9 @@ def _array(value: Any) -> Any:
 
 
 def _model_config(settings: Mapping[str, Any], state: Mapping[str, Any]) -> ModelConfig:
-    """The settings of a checkpoint; what it does not tell, from the shapes of its tensors or the
-    defaults.
+    """Read the settings of a checkpoint.
+
+    Missing ones come from the shapes of tensors or from the defaults.
     """
     values = _sizes(state)
     try:
@@ -215,9 +215,7 @@ def _sizes(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _params(state: Mapping[str, Any], config: ModelConfig, units: Vocab, sessions: Vocab) -> dict:
-    """Parameters by this package's names; every tensor is used, and has the shape that the model
-    needs.
-    """
+    """Convert all tensors to parameters by this package's names, and check their shapes."""
     model = build_model(config, RunConfig(), units.num_rows, sessions.num_rows)
     batch = jax.tree.map(jnp.asarray, empty_batch(config))
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), batch)["params"])
@@ -283,16 +281,18 @@ def _vocab(state: Mapping[str, Any], name: str) -> Vocab:
 
 
 def _padded_omega(config: ModelConfig) -> np.ndarray:
-    """Frequencies as torch_brain keeps them, with zeros for the half of a head that does not
-    rotate.
+    """Return the frequencies as torch_brain stores them.
+
+    They are zero for the half of a head that does not rotate.
     """
     frequencies = omega(config.head_dim, config.frequencies)
     return np.pad(frequencies, (0, config.head_dim // 2 - len(frequencies)))
 
 
 def _frequencies(state: Mapping[str, Any], head_dim: int) -> tuple[float, ...] | None:
-    """Frequencies of a checkpoint where they are not ours: of another formula, or rounded on
-    another machine.
+    """Read the frequencies of a checkpoint if they differ from ours, else return None.
+
+    They come from another formula, or another machine rounded them differently.
 
     A last bit of the fastest is 4e-3 rad at the end of a window, so the model gets just these.
     """
@@ -317,9 +317,7 @@ def _frequencies(state: Mapping[str, Any], head_dim: int) -> tuple[float, ...] |
 def _readouts(
     sessions: Vocab, given: Mapping[str, Readout], num_channels: int
 ) -> dict[str, Readout]:
-    """The readout of every session: its own, that of its data set, or the one POYO has for the data
-    set.
-    """
+    """Find the readout of each session: its own, that of its data set, or the one of POYO."""
     brainsets = {name: name.rpartition("/")[0] for name in sessions.names}
     for name in given:
         if name not in brainsets and name not in brainsets.values():

@@ -63,7 +63,7 @@ _PLAIN = {
 
 
 def read_torch_file(path: str | Path) -> Any:
-    """What torch.save wrote, with read-only numpy arrays for tensors.
+    """Read a file that torch.save wrote, with read-only numpy arrays for tensors.
 
     Raises CheckpointError when the file is missing, damaged, of another format, or asks for
     anything but data.
@@ -92,8 +92,7 @@ def read_torch_file(path: str | Path) -> Any:
 
 
 def write_torch_file(path: str | Path, tree: Mapping[str, Any]) -> None:
-    """Write what torch.load(path, weights_only=True) opens: nested mappings of arrays, strings and
-    numbers.
+    """Write nested mappings of arrays, strings and numbers for torch.load(path, weights_only=True).
 
     Raises PoyoError when the file cannot be written; then a file that was there before is as it
     was.
@@ -174,9 +173,7 @@ class _Reader(pickle.Unpickler):
 
 
 class _Function:
-    """One of our functions, where a pickle could not change it: it may set attributes of what it
-    gets.
-    """
+    """A wrapper of our function that a pickle cannot change, though a pickle may set attributes."""
 
     __slots__ = ("_function",)
 
@@ -248,9 +245,7 @@ _FUNCTIONS: dict[tuple[str, str], Callable] = {
 
 
 def _pickled(value: Any, storages: list[np.ndarray]) -> bytes:
-    """Opcodes of pickle protocol 2 that push `value`; the arrays in it are put behind
-    `storages`.
-    """
+    """Make the opcodes of pickle protocol 2 that push `value`; append its arrays to `storages`."""
     if isinstance(value, Mapping):
         empty = b"ccollections\nOrderedDict\n)R" if isinstance(value, OrderedDict) else b"}"
         items = (_pickled(key, storages) + _pickled(item, storages) for key, item in value.items())

@@ -56,8 +56,9 @@ _MODULES = _modules()
 
 
 def torch_name(path: Path) -> str:
-    """torch_brain's name of the parameter at a path of our tree, with {} for the number of the
-    layer.
+    """Return torch_brain's name of the parameter at a path of our tree.
+
+    {} in the name stands for the number of the layer.
     """
     whole = "/".join(path)
     if whole in _WHOLE:

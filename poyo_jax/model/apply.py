@@ -36,8 +36,7 @@ def loss_sum(
     *,
     learns: Learns,
 ) -> Float[Array, ""]:
-    """Sum over all queries of weight * loss of the task, differentiable in `backbone` and
-    `vectors`.
+    """Sum weight * loss over all queries, differentiable in `backbone` and `vectors`.
 
     `vectors` are the rows of the tables at `used_rows(batch)`, by name of the table. Divide the sum
     by that of `batch.target_weights` over all devices to get the loss. `learns` tells which
@@ -69,7 +68,7 @@ def loss_sum(
 def predict(
     model: POYO, backbone: Params, vectors: Params, batch: Batch, microbatch_windows: int | None
 ) -> Float[Array, "windows queries outputs"]:
-    """Outputs of the task, without dropout.
+    """Compute the outputs of the task, without dropout.
 
     `vectors` are the rows of the tables at `used_rows(batch)`.
     """

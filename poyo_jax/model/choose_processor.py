@@ -52,8 +52,9 @@ def make_processor(config: ModelConfig, compute: Compute) -> nn.Module:
 
 
 def check_latents(config: ModelConfig, given: Array, returned: Array) -> None:
-    """Raise ConfigError unless a processor `returned` latents of the shape and type of those
-    `given`.
+    """Check that a processor `returned` latents of the same shape and type as those `given`.
+
+    Raises ConfigError when they differ.
     """
     seen = [
         f"shape {x.shape} and type {x.dtype}" if hasattr(x, "dtype") else type(x).__name__

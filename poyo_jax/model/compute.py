@@ -11,7 +11,7 @@ FLOAT32 = jnp.dtype(jnp.float32)
 
 @dataclass(frozen=True)
 class Compute:
-    """How the model is computed. Every module gets it beside the `ModelConfig`."""
+    """Settings of the model's computation. Every module gets them beside the `ModelConfig`."""
 
     dtype: jnp.dtype = FLOAT32
     """Type of matrix products and activations; parameters, norms and softmax are float32."""

@@ -40,8 +40,9 @@ class Decoder(nn.Module):
         query_times: Float[Array, "windows queries"],
         seeds: UInt32[Array, " windows"] | None,
     ) -> Float[Array, "windows queries dim"]:
-        """A vector for every query, from which a head predicts; times are s from the start of the
-        window. `seeds` decide dropout, None switches it off.
+        """Compute one vector for each query; a head predicts from it.
+
+        Times are in s from the start of the window. `seeds` decide dropout; None switches it off.
         """
         config = self.config
         key, value = self._keys_and_values(latents)

@@ -48,9 +48,7 @@ def dropout(
 
 
 def _mix(x: Array) -> Array:
-    """A bijection of 32-bit integers in which every bit of the input changes about half of the
-    output's.
-    """
+    """Map 32-bit integers one to one; each input bit changes about half of the output bits."""
     x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
     x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
     return x ^ (x >> 16)

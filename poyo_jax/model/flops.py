@@ -1,5 +1,6 @@
-"""Floating-point operations of the model, counted from its configuration: 2 per multiply-add of
-every matrix product. The processor counted is the Transformer.
+"""Count the floating-point operations of the model from its configuration.
+
+Each multiply-add of a matrix product counts as 2. The processor is the Transformer.
 
 What is counted is what the arithmetic needs, however it is carried out: no padding, nothing
 computed twice, keys and values once per unit and kind of token, queries of the encoder once for all
@@ -17,9 +18,7 @@ TRAINING = 3  # a product of the forward pass has two of its size in the backwar
 
 
 class Flops(NamedTuple):
-    """Operations of the parts of a forward pass over a batch; a training step takes `TRAINING`
-    times as many.
-    """
+    """Operations of a forward pass over a batch; a training step takes `TRAINING` times as many."""
 
     encoder: int
     processor: int

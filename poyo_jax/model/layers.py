@@ -71,8 +71,9 @@ class FeedForward(nn.Module):
 
 @partial(jax.checkpoint, static_argnums=1)
 def _gated_gelu(hidden: Array, dropout_rate: float, seeds: Array | None) -> Array:
-    """First half of the channels times GELU of the second, with dropout. Cheaper to compute again
-    than to remember.
+    """Multiply the first half of the channels by GELU of the second half, and apply dropout.
+
+    The backward pass computes this again, which is cheaper than storing it.
     """
     value, gate = jnp.split(hidden, 2, axis=-1)
     # jax.nn.gelu takes erfc, which is slow on CPUs.

@@ -1,5 +1,4 @@
-"""Predictions for single windows of one session, with all that does not depend on the window
-computed beforehand.
+"""Predict single windows of one session from constants of the session computed beforehand.
 
 Keys and values of the session's units are tables, and so are the queries of the encoder. Every
 window has the same start and stop tokens, so what the latents gather from these is a constant too,
@@ -34,7 +33,7 @@ class Spikes(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """What the encoder knows before it sees a window."""
+    """Constants of the encoder that do not depend on the window."""
 
     query: Float[Array, "heads latents head_dim"]  # rotated and scaled
     spikes: Float[Array, "2*heads units head_dim"]  # keys, then values, before rotation
@@ -74,8 +73,7 @@ def make_window_function(
 def make_attention_function(
     model: POYO, params: dict, unit_rows: Int[Any, " units"]
 ) -> Callable[..., Float[Array, "heads latents spikes"]]:
-    """A jitted function of one window of a session: how much of what each latent gathers comes from
-    each spike.
+    """Make a jitted function of a window: the weight of each spike in the attention of each latent.
 
     (spike_units, spike_times, what rounding left of the times, is_spike) -> weights of the encoder.
     A latent's weights add up to 1 with those of the start and stop tokens, which are left out.
@@ -127,7 +125,7 @@ def _attend(
     tokens: Float[Array, "2*heads tokens head_dim"],
     mask: Bool[Array, " tokens"],
 ) -> Sums:
-    """What the tokens contribute to the latents."""
+    """Compute the contribution of the tokens to the latents."""
     _, value = jnp.split(tokens, 2)
     scores = _scores(query, tokens, mask)
     largest = scores.max(axis=-1)

@@ -15,12 +15,12 @@ Path = tuple[str, ...]
 
 
 def is_table(path: Path) -> bool:
-    """Whether the parameter is the unit or the session table, of which a batch uses few rows."""
+    """Tell if the parameter is the unit or session table, of which a batch uses few rows."""
     return any(name in TABLES for name in path)
 
 
 def is_stacked(path: Path) -> bool:
-    """Whether axis 0 of the parameter numbers the processor's layers."""
+    """Tell if axis 0 of the parameter counts the layers of the processor."""
     return LAYERS in itertools.pairwise(path)
 
 

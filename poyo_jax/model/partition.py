@@ -1,4 +1,4 @@
-"""Which parameters learn: parts of the backbone by path, and low-rank updates of its matrices.
+"""Divide parameters into learning and frozen ones; update matrices at low rank.
 
 What learns is a dictionary of the tables, of `backbone`, a tree that holds the learning parameters
 alone, and of `low_rank`, a tree with the factors `down` [..., inputs, rank] and `up` [..., rank,
@@ -22,8 +22,9 @@ FACTORS = ("down", "up")
 
 
 def join(learning: Params, frozen: Params) -> tuple[Params, Learns]:
-    """The whole backbone, and which of its parameters have a gradient; differentiable in what
-    learns.
+    """Return the whole backbone and a function that tells which of its parameters have a gradient.
+
+    The backbone is differentiable in `learning`.
     """
     trained = _flat(learning.get(BACKBONE, {}))
     flat = _flat(frozen.get(BACKBONE, {})) | trained
@@ -83,8 +84,9 @@ def take(backbone: Params, rates: Mapping[Path, float]) -> tuple[Params, Params]
 def low_rank_factors(
     backbone: Params, rates: Mapping[Path, float], rank: int, key: Array
 ) -> Params:
-    """Factors of the matrices that have a rate: `down` is drawn, `up` is zero, so that nothing
-    changes at first.
+    """Make the factors of the matrices that have a rate.
+
+    `down` is random and `up` is zero, so the model is unchanged at first.
     """
     flat = _flat(backbone)
     matrices = {path: x for path, x in flat.items() if path in rates and path[-1] == "kernel"}

@@ -19,8 +19,9 @@ from poyo_jax.types import Batch
 
 
 class POYO(nn.Module):
-    """The whole model. Parameters: `unit_embedding` and `session_embedding` (row 0 is padding), and
-    `backbone`.
+    """The whole model.
+
+    Parameters: `unit_embedding` and `session_embedding` (row 0 is padding), and `backbone`.
 
     Only the tables know which units and sessions exist. Training and decoding (model/apply.py) look
     up the rows of a batch and run the backbone on them, so what a step costs does not depend on the
@@ -42,8 +43,9 @@ class POYO(nn.Module):
         return backbone(units[batch.unit_rows], sessions[batch.session_rows], batch)
 
     def check_back_end(self, *, training: bool) -> None:
-        """Raise ConfigError unless attention can be computed here as asked for; see
-        model/attention/api.py.
+        """Check that this machine can compute attention with the chosen back end.
+
+        Raises ConfigError if it cannot; see model/attention/api.py.
         """
         choose(
             self.compute.back_end,
@@ -54,7 +56,7 @@ class POYO(nn.Module):
 
 
 class Backbone(nn.Module):
-    """The part that all recordings share: encoder, processor, decoder, head.
+    """Encoder, processor, decoder and head, which all recordings share.
 
     `attend` takes all windows of a batch at once, since packed token rows do not end with windows.
     `predict` takes any number of windows: training and decoding give it a few at a time

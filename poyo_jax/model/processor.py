@@ -41,8 +41,10 @@ class Transformer(nn.Module):
         times: Float[np.ndarray, " latents"],
         seeds: UInt32[Array, " windows"] | None,
     ) -> Float[Array, "windows latents dim"]:
-        """Latents after all layers. `times` (s, from the start of the window) are those of the
-        latents; `seeds` decide dropout, None switches it off.
+        """Apply all layers to the latents.
+
+        `times` (s, from the start of the window) are those of the latents. `seeds` decide dropout;
+        None switches it off.
         """
         config = self.config
         remat = self.compute.remat
@@ -64,8 +66,9 @@ class Transformer(nn.Module):
 
 
 class Layer(nn.Module):
-    """Self-attention and feed-forward over the latents, each followed by dropout and added to the
-    residual stream.
+    """Self-attention and feed-forward over the latents.
+
+    Each is followed by dropout and added to the residual stream.
     """
 
     config: ModelConfig
@@ -92,8 +95,9 @@ class Layer(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Residual branch: rotary self-attention in which values rotate too, so that they carry
-    relative time.
+    """Residual branch of rotary self-attention.
+
+    Values rotate too, so that they carry relative time.
     """
 
     config: ModelConfig

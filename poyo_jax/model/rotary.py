@@ -61,8 +61,9 @@ Frequencies = tuple[float, ...] | None  # angular, rad/s; None for those of `ome
 
 
 def omega(head_dim: int, frequencies: Frequencies = None) -> Float[np.ndarray, " frequencies"]:
-    """Angular frequencies (rad/s, float32) of the `head_dim` / 4 pairs that rotate, which are half
-    of a head.
+    """Angular frequencies (rad/s, float32) of the `head_dim` / 4 pairs of channels that rotate.
+
+    These pairs are half of a head.
     """
     if frequencies is not None:
         return np.array(frequencies, np.float32)
@@ -74,8 +75,9 @@ def omega(head_dim: int, frequencies: Frequencies = None) -> Float[np.ndarray, "
 
 
 def frequencies_between(shortest: float, longest: float, head_dim: int) -> tuple[float, ...]:
-    """Angular frequencies, rad/s, for `ModelConfig.frequencies`: of periods evenly spaced in their
-    logarithm, s.
+    """Make angular frequencies (rad/s) for `ModelConfig.frequencies`.
+
+    The logarithms of their periods (s) are evenly spaced.
     """
     return tuple((2 * np.pi / np.geomspace(shortest, longest, head_dim // 4)).tolist())
 
@@ -97,8 +99,9 @@ def token_rotation(
     head_dim: int,
     frequencies: Frequencies = None,
 ) -> Rotation:
-    """Rotation for times given as float32 pairs whose sum is the time in s; the angle is good to
-    about 1e-6 rad.
+    """Compute the rotation for times given as float32 pairs whose sum is the time in s.
+
+    The error of the angle is about 1e-6 rad.
     """
     return _cos_and_sin(_turns(times, times_low, omega(head_dim, frequencies)))
 
@@ -106,8 +109,9 @@ def token_rotation(
 def query_rotation(
     times: Float[Array, "..."], head_dim: int, frequencies: Frequencies = None
 ) -> Rotation:
-    """Rotation for query times. Angles are rounded to float32, as in the reference, to agree with
-    its checkpoints.
+    """Compute the rotation for query times (s).
+
+    Angles are rounded to float32 like those of the reference, to agree with its checkpoints.
     """
     angles = times[..., None] * jnp.asarray(omega(head_dim, frequencies))
     return Rotation(jnp.cos(angles), jnp.sin(angles))
@@ -115,8 +119,9 @@ def query_rotation(
 
 @jax.custom_vjp
 def rotate(x: Float[Array, "... head_dim"], rotation: Rotation) -> Float[Array, "... head_dim"]:
-    """Rotate the pairs of channels of `x`; the rotation broadcasts against all axes of `x` but the
-    last.
+    """Rotate the pairs of channels of `x`.
+
+    The rotation broadcasts against all axes of `x` but the last.
 
     The gradient is rotated back, in one pass over memory; times and thus rotations have no
     gradient.
@@ -156,8 +161,9 @@ def _turns(times: Array, times_low: Array, frequencies: np.ndarray) -> Array:
 
 
 def _cos_and_sin(turns: Array) -> Rotation:
-    """Of 2 pi turns, to 5e-7, by the series of half the angle, in [-pi / 2, pi / 2] once whole
-    turns are off.
+    """Compute cos and sin of 2 pi `turns` to 5e-7.
+
+    Whole turns are removed; then the series are those of half the angle, in [-pi / 2, pi / 2].
 
     XLA's own functions, which take any angle, are several times slower on CPUs.
     """
@@ -169,7 +175,7 @@ def _cos_and_sin(turns: Array) -> Rotation:
 
 
 def _polynomial(coefficients: list[float], x: Array) -> Array:
-    """By Horner's rule, from coefficients of falling powers of `x`."""
+    """Evaluate a polynomial by Horner's rule, from coefficients of falling powers of `x`."""
     first, *others = coefficients
     value = jnp.full_like(x, first)
     for coefficient in others:

@@ -123,7 +123,7 @@ class Run:
 
     @property
     def stopped(self) -> bool:
-        """Whether all processes agreed to stop."""
+        """Tell if all processes agreed to stop."""
         return self._feed.stopped or self._cut_short
 
     def train(
@@ -154,11 +154,11 @@ class Run:
         self._progress.advance(step + 1)
 
     def evaluates(self, done: int) -> bool:
-        """Whether the model is evaluated after so many steps."""
+        """Tell if the model is evaluated after `done` steps."""
         return done == self.config.run.num_steps or done % self.config.run.eval_every == 0
 
     def saves(self, done: int) -> bool:
-        """Whether the settings ask for a checkpoint after so many steps."""
+        """Tell if the settings ask for a checkpoint after `done` steps."""
         run = self.config.run
         permanent = run.keep_every is not None and done % run.keep_every == 0
         return permanent or done % run.save_every == 0

@@ -38,7 +38,7 @@ class TrainStep:
         self.programs: dict[tuple[int, ...], Compiled] = {}
 
     def knows(self, batch: Batch) -> bool:
-        """Whether the step is compiled for the shape of a batch."""
+        """Tell if the step is compiled for the shape of a batch."""
         return batch.token_kinds.shape in self.programs
 
     def compile(self, state: TrainState, batch: Batch) -> None:

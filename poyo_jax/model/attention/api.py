@@ -37,8 +37,9 @@ _HARDWARE = {"cudnn": "an NVIDIA GPU of compute capability 8.0 or higher", "spla
 
 
 def platform() -> str:
-    """Where computation runs: "cuda" (where cuDNN has flash attention), "tpu", "cpu" or another
-    name.
+    """Name the platform of the computation: "cuda", "tpu", "cpu" or another name.
+
+    "cuda" stands for a GPU on which cuDNN has flash attention.
     """
     backend = get_backend()
     if "cuda" not in backend.platform_version:
@@ -58,8 +59,7 @@ def choose(
     packed: bool = False,
     masked: bool = False,
 ) -> BackEnd:
-    """What `back_end` stands for with heads of `head_dim` channels of type `dtype`, by the table
-    above.
+    """Choose the back end for heads of `head_dim` channels of type `dtype`, by the table above.
 
     Raises ConfigError when one is asked for by name that cannot do it here.
     """

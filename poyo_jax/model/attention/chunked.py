@@ -84,8 +84,9 @@ def attend_in_groups(
     rows_per_group: int,
     rate: float,
 ) -> Float[Array, "windows heads latents head_dim"]:
-    """Attention of the same queries to the tokens of every window; zeros for a window without
-    tokens.
+    """Attend from the same queries to the tokens of every window.
+
+    A window without tokens gives zeros.
     """
     size = math.gcd(rows_per_group, len(windows))
     groups = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), (rows, windows))

@@ -30,8 +30,9 @@ def cudnn(
     log_sum: bool = False,
     implementation: Literal["cudnn", "xla"] = "cudnn",
 ) -> Attended:
-    """Attention [B, H, Q, K], and with `log_sum` the logarithm of the sum of exp(score) over keys
-    [B, H, Q], else None.
+    """Compute attention [B, H, Q, K] by cuDNN, and the log-sum-exp of scores [B, H, Q] on request.
+
+    Without `log_sum` the second result is None.
 
     JAX rounds that logarithm to the type of the queries, which in bfloat16 puts the sum off by a
     percent or two. It has no gradient.
@@ -71,8 +72,9 @@ def splash(
     log_sum: bool = False,
     interpret: bool = False,
 ) -> Attended:
-    """The same by the TPU kernel, with the logarithm in float32; `interpret` runs it anywhere,
-    slowly.
+    """Compute the same as `cudnn` by the TPU kernel, with the log-sum-exp in float32.
+
+    `interpret` runs the kernel slowly on any platform.
     """
     from jax.experimental.pallas.ops.tpu.splash_attention import SegmentIds
 

@@ -15,7 +15,7 @@ MASKED = -1e30
 
 
 class Sums(NamedTuple):
-    """What a set of keys contributes to queries. The attention to them is out / total."""
+    """Contribution of a set of keys to queries. The attention to these keys is out / total."""
 
     largest: Float[Array, "*queries"]  # score, or what stands for it; it is subtracted from scores
     total: Float[Array, "*queries"]  # sum of the weights exp(score - largest)

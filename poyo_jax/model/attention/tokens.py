@@ -16,9 +16,7 @@ CHUNK_TOKENS = 256  # of a padded row that is cut into chunks
 
 
 class TokenRows(NamedTuple):
-    """Rows of tokens whose keys and values are entries of a table, rotated to the times of the
-    tokens.
-    """
+    """Rows of tokens; their keys and values are entries of a table, rotated to the tokens' times."""
 
     entries: Int[Array, "*groups rows tokens"]
     rotation: Rotation
@@ -49,8 +47,9 @@ def cut(rows: TokenRows) -> tuple[TokenRows, Int[Array, " chunks"]]:
 def keys_and_values(
     tokens: Float[Array, "rows tokens channels"], rows: TokenRows
 ) -> tuple[Array, Array]:
-    """Rotated keys and values of tokens whose entries of the table are given, each [heads, rows,
-    tokens, head_dim].
+    """Rotate the keys and values of tokens, each to [heads, rows, tokens, head_dim].
+
+    `tokens` are the entries of the table at `rows.entries`.
     """
     head_dim = 4 * rows.rotation.cos.shape[-1]
     tokens = tokens.reshape(*tokens.shape[:2], -1, head_dim)  # [R, T, 2HK] -> [R, T, 2H, K]
@@ -94,8 +93,9 @@ def attend_rows(
 def drop_weights(
     weights: Float[Array, "heads rows tokens latents"], rows: TokenRows, rate: float
 ) -> Float[Array, "heads rows tokens latents"]:
-    """Dropout of weights, numbered within their window: how the window is cut into rows makes no
-    difference.
+    """Apply dropout to weights.
+
+    Weights are numbered within their window, so the cut of a window into rows has no effect.
     """
     if rows.seeds is None:
         return weights
@@ -145,8 +145,10 @@ def plain_rows(rate: float, query: Array, tokens: Array, rows: TokenRows) -> Sum
 
 
 def flash_rows(flash: Flash, packed: bool, query: Array, tokens: Array, rows: TokenRows) -> Sums:
-    """The contribution of every row [rows, heads, latents] by flash attention: log-sum-exp, 1, and
-    mean of the values. Only packed rows, which are merged, need the log-sum-exp.
+    """Compute the contribution of every row [rows, heads, latents] by flash attention.
+
+    The sums are the log-sum-exp, 1, and the mean of the values. Only packed rows need the
+    log-sum-exp, because they are merged.
     """
     key, value = (jnp.swapaxes(x, 0, 1) for x in keys_and_values(tokens, rows))  # [R, H, T, K]
     # From float32, so that the gradients of all rows are summed in float32.

@@ -25,8 +25,9 @@ def attend_plainly(
     seeds: UInt32[Array, " batch"] | None,
     mask: Bool[Array, "#batch #heads #queries #keys"] | None = None,
 ) -> Float[Array, "batch heads queries head_dim"]:
-    """Scaled dot-product attention; softmax in float32, with dropout of its weights unless `seeds`
-    is None.
+    """Compute scaled dot-product attention with softmax in float32.
+
+    Dropout applies to the softmax weights unless `seeds` is None.
     """
     return cast(Array, _attend(scaled(query), key, value, rate, seeds, mask))
 

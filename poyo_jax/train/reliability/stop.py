@@ -26,7 +26,7 @@ class Stop:
 
     @property
     def requested(self) -> bool:
-        """Whether a signal has come or the time is over."""
+        """Tell if a signal has arrived or the time is over."""
         if self._deadline is not None and time.monotonic() >= self._deadline:
             return True
         return self._signalled
@@ -60,7 +60,7 @@ class SaveTimer:
         self.restart()
 
     def due(self) -> bool:
-        """Whether the limit has passed since the last restart."""
+        """Tell if the limit has passed since the last restart."""
         return self._seconds is not None and time.monotonic() - self._since >= self._seconds
 
     def restart(self) -> None:
