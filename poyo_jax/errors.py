@@ -17,7 +17,7 @@ class SessionError(PoyoError):
 
 
 class DataError(PoyoError):
-    """Sessions that are valid but cannot be used as asked (empty split, no sessions, no windows)."""
+    """Sessions that are valid but cannot be used as asked (empty split, no sessions, no window)."""
 
 
 class RawDataError(PoyoError):

@@ -50,7 +50,8 @@ def fit_baseline(
             f" {', '.join(BASELINES)}."
         )
     samples = Samples.read(session, readout or default_readout(session))
-    found = (search or BASELINES[name]).run(samples, causal=causal, seed=seed)
-    chosen = found.trials[found.best]
-    prediction = samples.prediction("test", found.values)
-    return BaselineResult(name, chosen.settings, found.trials, chosen.valid_r2, prediction)
+    search = search or BASELINES[name]
+    result = search.run(samples, causal=causal, seed=seed)
+    chosen = result.trials[result.best]
+    prediction = samples.prediction("test", result.values)
+    return BaselineResult(name, chosen.settings, result.trials, chosen.valid_r2, prediction)

@@ -32,13 +32,17 @@ class Grid:
         """The grid of the behaviour's median sampling interval."""
         times, interval = samples.times, samples.interval
         margin = int(np.ceil(MARGIN / interval))
-        rows = margin + np.floor((times - times[0]) / interval + 1e-3).astype(np.int64)
+        steps = (times - times[0]) / interval
+        rows = margin + np.floor(steps + 1e-3).astype(np.int64)
         size = int(rows[-1]) + margin + 1
         start = times[0] - (margin + 1) * interval  # where the interval of the first tick starts
         spike_times, spike_units = samples.session.spikes_between(start, start + size * interval)
-        ticks = np.floor((spike_times - start) / interval + 1e-9).astype(np.int64)
-        counts = np.zeros((size, len(samples.session.unit_ids)), np.uint16)
-        np.add.at(counts, (np.minimum(ticks, size - 1), spike_units), 1)
+        steps = (spike_times - start) / interval
+        ticks = np.floor(steps + 1e-9).astype(np.int64)
+        ticks = np.minimum(ticks, size - 1)
+        num_units = len(samples.session.unit_ids)
+        counts = np.zeros((size, num_units), np.uint16)
+        np.add.at(counts, (ticks, spike_units), 1)
         return cls(interval, counts, rows)
 
     def place(
@@ -46,10 +50,12 @@ class Grid:
     ) -> tuple[Float32[np.ndarray, "ticks channels"], Float32[np.ndarray, " ticks"]]:
         """Normalised targets of the train split (NaN elsewhere) and their weights (0 elsewhere)."""
         train, readout = samples.masks["train"], samples.readout
-        targets = np.full((len(self.counts), len(readout.mean)), np.nan, np.float32)
-        weights = np.zeros(len(self.counts), np.float32)
+        size = len(self.counts)
+        targets = np.full((size, len(readout.mean)), np.nan, np.float32)
+        weights = np.zeros(size, np.float32)
         rows = self.rows[train]
-        targets[rows] = (samples.targets[train] - np.array(readout.mean)) / np.array(readout.std)
+        centred = samples.targets[train] - np.array(readout.mean)
+        targets[rows] = centred / np.array(readout.std)
         weights[rows] = samples.weights()
         return targets, weights
 

@@ -28,6 +28,8 @@ MAX_SAMPLES = 200_000  # that a filter is fitted to, spread evenly
 CHUNK = 4096  # bins whose counts are in memory at once
 FLOOR = 1e-6  # smallest noise of a unit, relative to the mean one
 
+Point = tuple[int, int, int, float, float]
+
 
 class Kalman(NamedTuple):
     """Matrices of the linear Gaussian model.
@@ -62,7 +64,8 @@ class Kalman(NamedTuple):
                 return posterior @ projector
             if np.trace(prior) > DIVERGED * noise_scale:
                 break
-        growth = np.abs(np.linalg.eigvals(self.transition)).max()
+        eigenvalues = np.linalg.eigvals(self.transition)
+        growth = np.abs(eigenvalues).max()
         raise DataError(
             f"the gain of the Kalman filter does not settle: its state grows by {growth:.3g} a bin"
             " without being observed. Use other bins."
@@ -94,7 +97,8 @@ def fit_kalman(
     transition, transition_noise = _regress(previous - mean_state, x, share)
     observation, observation_noise = _regress(x, counts - mean_counts, share)
     noise = np.diag(observation_noise)
-    diagonal = np.diag(np.maximum(noise, FLOOR * max(noise.mean(), FLOOR)))
+    smallest = FLOOR * max(noise.mean(), FLOOR)
+    diagonal = np.diag(np.maximum(noise, smallest))
     shrunk = observation_noise + shrinkage * (diagonal - observation_noise)
     observation_noise = shrunk + FLOOR * diagonal
     return Kalman(
@@ -105,9 +109,11 @@ def fit_kalman(
 def _regress(x: np.ndarray, y: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Fit y = B x + noise by weighted least squares; return B and the covariance of the noise."""
     weighted = x * share[:, None]
-    matrix = np.linalg.lstsq(weighted.T @ x, weighted.T @ y, rcond=None)[0].T
-    rest = y - x @ matrix.T
-    return matrix, (rest * share[:, None]).T @ rest
+    solution, *_ = np.linalg.lstsq(weighted.T @ x, weighted.T @ y, rcond=None)
+    matrix = solution.T
+    residuals = y - x @ matrix.T
+    covariance = (residuals * share[:, None]).T @ residuals
+    return matrix, covariance
 
 
 def run_kalman(
@@ -119,8 +125,10 @@ def run_kalman(
     gain: `(counts - mean_counts) @ gain.T`.
     """
     gain = kalman.gain
-    step = ((np.eye(len(gain)) - gain @ kalman.observation) @ kalman.transition).T
-    states, state = np.empty_like(innovations), np.zeros_like(innovations[0])
+    correction = np.eye(len(gain)) - gain @ kalman.observation
+    step = (correction @ kalman.transition).T
+    states = np.empty_like(innovations)
+    state = np.zeros_like(innovations[0])
     for bin, innovation in enumerate(innovations):
         state = state @ step + innovation
         states[bin] = state
@@ -149,10 +157,13 @@ class KalmanSearch:
         """
         grid = Grid.of(samples)
         targets, weights = grid.place(samples)
-        readout, valid, test = samples.readout, samples.masks["valid"], samples.masks["test"]
+        readout = samples.readout
+        mean, std = np.array(readout.mean), np.array(readout.std)
+        valid, test = samples.masks["valid"], samples.masks["test"]
         trials, decoded = [], []
         unfit = DataError("a Kalman filter needs at least one point to search.")
-        for ticks, delay, order, shrinkage, scale in self._points(grid.interval, causal):
+        points = self._points(grid.interval, causal)
+        for ticks, delay, order, shrinkage, scale in points:
             counts, shift = grid.binned(ticks), delay * ticks
             try:
                 kalman = _fit(counts, targets, weights, ticks, shift, order, shrinkage)
@@ -160,31 +171,32 @@ class KalmanSearch:
                 unfit = error
                 continue
             kalman = kalman._replace(observation_noise=scale * kalman.observation_noise)
-            states = _run(kalman, counts, ticks)[grid.rows - shift, : len(readout.mean)]
-            values = states * np.array(readout.std) + np.array(readout.mean)
+            states = _run(kalman, counts, ticks)[grid.rows - shift, : len(mean)]
+            values = states * std + mean
             size = ticks * grid.interval
             settings = {
-                "bin_size": size,
+                "bin_size": round(size, 6),
                 "past": math.inf,
-                "future": max(0, -delay) * size,
-                "delay": delay * size,
+                "future": round(max(0, -delay) * size, 6),
+                "delay": round(delay * size, 6),
+                "order": order,
+                "shrinkage": shrinkage,
+                "scale": scale,
             }
-            settings = {name: round(value, 6) for name, value in settings.items()}
             score = r2_score(samples.targets[valid], values[valid])
-            trials.append(
-                Trial(settings | {"order": order, "shrinkage": shrinkage, "scale": scale}, score)
-            )
+            trials.append(Trial(settings, score))
             decoded.append(values[test])
         if not trials:
             raise unfit
         best = best_of(trials)
         return SearchResult(trials, best, decoded[best])
 
-    def _points(self, interval: float, causal: bool) -> list[tuple[int, int, int, float, float]]:
+    def _points(self, interval: float, causal: bool) -> list[Point]:
         """Distinct points: (ticks of a bin, delay in bins, order, shrinkage, scale)."""
         points = []
-        axes = (self.bin_sizes, self.delays, self.orders, self.shrinkages, self.scales)
-        for size, delay, *rest in product(*axes):
+        others = (self.orders, self.shrinkages, self.scales)
+        combinations = product(self.bin_sizes, self.delays, *others)
+        for size, delay, *rest in combinations:
             ticks = max(1, round(size / interval))
             bins = round(delay / (ticks * interval))
             if bins >= 0 or not causal:
@@ -203,15 +215,19 @@ def _fit(
 ) -> Kalman:
     """Fit to the weighted train rows whose states now and one bin before were measured."""
     rows = np.flatnonzero(weights > 0)
-    needed = rows - ticks * np.arange(order + 1)[:, None]  # [order + 1, rows]
-    rows = rows[np.isfinite(targets[needed]).all(axis=(0, 2))]
-    kept = np.linspace(0, len(rows) - 1, min(len(rows), MAX_SAMPLES)).astype(int)
+    lags = ticks * np.arange(order + 1)
+    needed = rows - lags[:, None]  # [order + 1, rows]
+    measured = np.isfinite(targets[needed]).all(axis=(0, 2))
+    rows = rows[measured]
+    count = min(len(rows), MAX_SAMPLES)
+    kept = np.linspace(0, len(rows) - 1, count).astype(int)
     rows = rows[kept]
-    lagged = [targets[rows - lag * ticks].astype(np.float64) for lag in range(order + 1)]
-    now = np.concatenate(lagged[:-1], axis=1)
-    before = np.concatenate(lagged[1:], axis=1)
+    lagged = [targets[rows - lag] for lag in lags]
+    now = np.concatenate(lagged[:-1], axis=1, dtype=np.float64)
+    before = np.concatenate(lagged[1:], axis=1, dtype=np.float64)
     observed = np.sqrt(counts[rows - shift], dtype=np.float64)
-    return fit_kalman(now, before, observed, weights[rows].astype(np.float64), shrinkage)
+    weights = weights[rows].astype(np.float64)
+    return fit_kalman(now, before, observed, weights, shrinkage)
 
 
 def _run(kalman: Kalman, counts: np.ndarray, ticks: int) -> Float64[np.ndarray, "rows state"]:
@@ -219,7 +235,10 @@ def _run(kalman: Kalman, counts: np.ndarray, ticks: int) -> Float64[np.ndarray, 
     gain = kalman.gain.T
     chunks = np.split(counts, range(CHUNK, len(counts), CHUNK))
     roots = (np.sqrt(chunk, dtype=np.float64) for chunk in chunks)
-    innovations = np.concatenate([(root - kalman.mean_counts) @ gain for root in roots])
+    pieces = [(root - kalman.mean_counts) @ gain for root in roots]
+    innovations = np.concatenate(pieces)
     whole = len(counts) // ticks * ticks
-    states = run_kalman(kalman, innovations[:whole].reshape(-1, ticks, gain.shape[1]))
-    return states.reshape(whole, gain.shape[1])
+    size = gain.shape[1]
+    series = innovations[:whole].reshape(-1, ticks, size)
+    states = run_kalman(kalman, series)
+    return states.reshape(whole, size)

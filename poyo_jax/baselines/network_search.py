@@ -36,7 +36,8 @@ class NetworkSearch:
     def run(self, samples: Samples, *, causal: bool, seed: int) -> SearchResult:
         """Run all trials, and decode the test split with the best; `seed` decides all draws."""
         grid, rates = Grid.of(samples), self._draw(seed)
-        rates_by_trial = [Rates(*values) for values in np.stack(rates, axis=1).tolist()]
+        rows_of_rates = np.stack(rates, axis=1).tolist()  # one row a trial
+        rates_by_trial = [Rates(*values) for values in rows_of_rates]
         trials, decoded = [], []
         all_bins = choose_bins(grid.interval, self.bin_sizes, self.reaches, causal=causal)
         for bins, hidden in product(all_bins, self.hidden):
@@ -66,7 +67,9 @@ class NetworkSearch:
         self, samples: Samples, grid: Grid, bins: Bins, hidden: int, rates: Rates, seed: int
     ) -> tuple[list[float], list[np.ndarray]]:
         """Train all trials of a shape; return their best valid R2 and their test predictions."""
-        readout, arrays = samples.readout, _arrays(samples, grid, bins.ticks)
+        readout = samples.readout
+        mean, std = np.array(readout.mean), np.array(readout.std)
+        arrays = _arrays(samples, grid, bins.ticks)
         shape = Shape(
             self.network,
             hidden,
@@ -77,38 +80,47 @@ class NetworkSearch:
             self.num_steps,
         )
         init_key, key = jax.random.split(jax.random.key(seed))
-        state = start(shape, arrays.counts.shape[1], jax.random.split(init_key, self.num_draws))
+        keys = jax.random.split(init_key, self.num_draws)
+        state = start(shape, arrays.counts.shape[1], keys)
 
         def decode(params: dict, split: str) -> np.ndarray:
-            normalised = predict(shape, arrays, params, grid.rows[samples.masks[split]])
-            return normalised * np.array(readout.std) + np.array(readout.mean)
+            rows = grid.rows[samples.masks[split]]
+            normalised = predict(shape, arrays, params, rows)
+            return normalised * std + mean
 
         targets = samples.targets[samples.masks["valid"]]
-        scores, best, since_best = np.full(self.num_draws, -np.inf), state[0], 0
+        scores = np.full(self.num_draws, -np.inf)
+        best, since_best = state[0], 0
         rates = Rates(*(jnp.asarray(values, jnp.float32) for values in rates))
         for done in range(0, self.num_steps, self.look_every):
             num_steps = min(self.look_every, self.num_steps - done)
             state = train(shape, arrays, rates, state, key, jnp.asarray(done), num_steps)
-            new = np.array([r2_score(targets, values) for values in decode(state[0], "valid")])
+            decoded = decode(state[0], "valid")
+            new = np.array([r2_score(targets, values) for values in decoded])
             better = new > scores
             best = jax.tree.map(partial(_where, better), state[0], best)
             scores = np.where(better, new, scores)
             since_best = 0 if better.any() else since_best + 1
             if since_best >= self.patience:
                 break
-        return np.where(np.isfinite(scores), scores, np.nan).tolist(), list(decode(best, "test"))
+        scores = np.where(np.isfinite(scores), scores, np.nan)
+        return scores.tolist(), list(decode(best, "test"))
 
 
 def _arrays(samples: Samples, grid: Grid, ticks: int) -> Arrays:
     """Arrays of the recording on the device, with units standardised by the train split."""
     targets, weights = grid.place(samples)
-    counts, train_rows = grid.binned(ticks), np.flatnonzero(weights > 0)
+    counts = grid.binned(ticks)
+    train_rows = np.flatnonzero(weights > 0)
     roots = np.sqrt(counts[train_rows], dtype=np.float32)
+    mean = roots.mean(axis=0)
     std = np.maximum(roots.std(axis=0), SMALLEST_STD)
-    arrays = (counts, roots.mean(axis=0), std, np.nan_to_num(targets), weights, train_rows)
+    targets = np.nan_to_num(targets)
+    arrays = (counts, mean, std, targets, weights, train_rows)
     return Arrays(*map(jnp.asarray, arrays))
 
 
 def _where(better: np.ndarray, new: jax.Array, old: jax.Array) -> jax.Array:
     """Parameters of the better trials from `new`, of the others from `old`."""
-    return jnp.where(better.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
+    shape = (-1,) + (1,) * (new.ndim - 1)
+    return jnp.where(better.reshape(shape), new, old)

@@ -50,7 +50,8 @@ class Shape(NamedTuple):
 
     @property
     def module(self) -> Any:  # a flax module
-        return NETWORKS[self.network](self.hidden, self.past + self.future, self.channels)
+        network = NETWORKS[self.network]
+        return network(self.hidden, self.past + self.future, self.channels)
 
 
 class Arrays(NamedTuple):
@@ -75,7 +76,8 @@ class Mlp(nn.Module):
     def __call__(self, x: Segments, rates: Rates | None = None, seed: Seed | None = None) -> Body:
         x = _drop_units(x, rates, seed)
         body = x.shape[1] - self.num_bins + 1
-        shifted = [x[:, first : first + body] for first in range(self.num_bins)]
+        firsts = range(self.num_bins)
+        shifted = [x[:, first : first + body] for first in firsts]
         x = jnp.concatenate(shifted, axis=-1)
         for layer in range(2):
             hidden = nn.gelu(nn.Dense(self.hidden)(x))
@@ -94,8 +96,9 @@ class Gru(nn.Module):
     def __call__(self, x: Segments, rates: Rates | None = None, seed: Seed | None = None) -> Body:
         x = _drop_units(x, rates, seed)
         states = jnp.asarray(nn.RNN(nn.GRUCell(self.hidden))(x))
-        read_out = states[:, self.num_bins - 1 :]
-        return nn.Dense(self.channels)(_drop(read_out, rates, seed, 0))
+        states = states[:, self.num_bins - 1 :]
+        dropped = _drop(states, rates, seed, 0)
+        return nn.Dense(self.channels)(dropped)
 
 
 NETWORKS = {"mlp": Mlp, "gru": Gru}
@@ -105,7 +108,8 @@ def _drop_units(x: Segments, rates: Rates | None, seed: Seed | None) -> Segments
     """Drop whole units of every segment; without rates, drop none."""
     if rates is None:
         return x
-    return x * _mask((len(x), 1, x.shape[2]), rates.unit_dropout, seed, 2)
+    shape = (len(x), 1, x.shape[2])
+    return x * _mask(shape, rates.unit_dropout, seed, 2)
 
 
 def _drop(x: Array, rates: Rates | None, seed: Seed | None, layer: int) -> Array:
@@ -117,7 +121,8 @@ def _drop(x: Array, rates: Rates | None, seed: Seed | None, layer: int) -> Array
 
 def _mask(shape: tuple[int, ...], rate: Any, seed: Seed | None, layer: int) -> Array:
     """Dropout mask: 0 at `rate` (traced or not) and 1 / (1 - rate) elsewhere."""
-    numbers = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
+    numbers = jax.lax.iota(jnp.uint32, math.prod(shape))
+    numbers = numbers.reshape(shape)
     bits = fold(fold(jnp.asarray(seed), layer), numbers)
     threshold = (rate * 2.0**32).astype(jnp.uint32)
     return (bits >= threshold) / (1 - rate)
@@ -126,14 +131,16 @@ def _mask(shape: tuple[int, ...], rate: Any, seed: Seed | None, layer: int) -> A
 def segments(arrays: Arrays, shape: Shape, first: Int[Array, " segments"]) -> Segments:
     """Standardised square roots of counts, in the bins of segments that begin at rows `first`."""
     bins = jnp.arange(shape.past + shape.future - 1 + BODY)
-    rows = jnp.clip(first[:, None] + shape.ticks * bins, 0, len(arrays.counts) - 1)
+    rows = first[:, None] + shape.ticks * bins
+    rows = jnp.clip(rows, 0, len(arrays.counts) - 1)
     roots = jnp.sqrt(arrays.counts[rows].astype(jnp.float32))
     return (roots - arrays.mean) / arrays.std
 
 
 def start(shape: Shape, num_units: int, keys: Array) -> State:
     """Initial parameters and optimiser state of one trial per key."""
-    x = jnp.zeros((1, shape.past + shape.future - 1 + BODY, num_units))
+    num_bins = shape.past + shape.future - 1 + BODY
+    x = jnp.zeros((1, num_bins, num_units))
     params = jax.vmap(lambda key: shape.module.init(key, x))(keys)
     return params, jax.vmap(_optimizer().init)(params)
 
@@ -164,7 +171,8 @@ def train(
     ) -> Array:
         outputs = shape.module.apply(params, x, rates, seed)
         errors = jnp.square(outputs - targets).mean(axis=-1)
-        return jnp.sum(weights * errors) / jnp.maximum(weights.sum(), 1e-6)
+        total = jnp.maximum(weights.sum(), 1e-6)
+        return jnp.sum(weights * errors) / total
 
     def update(
         params: Any, opt_state: Any, rates: Any, seed: Any, factor: Any, *batch: Any
@@ -180,13 +188,16 @@ def train(
         return jax.tree.map(move, params, updates), opt_state
 
     def step(state: tuple, number: Array) -> tuple[tuple, None]:
-        sample_key, drop_key = jax.random.split(jax.random.fold_in(key, number))
+        step_key = jax.random.fold_in(key, number)
+        sample_key, drop_key = jax.random.split(step_key)
         batch = _draw(arrays, shape, sample_key)
         seeds = jax.random.bits(drop_key, (len(rates.dropout),))
         each = jax.vmap(update, (0, 0, 0, 0, None, None, None, None))
         return each(*state, rates, seeds, schedule(number), *batch), None
 
-    return jax.lax.scan(step, state, done + jnp.arange(num_steps))[0]
+    numbers = done + jnp.arange(num_steps)
+    state, _ = jax.lax.scan(step, state, numbers)
+    return state
 
 
 def _draw(arrays: Arrays, shape: Shape, key: Array) -> tuple[Array, Array, Array]:
@@ -196,16 +207,20 @@ def _draw(arrays: Arrays, shape: Shape, key: Array) -> tuple[Array, Array, Array
     """
     sample_key, place_key = jax.random.split(key)
     anchors = jax.random.choice(sample_key, arrays.train_rows, (BATCH,))
-    body = anchors - shape.ticks * jax.random.randint(place_key, (BATCH,), 0, BODY)
-    rows = jnp.clip(body[:, None] + shape.ticks * jnp.arange(BODY), 0, len(arrays.counts) - 1)
-    x = segments(arrays, shape, body - shape.ticks * (shape.past - 1))
+    places = jax.random.randint(place_key, (BATCH,), 0, BODY)
+    body = anchors - shape.ticks * places
+    rows = body[:, None] + shape.ticks * jnp.arange(BODY)
+    rows = jnp.clip(rows, 0, len(arrays.counts) - 1)
+    first = body - shape.ticks * (shape.past - 1)
+    x = segments(arrays, shape, first)
     return x, arrays.targets[rows], arrays.weights[rows]
 
 
 @partial(jax.jit, static_argnames="shape")
 def _apply(shape: Shape, arrays: Arrays, params: dict, first: Int[Array, " segments"]) -> Array:
     x = segments(arrays, shape, first)
-    return jax.vmap(lambda params: shape.module.apply(params, x))(params)
+    apply = jax.vmap(lambda params: shape.module.apply(params, x))
+    return apply(params)
 
 
 def predict(
@@ -215,9 +230,13 @@ def predict(
     phase, tick = rows % shape.ticks, rows // shape.ticks
     keys = np.stack([phase, tick // BODY])
     unique, segment = np.unique(keys, axis=1, return_inverse=True)
-    first = unique[0] + shape.ticks * (unique[1] * BODY - shape.past + 1)
-    padded = np.concatenate([first, np.zeros(-len(first) % BATCH, first.dtype)])
-    batches = padded.reshape(-1, BATCH)
-    outputs = [np.asarray(_apply(shape, arrays, params, batch)) for batch in batches]
+    first_bins = unique[1] * BODY - shape.past + 1
+    first = unique[0] + shape.ticks * first_bins
+    padding = np.zeros(-len(first) % BATCH, first.dtype)
+    batches = np.concatenate([first, padding]).reshape(-1, BATCH)
+    outputs = []
+    for batch in batches:
+        values = _apply(shape, arrays, params, batch)
+        outputs.append(np.asarray(values))
     values = np.concatenate(outputs, axis=1)  # [trials segments body channels]
     return values[:, segment.ravel(), tick % BODY]

@@ -39,7 +39,9 @@ class Samples:
         behaviour = session.behaviour(readout.value_key)
         times = behaviour.times_at(np.arange(behaviour.count))
         targets = behaviour.values(0, behaviour.count)
-        masks = {split: _mask(session, readout, split, times, targets) for split in SPLITS}
+        masks = {}
+        for split in SPLITS:
+            masks[split] = _mask(session, readout, split, times, targets)
         if labels is not None:
             masks["train"] &= labels.contains(times)
         return cls(session, readout, times, targets, masks)
@@ -57,7 +59,8 @@ class Samples:
 
     def weights(self) -> Float32[np.ndarray, " samples"]:
         """Weights of the train samples by the readout. Raises DataError if all are zero."""
-        weights = sample_weights(self.session, self.readout, self.times[self.masks["train"]])
+        times = self.times[self.masks["train"]]
+        weights = sample_weights(self.session, self.readout, times)
         if not weights.sum() > 0:
             raise DataError(
                 f"all {len(weights)} train samples of session {self.session.id} have weight 0;"
@@ -68,9 +71,12 @@ class Samples:
     def prediction(self, split: str, values: np.ndarray) -> Prediction:
         """Prediction from the decoded `values` [samples, channels] of a split."""
         mask = self.masks[split]
-        scored = np.ones(int(mask.sum()), bool)
         return Prediction(
-            self.session.id, self.times[mask], values.astype(np.float32), self.targets[mask], scored
+            session_id=self.session.id,
+            times=self.times[mask],
+            values=values.astype(np.float32),
+            targets=self.targets[mask],
+            scored=np.ones(int(mask.sum()), bool),
         )
 
 
@@ -78,7 +84,8 @@ def _mask(
     session: Session, readout: Readout, split: str, times: Times, targets: np.ndarray
 ) -> Bool[np.ndarray, " samples"]:
     """Mask of the measured samples of a split; outside of training, only those that are scored."""
-    mask = session.split(split).contains(times) & np.isfinite(targets).all(axis=1)
+    measured = np.isfinite(targets).all(axis=1)
+    mask = session.split(split).contains(times) & measured
     if split != "train" and readout.eval_interval is not None:
         mask &= session.intervals(readout.eval_interval).contains(times)
     if mask.sum() < 2:

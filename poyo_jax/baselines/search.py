@@ -62,5 +62,8 @@ def choose_bins(
 
 def best_of(trials: Sequence[Trial]) -> int:
     """Position of the trial with the highest valid R2; the first one if all are NaN."""
-    scores = [-math.inf if math.isnan(trial.valid_r2) else trial.valid_r2 for trial in trials]
+    scores = []
+    for trial in trials:
+        unknown = math.isnan(trial.valid_r2)
+        scores.append(-math.inf if unknown else trial.valid_r2)
     return scores.index(max(scores))

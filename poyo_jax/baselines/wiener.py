@@ -19,6 +19,8 @@ RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 BIN_SIZE = 0.05  # s
 CHUNK = 4096  # samples whose features are in memory at once
 
+Filter = tuple[np.ndarray, np.ndarray]  # coefficients [features, channels], intercepts [channels]
+
 
 @dataclass(frozen=True)
 class WienerResult:
@@ -68,21 +70,23 @@ def wiener_filter(
 def _fit(
     samples: Samples, bin_size: float, past: int, future: int, ridges: Sequence[float]
 ) -> WienerResult:
-    session = samples.session
-    times = {split: samples.times[mask] for split, mask in samples.masks.items()}
-    targets = {split: samples.targets[mask] for split, mask in samples.masks.items()}
+    session, masks = samples.session, samples.masks
+    times = {split: samples.times[masks[split]] for split in masks}
+    targets = {split: samples.targets[masks[split]] for split in masks}
     offsets = np.arange(-past, future + 1) * bin_size  # edges of the bins
-    moments = _moments(session, times["train"], targets["train"], samples.weights(), offsets)
+    weights = samples.weights()
+    moments = _moments(session, times["train"], targets["train"], weights, offsets)
     filters = [_solve(*moments, ridge) for ridge in ridges]
     decoded = _decode(session, times["valid"], offsets, filters)
     scores = [r2_score(targets["valid"], values) for values in decoded]
     best = int(np.argmax(scores))
-    [values] = _decode(session, times["test"], offsets, [filters[best]])
+    [values] = _decode(session, times["test"], offsets, filters[best : best + 1])
+    test_score = r2_score(targets["test"], values)
     return WienerResult(
         times=times["test"],
         values=values,
         targets=targets["test"],
-        r2={"valid": scores[best], "test": r2_score(targets["test"], values)},
+        r2={"valid": scores[best], "test": test_score},
         ridge=ridges[best],
         valid_r2=dict(zip(ridges, scores, strict=True)),
     )
@@ -101,35 +105,41 @@ def _moments(
     """Weighted moments: means of features and targets, and their covariances xx and xy."""
     total = weights.sum(dtype=np.float64)
     size = len(session.unit_ids) * (len(offsets) - 1)
-    mean_x, mean_y = np.zeros(size), np.zeros(targets.shape[1])
-    xx, xy = np.zeros((size, size)), np.zeros((size, targets.shape[1]))
+    num_channels = targets.shape[1]
+    mean_x = np.zeros(size)
+    mean_y = np.zeros(num_channels)
+    xx = np.zeros((size, size))
+    xy = np.zeros((size, num_channels))
     for chunk, x in _chunks(session, times, offsets):
         y = targets[chunk]
         weight = weights[chunk, None]
         weighted = x * weight
+        weighted_y = y * weight
         mean_x += weighted.sum(axis=0, dtype=np.float64) / total
-        mean_y += (y * weight).sum(axis=0, dtype=np.float64) / total
+        mean_y += weighted_y.sum(axis=0, dtype=np.float64) / total
         xx += weighted.T @ x / total
         xy += weighted.T @ y / total
-    return mean_x, mean_y, xx - np.outer(mean_x, mean_x), xy - np.outer(mean_x, mean_y)
+    xx -= np.outer(mean_x, mean_x)
+    xy -= np.outer(mean_x, mean_y)
+    return mean_x, mean_y, xx, xy
 
 
 def _solve(
     mean_x: np.ndarray, mean_y: np.ndarray, xx: np.ndarray, xy: np.ndarray, ridge: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients [features, channels] and intercepts [channels] of the ridge regression."""
-    penalty = ridge * max(float(np.trace(xx)) / len(xx), np.finfo(np.float64).tiny)
-    coefficients = np.linalg.solve(xx + penalty * np.eye(len(xx)), xy)
+) -> Filter:
+    """Solve the ridge regression from the moments."""
+    size = len(xx)
+    mean_variance = float(np.trace(xx)) / size
+    penalty = ridge * max(mean_variance, np.finfo(np.float64).tiny)
+    regularised = xx + penalty * np.eye(size)
+    coefficients = np.linalg.solve(regularised, xy)
     return coefficients, mean_y - mean_x @ coefficients
 
 
 def _decode(
-    session: Session,
-    times: Times,
-    offsets: np.ndarray,
-    filters: Sequence[tuple[np.ndarray, np.ndarray]],
+    session: Session, times: Times, offsets: np.ndarray, filters: Sequence[Filter]
 ) -> list[Float64[np.ndarray, "samples channels"]]:
-    """Predictions at `times` of every filter, given as coefficients and intercepts."""
+    """Predictions of every filter at `times`."""
     decoded = [[] for _ in filters]
     for _, x in _chunks(session, times, offsets):
         for values, (coefficients, intercepts) in zip(decoded, filters, strict=True):
@@ -148,10 +158,12 @@ class WienerSearch:
     def run(self, samples: Samples, *, causal: bool, seed: int) -> SearchResult:
         """Run all trials, and decode the test split with the best one; `seed` is not used."""
         results, trials = [], []
-        for bins in choose_bins(samples.interval, self.bin_sizes, self.reaches, causal=causal):
+        all_bins = choose_bins(samples.interval, self.bin_sizes, self.reaches, causal=causal)
+        for bins in all_bins:
             result = _fit(samples, bins.size, bins.past, bins.future, self.ridges)
             for ridge, score in result.valid_r2.items():
+                settings = bins.settings() | {"ridge": ridge}
                 results.append(result)
-                trials.append(Trial(bins.settings() | {"ridge": ridge}, score))
+                trials.append(Trial(settings, score))
         best = best_of(trials)
         return SearchResult(trials, best, results[best].values)

@@ -10,10 +10,8 @@ from poyo_jax.errors import DataError
 SEED = 42  # of every split of the reference
 GAP = 5.0  # median steps between samples; a longer step ends a run
 SHARES = (0.7, 0.1, 0.2)  # of the trials for train, valid and test
-BENCHMARK_SHARES = (
-    0.8,
-    0.2,
-)  # of the training trials of the Neural Latents Benchmark for train and valid
+# of the training trials of the Neural Latents Benchmark for train and valid
+BENCHMARK_SHARES = (0.8, 0.2)
 GUARD = 1.0  # seconds between training and the trials of other splits
 FEWEST_TRIALS = 6  # with which every split has one
 
@@ -24,9 +22,8 @@ FEWEST_TRIALS = 6  # with which every split has one
 def first_of_runs(times: np.ndarray) -> np.ndarray:
     """Positions of the samples that follow a gap, and of the first one."""
     steps = np.diff(times)
-    return np.concatenate([[0], np.flatnonzero(steps > GAP * np.median(steps)) + 1]).astype(
-        np.int64
-    )
+    after_gaps = np.flatnonzero(steps > GAP * np.median(steps)) + 1
+    return np.concatenate([[0], after_gaps]).astype(np.int64)
 
 
 def run_intervals(times: np.ndarray, firsts: np.ndarray) -> Intervals:
@@ -36,8 +33,10 @@ def run_intervals(times: np.ndarray, firsts: np.ndarray) -> Intervals:
     that comes first.
     """
     step = np.median(np.diff(times))
-    ends = times[np.append(firsts[1:], len(times)) - 1] + step
-    return Intervals(times[firsts], np.minimum(ends, np.append(times[firsts[1:]], np.inf)))
+    stops = np.append(firsts[1:], len(times))
+    ends = times[stops - 1] + step
+    next_starts = np.append(times[firsts[1:]], np.inf)
+    return Intervals(times[firsts], np.minimum(ends, next_starts))
 
 
 def gradient(values: np.ndarray, times: np.ndarray) -> np.ndarray:
@@ -51,9 +50,11 @@ def gradient(values: np.ndarray, times: np.ndarray) -> np.ndarray:
 def gradient_of_runs(values: np.ndarray, times: np.ndarray, firsts: np.ndarray) -> np.ndarray:
     """Derivative within every run; NaN for a run of one sample."""
     derivative = np.full(values.shape, np.nan)
-    for first, stop in zip(firsts, np.append(firsts[1:], len(times)), strict=True):
+    stops = np.append(firsts[1:], len(times))
+    for first, stop in zip(firsts, stops, strict=True):
         if stop - first > 1:
-            derivative[first:stop] = gradient(values[first:stop], times[first:stop])
+            run = slice(first, stop)
+            derivative[run] = gradient(values[run], times[run])
     return derivative
 
 
@@ -64,7 +65,8 @@ def intervals_where(mask: np.ndarray, times: np.ndarray) -> Intervals:
     After the last sample of all it ends one median step later.
     """
     edges = np.diff(mask.astype(np.int8), prepend=0, append=0)
-    bounds = np.append(times, times[-1] + np.median(np.diff(times)))
+    step = np.median(np.diff(times))
+    bounds = np.append(times, times[-1] + step)
     return Intervals(bounds[edges == 1], bounds[edges == -1])
 
 
@@ -75,13 +77,12 @@ def permutation_split(count: int, shares: Sequence[float]) -> list[np.ndarray]:
     """Split the rows 0 to count - 1 at random into sets with the given shares.
 
     The rows of a set ascend. The largest set absorbs the rounding error.
-
-    The largest set absorbs the rounding error.
     """
     sizes = [round(share * count) for share in shares]
     sizes[int(np.argmax(sizes))] += count - sum(sizes)
     permutation = np.random.default_rng(SEED).permutation(count)
-    return [np.sort(part) for part in np.split(permutation, np.cumsum(sizes)[:-1])]
+    ends = np.cumsum(sizes)
+    return [np.sort(rows) for rows in np.split(permutation, ends[:-1])]
 
 
 def trial_splits(
@@ -106,10 +107,9 @@ def trial_splits(
     Raises:
         DataError: there are too few trials to split by them, or they leave nothing to train on.
     """
-    starts, ends = (
-        trials["start"],
-        np.minimum(trials["end"], np.append(trials["start"][1:], np.inf)),
-    )
+    starts = trials["start"]
+    next_starts = np.append(starts[1:], np.inf)
+    ends = np.minimum(trials["end"], next_starts)
     rows = np.flatnonzero(_overlap(starts, ends, domain))
     if split == "blocks" or (split is None and len(rows) < FEWEST_TRIALS):
         return {}
@@ -122,19 +122,20 @@ def trial_splits(
         train, valid, test = _benchmark_rows(trials["split"], rows, what)
         training = Intervals(starts[train], ends[train]).intersect(domain)
     else:
-        _, valid, test = (rows[part] for part in permutation_split(len(rows), SHARES))
+        _, valid, test = (rows[chosen] for chosen in permutation_split(len(rows), SHARES))
         held_out = np.sort(np.concatenate([valid, test]))
-        training = domain.subtract(Intervals(starts[held_out], ends[held_out]).dilate(GUARD))
+        guarded = Intervals(starts[held_out], ends[held_out]).dilate(GUARD)
+        training = domain.subtract(guarded)
     if not len(training):
         raise DataError(
             f"{what}: valid and test trials with {GUARD:g} s around each leave no time to train on;"
             " pass split='blocks', or record longer."
         )
-    held = {
-        name: Intervals(starts[part], ends[part]).intersect(domain)
-        for name, part in [("valid", valid), ("test", test)]
+    return {
+        "train": training,
+        "valid": Intervals(starts[valid], ends[valid]).intersect(domain),
+        "test": Intervals(starts[test], ends[test]).intersect(domain),
     }
-    return {"train": training, **held}
 
 
 def _overlap(starts: np.ndarray, ends: np.ndarray, domain: Intervals) -> np.ndarray:
@@ -156,12 +157,12 @@ def _is_benchmark(labels: np.ndarray | None) -> bool:
 def _benchmark_rows(
     labels: np.ndarray, rows: np.ndarray, what: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    own, test = (rows[labels[rows] == label] for label in ("train", "val"))
-    if len(own) < 3 or not len(test):
+    known, test = (rows[labels[rows] == label] for label in ("train", "val"))
+    if len(known) < 3 or not len(test):
         raise DataError(
-            f"{what}/split is 'train' for {len(own)} trials with behaviour and 'val' for"
+            f"{what}/split is 'train' for {len(known)} trials with behaviour and 'val' for"
             f" {len(test)}; three and one are needed at least: pass split='blocks', or correct the"
             " column."
         )
-    train, valid = (own[part] for part in permutation_split(len(own), BENCHMARK_SHARES))
-    return train, valid, test
+    train, valid = permutation_split(len(known), BENCHMARK_SHARES)
+    return known[train], known[valid], test

@@ -52,8 +52,9 @@ class Intervals:
         <= t < end.
         """
         starts, ends = _bounds(starts, ends)
-        held = starts < ends  # False where a bound is NaN
-        return cls(*_merge(starts[held], ends[held], join_touching=False))
+        kept = starts < ends  # False where a bound is NaN
+        merged = _merge(starts[kept], ends[kept], join_touching=False)
+        return cls(*merged)
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -64,10 +65,12 @@ class Intervals:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Intervals):
             return NotImplemented
-        return np.array_equal(self.starts, other.starts) and np.array_equal(self.ends, other.ends)
+        same_starts = np.array_equal(self.starts, other.starts)
+        return same_starts and np.array_equal(self.ends, other.ends)
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"[{start:g}, {end:g})" for start, end in list(self)[:3])
+        first_rows = list(self)[:3]
+        shown = ", ".join(f"[{start:g}, {end:g})" for start, end in first_rows)
         more = f", and {len(self) - 3} more" if len(self) > 3 else ""
         return f"Intervals({shown}{more}; {self.duration:g} s)"
 
@@ -86,10 +89,8 @@ class Intervals:
 
     def union(self, other: "Intervals") -> "Intervals":
         """All time in either set; overlapping and touching intervals become one."""
-        starts, ends = (
-            np.concatenate([self.starts, other.starts]),
-            np.concatenate([self.ends, other.ends]),
-        )
+        starts = np.concatenate([self.starts, other.starts])
+        ends = np.concatenate([self.ends, other.ends])
         return Intervals(*_merge(starts, ends, join_touching=True))
 
     def intersect(self, other: "Intervals") -> "Intervals":
@@ -105,16 +106,15 @@ class Intervals:
     def dilate(self, seconds: float) -> "Intervals":
         """Extend every interval by `seconds` on both sides, at most to the middle of each gap.
 
-        Half-way is between the intervals as they were. Raises SessionError when `seconds` is
-        negative.
+        Raises SessionError when `seconds` is negative.
         """
         if not seconds >= 0:
             raise SessionError(f"intervals cannot grow by {seconds} s; pass zero or more seconds.")
-        halfway = (self.ends[:-1] + self.starts[1:]) / 2
-        starts = np.maximum(
-            self.starts - seconds, np.concatenate([[-np.inf], halfway])[: len(self)]
-        )
-        ends = np.minimum(self.ends + seconds, np.concatenate([halfway, [np.inf]])[: len(self)])
+        middles = (self.ends[:-1] + self.starts[1:]) / 2
+        earliest = np.concatenate([[-np.inf], middles])[: len(self)]
+        latest = np.concatenate([middles, [np.inf]])[: len(self)]
+        starts = np.maximum(self.starts - seconds, earliest)
+        ends = np.minimum(self.ends + seconds, latest)
         return Intervals(starts, ends)
 
     def longer_than(self, seconds: float) -> "Intervals":
@@ -127,7 +127,8 @@ def _columns(pairs: Iterable) -> tuple[np.ndarray, np.ndarray]:
     """Bounds of (start, end) pairs, of an array [n, 2], or of `Intervals`."""
     if isinstance(pairs, Intervals):
         return pairs.starts, pairs.ends
-    table = np.asarray(pairs if isinstance(pairs, np.ndarray) else list(pairs), np.float64)
+    rows = pairs if isinstance(pairs, np.ndarray) else list(pairs)
+    table = np.asarray(rows, np.float64)
     if table.size == 0:
         table = table.reshape(0, 2)
     if table.ndim != 2 or table.shape[1] != 2:
@@ -139,7 +140,8 @@ def _columns(pairs: Iterable) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _bounds(starts: ArrayLike, ends: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    starts, ends = np.asarray(starts, np.float64), np.asarray(ends, np.float64)
+    starts = np.asarray(starts, np.float64)
+    ends = np.asarray(ends, np.float64)
     if starts.ndim != 1 or starts.shape != ends.shape:
         raise SessionError(
             f"interval starts have shape {starts.shape} and ends {ends.shape}; pass two 1-D arrays"
@@ -151,13 +153,12 @@ def _bounds(starts: ArrayLike, ends: ArrayLike) -> tuple[np.ndarray, np.ndarray]
 def _check(starts: np.ndarray, ends: np.ndarray) -> None:
     """Raise SessionError naming the first row that breaks the rules of `Intervals`."""
     _bounds(starts, ends)
+    finite = np.isfinite(starts) & np.isfinite(ends)
+    overlaps = np.append(starts[1:] < ends[:-1], False)
     rules = (
-        (
-            ~(np.isfinite(starts) & np.isfinite(ends)),
-            "has a bound that is not finite; every bound must be a time in seconds",
-        ),
+        (~finite, "has a bound that is not finite; every bound must be a time in seconds"),
         (ends < starts, "ends before it starts; swap the two times or remove it"),
-        (np.append(starts[1:] < ends[:-1], False), "overlaps the next one; cut or merge them"),
+        (overlaps, "overlaps the next one; cut or merge them"),
     )
     for broken, text in rules:
         if broken.any():
@@ -169,13 +170,14 @@ def _merge(
     starts: np.ndarray, ends: np.ndarray, *, join_touching: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     order = np.argsort(starts, kind="stable")
-    starts, reach = starts[order], np.maximum.accumulate(ends[order])
-    apart = starts[1:] > reach[:-1] if join_touching else starts[1:] >= reach[:-1]
-    some = [True] * (len(starts) > 0)
-    return (
-        starts[np.concatenate([some, apart]).astype(bool)],
-        reach[np.concatenate([apart, some]).astype(bool)],
-    )
+    starts = starts[order]
+    reach = np.maximum.accumulate(ends[order])
+    later, before = starts[1:], reach[:-1]
+    apart = later > before if join_touching else later >= before
+    edge = [True] * (len(starts) > 0)
+    is_first = np.concatenate([edge, apart]).astype(bool)
+    is_last = np.concatenate([apart, edge]).astype(bool)
+    return starts[is_first], reach[is_last]
 
 
 def _intersect(
@@ -185,10 +187,10 @@ def _intersect(
     stop = np.searchsorted(other_starts, ends, side="left")
     counts = np.maximum(stop - first, 0)
     row = np.repeat(np.arange(len(starts)), counts)
-    offset = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    begins = np.cumsum(counts) - counts
+    offset = np.arange(len(row)) - np.repeat(begins, counts)
     other_row = first[row] + offset
-    low, high = (
-        np.maximum(starts[row], other_starts[other_row]),
-        np.minimum(ends[row], other_ends[other_row]),
-    )
-    return low[low < high], high[low < high]
+    low = np.maximum(starts[row], other_starts[other_row])
+    high = np.minimum(ends[row], other_ends[other_row])
+    kept = low < high
+    return low[kept], high[kept]

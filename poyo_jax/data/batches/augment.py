@@ -21,17 +21,16 @@ def draw_kept_units(
     if num_units < config.min_units:
         return np.ones(num_units, bool)
     drawn = zip(*rng.random((3, 64)).tolist(), strict=True)
-    spans = (
-        max(config.mode_units - config.min_units, 1e-9),
-        max(config.max_units - config.mode_units, 1e-9),
-    )
+    rise = max(config.mode_units - config.min_units, 1e-9)
+    fall = max(config.max_units - config.mode_units, 1e-9)
+    height = config.peak - 1
     count = num_units
     for proposal, first, second in drawn:
         x = config.min_units + proposal * (config.max_units - config.min_units)
         if x <= config.mode_units:
-            density = 1 + (config.peak - 1) * (x - config.min_units) / spans[0]
+            density = 1 + height * (x - config.min_units) / rise
         else:
-            density = config.peak - (config.peak - 1) * (x - config.mode_units) / spans[1]
+            density = config.peak - height * (x - config.mode_units) / fall
         if 10 * first * second <= density:
             count = int(x)
             break
@@ -58,7 +57,8 @@ def augment(window: Window, length: float, config: DataConfig, number: int) -> W
 
 
 def _drop_spikes(window: Window, share: float, rng: np.random.Generator) -> Window:
-    stays = (window.token_kinds != SPIKE) | (rng.random(len(window.token_kinds)) >= share)
+    chances = rng.random(len(window.token_kinds))
+    stays = (window.token_kinds != SPIKE) | (chances >= share)
     return replace(
         window,
         token_units=window.token_units[stays],
@@ -83,17 +83,20 @@ def _move_queries(window: Window, share: float, rng: np.random.Generator) -> Win
         return window
     times, targets, weights = window.query_times, window.targets, window.target_weights
     fraction = share * rng.random(len(times) - 1, dtype=np.float32)
+    time_steps = times[1:] - times[:-1]
+    target_steps = targets[1:] - targets[:-1]
     return replace(
         window,
-        query_times=times[:-1] + (times[1:] - times[:-1]) * fraction,
-        targets=targets[:-1] + (targets[1:] - targets[:-1]) * fraction[:, None],
+        query_times=times[:-1] + time_steps * fraction,
+        targets=targets[:-1] + target_steps * fraction[:, None],
         target_weights=np.minimum(weights[:-1], weights[1:]),
     )
 
 
 def _draw_queries(window: Window, count: int, rng: np.random.Generator) -> Window:
     """Keep `count` random queries with positive weight, or all of these when they are fewer."""
-    drawn = np.sort(rng.permutation(window.target_weights.nonzero()[0])[:count])
+    (weighted,) = window.target_weights.nonzero()
+    drawn = np.sort(rng.permutation(weighted)[:count])
     return replace(
         window,
         query_times=window.query_times[drawn],

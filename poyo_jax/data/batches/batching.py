@@ -24,7 +24,8 @@ def deal(sizes: Sequence[float] | np.ndarray, num_shards: int) -> Int[np.ndarray
     order = np.argsort(-np.asarray(sizes), kind="stable")
     turns, shards = np.divmod(np.arange(len(order)), num_shards)
     dealt = np.empty(len(order), np.int64)
-    dealt[order] = np.where(turns % 2 == 0, shards, num_shards - 1 - shards)
+    backwards = num_shards - 1 - shards
+    dealt[order] = np.where(turns % 2 == 0, shards, backwards)
     return dealt
 
 
@@ -49,14 +50,16 @@ def arrange(
 
 def _smallest_shape(shards: Sequence[list[Window]], shapes: Sequence[BatchShape]) -> BatchShape:
     """Return the first shape that fits the windows of every device."""
+    packed, tokens = shapes[0].packed, shapes[0].tokens
     needed = 0
     for windows in shards:
         sizes = [len(window.token_kinds) for window in windows]
-        if shapes[0].packed:
-            needed = max(needed, sum(rows_of(size, shapes[0].tokens) for size in sizes))
+        if packed:
+            rows = sum(rows_of(size, tokens) for size in sizes)
+            needed = max(needed, rows)
         else:
-            needed = max(needed, max(sizes, default=0))
-    if shapes[0].packed:
+            needed = max(needed, *sizes, 0)
+    if packed:
         return next(shape for shape in shapes if shape.rows >= needed)
     return next(shape for shape in shapes if shape.tokens >= needed)
 
@@ -70,13 +73,15 @@ def shape_index(batch: Batch, num_shards: int, shapes: Sequence[BatchShape]) -> 
 def grow(batch: Batch, num_shards: int, shape: BatchShape) -> Batch:
     """Pad a batch to a larger shape of the same run: with more rows per device, or longer rows."""
     rows, tokens = batch.token_kinds.shape
-    extra = [(0, 0), (0, shape.rows - rows // num_shards), (0, shape.tokens - tokens)]
+    extra_rows = shape.rows - rows // num_shards
+    extra_tokens = shape.tokens - tokens
+    extra = [(0, 0), (0, extra_rows), (0, extra_tokens)]
     if not any(after for _, after in extra):
         return batch
 
     def larger(array: np.ndarray, fill: int) -> np.ndarray:
-        parts = array.reshape(num_shards, -1, *array.shape[1:])
-        padded = np.pad(parts, extra[: parts.ndim], constant_values=fill)
+        by_shard = array.reshape(num_shards, -1, *array.shape[1:])
+        padded = np.pad(by_shard, extra[: by_shard.ndim], constant_values=fill)
         return padded.reshape(-1, *padded.shape[2:])
 
     fills = {
@@ -86,7 +91,9 @@ def grow(batch: Batch, num_shards: int, shape: BatchShape) -> Batch:
         "token_times_low": 0,
         "token_offsets": 0,
     }
-    grown = {name: larger(getattr(batch, name), fill) for name, fill in fills.items()}
+    grown = {}
+    for name, fill in fills.items():
+        grown[name] = larger(getattr(batch, name), fill)
     if batch.token_windows is not None:
         grown["token_windows"] = larger(batch.token_windows, shape.windows - 1)
     return batch._replace(**grown)
@@ -108,16 +115,17 @@ def base_shape(
             " decodes one number of channels: choose readouts with equally many, or train two"
             " models."
         )
-    units = sorted((len(source.unit_rows) for source in sessions), reverse=True)[:windows]
-    queries = max(
-        s.session.behaviour(s.readout.value_key).max_samples(window_length) for s in sessions
-    )
+    units = sorted([len(source.unit_rows) for source in sessions], reverse=True)
+    queries = 1
+    for source in sessions:
+        behaviour = source.session.behaviour(source.readout.value_key)
+        queries = max(queries, behaviour.max_samples(window_length))
     return BatchShape(
         windows=windows,
-        units=round_up(1 + sum(units), ROW_MULTIPLE),
+        units=round_up(1 + sum(units[:windows]), ROW_MULTIPLE),
         rows=windows,
         tokens=config.chunk_tokens,
-        queries=max(1, queries),
+        queries=queries,
         channels=channels.pop(),
         packed=config.layout == "packed",
     )
@@ -136,13 +144,19 @@ def growing_shapes(
     if layout == "padded":
         limit = -(-largest // tokens) * tokens
         guesses = counts.max() * np.array([0.85, 1.2])
-        sizes = {*np.minimum(-(-guesses // tokens) * tokens, limit).astype(int).tolist(), limit}
+        guesses = -(-guesses // tokens) * tokens
+        guesses = np.minimum(guesses, limit).astype(int)
+        sizes = {*guesses.tolist(), limit}
         return tuple(replace(shape, tokens=size) for size in sorted(sizes))
     rows = np.ceil(counts / tokens)
-    deviations = np.array([1.0, 4.0, 10.0]) + math.sqrt(2 * math.log(num_devices))
-    guesses = rows.mean() * shape.windows + deviations * rows.std() * math.sqrt(shape.windows)
-    limit = shape.windows * max(1, -(-largest // tokens))
-    sizes = {round_up(min(size, limit), ROW_MULTIPLE) for size in (*guesses.tolist(), limit)}
+    windows = shape.windows
+    of_fullest = math.sqrt(2 * math.log(num_devices))
+    deviations = np.array([1.0, 4.0, 10.0]) + of_fullest
+    guesses = rows.mean() * windows + deviations * rows.std() * math.sqrt(windows)
+    limit = windows * max(1, -(-largest // tokens))
+    sizes = set()
+    for size in (*guesses.tolist(), limit):
+        sizes.add(round_up(min(size, limit), ROW_MULTIPLE))
     return tuple(replace(shape, rows=size) for size in sorted(sizes))
 
 

@@ -66,7 +66,8 @@ class TrainBatches:
         return self.num_steps
 
     def __getitem__(self, step: int) -> Batch:
-        numbers = int(step) * self.config.batch_size + np.arange(self.config.batch_size)
+        batch_size = self.config.batch_size
+        numbers = int(step) * batch_size + np.arange(batch_size)
         sessions, _ = self._plan.at(numbers)
         dealt = deal(self._expected_tokens[sessions], self.num_shards * self.num_processes)
         shards = self.process * self.num_shards + np.arange(self.num_shards)
@@ -96,12 +97,16 @@ class TrainBatches:
         shape = base_shape(
             self.sessions, self.window_length, self.config.batch_size // devices, self.config
         )
-        shape = replace(shape, queries=min(shape.queries, self.config.max_queries or shape.queries))
-        largest = max(
-            2 * len(s.unit_rows) + s.session.max_spikes(self.window_length) for s in self.sessions
-        )
-        shapes = growing_shapes(shape, self._likely_tokens(), largest, devices, self.config.layout)
-        return shapes[1:] if len(shapes) > 1 and self.num_steps <= FEW_STEPS else shapes
+        if self.config.max_queries:
+            shape = replace(shape, queries=min(shape.queries, self.config.max_queries))
+        largest = 0
+        for source in self.sessions:
+            spikes = source.session.max_spikes(self.window_length)
+            largest = max(largest, 2 * len(source.unit_rows) + spikes)
+        likely = self._likely_tokens()
+        shapes = growing_shapes(shape, likely, largest, devices, self.config.layout)
+        short_run = self.num_steps <= FEW_STEPS
+        return shapes[1:] if short_run and len(shapes) > 1 else shapes
 
     def _likely_tokens(self) -> np.ndarray:
         """Estimate the numbers of tokens of the first windows of the plan.
@@ -109,9 +114,12 @@ class TrainBatches:
         An estimate is the mean of the window's session times the scatter of a few windows that are
         read. These windows alone are too few for sessions whose units and rates differ tenfold.
         """
-        expected = self._expected_tokens[self._plan.at(np.arange(PLANNED_WINDOWS))[0]]
-        probed = [len(window.token_kinds) for window in self._windows(np.arange(PROBED_WINDOWS))]
-        return expected * np.resize(probed / expected[:PROBED_WINDOWS], PLANNED_WINDOWS)
+        sessions, _ = self._plan.at(np.arange(PLANNED_WINDOWS))
+        expected = self._expected_tokens[sessions]
+        windows = self._windows(np.arange(PROBED_WINDOWS))
+        probed = [len(window.token_kinds) for window in windows]
+        scatter = probed / expected[:PROBED_WINDOWS]
+        return expected * np.resize(scatter, PLANNED_WINDOWS)
 
     @cached_property
     def _plan(self) -> RandomWindows:
@@ -134,14 +142,15 @@ class TrainBatches:
             limit = units
             if dropout is not None:
                 limit = (dropout.min_units + dropout.mode_units + dropout.max_units) / 3
-            expected.append((2 * units + spikes) * min(1, limit / max(units, 1)))
+            share = min(1, limit / max(units, 1))
+            expected.append((2 * units + spikes) * share)
         return np.array(expected)
 
     def _windows(self, numbers: np.ndarray) -> list[Window]:
         places, starts = self._plan.at(numbers)
         windows = []
-        plan = zip(numbers.tolist(), places.tolist(), starts.tolist(), strict=True)
-        for number, place, start in plan:
+        columns = (numbers.tolist(), places.tolist(), starts.tolist())
+        for number, place, start in zip(*columns, strict=True):
             windows.append(self._window(number, self.sessions[place], start))
         return windows
 
@@ -178,16 +187,16 @@ class EvalBatches:
         return self.size[0]
 
     def __getitem__(self, number: int) -> Batch:
-        sessions, starts = self._table
         ids = self._dealt(number)
-        shards: list[list[Window]] = []
-        for of_shard in ids:
-            shards.append([self._window(int(sessions[i]), float(starts[i])) for i in of_shard])
+        shards = [[self._window(i) for i in of_shard] for of_shard in ids]
         _, rows, tokens = self.size
-        return arrange(shards, ids, [replace(self._shape, rows=rows, tokens=tokens)])
+        shape = replace(self._shape, rows=rows, tokens=tokens)
+        return arrange(shards, ids, [shape])
 
-    def _window(self, session: int, start: float) -> Window:
-        return cut_window(self.sessions[session], start, self.window_length)
+    def _window(self, number: int) -> Window:
+        sessions, starts = self._table
+        source = self.sessions[int(sessions[number])]
+        return cut_window(source, float(starts[number]), self.window_length)
 
     def places(self, number: int) -> list[tuple[int, int, float]]:
         """List (position in the batch, session position, start) of every window of a batch."""
@@ -207,7 +216,8 @@ class EvalBatches:
         count = math.ceil(len(self._sizes) / self._batch_size)
         shape, tokens = self._shape, self.config.chunk_tokens
         if not shape.packed:
-            return count, shape.rows, round_up(max([tokens, *self._sizes.tolist()]), tokens)
+            longest = max([tokens, *self._sizes.tolist()])
+            return count, shape.rows, round_up(longest, tokens)
         needed = np.maximum(1, -(-self._sizes // tokens))
         fullest = []  # rows of the fullest device of every batch
         for number in range(count):
@@ -232,7 +242,8 @@ class EvalBatches:
     @cached_property
     def _table(self) -> tuple[np.ndarray, np.ndarray]:
         """Session positions and starts of all windows."""
-        sessions = np.repeat(np.arange(len(self.starts)), [len(starts) for starts in self.starts])
+        counts = [len(starts) for starts in self.starts]
+        sessions = np.repeat(np.arange(len(counts)), counts)
         return sessions, np.concatenate(self.starts)
 
     @cached_property

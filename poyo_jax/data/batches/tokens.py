@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int, Int8, Int32
@@ -83,9 +82,12 @@ def cut_window(
     if kept is not None:
         stays = kept[units].nonzero()[0]
         times, units = times[stays], units[stays]
-    alive = np.arange(len(source.unit_rows)) if kept is None else kept.nonzero()[0]
+    alive = np.arange(len(source.unit_rows))
+    if kept is not None:
+        alive = kept.nonzero()[0]
     # Start tokens come first, then stop tokens, then spikes.
-    starts, stops = slice(len(alive)), slice(len(alive), 2 * len(alive))
+    num_alive = len(alive)
+    starts, stops = slice(num_alive), slice(num_alive, 2 * num_alive)
     token_units = np.concatenate([alive, alive, units])
     token_kinds = np.full(len(token_units), SPIKE, np.int8)
     token_kinds[starts], token_kinds[stops] = START, STOP
@@ -107,10 +109,12 @@ def _cut_queries(source: ModelSession, start: float, window_length: float):
     times = behaviour.times_at(np.arange(first, last))
     targets = source.task.normalise(behaviour.values(first, last), readout)
     weights = sample_weights(source.session, readout, times)
-    missing = ~(source.intervals.contains(times) & np.isfinite(targets).all(axis=-1))
+    measured = np.isfinite(targets).all(axis=-1)
+    missing = ~(source.intervals.contains(times) & measured)
     if missing.any():
         weights[missing], targets[missing] = 0, 0
-    return (times - start).astype(np.float32), targets.astype(np.float32), weights
+    query_times = (times - start).astype(np.float32)
+    return query_times, targets.astype(np.float32), weights
 
 
 def assemble(windows: Sequence[Window], window_ids: Sequence[int], shape: BatchShape) -> Batch:
@@ -123,25 +127,32 @@ def assemble(windows: Sequence[Window], window_ids: Sequence[int], shape: BatchS
     used = np.ones_like(counts)  # rows of every window
     if shape.packed:
         used = np.maximum(1, -(-counts // shape.tokens))
-    fits = (np.cumsum(used) <= shape.rows) & (counts <= used * shape.tokens)
+    lengths = used * shape.tokens
+    fits = (np.cumsum(used) <= shape.rows) & (counts <= lengths)
     _check_fit(counts, fits, "tokens", shape)
-    owners = _padded(np.repeat(np.arange(len(windows)), used), shape.rows, shape.windows - 1)
+    owners = np.repeat(np.arange(len(windows)), used)
+    owners = _padded(owners, shape.rows, shape.windows - 1)
     first_rows = np.cumsum(used) - used
     places = np.arange(used.sum()) - np.repeat(first_rows, used)  # of rows in their windows
-    rows, lengths = (shape.rows, shape.tokens), (used * shape.tokens).tolist()
+    size = (shape.rows, shape.tokens)
+    lengths = lengths.tolist()
+    units = []
+    for base, window in zip(bases, windows, strict=True):
+        units.append(base + window.token_units)
     kinds = [window.token_kinds for window in windows]
-    units = [base + window.token_units for base, window in zip(bases, windows, strict=True)]
-    times = _lay_out([window.token_times for window in windows], lengths, np.zeros(rows))
+    times = [window.token_times for window in windows]
+    times = _lay_out(times, lengths, np.zeros(size))
     rounded = times.astype(np.float32)
+    session_rows = [window.session.session_row for window in windows]
     return Batch(
         unit_rows=unit_rows,
-        token_units=_lay_out(units, lengths, np.zeros(rows, np.int32)),
-        token_kinds=_lay_out(kinds, lengths, np.full(rows, PADDING, np.int8)),
+        token_units=_lay_out(units, lengths, np.zeros(size, np.int32)),
+        token_kinds=_lay_out(kinds, lengths, np.full(size, PADDING, np.int8)),
         token_times=rounded,
         token_times_low=(times - rounded).astype(np.float32),
         token_windows=owners if shape.packed else None,
         token_offsets=_padded(places * shape.tokens, shape.rows, 0),
-        session_rows=_padded([window.session.session_row for window in windows], shape.windows, 0),
+        session_rows=_padded(session_rows, shape.windows, 0),
         **_queries(windows, shape),
         window_ids=_padded(window_ids, shape.windows, 0).astype(np.uint32),
     )
@@ -167,14 +178,18 @@ def _lay_out(pieces: Sequence[np.ndarray], lengths: Sequence[int], blank: np.nda
     The padding is taken from `blank`.
     """
     fill = blank.reshape(-1, *blank.shape[2:])
-    gaps = [fill[len(piece) : length] for piece, length in zip(pieces, lengths, strict=True)]
-    padded = [*chain.from_iterable(zip(pieces, gaps, strict=True)), fill[sum(lengths) :]]
-    return np.concatenate(padded, dtype=blank.dtype, casting="same_kind").reshape(blank.shape)
+    padded = []
+    for piece, length in zip(pieces, lengths, strict=True):
+        padded += [piece, fill[len(piece) : length]]
+    padded.append(fill[sum(lengths) :])
+    flat = np.concatenate(padded, dtype=blank.dtype, casting="same_kind")
+    return flat.reshape(blank.shape)
 
 
 def _padded(values: ArrayLike, length: int, fill: int) -> Int32[np.ndarray, " length"]:
     values = np.asarray(values, np.int32)
-    return np.concatenate([values, np.full(length - len(values), fill, np.int32)])
+    padding = np.full(length - len(values), fill, np.int32)
+    return np.concatenate([values, padding])
 
 
 def _unit_rows(windows: Sequence[Window], shape: BatchShape):
@@ -182,7 +197,8 @@ def _unit_rows(windows: Sequence[Window], shape: BatchShape):
 
     The padding row comes first.
     """
-    rows, bases, begins, end = [np.zeros(1, np.int32)], [], {}, 1
+    rows, bases = [np.zeros(1, np.int32)], []
+    begins, end = {}, 1
     for window in windows:
         key = id(window.session)
         if key not in begins:
@@ -190,8 +206,10 @@ def _unit_rows(windows: Sequence[Window], shape: BatchShape):
             rows.append(window.session.unit_rows)
             end += len(window.session.unit_rows)
         bases.append(begins[key])
-    _check_fit(np.array([end]), np.array([end <= shape.units]), "units", shape)
-    return np.concatenate([*rows, np.zeros(shape.units - end, np.int32)]).astype(np.int32), bases
+    fits = np.array([end <= shape.units])
+    _check_fit(np.array([end]), fits, "units", shape)
+    rows.append(np.zeros(shape.units - end, np.int32))
+    return np.concatenate(rows).astype(np.int32), bases
 
 
 def _check_fit(counts: np.ndarray, fits: np.ndarray, what: str, shape: BatchShape) -> None:

@@ -41,7 +41,8 @@ class RandomWindows:
         sessions = np.repeat(np.arange(len(counts)), counts)
         starts = np.concatenate([of_session.starts for of_session in intervals])
         ends = np.concatenate([of_session.ends for of_session in intervals])
-        fits = np.floor((ends - starts) / window_length).astype(np.int64)
+        lengths = ends - starts
+        fits = np.floor(lengths / window_length).astype(np.int64)
         fits = np.maximum(fits, 1) if widen else fits
         if not fits.sum():
             raise DataError(
@@ -62,11 +63,14 @@ class RandomWindows:
     ) -> tuple[Int[np.ndarray, " windows"], Float64[np.ndarray, " windows"]]:
         """Return session positions and starts of windows, numbered from 0 through all epochs."""
         epochs, places = np.divmod(np.asarray(numbers, np.int64), self.epoch_size)
-        sessions, starts = np.empty(len(epochs), np.int64), np.empty(len(epochs))
+        sessions = np.empty(len(epochs), np.int64)
+        starts = np.empty(len(epochs))
         for epoch in np.unique(epochs):
             here = epochs == epoch
+            rows = places[here]
             epoch_sessions, epoch_starts = self._epoch(int(epoch))
-            sessions[here], starts[here] = epoch_sessions[places[here]], epoch_starts[places[here]]
+            sessions[here] = epoch_sessions[rows]
+            starts[here] = epoch_starts[rows]
         return sessions, starts
 
     def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -85,23 +89,26 @@ class RandomWindows:
         whole = np.floor((ends - starts - offset) / self.window_length)  # laid from the offset
         whole = whole.astype(np.int64).clip(0)
         row = np.repeat(np.arange(len(fits)), fits)
-        place = np.arange(len(row)) - np.repeat(np.cumsum(fits) - fits, fits)
+        first = np.cumsum(fits) - fits
+        place = np.arange(len(row)) - np.repeat(first, fits)
         at = starts[row] + offset[row] + place * self.window_length
         left, right = offset, ends - starts - offset - whole * self.window_length
         extra = np.where(right > left, ends - self.window_length, starts)
         at = np.where(place < whole[row], at, extra[row])
         short = ends - starts < self.window_length
         if short.any():
-            at = np.where(short[row], self._widened(rng)[row], at)
+            widened = self._widened(rng)
+            at = np.where(short[row], widened[row], at)
         return sessions[row][order], at[order]
 
     def _widened(self, rng: np.random.Generator) -> np.ndarray:
         """Draw for every interval a start that puts a random time of it anywhere in the window."""
         sessions, starts, ends, _ = self._table
         time, place = rng.random((2, len(starts)))
-        domain_starts = np.array([domain.starts[0] for domain in self._domains])
-        domain_ends = np.array([domain.ends[-1] for domain in self._domains])
-        first, last = domain_starts[sessions], domain_ends[sessions] - self.window_length
+        bounds = [(domain.starts[0], domain.ends[-1]) for domain in self._domains]
+        domain_starts, domain_ends = np.array(bounds).T
+        first = domain_starts[sessions]
+        last = domain_ends[sessions] - self.window_length
         wanted = starts + time * (ends - starts) - place * self.window_length
         return np.clip(wanted, np.minimum(first, last), np.maximum(first, last))
 
@@ -119,7 +126,8 @@ def sequential_windows(
         if end - start < window_length:
             starts.append([(start + end - window_length) / 2])
             continue
-        count = int(np.floor((end - start - window_length) / step + 1e-9)) + 1
+        steps = (end - start - window_length) / step
+        count = int(np.floor(steps + 1e-9)) + 1
         grid = start + step * np.arange(count)
         if grid[-1] + window_length < end - 1e-9:
             grid = np.append(grid, end - window_length)
@@ -139,9 +147,11 @@ def overlapping_windows(
     before = int(np.ceil(window_length / step - 1e-9)) - 1
     grids: list[np.ndarray] = [np.zeros(0)]
     for start, end in intervals:
-        count = before + int(np.ceil((end - start) / step - 1e-9))
+        steps = (end - start) / step
+        count = before + int(np.ceil(steps - 1e-9))
         grids.append(start + step * (np.arange(count) - before))
-    starts = np.clip(np.concatenate(grids), min(first, last), max(first, last))
+    starts = np.concatenate(grids)
+    starts = np.clip(starts, min(first, last), max(first, last))
     return np.unique(starts)
 
 

@@ -35,7 +35,8 @@ def tree_from_arrays(
     `Session.from_arrays` describes the arguments and the errors.
     """
     given_domain = None if domain is None else _pairs(domain, "domain")
-    names = np.array([_text(name) for name in np.asarray(unit_ids).ravel().tolist()], object)
+    ids_of_units = np.asarray(unit_ids).ravel().tolist()
+    names = np.array([_text(name) for name in ids_of_units], object)
     spike_times = _times(spike_times, "spike_times", given_domain)
     spike_units = _spike_units(spike_units, len(spike_times), len(names))
     target_times = _times(target_times, "target_times", given_domain, strictly=True)
@@ -95,7 +96,8 @@ def _spike_units(values: ArrayLike, num_spikes: int, num_units: int) -> np.ndarr
             f"spike_units has {len(units)} entries but spike_times {num_spikes}; pass one per"
             " spike."
         )
-    wrong = ~((units >= 0) & (units < num_units) & (units == np.floor(units)))
+    known = (units >= 0) & (units < num_units)
+    wrong = ~(known & (units == np.floor(units)))
     if wrong.any():
         row = int(np.argmax(wrong))
         raise SessionError(
@@ -153,7 +155,10 @@ def _default_domain(spike_times: np.ndarray, target_times: np.ndarray) -> Interv
 
 def choose_splits(given: Mapping[str, Pairs | None], domain: Intervals) -> dict[str, Intervals]:
     """The given splits, checked, or ten blocks when there is none."""
-    splits = {name: _pairs(pairs, name) for name, pairs in given.items() if pairs is not None}
+    splits = {}
+    for name, pairs in given.items():
+        if pairs is not None:
+            splits[name] = _pairs(pairs, name)
     if not splits:
         return _ten_blocks(domain)
     for name, split in splits.items():
@@ -172,10 +177,11 @@ def _ten_blocks(domain: Intervals) -> dict[str, Intervals]:
     """Cut the domain's span into ten equal blocks; keep of each what lies in the domain."""
     edges = np.linspace(domain.starts[0], domain.ends[-1], NUM_BLOCKS + 1)
     starts, ends = edges[:-1], edges[1:]
-    return {
-        name: Intervals(starts[list(rows)], ends[list(rows)]).intersect(domain)
-        for name, rows in BLOCKS.items()
-    }
+    splits = {}
+    for name, blocks in BLOCKS.items():
+        rows = list(blocks)
+        splits[name] = Intervals(starts[rows], ends[rows]).intersect(domain)
+    return splits
 
 
 # --- layout
@@ -203,7 +209,8 @@ def place_intervals(tree: Node, name: str, pairs: Pairs, domain: Intervals) -> N
     """Add intervals under a dotted name; like trials, they may overlap and come in any order."""
     *groups, last = name.split(".")
     parent = _data_group(tree, groups, domain)
-    if parent is None or last in parent.members or any(map(_is_reserved, (*groups, last))):
+    reserved = any(map(_is_reserved, (*groups, last)))
+    if parent is None or last in parent.members or reserved:
         raise SessionError(
             f"intervals cannot be called {name!r}; choose a free name, for example 'trials'."
         )
@@ -220,8 +227,9 @@ def place_intervals(tree: Node, name: str, pairs: Pairs, domain: Intervals) -> N
             f"intervals {name!r}, row {row}: start {table[row, 0]}, end {table[row, 1]}; correct"
             " that row."
         )
-    table = table[np.lexsort((table[:, 1], table[:, 0]))]
-    parent.members[last] = table_node({"start": table[:, 0].copy(), "end": table[:, 1].copy()})
+    order = np.lexsort((table[:, 1], table[:, 0]))
+    starts, ends = table[order].T
+    parent.members[last] = table_node({"start": starts.copy(), "end": ends.copy()})
 
 
 def _data_group(tree: Node, path: list[str], domain: Intervals) -> Node | None:
@@ -230,7 +238,8 @@ def _data_group(tree: Node, path: list[str], domain: Intervals) -> Node | None:
     Return None if the path leads to something other than a Data group.
     """
     for name in path:
-        nested = tree.members.setdefault(name, data_node({"domain": interval_node(domain)}))
+        empty = data_node({"domain": interval_node(domain)})
+        nested = tree.members.setdefault(name, empty)
         if not isinstance(nested, Node) or nested.kind != "Data":
             return None
         tree = nested

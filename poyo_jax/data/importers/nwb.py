@@ -41,8 +41,10 @@ def spikes_by_unit(raw: RawFile) -> tuple[np.ndarray, np.ndarray]:
 
     The times of a unit follow each other; units come in the order of the file.
     """
-    times = raw.array("units/spike_times", (None,), finite=True).astype(np.float64, copy=False)
-    counts = np.diff(raw.ends("units/spike_times", len(times)), prepend=0)
+    times = raw.array("units/spike_times", (None,), finite=True)
+    times = times.astype(np.float64, copy=False)
+    ends = raw.ends("units/spike_times", len(times))
+    counts = np.diff(ends, prepend=0)
     if not len(counts):
         raise raw.wrong("units", "an empty table", "at least one unit")
     return times, counts
@@ -63,7 +65,9 @@ def spikes_node(times: np.ndarray, units: np.ndarray, domain: Intervals | None =
 
     The default domain reaches from the first spike to the last one.
     """
-    domain = domain or Intervals.from_pairs([(times[0], times[-1])] if len(times) else [])
+    if not domain:
+        first_and_last = [(times[0], times[-1])] if len(times) else []
+        domain = Intervals.from_pairs(first_and_last)
     return irregular_node(times, domain, unit_index=units)
 
 
@@ -72,7 +76,8 @@ def electrode_rows(raw: RawFile, num_units: int) -> np.ndarray:
     rows = raw.array("units/electrodes", (None,)).astype(np.int64)
     if raw.has("units/electrodes_index"):
         ends = raw.ends("units/electrodes", len(rows))
-        starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+        starts = np.concatenate([[0], ends[:-1]])
+        starts = starts.astype(np.int64)
         if (empty := starts == ends).any():
             raise raw.wrong(
                 f"units/electrodes of unit {int(np.argmax(empty))}",
@@ -120,8 +125,13 @@ def trial_table(raw: RawFile, needed: Sequence[str] = ()) -> dict[str, np.ndarra
     in length and references are left out.
     """
     group = raw.file.get(TRIALS)
-    names = [str(name) for name in group if name != "id"] if isinstance(group, h5py.Group) else []
-    columns = {name: column for name in names if (column := _column(raw, name, names)) is not None}
+    members = group if isinstance(group, h5py.Group) else ()
+    names = [str(name) for name in members if name != "id"]
+    columns = {}
+    for name in names:
+        column = _column(raw, name, names)
+        if column is not None:
+            columns[name] = column
     for name in needed:
         if name not in columns:
             found = f"missing (there are {', '.join(columns) or 'none'})"
@@ -147,11 +157,9 @@ def _column(raw: RawFile, name: str, names: list[str]) -> np.ndarray | None:
         values = values.astype(np.int64) if values.dtype.kind == "u" else values
     else:
         return None
-    return (
-        values
-        if f"{name}_index" not in names
-        else _stacked(values, raw.ends(f"{TRIALS}/{name}", len(values)))
-    )
+    if f"{name}_index" not in names:
+        return values
+    return _stacked(values, raw.ends(f"{TRIALS}/{name}", len(values)))
 
 
 def _stacked(values: np.ndarray, ends: np.ndarray) -> np.ndarray | None:
@@ -159,7 +167,8 @@ def _stacked(values: np.ndarray, ends: np.ndarray) -> np.ndarray | None:
     lengths = np.diff(ends, prepend=0)
     if not len(lengths) or (lengths != lengths[0]).any():
         return None
-    return values.reshape(len(lengths), lengths[0], *values.shape[1:])
+    shape = (len(lengths), lengths[0], *values.shape[1:])
+    return values.reshape(shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,4 +195,5 @@ def read_samples(raw: RawFile, path: str) -> Samples:
     if not rate > 0 or not np.isfinite(start[()]):
         found = f"{start[()]} s with a rate of {rate} Hz"
         raise raw.wrong(f"{path}/starting_time", found, "a time in seconds and a positive rate")
-    return Samples(float(start[()]) + np.arange(len(values)) / rate, values)
+    times = float(start[()]) + np.arange(len(values)) / rate
+    return Samples(times, values)

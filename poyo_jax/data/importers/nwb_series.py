@@ -1,4 +1,4 @@
-"""List the behaviour series of an NWB file and read their samples in the unit that the file names."""
+"""List the behaviour series of an NWB file and read their samples in the unit of the file."""
 
 import re
 from collections.abc import Iterator
@@ -79,23 +79,23 @@ def candidate_targets(path: str | Path) -> list[CandidateTarget]:
 
 def candidates(raw: RawFile) -> list[CandidateTarget]:
     """The same of an open file."""
-    groups = [
-        (place, raw.file[place]) for place in PLACES if isinstance(raw.file.get(place), h5py.Group)
-    ]
-    found = (
-        _candidate(path, series)
-        for place, group in groups
-        for path, series in _groups(group, place)
-    )
-    return [candidate for candidate in found if candidate is not None]
+    listed = []
+    for place in PLACES:
+        group = raw.file.get(place)
+        if not isinstance(group, h5py.Group):
+            continue
+        for path, series in _groups(group, place):
+            candidate = _candidate(path, series)
+            if candidate is not None:
+                listed.append(candidate)
+    return listed
 
 
 def _groups(group: Any, prefix: str) -> Iterator[tuple[str, h5py.Group]]:
-    """All groups below a group, without following links."""
+    """Walk through all groups below a group, without following links."""
     for name in group:
-        if group.get(name, getclass=True, getlink=True) is h5py.HardLink and isinstance(
-            group[name], h5py.Group
-        ):
+        link = group.get(name, getclass=True, getlink=True)
+        if link is h5py.HardLink and isinstance(group[name], h5py.Group):
             path = f"{prefix}/{name}"
             yield path, group[name]
             yield from _groups(group[name], path)
@@ -113,12 +113,14 @@ def _candidate(path: str, series: h5py.Group) -> CandidateTarget | None:
         not FOREIGN_MEMBERS.isdisjoint(series)
         or text(series.attrs.get("neurodata_type", "")) in FOREIGN_TYPES
     )
-    if foreign or len(data) < 2 or (timing := _timing(series, len(data))) is None:
+    if foreign or len(data) < 2:
+        return None
+    timing = _timing(series, len(data))
+    if timing is None:
         return None
     rate, seconds = timing
-    return CandidateTarget(
-        path, data.shape, rate, text(data.attrs.get("unit", "")), seconds, looks_like(path)
-    )
+    unit = text(data.attrs.get("unit", ""))
+    return CandidateTarget(path, data.shape, rate, unit, seconds, looks_like(path))
 
 
 def _timing(series: h5py.Group, count: int) -> tuple[float | None, float] | None:
@@ -143,8 +145,10 @@ def rate_of(steps: np.ndarray) -> float | None:
     """
     step = np.median(steps)
     within_runs = steps[steps <= 5 * step]
-    regular = step > 0 and len(within_runs) > 0 and np.abs(within_runs / step - 1).max() <= JITTER
-    return float(1 / step) if regular else None
+    if not step > 0 or not len(within_runs):
+        return None
+    largest = np.abs(within_runs / step - 1).max()
+    return float(1 / step) if largest <= JITTER else None
 
 
 # --- names
@@ -155,13 +159,14 @@ def looks_like(path: str) -> str:
 
     The name of the series counts first, then the names of its containers.
     """
-    *containers, name = [_plain(part) for part in path.split("/")]
+    *containers, name = map(_plain, path.split("/"))
     for kind, ending in ENDINGS.items():
         if re.fullmatch(ending, name):
             return kind
-    return next(
-        (kind for kind in ENDINGS for container in containers if kind in container), "other"
-    )
+    for kind in ENDINGS:
+        if any(kind in container for container in containers):
+            return kind
+    return "other"
 
 
 def session_key(path: str, *, derived: bool = False) -> tuple[str, str]:
@@ -171,15 +176,15 @@ def session_key(path: str, *, derived: bool = False) -> tuple[str, str]:
     `behavior`. The velocity `derived` from a position is the column `vel`, that from something else
     ends in `_vel`.
     """
-    name, kind = _plain(path.rsplit("/", 1)[-1]), looks_like(path)
+    name = _plain(path.rsplit("/", 1)[-1])
+    kind = looks_like(path)
     if kind == "other":
         return "behavior", f"{name}_vel" if derived else name
     match = re.fullmatch(ENDINGS[kind], name)
     series = match[1].strip("_") if match else name
-    return (
-        series if series and series not in RESERVED else "behavior",
-        "vel" if derived else COLUMNS[kind],
-    )
+    if not series or series in RESERVED:
+        series = "behavior"
+    return series, "vel" if derived else COLUMNS[kind]
 
 
 def _plain(name: str) -> str:
@@ -199,28 +204,28 @@ def find_target(raw: RawFile, target: str) -> str:
     Raises RawDataError when no series or more than one has this name.
     """
     target = target.strip("/")
-    if isinstance(group := raw.file.get(target), h5py.Group) and "data" in group:
+    group = raw.file.get(target)
+    if isinstance(group, h5py.Group) and "data" in group:
         return target
     known = {candidate.path: candidate for candidate in candidates(raw)}
-    found = [path for path in known if path.endswith(f"/{target}")]
-    if len(found) == 1:
-        return found[0]
+    matches = [path for path in known if path.endswith(f"/{target}")]
+    if len(matches) == 1:
+        return matches[0]
     if not known:
         raise RawDataError(
             f"{raw.path.name}: there is no behaviour series under {' or '.join(PLACES)}; a session"
             " needs one with data and timestamps (or starting_time). Add it to the file, or use"
             " Session.from_arrays."
         )
-    state = (
-        f"the name of {len(found)} series"
-        if found
-        else "no behaviour series"
-        if group is not None
-        else "missing"
-    )
-    listed = "; ".join(f"{path} {known[path].shape}" for path in found or known)
-    names = known if "/" in target else [path.rsplit("/", 1)[-1] for path in known]
-    near = "" if found else suggest(target, names)
+    if matches:
+        state = f"the name of {len(matches)} series"
+    else:
+        state = "missing" if group is None else "no behaviour series"
+    listed = "; ".join(f"{path} {known[path].shape}" for path in matches or known)
+    names = list(known)
+    if "/" not in target:
+        names = [path.rsplit("/", 1)[-1] for path in known]
+    near = "" if matches else suggest(target, names)
     raise RawDataError(f"{raw.path.name}: target {target} is {state}; pass one of {listed}.{near}")
 
 
@@ -242,12 +247,15 @@ def read_series(raw: RawFile, path: str) -> Series:
         )
     scale = _number(raw, data, "conversion", 1.0)
     shift = _number(raw, data, "offset", 0.0)
-    values = raw.array(f"{path}/data", (None,) * data.ndim).astype(np.float64) * scale + shift
+    stored = raw.array(f"{path}/data", (None,) * data.ndim)
+    values = stored.astype(np.float64) * scale + shift
     unit = text(data.attrs.get("unit", ""))
     if raw.has(f"{path}/timestamps"):
-        return Series(path, _timestamps(raw, path, len(values)), values, unit, None)
+        times = _timestamps(raw, path, len(values))
+        return Series(path, times, values, unit, None)
     start, rate = _grid(raw, path)
-    return Series(path, start + np.arange(len(values)) / rate, values, unit, rate)
+    times = start + np.arange(len(values)) / rate
+    return Series(path, times, values, unit, rate)
 
 
 def _timestamps(raw: RawFile, path: str, count: int) -> np.ndarray:

@@ -94,7 +94,8 @@ def nwb_tree(path: str | Path, options: NwbOptions, session_id: str | None = Non
         domain = domain_of(behaviour)
         trials = _trials(raw)
         splits = trial_splits(trials, domain, options.split, f"{raw.path.name}: {nwb.TRIALS}")
-        tree = data_node(_identity(raw, series, session_id or raw.path.stem, options.brainset_id))
+        session_id = session_id or raw.path.stem
+        tree = data_node(_identity(raw, series, session_id, options.brainset_id))
         tree.members |= {
             "domain": interval_node(domain),
             "units": units,
@@ -104,15 +105,15 @@ def nwb_tree(path: str | Path, options: NwbOptions, session_id: str | None = Non
         if outliers is not None:
             tree.members[f"{name}_outlier_segments"] = interval_node(outliers)
         if options.phases:
-            tree.members["movement_phases"] = _phases(raw, trials, options.phases, domain, outliers)
-        for split, part in choose_splits(splits, domain).items():
-            tree.members[f"{split}_domain"] = interval_node(part)
+            phases = _phases(raw, trials, options.phases, domain, outliers)
+            tree.members["movement_phases"] = phases
+        for split, intervals in choose_splits(splits, domain).items():
+            tree.members[f"{split}_domain"] = interval_node(intervals)
         tables = {"trials": trials} | _other_tables(raw)
         for table, columns in tables.items():
             if len(columns["start"]):
-                tree.members[table if table not in tree.members else f"{table}_intervals"] = (
-                    table_node(columns)
-                )
+                member = f"{table}_intervals" if table in tree.members else table
+                tree.members[member] = table_node(columns)
         return tree
 
 
@@ -123,7 +124,9 @@ def _identity(
     raw: RawFile, series: Series, session_id: str, brainset_id: str | None
 ) -> dict[str, Node]:
     """The groups that name data set, subject and session, and tell where the target came from."""
-    date = f"{nwb.recording_date(raw)} 00:00:00" if raw.has("session_start_time") else None
+    date = None
+    if raw.has("session_start_time"):
+        date = f"{nwb.recording_date(raw)} 00:00:00"
     session = data_node(
         id=session_id,
         recording_date=date,
@@ -135,8 +138,10 @@ def _identity(
     if brainset_id:
         groups["brainset"] = data_node(id=brainset_id, poyo_jax_version=__version__)
     if raw.has("general/subject/subject_id"):
-        full = raw.has("general/subject/species")
-        groups["subject"] = nwb.subject_node(raw) if full else data_node(id=nwb.subject_id(raw))
+        if raw.has("general/subject/species"):
+            groups["subject"] = nwb.subject_node(raw)
+        else:
+            groups["subject"] = data_node(id=nwb.subject_id(raw))
     return groups
 
 
@@ -145,25 +150,29 @@ def _identity(
 
 def _units_and_spikes(raw: RawFile) -> tuple[Node, Node]:
     if not raw.has("units/spike_times"):
-        held = "without spike_times" if raw.has("units") else "missing"
+        state = "without spike_times" if raw.has("units") else "missing"
         wanted = (
             "a table of units with spike_times; sort the spikes into units first, or use"
             " Session.from_arrays"
         )
-        raise raw.wrong("units", held, wanted)
+        raise raw.wrong("units", state, wanted)
     times, counts = nwb.spikes_by_unit(raw)
-    units = units_node(unit_ids(raw, len(counts)), unit_number=np.arange(len(counts)), count=counts)
+    num_units = len(counts)
+    ids = unit_ids(raw, num_units)
+    units = units_node(ids, unit_number=np.arange(num_units), count=counts)
     return units, nwb.spikes_node(*nwb.sort_spikes(times, counts))
 
 
 def unit_ids(raw: RawFile, num_units: int) -> list[str]:
-    """Make unit ids from electrode groups if each unit has an electrode, else from the file's ids."""
+    """Make unit ids from electrode groups if all units have electrodes, else from stored ids."""
     if raw.has("units/electrodes") and raw.has(f"{nwb.ELECTRODES}/group_name"):
         try:
             return nwb.unit_ids(raw, num_units)
         except RawDataError:
             pass  # a unit without electrode, which NWB allows
-    numbers = raw.array("units/id", (num_units,)) if raw.has("units/id") else np.arange(num_units)
+    numbers = np.arange(num_units)
+    if raw.has("units/id"):
+        numbers = raw.array("units/id", (num_units,))
     return [f"unit_{number}" for number in numbers]
 
 
@@ -180,9 +189,8 @@ def _behaviour(series: Series, options: NwbOptions) -> tuple[str, Node, Interval
     if series.rate is not None:
         node = regular_node(series.rate, series.times[0], **{column: samples})
     else:
-        node = irregular_node(
-            series.times, run_intervals(series.times, firsts), **{column: samples}
-        )
+        runs = run_intervals(series.times, firsts)
+        node = irregular_node(series.times, runs, **{column: samples})
     if options.max_speed is None and options.max_acceleration is None:
         return name, node, None
     kind = "velocity" if options.derive_velocity else looks_like(series.path)
@@ -191,7 +199,9 @@ def _behaviour(series: Series, options: NwbOptions) -> tuple[str, Node, Interval
             f"max_speed and max_acceleration need a position or a velocity, but {series.path} is"
             " not called so; leave them out, or pass derive_velocity if it holds positions."
         )
-    velocity = samples if kind == "velocity" else gradient_of_runs(samples, series.times, firsts)
+    velocity = samples
+    if kind != "velocity":
+        velocity = gradient_of_runs(samples, series.times, firsts)
     return name, node, _outliers(series.times, velocity, firsts, options)
 
 
@@ -203,13 +213,15 @@ def _outliers(
     if options.max_speed is not None:
         beyond |= _lengths(velocity) > options.max_speed
     if options.max_acceleration is not None:
-        beyond |= _lengths(gradient_of_runs(velocity, times, firsts)) > options.max_acceleration
+        acceleration = gradient_of_runs(velocity, times, firsts)
+        beyond |= _lengths(acceleration) > options.max_acceleration
     beyond[:-1] |= beyond[1:]
     return intervals_where(beyond, times)
 
 
 def _lengths(vectors: np.ndarray) -> np.ndarray:
-    return np.linalg.norm(vectors.reshape(len(vectors), -1), axis=1)
+    rows = vectors.reshape(len(vectors), -1)
+    return np.linalg.norm(rows, axis=1)
 
 
 # --- tables
@@ -220,7 +232,9 @@ def _trials(raw: RawFile) -> Table:
     if not raw.has(nwb.TRIALS):
         return NO_TRIALS
     columns = nwb.trial_table(raw, tuple(RENAMED))
-    return _timed(columns | {name: raw.array(f"{nwb.TRIALS}/{name}", (None,)) for name in RENAMED})
+    for name in RENAMED:
+        columns[name] = raw.array(f"{nwb.TRIALS}/{name}", (None,))
+    return _timed(columns)
 
 
 def _other_tables(raw: RawFile) -> dict[str, Table]:
@@ -229,27 +243,28 @@ def _other_tables(raw: RawFile) -> dict[str, Table]:
     Keep the rows that last longer than 0 s and the columns with one number or text per row.
     """
     groups = raw.file.get("intervals")
+    if not isinstance(groups, h5py.Group):
+        return {}
     tables: dict[str, Table] = {}
-    for name, group in groups.items() if isinstance(groups, h5py.Group) else ():
-        if (
-            name != "trials"
-            and isinstance(group, h5py.Group)
-            and all(column in group for column in RENAMED)
-        ):
+    for name, group in groups.items():
+        if name == "trials" or not isinstance(group, h5py.Group):
+            continue
+        if all(column in group for column in RENAMED):
             starts = raw.array(f"intervals/{name}/start_time", (None,))
             ends = raw.array(f"intervals/{name}/stop_time", (len(starts),))
-            tables[name] = _timed(
-                _plain_columns(group, len(starts)) | {"start_time": starts, "stop_time": ends}
-            )
+            times = {"start_time": starts, "stop_time": ends}
+            tables[name] = _timed(_plain_columns(group, len(starts)) | times)
     return tables
 
 
 def _plain_columns(group: h5py.Group, count: int) -> Table:
-    """Columns of one number or text per row."""
+    """Read the columns with one number or text per row."""
     columns: Table = {}
     for name, member in group.items():
-        plain = isinstance(member, h5py.Dataset) and member.shape == (count,) and name != "id"
-        if not plain or name.endswith("_index") or f"{name}_index" in group:
+        if not isinstance(member, h5py.Dataset) or member.shape != (count,):
+            continue
+        ragged = name.endswith("_index") or f"{name}_index" in group
+        if name == "id" or ragged:
             continue
         if h5py.check_string_dtype(member.dtype):
             columns[name] = np.asarray(member.asstr()[()], object)
@@ -259,14 +274,15 @@ def _plain_columns(group: h5py.Group, count: int) -> Table:
 
 
 def _timed(columns: Table) -> Table:
-    """The rows that hold time, sorted by start."""
-    table = {name: values for name, values in columns.items() if name not in RENAMED}
-    table |= {new: columns[name].astype(np.float64) for name, new in RENAMED.items()}
-    timed = (
-        np.isfinite(table["start"]) & np.isfinite(table["end"]) & (table["start"] < table["end"])
-    )
-    rows = np.flatnonzero(timed)
-    rows = rows[np.argsort(table["start"][rows], kind="stable")]
+    """Keep the rows that last longer than 0 s, sorted by start."""
+    table = {name: columns[name] for name in columns if name not in RENAMED}
+    for name, new in RENAMED.items():
+        table[new] = columns[name].astype(np.float64)
+    starts, ends = table["start"], table["end"]
+    finite = np.isfinite(starts) & np.isfinite(ends)
+    rows = np.flatnonzero(finite & (starts < ends))
+    order = np.argsort(starts[rows], kind="stable")
+    rows = rows[order]
     return {name: values[rows] for name, values in table.items()}
 
 
@@ -288,12 +304,15 @@ def _phases(
             raise RawDataError(
                 f"{raw.path.name}: phase {name} {found}; swap the columns, or choose others."
             )
-        members[name] = interval_node(phase.subtract(outliers) if outliers is not None else phase)
+        if outliers is not None:
+            phase = phase.subtract(outliers)
+        members[name] = interval_node(phase)
     return data_node(members)
 
 
 def _trial_times(raw: RawFile, trials: Table, column: str, phase: str) -> np.ndarray:
-    times = trials.get(RENAMED.get(column, column), np.zeros(0, object))
+    name = RENAMED.get(column, column)
+    times = trials.get(name, np.zeros(0, object))
     if times.dtype.kind not in "iuf" or times.ndim != 1:
         known = [
             name

@@ -29,16 +29,23 @@ def pynapple_tree(
     _need(target, "target", ("t", "values", "time_support"), "Tsd or TsdFrame")
     times, values = _samples(target)
     domain = _domain(times, target.time_support)
-    tree = data_node({group: data_node(id=name) for group, name in ids.items() if name is not None})
+    tree = data_node()
+    for group, name in ids.items():
+        if name is not None:
+            tree.members[group] = data_node(id=name)
     tree.members |= _units_and_spikes(spikes)
     place_targets(tree, target_key, values, times, domain)
     for name, rows in intervals.items():
         place_intervals(tree, name, _bounds(rows), domain)
         dict(tree.walk())[name].members |= _columns(rows)
     tree.members["domain"] = interval_node(domain)
-    given = {name: _bounds(rows) for name, rows in splits.items() if rows is not None}
-    for name, part in choose_splits(given or _by_trials(tree, domain), domain).items():
-        tree.members[f"{name}_domain"] = interval_node(part)
+    given = {}
+    for name, rows in splits.items():
+        if rows is not None:
+            given[name] = _bounds(rows)
+    chosen = choose_splits(given or _by_trials(tree, domain), domain)
+    for name, split in chosen.items():
+        tree.members[f"{name}_domain"] = interval_node(split)
     return tree
 
 
@@ -48,7 +55,8 @@ def _need(value: Any, argument: str, members: tuple[str, ...], kind: str) -> Non
 
 
 def _samples(target: Any) -> tuple[np.ndarray, np.ndarray]:
-    times, values = np.asarray(target.t, np.float64), np.asarray(target.values, np.float64)
+    times = np.asarray(target.t, np.float64)
+    values = np.asarray(target.values, np.float64)
     if values.ndim not in (1, 2) or len(values) < 2 or not values.size:
         raise SessionError(
             f"target has shape {values.shape}; pass a Tsd or TsdFrame with two samples and one"
@@ -60,8 +68,9 @@ def _samples(target: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def _domain(times: np.ndarray, support: Any) -> Intervals:
     """Runs of samples without gaps, none longer than an interval of the time support."""
-    held = np.searchsorted(np.asarray(support.start), times, side="right")
-    firsts = np.union1d(first_of_runs(times), np.flatnonzero(np.diff(held)) + 1)
+    rows = np.searchsorted(np.asarray(support.start), times, side="right")
+    first_of_rows = np.flatnonzero(np.diff(rows)) + 1
+    firsts = np.union1d(first_of_runs(times), first_of_rows)
     return run_intervals(times, firsts)
 
 
@@ -71,13 +80,17 @@ def _units_and_spikes(spikes: Any) -> dict[str, Node]:
         raise SessionError("spikes is a TsGroup without units; a session needs one at least.")
     order = np.argsort(numbers)
     merged = spikes.to_tsd()
-    units = order[np.searchsorted(numbers[order], np.asarray(merged.values))]
+    places = np.searchsorted(numbers[order], np.asarray(merged.values))
+    units = order[places]
     counts = np.bincount(units, minlength=len(numbers))
     by_unit = np.argsort(units, kind="stable")
-    columns = _columns(spikes) | {"unit_number": np.arange(len(numbers)), "count": counts}
+    times = np.asarray(merged.t, np.float64)[by_unit]
+    ids = [f"unit_{number}" for number in numbers]
+    columns = _columns(spikes)
+    columns |= {"unit_number": np.arange(len(numbers)), "count": counts}
     return {
-        "units": units_node([f"unit_{number}" for number in numbers], **columns),
-        "spikes": spikes_node(*sort_spikes(np.asarray(merged.t, np.float64)[by_unit], counts)),
+        "units": units_node(ids, **columns),
+        "spikes": spikes_node(*sort_spikes(times, counts)),
     }
 
 
@@ -91,15 +104,17 @@ def _columns(owner: Any) -> dict[str, np.ndarray]:
         values = np.asarray(owner.metadata[name])
         if name in ("id", "rate", "start", "end") or values.ndim != 1:
             continue
-        numeric = values.dtype.kind in "biuf"
-        columns[str(name)] = values if numeric else np.array(list(map(str, values)), object)
+        if values.dtype.kind not in "biuf":
+            values = np.array(list(map(str, values)), object)
+        columns[str(name)] = values
     return columns
 
 
 def _bounds(rows: Any) -> Any:
     """The rows of an IntervalSet, [rows, 2]; anything else as it is."""
     if hasattr(rows, "start") and hasattr(rows, "end"):
-        return np.stack([np.asarray(rows.start), np.asarray(rows.end)], axis=1)
+        bounds = [np.asarray(rows.start), np.asarray(rows.end)]
+        return np.stack(bounds, axis=1)
     return rows
 
 

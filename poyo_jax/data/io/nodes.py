@@ -1,4 +1,4 @@
-"""Make the nodes of a session file for `Session.from_arrays`, `Session.from_nwb` and `data_prep`."""
+"""Make the nodes of session files for `Session.from_arrays`, `Session.from_nwb`, `data_prep`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

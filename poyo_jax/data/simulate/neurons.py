@@ -4,18 +4,15 @@ The tuning is drawn from the same distributions in every monkey. Preferred direc
 one axis, as those of motor cortex do; depth, gains and latency of a neuron are correlated. A model
 that is pretrained on many arrays can know this of the next array.
 
-What neurons fire to is drawn from the same distributions in every monkey. Their preferred
-directions gather along one axis, as those of motor cortex do; a neuron's depth, gains and latency
-go together. This is what a model that is pretrained on many arrays can know of the next one.
 """
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float64, Int64
 
-from poyo_jax.data.simulate.movement import REACH, Movement
+from poyo_jax.data.simulate.movement import REACH, Movement, Times
 
 SLOTS = 2  # neurons that an electrode can hear, at most
 OCCUPIED = 0.65  # share of the slots that have a neuron
@@ -29,6 +26,7 @@ NUM_CHANCES, NUM_NORMALS = 7, 4 + NUM_NOISES  # numbers that make a neuron
 
 Range = tuple[float, float]
 PerNeuron = Float64[np.ndarray, " neurons"]
+PerTime = Float64[np.ndarray, " times"]
 
 
 class Area(NamedTuple):
@@ -39,7 +37,10 @@ class Area(NamedTuple):
     plan: Range  # depth of tuning to the coming direction during delays
 
 
-AREAS = {"m1": Area(0.15, (0.04, 0.14), (0.0, 0.3)), "pmd": Area(0.25, (0.08, 0.22), (0.3, 1.2))}
+AREAS = {
+    "m1": Area(untuned=0.15, latency=(0.04, 0.14), plan=(0.0, 0.3)),
+    "pmd": Area(untuned=0.25, latency=(0.08, 0.22), plan=(0.3, 1.2)),
+}
 
 
 @dataclass(frozen=True)
@@ -51,15 +52,20 @@ class Fluctuations:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, duration: float) -> "Fluctuations":
-        num_gains, num_noises = (int(duration / step) + 3 for step in (GAIN_STEP, NOISE_STEP))
-        return cls(rng.normal(size=num_gains), rng.normal(size=(num_noises, NUM_NOISES)))
+        num_gains = int(duration / GAIN_STEP) + 3
+        num_noises = int(duration / NOISE_STEP) + 3
+        gains = rng.normal(size=num_gains)
+        noises = rng.normal(size=(num_noises, NUM_NOISES))
+        return cls(gains, noises)
 
-    def gain(self, times: Float[np.ndarray, " times"]) -> Float64[np.ndarray, " times"]:
-        return np.interp(times, np.arange(len(self.gains)) * GAIN_STEP, self.gains)
+    def gain(self, times: Times) -> PerTime:
+        knots = np.arange(len(self.gains)) * GAIN_STEP
+        return np.interp(times, knots, self.gains)
 
-    def noise(self, times: Float[np.ndarray, " times"]) -> Float64[np.ndarray, "times dims"]:
+    def noise(self, times: Times) -> Float64[np.ndarray, "times dims"]:
         knots = np.arange(len(self.noises)) * NOISE_STEP
-        return np.stack([np.interp(times, knots, dim) for dim in self.noises.T], axis=1)
+        dims = [np.interp(times, knots, dim) for dim in self.noises.T]
+        return np.stack(dims, axis=1)
 
 
 @dataclass(frozen=True)
@@ -77,20 +83,15 @@ class Neurons:
     depths: PerNeuron  # of the tuning to direction; 0 where a neuron is not tuned at all
     speed_gains: PerNeuron
     places: Float64[np.ndarray, "neurons 2"]  # tuning to position, per REACH
-    twists: (
-        PerNeuron  # rad by which the preferred direction turns when the hand is REACH to its left
-    )
+    # rad by which the preferred direction turns when the hand is REACH to its left
+    twists: PerNeuron
     plans: PerNeuron  # depth of the tuning to the coming direction
     latencies: PerNeuron  # s
     loadings: Float64[np.ndarray, "neurons dims"]  # of the shared noise
 
     def rates(
-        self,
-        neuron: int,
-        movement: Movement,
-        fluctuations: Fluctuations,
-        times: Float[np.ndarray, " times"],
-    ) -> Float64[np.ndarray, " times"]:
+        self, neuron: int, movement: Movement, fluctuations: Fluctuations, times: Times
+    ) -> PerTime:
         """Rate in Hz of one neuron at `times` (s), before refractoriness.
 
         log(rate / baseline) is the sum of the shared noise, and of the following times a shared
@@ -99,20 +100,23 @@ class Neurons:
         and, during delays, cosine tuning to the coming direction.
         """
         ahead = times + self.latencies[neuron]
-        velocity, position = movement.velocity(ahead), movement.position(ahead) / REACH
+        velocity = movement.velocity(ahead)
+        position = movement.position(ahead) / REACH
         speed = np.linalg.norm(velocity, axis=1)
         vigour = np.tanh(speed / REFERENCE_SPEED)
         heading = velocity / np.maximum(speed, 1e-9)[:, None]
         direction = self.directions[neuron]
-        preferred = direction + self.twists[neuron] * (
-            position @ _unit_vector(direction + np.pi / 2)
-        )
-        drive = self.depths[neuron] * vigour * np.sum(heading * _unit_vector(preferred), axis=1)
+        leftward = _unit_vector(direction + np.pi / 2)
+        preferred = direction + self.twists[neuron] * (position @ leftward)
+        cosine = np.sum(heading * _unit_vector(preferred), axis=1)
+        planned = movement.plan(ahead) @ _unit_vector(direction)
+        drive = self.depths[neuron] * vigour * cosine
         drive += self.speed_gains[neuron] * vigour + position @ self.places[neuron]
-        drive += self.plans[neuron] * (movement.plan(ahead) @ _unit_vector(direction))
+        drive += self.plans[neuron] * planned
         gain = np.exp(GAIN_DEPTH * fluctuations.gain(times))
         noise = NOISE_DEPTH * (fluctuations.noise(times) @ self.loadings[neuron])
-        return np.minimum(self.baselines[neuron] * np.exp(gain * drive + noise), MAX_RATE)
+        rates = self.baselines[neuron] * np.exp(gain * drive + noise)
+        return np.minimum(rates, MAX_RATE)
 
 
 def neurons_on(
@@ -132,19 +136,26 @@ def neurons_on(
     its baseline and depth make in a day, and `turnover` the chance that a day replaces a slot's
     neuron, or lack of one, by another.
     """
-    days, slots = np.arange(day + 1)[:, None], np.arange(num_electrodes * SLOTS)
-    fate, chance, normal, walk = np.random.default_rng(key).spawn(
-        4
-    )  # each day takes the next numbers of every stream
-    replaced = (fate.random((day + 1, len(slots))) < turnover) & (days > 0)
-    first_days = np.max(np.where(replaced, days, 0), axis=0)
-    chances = chance.random((day + 1, len(slots), NUM_CHANCES))[first_days, slots]
-    normals = normal.normal(size=(day + 1, len(slots), NUM_NORMALS))[first_days, slots]
-    steps = drift * walk.normal(size=(day + 1, len(slots), 3))
-    drifted = np.sum(steps * (days > first_days)[:, :, None], axis=0)
+    days = np.arange(day + 1)[:, None]
+    slots = np.arange(num_electrodes * SLOTS)
+    shape = (day + 1, len(slots))
+    # Each day takes the next numbers of every stream.
+    fate, chance, normal, walk = np.random.default_rng(key).spawn(4)
+    replaced = (fate.random(shape) < turnover) & (days > 0)
+    first_days = np.where(replaced, days, 0).max(axis=0)
+    chances = chance.random((*shape, NUM_CHANCES))[first_days, slots]
+    normals = normal.normal(size=(*shape, NUM_NORMALS))[first_days, slots]
+    steps = drift * walk.normal(size=(*shape, 3))
+    lived = days > first_days
+    drifted = np.sum(steps * lived[:, :, None], axis=0)
     heard = np.flatnonzero(chances[:, 0] < OCCUPIED)
     return _neurons(
-        heard, first_days[heard], chances[heard].T, normals[heard].T, drifted[heard].T, area
+        slots=heard,
+        first_days=first_days[heard],
+        chances=chances[heard].T,
+        normals=normals[heard].T,
+        drifted=drifted[heard].T,
+        area=area,
     )
 
 
@@ -166,14 +177,17 @@ def _neurons(
     angles = 2 * np.pi * direction
     angles -= GATHERING * np.sin(2 * (angles - AXIS))
     places = 0.3 * _unit_vector(angles) + 0.15 * normals[2:4].T
+    baselines = 9.0 * np.exp(0.6 * normals[0] + brighter)
+    depths = np.exp(deeper) * _between((0.5, 1.7), depth)
+    speed_gains = _between((-0.3, 0.7), speed) + 0.3 * depth
     return Neurons(
         electrodes=slots // SLOTS,
         slots=slots % SLOTS,
         first_days=first_days,
-        baselines=np.clip(9.0 * np.exp(0.6 * normals[0] + brighter), 1.0, 50.0),
+        baselines=np.clip(baselines, 1.0, 50.0),
         directions=angles + turned,
-        depths=tuned * np.minimum(np.exp(deeper) * _between((0.5, 1.7), depth), 2.5),
-        speed_gains=tuned * (_between((-0.3, 0.7), speed) + 0.3 * depth),
+        depths=tuned * np.minimum(depths, 2.5),
+        speed_gains=tuned * speed_gains,
         places=tuned[:, None] * places,
         twists=tuned * 0.5 * normals[1],
         plans=tuned * _between(area.plan, plan),

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Float64
 
 from poyo_jax.data.importers.arrays import Pairs
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.session import Session
-from poyo_jax.data.simulate.spikes import draw_trains, rate_grid
+from poyo_jax.data.simulate.spikes import Sources, Spikes, draw_trains, rate_grid
 from poyo_jax.errors import DataError
 
 TASKS = ("center_out", "random_target")
@@ -22,6 +22,9 @@ SUBJECTS = ("ada", "bo", "cleo")
 
 UNTUNED = 0.15  # share of the units
 REFERENCE_SPEED = 20.0  # cm/s at which the gains below apply
+
+Times = Float[np.ndarray, " times"]
+Generator = np.random.Generator
 
 
 @dataclass(frozen=True)
@@ -32,16 +35,17 @@ class Reaches:
     lengths: Float64[np.ndarray, " reaches"]  #: s
     displacements: Float64[np.ndarray, "reaches 2"]  #: cm
 
-    def velocity(self, times: Float[np.ndarray, " times"]) -> Float64[np.ndarray, "times 2"]:
+    def velocity(self, times: Times) -> Float64[np.ndarray, "times 2"]:
         """Velocity of the cursor in cm/s: minimum-jerk within a reach, zero outside.
 
         Source: Flash and Hogan 1985.
         """
-        current = np.clip(np.searchsorted(self.starts, times, side="right") - 1, 0, None)
-        phase = np.clip((times - self.starts[current]) / self.lengths[current], 0.0, 1.0)
-        profile = (
-            30 * phase**2 * (1 - phase) ** 2 / self.lengths[current]
-        )  # 1/s, integrates to 1 over the reach
+        current = np.searchsorted(self.starts, times, side="right") - 1
+        current = np.clip(current, 0, None)
+        lengths = self.lengths[current]
+        phase = (times - self.starts[current]) / lengths
+        phase = np.clip(phase, 0.0, 1.0)
+        profile = 30 * phase**2 * (1 - phase) ** 2 / lengths  # 1/s, integrates to 1
         return profile[:, None] * self.displacements[current]
 
 
@@ -112,13 +116,11 @@ def simulate_study(
 ) -> list[Session]:
     """Simulate sessions of three monkeys that alternate between tasks and sampling rates.
 
-    Each session has its own units.
-
-    Sessions have between `num_units[0]` and `num_units[1]` units. Session i is the same whatever
-    `num_sessions` is.
+    Each session has its own units, between `num_units[0]` and `num_units[1]` of them. Session i
+    does not depend on `num_sessions`.
 
     Raises:
-        DataError: the bounds of `num_units` are reversed, or as `simulate_session` tells.
+        DataError: the bounds of `num_units` are reversed, or for a reason of `simulate_session`.
     """
     if num_units[0] > num_units[1]:
         raise DataError(
@@ -129,12 +131,15 @@ def simulate_study(
 
 
 def _study_session(seed: int, i: int, num_units: tuple[int, int], duration: float) -> Session:
-    subject, task = SUBJECTS[i % len(SUBJECTS)], TASKS[i % len(TASKS)]
+    subject = SUBJECTS[i % len(SUBJECTS)]
+    task = TASKS[i % len(TASKS)]
+    rng = np.random.default_rng((seed, i, 1))
+    fewest, most = num_units
     return simulate_session(
         (seed, i),
         session_id=f"{subject}_{i + 1:02d}_{task}",
         subject_id=subject,
-        num_units=int(np.random.default_rng((seed, i, 1)).integers(num_units[0], num_units[1] + 1)),
+        num_units=int(rng.integers(fewest, most + 1)),
         duration=duration,
         sampling_rate=SAMPLING_RATES[i // len(TASKS) % len(SAMPLING_RATES)],
         task=task,
@@ -163,77 +168,87 @@ def _check(num_units: int, duration: float, sampling_rate: float, task: str) -> 
 # --- reaches
 
 
-def _center_out(rng: np.random.Generator, duration: float) -> tuple[Reaches, dict[str, Pairs]]:
+def _center_out(rng: Generator, duration: float) -> tuple[Reaches, dict[str, Pairs]]:
     """Draw reaches from the centre to one of eight targets and back, with holds between them."""
     count = int(duration / 1.7)  # a trial lasts at least 1.7 s
-    hold, out, wait, back = rng.uniform(
-        [[0.4], [0.5], [0.3], [0.5]], [[0.9], [0.9], [0.6], [0.9]], (4, count)
-    )  # s
+    shortest = np.array([0.4, 0.5, 0.3, 0.5])[:, None]  # s
+    longest = np.array([0.9, 0.9, 0.6, 0.9])[:, None]  # s
+    hold, out, wait, back = rng.uniform(shortest, longest, (4, count))
     ends = np.cumsum(hold + out + wait + back)
     starts = np.concatenate([[0.0], ends[:-1]])
-    angles = rng.integers(8, size=count) * (np.pi / 4) + rng.normal(0.0, 0.05, count)
-    targets = rng.normal(8.0, 0.3, count)[:, None] * np.stack(
-        [np.cos(angles), np.sin(angles)], axis=1
-    )
+    angles = rng.integers(8, size=count) * (np.pi / 4)
+    angles = angles + rng.normal(0.0, 0.05, count)
+    distances = rng.normal(8.0, 0.3, count)
+    targets = distances[:, None] * _unit_vectors(angles)
+    # [trials, out and back]
+    reach_starts = np.stack([starts + hold, ends - back], axis=1)
+    lengths = np.stack([out, back], axis=1)
+    displacements = np.stack([targets, -targets], axis=1)
     reaches = Reaches(
-        starts=np.stack([starts + hold, ends - back], axis=1).ravel(),
-        lengths=np.stack([out, back], axis=1).ravel(),
-        displacements=np.stack([targets, -targets], axis=1).reshape(-1, 2),
+        starts=reach_starts.ravel(),
+        lengths=lengths.ravel(),
+        displacements=displacements.reshape(-1, 2),
     )
     whole = ends <= duration
-    intervals = {
+    bounds = {
         "trials": (starts, ends),
         "movement_phases.hold_period": (starts, starts + hold),
         "movement_phases.reach_period": (starts + hold, starts + hold + out),
     }
-    return reaches, {
-        name: Intervals.from_arrays(a[whole], b[whole]) for name, (a, b) in intervals.items()
-    }
+    intervals = {}
+    for name, (begins, stops) in bounds.items():
+        intervals[name] = Intervals.from_arrays(begins[whole], stops[whole])
+    return reaches, intervals
 
 
-def _random_target(rng: np.random.Generator, duration: float) -> tuple[Reaches, dict[str, Pairs]]:
-    """Reaches to targets drawn anywhere in a square of 16 cm, with hardly a pause between them."""
+def _unit_vectors(angles: np.ndarray) -> Float64[np.ndarray, "angles 2"]:
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+def _random_target(rng: Generator, duration: float) -> tuple[Reaches, dict[str, Pairs]]:
+    """Draw reaches to targets anywhere in a square of 16 cm, with short pauses between them."""
     count = int(duration / 0.4)  # a reach lasts at least 0.4 s
-    displacements = np.diff(rng.uniform(-8.0, 8.0, (count + 1, 2)), axis=0)
-    lengths = 0.4 + 0.04 * np.linalg.norm(displacements, axis=1) + rng.uniform(0.0, 0.1, count)
+    targets = rng.uniform(-8.0, 8.0, (count + 1, 2))
+    displacements = np.diff(targets, axis=0)
+    distances = np.linalg.norm(displacements, axis=1)
+    lengths = 0.4 + 0.04 * distances + rng.uniform(0.0, 0.1, count)
     pauses = rng.uniform(0.0, 0.15, count)
-    return Reaches(np.cumsum(lengths + pauses) - lengths, lengths, displacements), {}
+    starts = np.cumsum(lengths + pauses) - lengths
+    return Reaches(starts, lengths, displacements), {}
 
 
 # --- units
 
 
-def draw_tuning(rng: np.random.Generator, num_units: int) -> Tuning:
-    """Return the tuning of `num_units` units, of which a share UNTUNED fires at a constant rate."""
+def draw_tuning(rng: Generator, num_units: int) -> Tuning:
+    """Draw the tuning of `num_units` units; a share UNTUNED of them fires at a constant rate."""
     tuned = rng.random(num_units) >= UNTUNED
     directions = rng.uniform(0.0, 2 * np.pi, num_units)
     depths = tuned * rng.uniform(0.2, 1.1, num_units)
+    baselines = rng.lognormal(np.log(6.0), 0.6, num_units)
     return Tuning(
-        baselines=np.clip(rng.lognormal(np.log(6.0), 0.6, num_units), 3.0, 25.0),
-        gains=depths[:, None] * np.stack([np.cos(directions), np.sin(directions)], axis=1),
+        baselines=np.clip(baselines, 3.0, 25.0),
+        gains=depths[:, None] * _unit_vectors(directions),
         speed_gains=tuned * rng.uniform(-0.2, 0.8, num_units),
         latencies=rng.uniform(0.05, 0.15, num_units),
     )
 
 
 def unit_rates(
-    tuning: Tuning, reaches: Reaches, unit: int, times: Float[np.ndarray, " times"]
+    tuning: Tuning, reaches: Reaches, unit: int, times: Times
 ) -> Float64[np.ndarray, " times"]:
     """Rate in Hz of one unit at `times` (s), before refractoriness."""
     velocity = reaches.velocity(times + tuning.latencies[unit])
-    drive = velocity @ tuning.gains[unit] + tuning.speed_gains[unit] * np.linalg.norm(
-        velocity, axis=1
-    )
+    speed = np.linalg.norm(velocity, axis=1)
+    drive = velocity @ tuning.gains[unit] + tuning.speed_gains[unit] * speed
     return tuning.baselines[unit] * np.exp(drive / REFERENCE_SPEED)
 
 
 def draw_spikes(
-    rng: np.random.Generator, tuning: Tuning, reaches: Reaches, duration: float
-) -> tuple[Float64[np.ndarray, " spikes"], Int64[np.ndarray, " spikes"]]:
-    """Return times (s, sorted) and units of the spikes in [0, duration)."""
+    rng: Generator, tuning: Tuning, reaches: Reaches, duration: float
+) -> tuple[Spikes, Sources]:
+    """Draw the sorted times (s) and the units of the spikes in [0, duration)."""
     grid = rate_grid(duration)
-    return draw_trains(
-        rng,
-        (unit_rates(tuning, reaches, unit, grid) for unit in range(len(tuning.baselines))),
-        duration,
-    )
+    units = range(len(tuning.baselines))
+    rates = (unit_rates(tuning, reaches, unit, grid) for unit in units)
+    return draw_trains(rng, rates, duration)

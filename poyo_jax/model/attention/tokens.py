@@ -16,7 +16,7 @@ CHUNK_TOKENS = 256  # of a padded row that is cut into chunks
 
 
 class TokenRows(NamedTuple):
-    """Rows of tokens; their keys and values are entries of a table, rotated to the tokens' times."""
+    """Rows of tokens; their keys and values are entries of a table, rotated to the token times."""
 
     entries: Int[Array, "*groups rows tokens"]
     rotation: Rotation
