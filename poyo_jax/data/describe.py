@@ -72,16 +72,19 @@ def _nwb_page(raw: RawFile) -> str:
         for candidate in candidates(raw)
     ]
     tables = raw.file.get("intervals")
-    rows = [
-        (name, _count_rows(table), _columns(table))
-        for name, table in (tables.items() if isinstance(tables, h5py.Group) else ())
-        if isinstance(table, h5py.Group)
-    ]
+    rows = []
+    if isinstance(tables, h5py.Group):
+        for name, table in tables.items():
+            if isinstance(table, h5py.Group):
+                rows.append((name, _count_rows(table), _columns(table)))
+    date = "not given"
+    if raw.has("session_start_time"):
+        date = nwb.recording_date(raw)
     return _page(
         f"{raw.path.name}: NWB file",
         {
             "subject": [_subject(raw)],
-            "date": [(nwb.recording_date(raw) if raw.has("session_start_time") else "not given",)],
+            "date": [(date,)],
             "units": [_units(raw)],
             "candidate targets (pass the path of one, or its name)": targets,
             "intervals and their columns": rows,
@@ -92,39 +95,46 @@ def _nwb_page(raw: RawFile) -> str:
 def _session_page(path: Path) -> str:
     tree = read_tree(path)
     session = Session(tree, path)
-    intervals = [
-        (name, _number(len(node.column("start")), "row"), _time(session.intervals(name).duration))
-        for name, node in tree.walk()
-        if node.kind == "Interval" and not name.endswith("domain")
-    ]
-    splits = [(name, session.split(name)) for name in SPLITS if session.has_split(name)]
+    intervals = []
+    for name, node in tree.walk():
+        if node.kind == "Interval" and not name.endswith("domain"):
+            rows = _number(len(node.column("start")), "row")
+            duration = session.intervals(name).duration
+            intervals.append((name, rows, _time(duration)))
+    splits = []
+    for name in SPLITS:
+        if session.has_split(name):
+            split = session.split(name)
+            splits.append((name, *_intervals(split.duration, len(split))))
+    spike_times = np.asarray(session.spike_times)
     return _page(
         f"{path.name}: session {session.id}",
         {
             "subject": [(session.subject_id or "not given",)],
-            "units": [_spiking(len(session.unit_ids), np.asarray(session.spike_times))],
+            "units": [_spiking(len(session.unit_ids), spike_times)],
             "domain": [_intervals(session.domain.duration, len(session.domain))],
             "behaviour": [_behaviour(session, key) for key in session.behaviour_keys],
             "intervals": intervals,
-            "splits": [(name, *_intervals(split.duration, len(split))) for name, split in splits],
+            "splits": splits,
         },
     )
 
 
-def _page(title: str, parts: dict[str, Sequence[tuple[str, ...]]]) -> str:
+def _page(title: str, tables: dict[str, Sequence[tuple[str, ...]]]) -> str:
     lines = [title]
-    for heading, rows in parts.items():
-        lines += ["", heading, *(INDENT + line for line in _aligned(rows or [("none",)]))]
+    for heading, rows in tables.items():
+        lines += ["", heading]
+        lines += [INDENT + line for line in _aligned(rows or [("none",)])]
     return "\n".join(lines)
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterable[str]:
-    """Rows of the same number of columns, each column as wide as its longest entry."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(entry.ljust(width) for entry, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    """Write rows as lines of text, each column as wide as its longest entry."""
+    columns = zip(*rows, strict=True)
+    widths = [max(map(len, column)) for column in columns]
+    for row in rows:
+        entries = map(str.ljust, row, widths)
+        yield "  ".join(entries).rstrip()
 
 
 # --- entries
@@ -157,9 +167,8 @@ def _behaviour(session: Session, key: str) -> tuple[str, ...]:
 
 
 def _columns(table: h5py.Group) -> str:
-    return ", ".join(
-        name for name in map(str, table) if name != "id" and not name.endswith("_index")
-    )
+    names = [name for name in map(str, table) if not name.endswith("_index")]
+    return ", ".join(name for name in names if name != "id")
 
 
 def _count_rows(table: h5py.Group) -> str:

@@ -15,14 +15,15 @@ def spike_counts(session: Session, times: Times, offsets: Float64[np.ndarray, " 
     The bins lie between `offsets` (s). Bins of the same unit are adjacent in the result.
     """
     num_units, num_bins = len(session.unit_ids), len(offsets) - 1
-    spike_times, spike_units = session.spikes_between(
-        times.min() + offsets[0], times.max() + offsets[-1]
-    )
+    start = times.min() + offsets[0]
+    stop = times.max() + offsets[-1]
+    spike_times, spike_units = session.spikes_between(start, stop)
     order = np.argsort(spike_units, kind="stable")
     bounds = np.searchsorted(spike_units[order], np.arange(num_units + 1))
     edges = times[:, None] + offsets  # [samples, edges]
     counts = np.empty((len(times), num_units, num_bins), np.float32)
     for unit in range(num_units):
         train = spike_times[order[bounds[unit] : bounds[unit + 1]]]
-        counts[:, unit] = np.diff(np.searchsorted(train, edges), axis=1)
+        before = np.searchsorted(train, edges)
+        counts[:, unit] = np.diff(before, axis=1)
     return counts.reshape(len(times), num_units * num_bins)

@@ -52,7 +52,8 @@ class Vocab:
     def rows(self, names: Sequence[str]) -> Int32[np.ndarray, " names"]:
         """Rows of `names`; raises VocabError for a name that is not in the vocabulary."""
         try:
-            return np.fromiter((self._rows[name] for name in names), np.int32, count=len(names))
+            rows = (self._rows[name] for name in names)
+            return np.fromiter(rows, np.int32, count=len(names))
         except KeyError as error:
             name = error.args[0]
             raise VocabError(
@@ -93,11 +94,14 @@ class Vocab:
         """A table of the names, in groups of equal beginnings up to the last /."""
         groups: dict[str, list[str]] = {}
         for name in self.names:
-            groups.setdefault(name.rpartition("/")[0], []).append(name)
+            group, _, _ = name.rpartition("/")
+            groups.setdefault(group, []).append(name)
         lines = [f"{'rows':>13}  names"]
         for group, names in list(groups.items())[:MAX_LINES]:
             rows = self.rows([names[0], names[-1]]).tolist()
-            ends = names[:1] if len(names) == 1 else [names[0], names[-1].removeprefix(f"{group}/")]
+            ends = [names[0]]
+            if len(names) > 1:
+                ends.append(names[-1].removeprefix(f"{group}/"))
             lines.append(f"{rows[0]:6}-{rows[1]:<6}  {len(names)}: {' ... '.join(ends)}")
         left = len(groups) - MAX_LINES
         return "\n".join(lines + ([f"and {left} more groups"] if left > 0 else []))

@@ -59,7 +59,8 @@ class StoredArray:
         dtype: np.dtype,
         offset: int | None,
     ):
-        self.file, self.name, self.shape, self.dtype, self.offset = file, name, shape, dtype, offset
+        self.file, self.name = file, name
+        self.shape, self.dtype, self.offset = shape, dtype, offset
         self._array: np.ndarray | ChunkedArray | None = None
         if offset is not None and offset + self.nbytes > file.size:
             raise SessionError(
@@ -68,7 +69,8 @@ class StoredArray:
             )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (StoredArray, (self.file, self.name, self.shape, self.dtype, self.offset))
+        arguments = (self.file, self.name, self.shape, self.dtype, self.offset)
+        return (StoredArray, arguments)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -86,8 +88,12 @@ class StoredArray:
 
         Raises SessionError when the file has changed.
         """
-        if self._array is None:
-            self._array = self._chunked() if self.offset is None else self._contiguous(self.offset)
+        if self._array is not None:
+            return self._array
+        if self.offset is None:
+            self._array = self._chunked()
+        else:
+            self._array = self._contiguous(self.offset)
         return self._array
 
     def _chunked(self) -> "np.ndarray | ChunkedArray":
@@ -98,8 +104,10 @@ class StoredArray:
         count = math.prod(self.shape)
         if self.nbytes < EAGER_BYTES:
             self.file.check()
-            return np.fromfile(self.file.path, self.dtype, count, offset=offset).reshape(self.shape)
-        return np.frombuffer(_file_map(self.file), self.dtype, count, offset).reshape(self.shape)
+            flat = np.fromfile(self.file.path, self.dtype, count, offset=offset)
+        else:
+            flat = np.frombuffer(_file_map(self.file), self.dtype, count, offset)
+        return flat.reshape(self.shape)
 
 
 class ChunkedArray:
@@ -109,13 +117,8 @@ class ChunkedArray:
     """
 
     def __init__(self, file: StoredFile, name: str, shape: tuple[int, ...], dtype: np.dtype):
-        self.file, self.name, self.shape, self.dtype, self.ndim = (
-            file,
-            name,
-            shape,
-            dtype,
-            len(shape),
-        )
+        self.file, self.name = file, name
+        self.shape, self.dtype, self.ndim = shape, dtype, len(shape)
         chunks = _data_set(file, name).chunks
         self._rows = chunks[0] if chunks else shape[0]
 
@@ -123,7 +126,7 @@ class ChunkedArray:
         return self.shape[0]
 
     def __getitem__(self, key: Any) -> Any:
-        """An item, a slice with step 1, or the rows at an array of indices."""
+        """Read an item, a slice with step 1, or the rows at an array of indices."""
         if isinstance(key, slice):
             start, stop, _ = key.indices(len(self))
             return self._range(start, max(start, stop))
@@ -132,9 +135,12 @@ class ChunkedArray:
             return self._chunk(row // self._rows)[row % self._rows]
         rows = np.asarray(key, np.int64)
         rows = np.where(rows < 0, rows + len(self), rows)
-        values, chunks = np.empty((len(rows), *self.shape[1:]), self.dtype), rows // self._rows
-        for chunk in np.unique(chunks):
-            values[chunks == chunk] = self._chunk(int(chunk))[rows[chunks == chunk] % self._rows]
+        values = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        chunks = rows // self._rows
+        for number in np.unique(chunks):
+            here = chunks == number
+            chunk = self._chunk(int(number))
+            values[here] = chunk[rows[here] % self._rows]
         return values
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -144,12 +150,13 @@ class ChunkedArray:
         first, last = start // self._rows, (stop - 1) // self._rows
         if stop <= start or last - first >= MANY_CHUNKS:
             return _data_set(self.file, self.name)[start:stop]
-        parts = [self._chunk(number) for number in range(first, last + 1)]
+        chunks = [self._chunk(number) for number in range(first, last + 1)]
         base = first * self._rows
-        return np.concatenate(parts)[start - base : stop - base]
+        return np.concatenate(chunks)[start - base : stop - base]
 
     def _chunk(self, number: int) -> np.ndarray:
-        return _read_rows(self.file, self.name, number * self._rows, (number + 1) * self._rows)
+        start = number * self._rows
+        return _read_rows(self.file, self.name, start, start + self._rows)
 
 
 @functools.lru_cache(CACHED_CHUNKS)

@@ -31,14 +31,17 @@ def open_with_manifest(folder: Path, paths: Sequence[Path]) -> list[Session]:
     entries: dict[str, Any] = {}
     sessions, changed = [], False
     for path in paths:
-        key, file = str(path.relative_to(folder)), StoredFile.of(path.absolute())
+        key = str(path.relative_to(folder))
+        file = StoredFile.of(path.absolute())
+        version = [file.size, file.modified]
         entry = known.get(key)
-        if entry is not None and entry["version"] == [file.size, file.modified]:
+        if entry is not None and entry["version"] == version:
             tree = _decode(entry["tree"], file, "")
         else:
-            tree, changed = read_tree(path, eager_bytes=0), True
+            changed = True
+            tree = read_tree(path, eager_bytes=0)
             with contextlib.suppress(TypeError):  # of an array that the manifest cannot hold
-                entry = {"version": [file.size, file.modified], "tree": _encode(tree)}
+                entry = {"version": version, "tree": _encode(tree)}
         if entry is not None:
             entries[key] = entry
         sessions.append(Session(tree, path.absolute()))
@@ -56,12 +59,11 @@ def _load(folder: Path) -> dict[str, Any]:
 
 
 def _save(folder: Path, entries: dict[str, Any]) -> None:
-    present = {key: entry for key, entry in entries.items() if (folder / key).exists()}
+    present = {key: entries[key] for key in entries if (folder / key).exists()}
+    content = {"format": VERSION, "sessions": present}
+    text = json.dumps(content, separators=(",", ":"))
     with contextlib.suppress(PoyoError):
-        write_text(
-            folder / NAME,
-            json.dumps({"format": VERSION, "sessions": present}, separators=(",", ":")),
-        )
+        write_text(folder / NAME, text)
 
 
 def _encode(node: Node) -> list[Any]:
@@ -69,36 +71,41 @@ def _encode(node: Node) -> list[Any]:
 
     Raises TypeError for a value that JSON cannot hold.
     """
-    groups, stored, held = {}, {}, {}
+    groups, stored, in_memory = {}, {}, {}
     for name, member in node.members.items():
         if isinstance(member, Node):
             groups[name] = _encode(member)
         elif isinstance(member, StoredArray):
             stored[name] = [member.dtype.str, member.offset, *member.shape]
         else:
-            held[name] = _encode_array(member)
+            in_memory[name] = _encode_array(member)
     attrs = {name: _encode_attribute(value) for name, value in node.attrs.items()}
-    return [node.kind, attrs, groups, stored, held]
+    return [node.kind, attrs, groups, stored, in_memory]
 
 
 def _decode(entry: list[Any], file: StoredFile, path: str) -> Node:
-    kind, attrs, groups, stored, held = entry
-    members: dict[str, Any] = {
-        name: _decode(group, file, f"{path}/{name}") for name, group in groups.items()
-    }
-    for name, (dtype, offset, *shape) in stored.items():
-        members[name] = StoredArray(file, f"{path}/{name}", tuple(shape), np.dtype(dtype), offset)
-    members |= {name: _decode_array(*array) for name, array in held.items()}
+    kind, attrs, groups, stored, in_memory = entry
+    members: dict[str, Any] = {}
+    for name, group in groups.items():
+        members[name] = _decode(group, file, f"{path}/{name}")
+    for name, (code, offset, *shape) in stored.items():
+        dtype = np.dtype(code)
+        members[name] = StoredArray(file, f"{path}/{name}", tuple(shape), dtype, offset)
+    for name, array in in_memory.items():
+        members[name] = _decode_array(*array)
     attrs = {name: _decode_attribute(value) for name, value in attrs.items()}
     return Node(kind, attrs, dict(sorted(members.items())))  # the order in which HDF5 lists them
 
 
 def _encode_array(array: np.ndarray) -> list[Any]:
-    """Text, and arrays without entries; everything else stays in the file."""
+    """Encode text, and arrays without entries; everything else stays in the file."""
     if array.dtype.kind not in "OUS" and array.size:
         raise TypeError(f"an array of type {array.dtype} is not kept in the manifest")
-    values = np.char.decode(array, "ascii") if array.dtype.kind == "S" else array
-    return [array.dtype.str, list(array.shape), values.ravel().tolist()]
+    values = array
+    if array.dtype.kind == "S":
+        values = np.char.decode(array, "ascii")
+    flat = values.ravel().tolist()
+    return [array.dtype.str, list(array.shape), flat]
 
 
 def _decode_array(dtype: str, shape: list[int], values: list[Any]) -> np.ndarray:

@@ -10,18 +10,15 @@ from poyo_jax.data.io.layout import Node
 
 
 def data_node(members: Mapping[str, Node | np.ndarray] | None = None, **attrs: Any) -> Node:
-    """A group of groups, with attributes; those that are None are left out."""
-    attrs = {"absolute_start": 0.0} | {
-        name: value for name, value in attrs.items() if value is not None
-    }
-    return Node("Data", attrs, dict(members or {}))
+    """Make a group of groups, with the attributes that are not None."""
+    given = {name: value for name, value in attrs.items() if value is not None}
+    return Node("Data", {"absolute_start": 0.0} | given, dict(members or {}))
 
 
 def interval_node(intervals: Intervals, columns: Mapping[str, np.ndarray] | None = None) -> Node:
-    """Intervals, with further columns of one row per interval."""
-    return Node(
-        "Interval", {}, {"start": intervals.starts, "end": intervals.ends, **(columns or {})}
-    )
+    """Make a table of intervals, with further columns of one row per interval."""
+    bounds = {"start": intervals.starts, "end": intervals.ends}
+    return Node("Interval", {}, bounds | dict(columns or {}))
 
 
 def domain_of(series: Node) -> Intervals:
@@ -37,12 +34,14 @@ def table_node(
 
     Rows may overlap, as the trials of raw files do.
     """
-    attrs = {} if tuple(timekeys) == ("start", "end") else {"timekeys": np.array(timekeys, "S")}
+    attrs = {}
+    if tuple(timekeys) != ("start", "end"):
+        attrs["timekeys"] = np.array(timekeys, "S")
     return Node("Interval", attrs, dict(columns))
 
 
 def irregular_node(timestamps: np.ndarray, domain: Intervals, **columns: np.ndarray) -> Node:
-    """A series whose samples carry time stamps, in seconds."""
+    """Make a series whose samples have time stamps (s)."""
     return Node(
         "IrregularTimeSeries",
         {},
@@ -65,5 +64,6 @@ def regular_node(sampling_rate: float, start: float, **columns: np.ndarray) -> N
 
 
 def units_node(unit_ids: Sequence[str] | np.ndarray, **columns: np.ndarray) -> Node:
-    """The units of a session, with further columns of one row per unit."""
-    return Node("ArrayDict", {}, {"id": np.array(list(unit_ids), object), **columns})
+    """Make the units of a session, with further columns of one row per unit."""
+    ids = np.array(list(unit_ids), object)
+    return Node("ArrayDict", {}, {"id": ids, **columns})

@@ -79,7 +79,8 @@ def _write_group(group: h5py.Group, node: Node, compress: bool) -> None:
 
 def _write_attribute(group: h5py.Group, name: str, value: Any) -> None:
     is_text_list = isinstance(value, np.ndarray) and value.dtype.kind in "OU"
-    group.attrs.create(name, value, dtype=h5py.string_dtype() if is_text_list else None)
+    dtype = h5py.string_dtype() if is_text_list else None
+    group.attrs.create(name, value, dtype=dtype)
 
 
 def _in_memory(member: np.ndarray | StoredArray) -> np.ndarray:
@@ -89,14 +90,17 @@ def _in_memory(member: np.ndarray | StoredArray) -> np.ndarray:
 def _write_array(group: h5py.Group, name: str, array: np.ndarray, compress: bool) -> bool:
     """Write one data set. Returns True when it is a text column to be listed in `_unicode_keys`."""
     if array.dtype.kind == "U" and all(text.isascii() for text in array.flat):
-        group.create_dataset(
-            name, data=np.char.encode(array, "ascii") if array.size else np.zeros(array.shape, "S1")
-        )
+        encoded = np.zeros(array.shape, "S1")
+        if array.size:
+            encoded = np.char.encode(array, "ascii")
+        group.create_dataset(name, data=encoded)
         return True
     if array.dtype.kind in "OU":
-        group.create_dataset(name, data=array.astype(object), dtype=h5py.string_dtype())
+        texts = array.astype(object)
+        group.create_dataset(name, data=texts, dtype=h5py.string_dtype())
     elif compress and array.nbytes >= EAGER_BYTES:
-        group.create_dataset(name, data=array, chunks=whole_chunks(array.shape), **COMPRESSION)
+        chunks = whole_chunks(array.shape)
+        group.create_dataset(name, data=array, chunks=chunks, **COMPRESSION)
     else:
         group.create_dataset(name, data=array)
     return False
@@ -112,7 +116,8 @@ def _second_index(node: Node) -> np.ndarray | None:
     domain = node.members.get("domain")
     if not isinstance(domain, Node) or not len(domain.column("start")):
         return None
-    seconds = np.arange(domain.column("start")[0], domain.column("end")[-1] + 1.0, 1.0)
+    start, end = domain.column("start")[0], domain.column("end")[-1]
+    seconds = np.arange(start, end + 1.0, 1.0)
     return np.searchsorted(node.column("timestamps"), seconds)
 
 

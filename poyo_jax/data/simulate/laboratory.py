@@ -144,14 +144,15 @@ class Laboratory(Sequence[Session]):
         """Describe session i without making it."""
         monkey, array, day = self._place(i)
         name, sampling_rate, is_sorted = MONKEYS[monkey]
-        task, area = list(TASKS)[(monkey + array + day) % len(TASKS)], list(AREAS)[array]
-        return Description(
-            f"{name}_d{day + 1:02d}_{area}_{task}", name, area, day, task, sampling_rate, is_sorted
-        )
+        area = list(AREAS)[array]
+        task = list(TASKS)[(monkey + array + day) % len(TASKS)]
+        session_id = f"{name}_d{day + 1:02d}_{area}_{task}"
+        return Description(session_id, name, area, day, task, sampling_rate, is_sorted)
 
     def truth(self, i: int) -> Truth:
         """Make the ground truth of session i."""
-        about, (monkey, array, day) = self.describe(i), self._place(i)
+        about = self.describe(i)
+        monkey, array, day = self._place(i)
         neurons = neurons_on(
             day,
             (self.seed, NEURONS, monkey, array),
@@ -166,7 +167,8 @@ class Laboratory(Sequence[Session]):
                 f"{electrodes[e]}_{slot + 1}"
                 for e, slot in zip(neurons.electrodes, neurons.slots, strict=True)
             ]
-            units, noise_rates = np.arange(len(unit_ids)), np.zeros(len(unit_ids))
+            units = np.arange(len(unit_ids))
+            noise_rates = np.zeros(len(unit_ids))
         else:
             unit_ids, units = electrodes, neurons.electrodes
             rng = np.random.default_rng((self.seed, NOISE, monkey, array))
@@ -180,12 +182,17 @@ class Laboratory(Sequence[Session]):
 
     def __getitem__(self, i: int) -> Session:
         """Make session i."""
-        about, truth, grid = self.describe(i), self.truth(i), rate_grid(self.duration)
-        sources = np.concatenate([truth.units, np.flatnonzero(truth.noise_rates)])
-        neurons = (truth.neuron_rates(neuron, grid) for neuron in range(len(truth.units)))
+        about, truth = self.describe(i), self.truth(i)
+        grid = rate_grid(self.duration)
+        noisy_units = np.flatnonzero(truth.noise_rates)
+        sources = np.concatenate([truth.units, noisy_units])
+        numbers = range(len(truth.units))
+        neurons = (truth.neuron_rates(number, grid) for number in numbers)
         noises = (np.full(len(grid), rate) for rate in truth.noise_rates if rate)
-        times, fired = draw_trains(self._streams(i)[2], chain(neurons, noises), self.duration)
-        samples = np.arange(int(self.duration * about.sampling_rate)) / about.sampling_rate
+        _, _, spiking = self._streams(i)
+        times, fired = draw_trains(spiking, chain(neurons, noises), self.duration)
+        count = int(self.duration * about.sampling_rate)
+        samples = np.arange(count) / about.sampling_rate
         return Session.from_arrays(
             times,
             sources[fired],
@@ -203,7 +210,8 @@ class Laboratory(Sequence[Session]):
     def num_bytes(self, indices: Iterable[int] | None = None) -> int:
         """Size of the files of the given sessions, or of all, within about a fifth."""
         total = 0.0
-        for about in map(self.describe, range(len(self)) if indices is None else indices):
+        indices = range(len(self)) if indices is None else indices
+        for about in map(self.describe, indices):
             spikes = self.num_electrodes * SPIKE_RATES[about.is_sorted]
             total += self.duration * (SPIKE_BYTES * spikes + SAMPLE_BYTES * about.sampling_rate)
         return int(total)
@@ -219,15 +227,16 @@ class Laboratory(Sequence[Session]):
     def save(self, folder: str | Path, indices: Iterable[int] | None = None) -> list[Path]:
         """Write the given or all sessions to "<session id>.h5" and return the paths.
 
-        Sessions that have a file already are not written again.
-
-        Each file appears whole or not at all, so an interrupted call is continued by another one.
+        Sessions that have a file already are not written again. Each file appears complete or not
+        at all, so a second call continues an interrupted one.
         Raises DataError when the folder belongs to another laboratory.
         """
-        indices = range(len(self)) if indices is None else [range(len(self))[i] for i in indices]
+        every = range(len(self))
+        indices = every if indices is None else [every[i] for i in indices]
         missing = set(self.missing(folder))
         if missing:
-            write_text(Path(folder) / SETTINGS, json.dumps(self._settings()) + "\n")
+            settings = json.dumps(self._settings())
+            write_text(Path(folder) / SETTINGS, settings + "\n")
         for i in indices:
             if i in missing:
                 self[i].save(self._file(folder, i))
@@ -238,15 +247,18 @@ class Laboratory(Sequence[Session]):
 
     def _settings(self) -> dict[str, float]:
         """Settings that determine each session: all but the number of sessions."""
-        return {name: value for name, value in asdict(self).items() if name != "num_sessions"}
+        settings = asdict(self)
+        del settings["num_sessions"]
+        return settings
 
     def _check_settings(self, path: Path) -> None:
-        found = json.loads(path.read_text()) if path.exists() else self._settings()
-        differing = [
-            f"{name} {found.get(name)}, not {value}"
-            for name, value in self._settings().items()
-            if found.get(name) != value
-        ]
+        if not path.exists():
+            return
+        saved = json.loads(path.read_text())
+        differing = []
+        for name, value in self._settings().items():
+            if saved.get(name) != value:
+                differing.append(f"{name} {saved.get(name)}, not {value}")
         if differing:
             raise DataError(
                 f"{path.parent} holds sessions of another laboratory ({'; '.join(differing)})."
@@ -267,5 +279,6 @@ class Laboratory(Sequence[Session]):
         return monkey, array, day
 
     def _streams(self, i: int) -> list[np.random.Generator]:
-        """Random numbers for the movement, the fluctuations and the spikes of a session."""
-        return np.random.default_rng((self.seed, SESSION, *self._place(i))).spawn(3)
+        """Make the random streams of a session: of movement, fluctuations and spikes."""
+        key = (self.seed, SESSION, *self._place(i))
+        return np.random.default_rng(key).spawn(3)
