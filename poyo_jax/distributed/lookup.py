@@ -55,12 +55,14 @@ def look_up(
         places = unique - first_row(len(table), num_rows)
         present = (places >= 0) & (places < len(table))
         vectors = table[jnp.where(present, places, 0)]
-        vectors = jax.lax.psum(jnp.where(present[:, None], vectors, 0), AXES)
+        vectors = jnp.where(present[:, None], vectors, 0)
+        vectors = jax.lax.psum(vectors, AXES)
         return vectors[jnp.searchsorted(unique, rows)]
 
     read = split if is_split(num_rows, mesh) else whole
     specs = (table_spec(num_rows, mesh), SPLIT)
-    return jax.shard_map(read, mesh=mesh, in_specs=specs, out_specs=SPLIT)(table, rows)
+    read = jax.shard_map(read, mesh=mesh, in_specs=specs, out_specs=SPLIT)
+    return read(table, rows)
 
 
 def sum_rows(
@@ -82,7 +84,8 @@ def sum_rows(
     def total(rows: Array, values: Array) -> Rows:
         unique = _rows_of_all_devices(rows, num_rows)
         entries = jnp.searchsorted(unique, rows)
-        sums = jnp.zeros((len(unique), values.shape[1]), values.dtype).at[entries].add(values)
+        zeros = jnp.zeros((len(unique), values.shape[1]), values.dtype)
+        sums = zeros.at[entries].add(values)
         summed = Rows(unique, sum_over_devices(sums, mesh))
         return _of_this_device(summed, num_rows, mesh) if is_split(num_rows, mesh) else summed
 
@@ -104,4 +107,6 @@ def _of_this_device(summed: Rows, num_rows: int, mesh: Mesh) -> Rows:
     rows = summed.rows.at[entries].get(mode="fill", fill_value=num_rows)
     values = summed.values.at[entries].get(mode="fill", fill_value=0)
     present = rows < first + rows_per_device
-    return Rows(jnp.where(present, rows, num_rows), jnp.where(present[:, None], values, 0))
+    rows = jnp.where(present, rows, num_rows)
+    values = jnp.where(present[:, None], values, 0)
+    return Rows(rows, values)

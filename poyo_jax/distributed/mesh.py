@@ -20,9 +20,8 @@ from poyo_jax.model.params import TABLES, path_names
 
 AXES = ("data", "fsdp")
 SPLIT_ROWS = 1 << 16  # tables with fewer rows lie whole on every device
-SPLIT_MULTIPLE = (
-    1 << 12
-)  # larger ones have a multiple of it, whatever the mesh, so that any mesh can load them
+# Larger tables have a multiple of so many rows, whatever the mesh, so that any mesh can load them.
+SPLIT_MULTIPLE = 1 << 12
 
 Axes = (
     tuple[str, ...] | None
@@ -41,6 +40,10 @@ class ShardingRules:
 
 
 RULES = ShardingRules()
+LOGICAL_AXES = {
+    "kernel": ["layers", "inputs", "outputs"],
+    "bias": ["layers", "outputs"],
+}
 
 
 def make_mesh(config: MeshConfig | None = None) -> Mesh:
@@ -69,15 +72,19 @@ def split_over_windows(mesh: Mesh) -> NamedSharding:
 
 def padded_rows(num_rows: int) -> int:
     """Compute the rows of a table with padding: large tables must be divisible among devices."""
-    return -(-num_rows // SPLIT_MULTIPLE) * SPLIT_MULTIPLE if num_rows >= SPLIT_ROWS else num_rows
+    if num_rows < SPLIT_ROWS:
+        return num_rows
+    return -(-num_rows // SPLIT_MULTIPLE) * SPLIT_MULTIPLE
 
 
 def with_padding(params: dict) -> dict:
     """Append rows of zeros to large tables (`padded_rows`), as in checkpoints."""
-    missing = {name: padded_rows(len(params[name])) - len(params[name]) for name in TABLES}
-    return params | {
-        name: jnp.pad(params[name], ((0, rows), (0, 0))) for name, rows in missing.items()
-    }
+    padded = {}
+    for name in TABLES:
+        num_rows = len(params[name])
+        missing = padded_rows(num_rows) - num_rows
+        padded[name] = jnp.pad(params[name], ((0, missing), (0, 0)))
+    return params | padded
 
 
 def is_split(num_rows: int, mesh: Mesh) -> bool:
@@ -92,15 +99,14 @@ def state_shardings(state: Any, mesh: Mesh) -> Any:
     """
 
     def of(path: tuple, x: Any) -> NamedSharding:
-        parts = [
-            _fitting(axis, size, mesh)
-            for axis, size in zip(_logical_axes(path, x.ndim), x.shape, strict=True)
-        ]
-        while (
-            parts and parts[-1] is None
-        ):  # as jax writes the same thing; it compares what is written
-            parts.pop()
-        return NamedSharding(mesh, PartitionSpec(*parts))
+        logical = _logical_axes(path, x.ndim)
+        axes = []
+        for axis, size in zip(logical, x.shape, strict=True):
+            axes.append(_fitting(axis, size, mesh))
+        # jax omits trailing None too, and compares specs as they are written.
+        while axes and axes[-1] is None:
+            axes.pop()
+        return NamedSharding(mesh, PartitionSpec(*axes))
 
     return jax.tree_util.tree_map_with_path(of, state)
 
@@ -110,10 +116,10 @@ def _logical_axes(path: tuple, ndim: int) -> list[str | None]:
     names = path_names(path)
     if ndim and any(name in TABLES for name in names):
         return ["rows", *[None] * (ndim - 1)]
-    known = {"kernel": ["layers", "inputs", "outputs"], "bias": ["layers", "outputs"]}.get(
-        names[-1] if names else ""
-    )
-    return [*known[-ndim:]] if known and 0 < ndim <= len(known) else [None] * ndim
+    known = LOGICAL_AXES.get(names[-1] if names else "", [])
+    if 0 < ndim <= len(known):
+        return [*known[-ndim:]]
+    return [None] * ndim
 
 
 def _fitting(axis: str | None, size: int, mesh: Mesh) -> Axes:
@@ -124,8 +130,9 @@ def _fitting(axis: str | None, size: int, mesh: Mesh) -> Axes:
     axes = None if axis is None else getattr(RULES, axis)
     if axes is None or (axis == "rows" and not is_split(size, mesh)):
         return None
-    parts = int(np.prod([mesh.shape[name] for name in axes]))
-    return axes if parts > 1 and size % parts == 0 else None
+    sizes = [mesh.shape[name] for name in axes]
+    count = int(np.prod(sizes))
+    return axes if count > 1 and size % count == 0 else None
 
 
 def put_batch(batch, mesh: Mesh):
@@ -150,8 +157,11 @@ def put_params(params: dict, mesh: Mesh) -> dict:
 
 def own_part(array: jax.Array) -> np.ndarray:
     """Gather the shards of an array on the devices of this process, in the order of `put_batch`."""
-    shards = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
-    return np.concatenate([np.asarray(shards[start]) for start in sorted(shards)])
+    shards = {}
+    for shard in array.addressable_shards:
+        start = shard.index[0].start or 0
+        shards[start] = np.asarray(shard.data)
+    return np.concatenate([shards[start] for start in sorted(shards)])
 
 
 def sum_over_devices(x: Array, mesh: Mesh) -> Array:
@@ -166,6 +176,7 @@ def sum_over_devices(x: Array, mesh: Mesh) -> Array:
     width = 1
     while width < mesh.size:
         starts = [start for start in range(mesh.size) if not start & width]
-        x = jax.lax.psum(x, AXES, axis_index_groups=[[start, start + width] for start in starts])
+        pairs = [[start, start + width] for start in starts]
+        x = jax.lax.psum(x, AXES, axis_index_groups=pairs)
         width *= 2
     return x

@@ -104,13 +104,14 @@ def check_agreement(collect: Callable[[], Mapping[str, str]]) -> None:
 
     Raises ConfigError on every process when they differ.
 
-    Alone, a process does not collect them.
+    A process that runs alone does not collect facts.
     """
     if jax.process_count() == 1:
         return
     facts = collect()
     digests = [hashlib.sha256(text.encode()).digest() for text in facts.values()]
-    gathered = gather(np.frombuffer(b"".join(digests), np.uint8).reshape(len(facts), -1))
+    flat = np.frombuffer(b"".join(digests), np.uint8)
+    gathered = gather(flat.reshape(len(facts), -1))
     differs = (gathered != gathered[:1]).any(axis=2)  # [processes, facts]
     if not differs.any():
         return
@@ -134,26 +135,30 @@ def gather(own: np.ndarray) -> np.ndarray:
     """The arrays of all processes, of one shape and any type, along a new first axis."""
     if jax.process_count() == 1:
         return own[None]
-    flat = np.frombuffer(
-        np.ascontiguousarray(own).tobytes(), np.uint8
-    )  # bytes, since jax would round float64
-    everything = np.asarray(multihost_utils.process_allgather(flat, tiled=True)).astype(np.uint8)
-    return np.frombuffer(everything.tobytes(), own.dtype).reshape(jax.process_count(), *own.shape)
+    # As bytes, since jax would round float64.
+    flat = np.frombuffer(np.ascontiguousarray(own).tobytes(), np.uint8)
+    gathered = np.asarray(multihost_utils.process_allgather(flat, tiled=True))
+    values = np.frombuffer(gathered.astype(np.uint8).tobytes(), own.dtype)
+    return values.reshape(jax.process_count(), *own.shape)
 
 
 def _text_of_process_0(text: str) -> str:
     data = np.frombuffer(text.encode(), np.uint8)
-    length = int(gather(np.array([len(data)])).max())
-    return gather(np.pad(data, (0, length - len(data))))[0].tobytes().rstrip(b"\0").decode()
+    lengths = gather(np.array([len(data)]))
+    padding = int(lengths.max()) - len(data)
+    texts = gather(np.pad(data, (0, padding)))
+    return texts[0].tobytes().rstrip(b"\0").decode()
 
 
 def _first_difference(reference: str, own: str) -> str:
     """The lines in which this process differs from process 0, a few of them."""
-    changed = [
-        line for line in difflib.ndiff(reference.splitlines(), own.splitlines()) if line[0] in "+-"
-    ][:6]
-    here = f" (process {jax.process_index()})"
-    return "".join(f"\n    {line}{here if line[0] == '+' else ' (process 0)'}" for line in changed)
+    differences = difflib.ndiff(reference.splitlines(), own.splitlines())
+    changed = [line for line in differences if line[0] in "+-"]
+    text = ""
+    for line in changed[:6]:
+        process = jax.process_index() if line[0] == "+" else 0
+        text += f"\n    {line} (process {process})"
+    return text
 
 
 # --- step by step
@@ -177,10 +182,10 @@ class Votes:
         """
         if jax.process_count() == 1:
             return vote
-        own = np.tile(np.array(vote(), np.int32), (jax.local_device_count(), 1))
-        result = self._largest(
-            jax.make_array_from_process_local_data(split_over_windows(self._mesh), own)
-        )
+        numbers = np.array(vote(), np.int32)
+        votes = np.tile(numbers, (jax.local_device_count(), 1))
+        sharding = split_over_windows(self._mesh)
+        result = self._largest(jax.make_array_from_process_local_data(sharding, votes))
         return lambda: tuple(np.asarray(result).tolist())
 
     def largest(self, *own: int) -> tuple[int, ...]:

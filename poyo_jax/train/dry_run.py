@@ -25,23 +25,25 @@ def rehearse(config: Config, sessions: Sequence[Session]) -> str:
     """
     setup = TrainSetup(config, sessions, {})
     check_agreement(setup.facts)
-    state, shapes, shards = setup.fresh_state(), setup.batches.shapes, setup.batches.num_shards
+    state = setup.fresh_state()
+    shapes, shards = setup.batches.shapes, setup.batches.num_shards
+    largest = shapes[-1]
     began = time.monotonic()
     host = [setup.batches[step] for step in range(STEPS)]
     made = (time.monotonic() - began) / STEPS
-    largest, fitting = shapes[-1], [shape_index(batch, shards, shapes) + 1 for batch in host]
-    batches = [put_batch(grow(batch, shards, largest), setup.mesh) for batch in host]
+    fitting = [shape_index(batch, shards, shapes) + 1 for batch in host]
+    grown = [grow(batch, shards, largest) for batch in host]
+    batches = [put_batch(batch, setup.mesh) for batch in grown]
     began = time.monotonic()
     setup.train_step.compile(state, batches[0])
     compiling = time.monotonic() - began
     (program,) = setup.train_step.programs.values()
-    memory, size = (
-        _memory(program),
-        _size(sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))),
-    )
+    memory = _memory(program)
+    size = _size(sum(x.nbytes for x in jax.tree.leaves(state)))
     seconds, losses = _run(setup, state, batches)
     flops = _flops(config, host)
-    windows, parameters = config.data.batch_size, sum(x.size for x in jax.tree.leaves(state.params))
+    windows = config.data.batch_size
+    parameters = sum(x.size for x in jax.tree.leaves(state.params))
     mesh = " x ".join(f"{name} {size}" for name, size in setup.mesh.shape.items())
     lines = {
         "devices": (
@@ -71,7 +73,7 @@ def rehearse(config: Config, sessions: Sequence[Session]) -> str:
 
 
 def _run(setup: TrainSetup, state, batches: Sequence[Batch]) -> tuple[float, list[float]]:
-    """Seconds of the fastest step, and all losses."""
+    """Make the steps; return the time (s) of the fastest one and all losses."""
     seconds, losses = [], []
     for batch in batches:
         began = time.monotonic()
@@ -83,9 +85,11 @@ def _run(setup: TrainSetup, state, batches: Sequence[Batch]) -> tuple[float, lis
 
 def _flops(config: Config, batches: Sequence[Batch]) -> float:
     """Mean number of operations of a step, over all devices."""
-    counts = [
-        ((batch.token_kinds != PADDING).sum(), (batch.unit_rows > 0).sum()) for batch in batches
-    ]
+    counts = []
+    for batch in batches:
+        is_token = batch.token_kinds != PADDING
+        is_unit = batch.unit_rows > 0
+        counts.append((is_token.sum(), is_unit.sum()))
     tokens, units = gather(np.mean(counts, axis=0)).sum(axis=0)
     queries = batches[0].query_times.shape[1]
     windows = config.data.batch_size

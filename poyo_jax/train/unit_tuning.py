@@ -72,7 +72,8 @@ class UnitTuning:
         shape = (self._padded(num_rows), dim)
         added = jax.make_array_from_callback(shape, self._divided, rows_of)
         add = jax.jit(lambda table, added: table + added[:num_rows], out_shardings=table.sharding)
-        return state._replace(params={**state.params, "unit_embedding": add(table, added)})
+        params = state.params | {"unit_embedding": add(table, added)}
+        return state._replace(params=params)
 
     def fit(self, table: Float32[Array, "rows dim"]) -> TuningMap | None:
         """The map from tuning to the rows of a table; None if no session has tuning.
@@ -82,7 +83,8 @@ class UnitTuning:
         """
         sums = None
         for shard in self._divide(table).addressable_shards:
-            values, first = np.asarray(shard.data), shard.index[0].start or 0
+            values = np.asarray(shard.data)
+            first = shard.index[0].start or 0
             for overlap in self._overlaps(first, first + len(values)):
                 features = self._known_features(overlap.number)
                 if features is None:
@@ -96,10 +98,11 @@ class UnitTuning:
 
     def _total(self, sums: TuningSums | None, dim: int) -> TuningSums:
         """Sums over the units of all processes, of which this one may have none."""
-        own = 0 if sums is None else sums.features.shape[1] - 1
-        num_features = int(gather(np.array([own])).max())
+        num_features = 0 if sums is None else sums.features.shape[1] - 1
+        num_features = int(gather(np.array([num_features])).max())
         sums = sums or TuningSums.zeros(num_features, dim)
-        return TuningSums(*(gather(each).sum(axis=0) for each in sums))
+        totals = [gather(each).sum(axis=0) for each in sums]
+        return TuningSums(*totals)
 
     def _padded(self, num_rows: int) -> int:
         """Rows that a table needs so that all devices get equally many."""

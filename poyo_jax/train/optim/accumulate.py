@@ -29,9 +29,8 @@ def accumulate(optimizer: Optimizer, num_batches: int, mesh: Mesh) -> Optimizer:
     """
 
     def init(params: dict) -> AccumulatingState:
-        return AccumulatingState(
-            jnp.zeros((), jnp.int32), _zeros_like(params), optimizer.init(params)
-        )
+        none = jnp.zeros((), jnp.int32)
+        return AccumulatingState(none, _zeros_like(params), optimizer.init(params))
 
     def update(
         gradient: dict, state: AccumulatingState, params: dict
@@ -44,7 +43,8 @@ def accumulate(optimizer: Optimizer, num_batches: int, mesh: Mesh) -> Optimizer:
                 if isinstance(value, Rows):
                     mean[name] = Rows(jnp.arange(len(mean[name])), mean[name])
             moved, inner = optimizer.update(mean, state.optimizer, params)
-            return moved, AccumulatingState(jnp.zeros((), jnp.int32), _zeros_like(sums), inner)
+            none = jnp.zeros((), jnp.int32)
+            return moved, AccumulatingState(none, _zeros_like(sums), inner)
 
         def wait() -> tuple[dict, AccumulatingState]:
             return params, AccumulatingState(state.batches + 1, sums, state.optimizer)

@@ -8,6 +8,7 @@ is at most `clamp`, and every parameter decays. Moments and arithmetic are float
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -68,8 +69,10 @@ def lamb(settings: LambSettings) -> optax.GradientTransformation:
     """
 
     def init(params: optax.Params) -> LambState:
-        mu, nu = (jax.tree.map(lambda x: jnp.zeros_like(x, jnp.float32), params) for _ in range(2))
-        return LambState(jnp.zeros((), jnp.int32), mu, nu)
+        def zeros() -> PyTree:
+            return jax.tree.map(lambda x: jnp.zeros_like(x, jnp.float32), params)
+
+        return LambState(jnp.zeros((), jnp.int32), mu=zeros(), nu=zeros())
 
     def update(
         updates: optax.Updates, state: Any, params: optax.Params | None = None
@@ -81,11 +84,13 @@ def lamb(settings: LambSettings) -> optax.GradientTransformation:
         def change(path: tuple, parameter: Array, mu: Array, nu: Array) -> Array:
             weights = parameter.astype(jnp.float32)
             step = settings.step(mu, nu, weights)
-            axes = tuple(range(int(is_stacked(path_names(path))), step.ndim))
+            first_axis = int(is_stacked(path_names(path)))
+            axes = tuple(range(first_axis, step.ndim))
             ratio = trust_ratio(_norm(weights, axes), _norm(step, axes), settings.clamp)
             return (-rate * ratio * step).astype(parameter.dtype)
 
-        mu = jax.tree.map(lambda mu, g: settings.mean(mu, g, state.count), state.mu, updates)
+        mean = partial(settings.mean, count=state.count)
+        mu = jax.tree.map(mean, state.mu, updates)
         nu = jax.tree.map(settings.mean_square, state.nu, updates)
         changes = jax.tree_util.tree_map_with_path(change, params, mu, nu)
         return changes, LambState(state.count + 1, mu, nu)
@@ -124,7 +129,8 @@ def lamb_rows(settings: LambSettings) -> RowRule:
         square = high + low
         other_rows = jnp.maximum(square - total(weights**2), 0)
         step_norm = jnp.sqrt(total(step**2) + settings.weight_decay**2 * other_rows)
-        ratio = trust_ratio(jnp.sqrt(jnp.maximum(square, 0)), step_norm, settings.clamp)
+        weights_norm = jnp.sqrt(jnp.maximum(square, 0))
+        ratio = trust_ratio(weights_norm, step_norm, settings.clamp)
         moved = weights - value_at(settings.learning_rate, count) * ratio * step
 
         grown = total((moved - weights) * (moved + weights))
@@ -144,7 +150,7 @@ def trust_ratio(
 
 
 def _norm(x: Array, axes: tuple[int, ...]) -> Array:
-    """Norm over some axes, which stay with length 1."""
+    """Norm over the axes, which remain with length 1."""
     return jnp.sqrt(jnp.sum(x**2, axis=axes, keepdims=True))
 
 

@@ -92,7 +92,8 @@ def with_tables(
 
 def add_rows(table: Float[Array, "rows dim"], added: Rows, mesh: Mesh) -> Float[Array, "rows dim"]:
     """Add vectors to rows of a table."""
-    num_rows, spec = len(table), table_spec(len(table), mesh)
+    num_rows = len(table)
+    spec = table_spec(num_rows, mesh)
 
     @partial(jax.shard_map, mesh=mesh, in_specs=(spec, spec), out_specs=spec, check_vma=False)
     def add(table: Array, added: Rows) -> Array:
@@ -103,10 +104,12 @@ def add_rows(table: Float[Array, "rows dim"], added: Rows, mesh: Mesh) -> Float[
 
 
 def gradient_values(gradient: dict) -> dict:
-    """The gradient without the indices of rows."""
-    return {
-        name: value.values if isinstance(value, Rows) else value for name, value in gradient.items()
-    }
+    """Return the gradient without the indices of rows."""
+    values = dict(gradient)
+    for name, value in gradient.items():
+        if isinstance(value, Rows):
+            values[name] = value.values
+    return values
 
 
 def _move_rows(
@@ -116,7 +119,8 @@ def _move_rows(
 
     Returns the new table and state.
     """
-    num_rows, spec = len(table), table_spec(len(table), mesh)
+    num_rows = len(table)
+    spec = table_spec(num_rows, mesh)
     state_specs: Any = TableState(spec, EVERYWHERE)
 
     @partial(
@@ -129,7 +133,8 @@ def _move_rows(
     def move(table: Array, state: TableState, gradient: Rows, count: Array):
         used = jnp.any(gradient.values != 0, axis=-1)
         nowhere = len(table)
-        places = jnp.where(used, gradient.rows - first_row(len(table), num_rows), nowhere)
+        places = gradient.rows - first_row(len(table), num_rows)
+        places = jnp.where(used, places, nowhere)
 
         def read(x: Array) -> Array:
             return x.at[places].get(mode="fill", fill_value=0)
@@ -138,8 +143,8 @@ def _move_rows(
             return x.at[places].set(values.astype(x.dtype), mode="drop")
 
         def total(x: Array) -> Array:
-            own = jnp.sum(jnp.where(used[:, None], x, 0))
-            return own if spec == EVERYWHERE else jax.lax.psum(own, AXES)
+            of_device = jnp.sum(jnp.where(used[:, None], x, 0))
+            return of_device if spec == EVERYWHERE else jax.lax.psum(of_device, AXES)
 
         entries = TableState(jax.tree.map(read, state.rows), state.shared)
         weights, moved = rule.move(read(table), gradient.values, entries, count, total)
@@ -156,8 +161,9 @@ def _others(tree: dict) -> dict:
 
 def _clipped(gradient: dict, norm: float) -> dict:
     clip = optax.clip_by_global_norm(norm)
-    values = cast(dict, clip.update(gradient_values(gradient), optax.EmptyState())[0])
-    return {
-        name: Rows(value.rows, values[name]) if isinstance(value, Rows) else values[name]
-        for name, value in gradient.items()
-    }
+    updates, _ = clip.update(gradient_values(gradient), optax.EmptyState())
+    clipped = dict(cast(dict, updates))
+    for name, value in gradient.items():
+        if isinstance(value, Rows):
+            clipped[name] = Rows(value.rows, clipped[name])
+    return clipped
