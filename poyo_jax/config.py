@@ -12,6 +12,11 @@ from poyo_jax.errors import ConfigError, suggest
 
 BackEnd = Literal["auto", "xla", "chunked", "cudnn", "splash"]
 Remat = Literal["none", "layers", "products"]
+ShortIntervals = Literal["widen", "drop"]
+Layout = Literal["packed", "padded"]
+OptimizerName = Literal["sparse_lamb", "adamw", "muon"]
+UnitStart = Literal["random", "tuning"]
+ComputeDtype = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,32 +70,20 @@ class ModelConfig:
             "num_channels",
         ):
             require(self, name, getattr(self, name) >= 1, "at least 1")
-        require(
-            self,
-            "head_dim",
-            self.head_dim % 4 == 0,
-            "a multiple of 4, so that half of a head forms pairs",
-        )
+        expected = "a multiple of 4, so that half of a head forms pairs"
+        require(self, "head_dim", self.head_dim % 4 == 0, expected)
         frequencies = self.frequencies or ()
         sound = len(frequencies) == self.head_dim // 4 and all(
             0 < value < math.inf for value in frequencies
         )
-        require(
-            self,
-            "frequencies",
-            self.frequencies is None or sound,
-            f"None or {self.head_dim // 4} positive numbers",
-        )
+        expected = f"None or {self.head_dim // 4} positive numbers"
+        require(self, "frequencies", self.frequencies is None or sound, expected)
         for name in ("feedforward_dropout", "residual_dropout", "attention_dropout"):
             require(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
         steps = self.window_length / self.latent_step if self.latent_step > 0 else 0
         whole = math.isclose(steps, round(steps), rel_tol=1e-9) and round(steps) >= 1
-        require(
-            self,
-            "window_length",
-            whole,
-            f"a positive multiple of latent_step = {self.latent_step} s",
-        )
+        expected = f"a positive multiple of latent_step = {self.latent_step} s"
+        require(self, "window_length", whole, expected)
 
     @property
     def num_latent_steps(self) -> int:
@@ -125,16 +118,11 @@ class UnitDropoutConfig:
 
     def __post_init__(self):
         require(self, "min_units", self.min_units >= 1, "at least 1")
-        ordered = (
-            self.min_units <= self.mode_units <= self.max_units and self.min_units < self.max_units
-        )
         require(self, "peak", self.peak > 0, "positive")
-        require(
-            self,
-            "mode_units",
-            ordered,
-            f"between min_units = {self.min_units} and max_units = {self.max_units}",
-        )
+        least, most = self.min_units, self.max_units
+        ordered = least <= self.mode_units <= most and least < most
+        expected = f"between min_units = {least} and max_units = {most}"
+        require(self, "mode_units", ordered, expected)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,11 +147,11 @@ class DataConfig:
     """Training windows ask for at most so many of their samples, drawn anew in each: behaviour
     sampled at 1 kHz costs as much as at 100 Hz, and counts as much. None asks for all.
     """
-    short_intervals: Literal["widen", "drop"] = "widen"
+    short_intervals: ShortIntervals = "widen"
     """What happens to training intervals shorter than a window: the window reaches over their ends
     (samples outside are not trained on), or they are left out, as the reference does.
     """
-    layout: Literal["packed", "padded"] = "packed"
+    layout: Layout = "packed"
     """Tokens in densely packed chunks, or every window padded to the longest (the plain reference
     path).
     """
@@ -176,24 +164,18 @@ class DataConfig:
         require(self, "spike_dropout", 0 <= self.spike_dropout < 1, "in [0, 1)")
         require(self, "spike_jitter", 0 <= self.spike_jitter < math.inf, "at least 0 s")
         require(self, "query_jitter", 0 <= self.query_jitter <= 1, "in [0, 1]")
-        require(
-            self,
-            "max_queries",
-            self.max_queries is None or self.max_queries >= 1,
-            "at least 1, or None",
-        )
+        most = self.max_queries
+        require(self, "max_queries", most is None or most >= 1, "at least 1, or None")
         require(self, "chunk_tokens", self.chunk_tokens >= 8, "at least 8")
-        require(
-            self, "short_intervals", self.short_intervals in ("widen", "drop"), "'widen' or 'drop'"
-        )
-        require(self, "layout", self.layout in ("packed", "padded"), "'packed' or 'padded'")
+        _require_choice(self, "short_intervals", ShortIntervals)
+        _require_choice(self, "layout", Layout)
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
     """Settings of the optimiser. A change invalidates the optimiser state."""
 
-    name: Literal["sparse_lamb", "adamw", "muon"] = "sparse_lamb"
+    name: OptimizerName = "sparse_lamb"
     """The reference's LAMB with sparse embedding updates; or, with warm-up, AdamW, or Muon for
     matrices and Adam for the rest.
     """
@@ -215,26 +197,22 @@ class OptimConfig:
     """Steps whose gradients are averaged before the parameters move; the steps after the last full
     set move nothing.
     """
-    unit_start: Literal["random", "tuning"] = "random"
+    unit_start: UnitStart = "random"
     """Where the embeddings of units start: anywhere, or where units of like tuning in the train
     split start too.
     """
 
     def __post_init__(self):
-        require(
-            self,
-            "name",
-            self.name in ("sparse_lamb", "adamw", "muon"),
-            "'sparse_lamb', 'adamw' or 'muon'",
-        )
+        _require_choice(self, "name", OptimizerName)
         require(self, "learning_rate", self.learning_rate > 0, "positive")
         require(self, "weight_decay", self.weight_decay >= 0, "at least 0")
         require(self, "pct_start", 0 < self.pct_start < 1, "between 0 and 1")
         require(self, "accumulate_steps", self.accumulate_steps >= 1, "at least 1")
         require(self, "warmup_steps", self.warmup_steps >= 0, "at least 0")
         require(self, "hold", 0 <= self.hold < 1, "in [0, 1)")
-        require(self, "clip_norm", self.clip_norm is None or self.clip_norm > 0, "positive or None")
-        require(self, "unit_start", self.unit_start in ("random", "tuning"), "'random' or 'tuning'")
+        norm = self.clip_norm
+        require(self, "clip_norm", norm is None or norm > 0, "positive or None")
+        _require_choice(self, "unit_start", UnitStart)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,12 +228,8 @@ class MeshConfig:
     """Devices among which each parameter and its optimiser state are divided."""
 
     def __post_init__(self):
-        require(
-            self,
-            "data",
-            self.data == -1 or self.data >= 1,
-            "at least 1, or -1 for all devices that are left",
-        )
+        expected = "at least 1, or -1 for all devices that are left"
+        require(self, "data", self.data == -1 or self.data >= 1, expected)
         require(self, "fsdp", self.fsdp >= 1, "at least 1")
 
 
@@ -285,7 +259,7 @@ class RunConfig:
     """
     mesh: MeshConfig = field(default_factory=MeshConfig)
     """Arrangement of the devices."""
-    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    compute_dtype: ComputeDtype = "float32"
     """Of matrix products and activations; parameters, softmax, phases and loss are float32."""
     attention: BackEnd = "auto"
     """How attention is computed: with its scores in memory (xla), in chunks (chunked), by the flash
@@ -323,14 +297,9 @@ class RunConfig:
             require(self, name, value is None or value > 0, "positive or None")
         require(self, "watchdog_minutes", self.watchdog_minutes > 0, "positive")
         require(self, "num_workers", self.num_workers >= 0, "at least 0")
-        require(
-            self,
-            "compute_dtype",
-            self.compute_dtype in ("float32", "bfloat16"),
-            "'float32' or 'bfloat16'",
-        )
-        require(self, "attention", self.attention in get_args(BackEnd), _one_of(BackEnd))
-        require(self, "remat", self.remat in get_args(Remat), _one_of(Remat))
+        _require_choice(self, "compute_dtype", ComputeDtype)
+        _require_choice(self, "attention", BackEnd)
+        _require_choice(self, "remat", Remat)
         micro = self.microbatch_windows
         require(self, "microbatch_windows", micro is None or micro >= 1, "at least 1, or None")
 
@@ -406,9 +375,11 @@ _NESTED = {
 }
 
 
-def _one_of(names: Any) -> str:
-    *others, last = map(repr, get_args(names))
-    return f"{', '.join(others)} or {last}"
+def _require_choice(config, name: str, choices: Any) -> None:
+    """Check that the field `name` is one of the values of the Literal `choices`."""
+    values = get_args(choices)
+    *others, last = map(repr, values)
+    require(config, name, getattr(config, name) in values, f"{', '.join(others)} or {last}")
 
 
 def require(config, name: str, holds: bool, expected: str) -> None:

@@ -190,12 +190,12 @@ def r2_by_size(
         )
     ax = _prepare(ax, height=3.2)
     ax.set(xscale="log", xlabel=size, ylabel=score)
-    ticks = sorted({some for scores in table.values() for some in scores})
-    ax.set_xticks(ticks, [f"{some:,.12g}" for some in ticks])
+    ticks = sorted({tick for scores in table.values() for tick in scores})
+    ax.set_xticks(ticks, [f"{tick:,.12g}" for tick in ticks])
     ax.minorticks_off()
     for i, (name, scores) in enumerate(table.items()):
         color, sizes = COLORS[i % len(COLORS)], np.array(sorted(scores))
-        points = np.array([(some, r2) for some in sizes for r2 in scores[some]])
+        points = np.array([(x, r2) for x in sizes for r2 in scores[x]])
         ax.scatter(*points.T, s=24, color=color, edgecolor="white", zorder=2)
         if (fit := (fits or {}).get(name)) is not None:
             sizes = np.geomspace(sizes[0], sizes[-1], 100)

@@ -126,8 +126,8 @@ class VocabReport:
 
     def __str__(self) -> str:
         """One line, with an example of what is new and of what was dropped."""
-        examples = {"kept": (), "new": self.new[:1], "dropped": self.dropped[:1]}
-        return ", ".join(
-            f"{len(getattr(self, what))} {what}" + "".join(f" (first {name})" for name in some)
-            for what, some in examples.items()
-        )
+        counts = [f"{len(self.kept)} kept"]
+        for what, names in (("new", self.new), ("dropped", self.dropped)):
+            example = f" (first {names[0]})" if names else ""
+            counts.append(f"{len(names)} {what}{example}")
+        return ", ".join(counts)

@@ -326,20 +326,16 @@ def _readouts(
                 f" checkpoint.{suggest(name, [*brainsets, *brainsets.values()])} Readouts are given"
                 " by session id or by data set."
             )
-    found = {
-        name: (
-            given.get(name)
-            or given.get(brainset)
-            or known_readout(brainset, name.removeprefix(f"{brainset}/"))
-        )
-        for name, brainset in brainsets.items()
-    }
-    for name, readout in found.items():
+    readouts = {}
+    for name, brainset in brainsets.items():
+        readout = given.get(name) or given.get(brainset)
+        if readout is None:
+            readout = known_readout(brainset, name.removeprefix(f"{brainset}/"))
         if readout is None:
             raise DataError(
                 f"the checkpoint does not tell how the behaviour of session {name!r} was"
                 " normalised, and its data set is none of POYO's. Pass"
-                f" readouts={{{brainsets[name] or name!r}: Readout(value_key=..., mean=...,"
+                f" readouts={{{brainset or name!r}: Readout(value_key=..., mean=...,"
                 " std=...)}."
             )
         if len(readout.mean) != num_channels:
@@ -347,4 +343,5 @@ def _readouts(
                 f"the readout of session {name!r} has {len(readout.mean)} channels, but the model"
                 f" decodes {num_channels}. Give one mean and std for every channel."
             )
-    return {name: readout for name, readout in found.items() if readout is not None}
+        readouts[name] = readout
+    return readouts

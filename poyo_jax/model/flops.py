@@ -39,7 +39,7 @@ def forward_flops(
     dim = config.dim
     latents = config.num_latent_steps * config.num_latents
     cross = config.cross_heads * config.head_dim
-    own = config.self_heads * config.head_dim
+    within = config.self_heads * config.head_dim
     feedforward = 2 * 12 * dim * dim  # of one token: to 8 times the width, half of which returns
 
     projections = 2 * dim * cross * latents + 2 * dim * 2 * cross * units * NUM_KINDS
@@ -47,7 +47,7 @@ def forward_flops(
     update = latents * (2 * cross * dim + feedforward)
     encoder = projections + scores_and_values + windows * update
 
-    attention = 2 * dim * 3 * own + 4 * own * latents + 2 * own * dim
+    attention = 2 * dim * 3 * within + 4 * within * latents + 2 * within * dim
     layer = latents * (attention + feedforward)
     processor = windows * config.depth * layer
 

@@ -66,10 +66,10 @@ def _begins(path: Path, group: Path) -> bool:
 
 def _no_such_part(name: str, paths: list[Path]) -> str:
     known = {"/".join(path[:end]) for path in paths for end in range(1, len(path))}
-    parts = sorted({path[0] for path in paths})
+    modules = sorted({path[0] for path in paths})
     return (
         f"the backbone has no part {name!r} to learn.{suggest(name, sorted(known))} Parts are"
-        f" {', '.join(parts)}, and what is in them, such as 'processor/layers/attention'."
+        f" {', '.join(modules)}, and what is in them, such as 'processor/layers/attention'."
     )
 
 

@@ -79,8 +79,8 @@ def areas(session: Session) -> list[str]:
     column = session.unit_table.get("area_name")
     if column is not None:
         return [name.decode() if isinstance(name, bytes) else str(name) for name in column.tolist()]
-    found = [re.search(r"electrode_group_([^/]+)/", unit_id) for unit_id in session.unit_ids]
-    return [match[1] if match else UNKNOWN for match in found]
+    groups = [re.search(r"electrode_group_([^/]+)/", unit_id) for unit_id in session.unit_ids]
+    return [group[1] if group else UNKNOWN for group in groups]
 
 
 def _owners(names: Sequence[str], pretrained: Pretrained) -> list[str]:

@@ -23,9 +23,9 @@ def fitting(session: Session, fit: FitResult) -> Content:
             f"The fit of {session.id} kept no snapshots: fit it with keep_snapshots=True."
         )
     steps, model = evenly(fit.steps, MAX_LOOKS), fit.pretrained
-    own = model.units.rows(session.unit_names)
+    unit_rows = model.units.rows(session.unit_names)
     table = np.asarray(model.params["unit_embedding"])
-    others = np.setdiff1d(np.arange(1, len(table)), own)
+    others = np.setdiff1d(np.arange(1, len(table)), unit_rows)
     others = others[:: max(1, -(-len(others) // MAX_BACKGROUND))]
     plane = Plane(table[1:])
     models = [fit.at(step) for step in steps]
@@ -41,7 +41,7 @@ def fitting(session: Session, fit: FitResult) -> Content:
         "test_r2": [plain(prediction.r2) for prediction in predictions],
         "background": packed_columns(plane(table[others])),
         "points": [
-            packed_columns(plane(np.asarray(model.params["unit_embedding"])[own]))
+            packed_columns(plane(np.asarray(model.params["unit_embedding"])[unit_rows]))
             for model in models
         ],
         "times": packed(first.times[shown] - first.times[0]),

@@ -105,7 +105,7 @@ def contents(
         "training": _part(training, workdir, choose_task(pretrained.config.model).metric),
         "r2": {
             "POYO": _finite(evaluation.scores),
-            **{name: _finite(some) for name, some in scores.items()},
+            **{name: _finite(value) for name, value in scores.items()},
         },
         "recordings": recordings or _absent_recordings(),
         "left_out": len(scored) - len(shown),

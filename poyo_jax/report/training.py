@@ -25,16 +25,19 @@ def training(workdir: epath.PathLike | None, metric: Metric) -> Content:
             " it can be read."
         )
     steps = [line for line in history if "loss" in line]
-    looks = [line for line in history if key in line]
-    sessions = sorted({name for line in looks for name in line.get(f"{key}_by_session", {})})
+    evaluations = [line for line in history if key in line]
+    sessions = sorted({name for line in evaluations for name in line.get(f"{key}_by_session", {})})
     sessions = sessions[:MAX_CURVES]
     return {
         "loss": _curve(steps, "loss"),
         "learning_rate": _curve(steps, "learning_rate"),
-        "valid": _curve(looks, key),
+        "valid": _curve(evaluations, key),
         "sessions": {
             name: _curve(
-                [{"step": line["step"], **line.get(f"{key}_by_session", {})} for line in looks],
+                [
+                    {"step": line["step"], **line.get(f"{key}_by_session", {})}
+                    for line in evaluations
+                ],
                 name,
             )
             for name in sessions

@@ -75,8 +75,9 @@ def state_from(setup: TrainSetup, pretrained: Pretrained) -> TrainState:
     Units and sessions that the model knows have its rows; others start as in a fresh state. Raises
     ConfigError when the model has other sizes.
     """
-    saved, own = _sizes(pretrained.config.model), _sizes(setup.config.model)
-    if lines := differences(saved, own, "model."):
+    saved = _sizes(pretrained.config.model)
+    needed = _sizes(setup.config.model)
+    if lines := differences(saved, needed, "model."):
         raise ConfigError(
             "the weights to start from belong to a model of other sizes:\n  "
             + "\n  ".join(lines)

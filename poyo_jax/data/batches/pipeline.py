@@ -54,12 +54,12 @@ class TrainBatches:
     num_processes: int = 1
 
     def __post_init__(self):
-        parts = self.num_shards * self.num_processes
-        if self.config.batch_size % parts:
+        devices = self.num_shards * self.num_processes
+        if self.config.batch_size % devices:
             raise ConfigError(
-                f"DataConfig.batch_size is {self.config.batch_size}, which {parts} devices cannot"
-                f" share evenly. Use {math.ceil(self.config.batch_size / parts) * parts}, or"
-                " another number of devices."
+                f"DataConfig.batch_size is {self.config.batch_size}, which {devices} devices cannot"
+                f" share evenly. Use {round_up(self.config.batch_size, devices)}, or another number"
+                " of devices."
             )
 
     def __len__(self) -> int:

@@ -12,19 +12,21 @@ from poyo_jax.errors import ConfigError
 from poyo_jax.files import write_text
 
 
-def claim_workdir(workdir: epath.Path, own: Metadata, write: bool) -> None:
+def claim_workdir(workdir: epath.Path, metadata: Metadata, write: bool) -> None:
     """Check that the work directory holds no other run; with `write`, write the settings.
 
     Raises ConfigError, on every process, when it holds a run with other settings, and
     CheckpointError when the newest checkpoint of the run cannot be continued.
     """
-    path, lines, saved = workdir / "config.json", [], metadata_to_continue(workdir)
+    path = workdir / "config.json"
+    lines = []
+    saved = metadata_to_continue(workdir)
     if saved is not None:
-        lines = own.differences(saved)
+        lines = metadata.differences(saved)
     elif path.exists():
         config, sessions = _read_config(path)
-        lines = setting_differences(config, own.config)
-        lines += name_differences("sessions", sessions, own.sessions.names)
+        lines = setting_differences(config, metadata.config)
+        lines += name_differences("sessions", sessions, metadata.sessions.names)
     if lines:
         raise ConfigError(
             f"the work directory {workdir} holds another run, which differs in\n  "
@@ -32,7 +34,8 @@ def claim_workdir(workdir: epath.Path, own: Metadata, write: bool) -> None:
             + "\nContinue that run with its own settings, or choose another --workdir."
         )
     if write:
-        settings = {"sessions": list(own.sessions.names), **asdict(own.config)}
+        names = list(metadata.sessions.names)
+        settings = {"sessions": names, **asdict(metadata.config)}
         write_text(path, json.dumps(settings, indent=2) + "\n")
 
 
