@@ -148,8 +148,8 @@ class DataConfig:
     sampled at 1 kHz costs as much as at 100 Hz, and counts as much. None asks for all.
     """
     short_intervals: ShortIntervals = "widen"
-    """What happens to training intervals shorter than a window: the window reaches over their ends
-    (samples outside are not trained on), or they are left out, as the reference does.
+    """Treatment of training intervals shorter than a window. "widen": the window reaches over their
+    ends, and samples outside are not trained on. "drop": they are left out, as in the reference.
     """
     layout: Layout = "packed"
     """Tokens in densely packed chunks, or every window padded to the longest (the plain reference
@@ -198,8 +198,8 @@ class OptimConfig:
     set move nothing.
     """
     unit_start: UnitStart = "random"
-    """Where the embeddings of units start: anywhere, or where units of like tuning in the train
-    split start too.
+    """Start of the unit embeddings. "random": independent of the data. "tuning": units with similar
+    tuning in the train split start close to each other.
     """
 
     def __post_init__(self):
@@ -267,9 +267,9 @@ class RunConfig:
     what fits the platform (auto).
     """
     remat: Remat = "none"
-    """What the backward pass of a processor layer computes again instead of remembering: nothing;
-    all of it (layers), for the least memory and a third more time; or all but products with weights
-    (products).
+    """Activations of a processor layer that the backward pass computes again instead of storing.
+    "none": no activation. "layers": all, for the least memory and a third more time. "products":
+    all but products with weights.
     """
     microbatch_windows: int | None = 2
     """Windows that pass the processor at the same time on one device; None means all. Small is fast

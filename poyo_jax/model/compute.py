@@ -16,9 +16,9 @@ class Compute:
     dtype: jnp.dtype = FLOAT32
     """Type of matrix products and activations; parameters, norms and softmax are float32."""
     back_end: BackEnd = "auto"
-    """How attention is computed (model/attention/api.py)."""
+    """Implementation of attention (model/attention/api.py)."""
     remat: Remat = "none"
-    """What the backward pass of a processor layer computes again (`RunConfig.remat`)."""
+    """Activations that the backward pass computes again (`RunConfig.remat`)."""
     rows_per_group: int = 8
     """Packed token rows that are attended at the same time, where attention is chunked."""
 
