@@ -17,7 +17,7 @@ def data_node(members: Mapping[str, Node | np.ndarray] | None = None, **attrs: A
 
 def interval_node(intervals: Intervals, columns: Mapping[str, np.ndarray] | None = None) -> Node:
     """Make a table of intervals, with further columns of one row per interval."""
-    bounds = {"start": intervals.starts, "end": intervals.ends}
+    bounds: dict[str, Any] = {"start": intervals.starts, "end": intervals.ends}
     return Node("Interval", {}, bounds | dict(columns or {}))
 
 
