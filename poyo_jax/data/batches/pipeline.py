@@ -188,7 +188,7 @@ class EvalBatches:
 
     def __getitem__(self, number: int) -> Batch:
         ids = self._dealt(number)
-        shards = [[self._window(i) for i in of_shard] for of_shard in ids]
+        shards = [[self._window(int(i)) for i in of_shard] for of_shard in ids]
         _, rows, tokens = self.size
         shape = replace(self._shape, rows=rows, tokens=tokens)
         return arrange(shards, ids, [shape])
