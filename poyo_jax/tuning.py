@@ -7,7 +7,7 @@ recordings. Before there is a trained model, `untrained_rows` gives units of lik
 embeddings. (Azabou et al. 2023 start from random embeddings, both times.)
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -164,9 +164,9 @@ class TuningMap:
         return cls._solve(sums, folds, RIDGES[int(np.argmin(errors))])
 
     @classmethod
-    def _solve(cls, sums: TuningSums, folds: Iterable[int], ridge: float) -> "TuningMap":
-        chosen = list(folds)
-        features, rows = sums.features[chosen].sum(axis=0), sums.rows[chosen].sum(axis=0)
+    def _solve(cls, sums: TuningSums, folds: np.ndarray, ridge: float) -> "TuningMap":
+        features = sums.features[folds].sum(axis=0)
+        rows = sums.rows[folds].sum(axis=0)
         count = features[0, 0]
         mean, origin = features[0, 1:] / count, rows[0] / count
         covariance = features[1:, 1:] / count - np.outer(mean, mean)

@@ -156,7 +156,7 @@ def test_parameters_that_were_replaced(tmp_path):
     shutil.rmtree(params)
     shutil.copytree(tmp_path / "original" / params.relative_to(tmp_path / "changed"), params)
     with pytest.raises(
-        CheckpointError, match=r"params/.* is not the file that was saved: its SHA-256 differs"
+        CheckpointError, match=r"params/.* is (missing|not the file that was saved)"
     ):
         load(tmp_path / "changed")
     list_files(epath.Path(params.parent))

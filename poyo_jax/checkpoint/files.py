@@ -27,6 +27,8 @@ def check_files(folder: epath.Path, item: str) -> None:
     if not names:
         raise ValueError(f"its list of files has none of {item}")
     for name in names:
+        if not (folder / name).exists():
+            raise ValueError(f"{name} is missing")
         if _digest(folder / name) != digests[name]:
             raise ValueError(f"{name} is not the file that was saved: its SHA-256 differs")
 
