@@ -36,7 +36,7 @@ class Tables(NamedTuple):
     """Constants of the encoder that do not depend on the window."""
 
     query: Float[Array, "heads latents head_dim"]  # rotated and scaled
-    spikes: Float[Array, "2*heads units head_dim"]  # keys, then values, before rotation
+    spikes: Float[Array, "two_heads units head_dim"]  # keys, then values, before rotation
     edges: Sums  # what the start and stop tokens contribute
 
 
@@ -114,7 +114,7 @@ def _tables_of(backbone: Backbone, unit_vectors: Float[Array, "units dim"]) -> T
 
 def _tokens(
     tables: Tables, spikes: Spikes, config: ModelConfig
-) -> Float[Array, "2*heads spikes head_dim"]:
+) -> Float[Array, "two_heads spikes head_dim"]:
     """Rotated keys, then values, of the spikes."""
     rotation = token_rotation(spikes.times, spikes.times_low, config.head_dim, config.frequencies)
     return rotate(tables.spikes[:, spikes.units], rotation)
