@@ -51,7 +51,8 @@ nitpick_ignore_regex = [
     # what only the package itself handles
     (
         "py:class",
-        r".*\.(Backbone|ChunkedArray|FitSetup|Fluctuations|ModelSession|SearchResult|Movement|Neurons|Node|Question|Samples|Stage)",
+        r".*\.(Backbone|ChunkedArray|Compute|FitHistory|FitSetup|Fluctuations|Metadata"
+        r"|ModelSession|Movement|Neurons|Node|Question|Samples|SearchResult|Stage)",
     ),
 ]
 
