@@ -73,7 +73,8 @@ print(monday)
 for split in ("train", "valid", "test"):
     print(f"{split:5} {monday.split(split).duration:.0f} s")
 
-# %% [markdown] Without further word the session is cut into ten blocks: seven train, one validates,
+# %% [markdown]
+# Without further word the session is cut into ten blocks: seven train, one validates,
 # two test. `train=`, `valid=` and `test=` take (start, end) pairs instead, and
 # `intervals={"trials": ...}` keeps your trials.
 #
@@ -94,7 +95,8 @@ module.add(BehavioralTimeSeries(time_series=series, name="Velocity"))
 with NWBHDF5IO(folder / "tuesday.nwb", "w") as io:
     io.write(nwb)
 
-# %% [markdown] `describe` lists what could be decoded. Where the file has only positions,
+# %% [markdown]
+# `describe` lists what could be decoded. Where the file has only positions,
 # `derive_velocity=True` differentiates them.
 
 # %%
@@ -114,7 +116,8 @@ cursor = nap.TsdFrame(t=times, d=velocity, columns=["x", "y"])
 wednesday = Session.from_pynapple(units, cursor, session_id="wednesday")
 print(wednesday)
 
-# %% [markdown] Three sources, one session: they hold the same spikes, and from here on it does not
+# %% [markdown]
+# Three sources, one session: they hold the same spikes, and from here on it does not
 # matter which one you made.
 
 # %%
@@ -164,7 +167,8 @@ result = fit_units(model, [tuesday], FitConfig(num_steps=100, batch_size=16), ke
 print("units:", result.units)
 ax = plots.training_curve(result.history)
 
-# %% [markdown] Step 0 is the start from the tuning alone. Each point in the next figure is the
+# %% [markdown]
+# Step 0 is the start from the tuning alone. Each point in the next figure is the
 # embedding of a unit, in the plane in which the embeddings differ most.
 
 # %%
@@ -185,7 +189,8 @@ start = prediction.times[0]
 ax = plots.decoding(prediction, start, start + 8, channel=0, quantity="velocity (cm/s)")
 ax = plots.decoding(prediction, start, start + 8, channel=1, quantity="velocity (cm/s)")
 
-# %% [markdown] These 32 units are tuned by the same rule as those of the pretraining days, and
+# %% [markdown]
+# These 32 units are tuned by the same rule as those of the pretraining days, and
 # nothing else differs between days. Real recordings are less kind, and where only unit embeddings
 # learn, R² often ends below that of a model that may learn everything. Then let more of it learn:
 #

@@ -76,7 +76,8 @@ print(model)
 print(*model.sessions.names, sep=", ")
 print(*model.units.names[:3], "...", sep=", ")
 
-# %% [markdown] The same call loads from a bucket and from the Hugging Face hub, on any number of
+# %% [markdown]
+# The same call loads from a bucket and from the Hugging Face hub, on any number of
 # devices. Only parameters are read, never the optimiser state, and nothing that a file asks to run
 # is run.
 #
@@ -99,7 +100,8 @@ print(
     " session (cm/s)"
 )
 
-# %% [markdown] The units of these recordings were simulated with a log rate that is linear in
+# %% [markdown]
+# The units of these recordings were simulated with a log rate that is linear in
 # velocity, which a linear filter suits well. Look at the traces before you trust a number:
 
 # %%
@@ -136,7 +138,7 @@ for start in np.arange(30.0, 35.0, 0.1):
 print(f"{1000 * np.median(took):.1f} ms per window (median), {1000 * np.max(took):.1f} ms at most")
 
 # %% [markdown]
-# ## What a model does not know
+# ## Sessions that a model does not know
 #
 # A recording with other units needs embeddings for them first. The error says so, and
 # [fit_your_recording](fit_your_recording.ipynb) shows how.

@@ -83,7 +83,7 @@ config = Config(
     data=DataConfig(
         batch_size=16, unit_dropout=None, chunk_tokens=128
     ),  # 16 windows of one second in each step
-    optim=OptimConfig(name="adamw", learning_rate=5e-3, warmup_steps=50, clip_norm=1.0),
+    optim=OptimConfig(name="muon", learning_rate=5e-3, warmup_steps=50, clip_norm=1.0),
     run=RunConfig(num_steps=400, eval_every=100, log_every=10, microbatch_windows=8),
 )
 
@@ -91,7 +91,8 @@ config = Config(
 last = poyo_jax.train_model(config, sessions, runs / "scratch")
 print(last)
 
-# %% [markdown] The folder of the run has the configuration, `metrics.jsonl`, TensorBoard logs, and
+# %% [markdown]
+# The folder of the run has the configuration, `metrics.jsonl`, TensorBoard logs, and
 # checkpoints. If training stops for any reason, the same call continues it where the last
 # checkpoint left off, and ends with the same parameters.
 
@@ -100,7 +101,7 @@ history = read_metrics(runs / "scratch")
 ax = plots.training_curve(history)
 
 # %% [markdown]
-# ## What it reaches
+# ## Results
 #
 # `load` takes the checkpoint with the best validation R². The test splits are scored once, here;
 # the Wiener filters are fitted to each session on its own.
@@ -128,7 +129,8 @@ start = prediction.times[0]
 ax = plots.decoding(prediction, start, start + 8, channel=0, quantity="velocity (cm/s)")
 ax = plots.decoding(prediction, start, start + 8, channel=1, quantity="velocity (cm/s)")
 
-# %% [markdown] A minute of training on a minute of data per session shows that things work, no
+# %% [markdown]
+# A minute of training on a minute of data per session shows that things work, no
 # more. Longer recordings and more steps help: `make demo` trains on five sessions and adapts to a
 # sixth. `python -m poyo_jax pretrain` does what this notebook does from the command line, on one
 # computer or on many.

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int
+from jaxtyping import Float, Float32, Float64, Int
 
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.session import Session
@@ -140,7 +140,7 @@ class TuningMap:
 
     @classmethod
     def fit(
-        cls, features: Sequence[Features], rows: Sequence[Float32[np.ndarray, "units2 dim"]]
+        cls, features: Sequence[Features], rows: Sequence[Float[np.ndarray, "units2 dim"]]
     ) -> "TuningMap":
         """Learn from the features and embeddings of the units of several sessions.
 

@@ -116,6 +116,7 @@ def test_a_task_of_ones_own_is_used_once_it_is_imported():
     assert choose_task(named(f"{__name__}:Wide")) == Wide()
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize(
     ("path", "text"),
     [

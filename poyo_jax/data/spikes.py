@@ -47,7 +47,7 @@ def check_spikes(times: SpikeArray, units: SpikeArray, num_units: int, session: 
     wrong = (units < 0) | (units >= num_units)
     if wrong.any():
         spike = int(np.argmax(wrong))
-        raise _wrong_unit(spike, units[spike], num_units, session)
+        raise _wrong_unit(spike, int(units[spike]), num_units, session)
 
 
 def _wrong_unit(spike: int, unit: int, num_units: int, session: str) -> SessionError:

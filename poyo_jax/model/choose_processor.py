@@ -12,6 +12,7 @@ A program imports the module of its own processor before it builds the model (im
 """
 
 import inspect
+from typing import Any
 
 import flax.linen as nn
 from jaxtyping import Array
@@ -51,7 +52,7 @@ def make_processor(config: ModelConfig, compute: Compute) -> nn.Module:
     return processor
 
 
-def check_latents(config: ModelConfig, given: Array, returned: Array) -> None:
+def check_latents(config: ModelConfig, given: Array, returned: Any) -> None:
     """Check that a processor `returned` latents of the same shape and type as those `given`.
 
     Raises ConfigError when they differ.

@@ -151,12 +151,14 @@ def test_no_window_is_no_overlap(pretrained, tiny_sessions):
         decode(pretrained, tiny_sessions[0], overlap=0)
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize("overlap", [-1, 1.5, True, "2"])
 def test_overlap_is_a_whole_number(overlap, pretrained, tiny_sessions):
     with pytest.raises(ConfigError, match=f"overlap is {overlap!r}.*give an integer from 1 on"):
         evaluate(pretrained, [tiny_sessions[0]], overlap=overlap)
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize("step", [0.0, -1.0, 1.5, math.nan, math.inf, "0.1"])
 @pytest.mark.parametrize("function", ["decode", "evaluate"])
 def test_a_causal_step_fits_in_a_window(function, step, pretrained, tiny_sessions):

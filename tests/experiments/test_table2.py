@@ -116,7 +116,7 @@ def test_a_row_without_its_model_says_how_to_make_it(table2, tiny_data, tmp_path
         "poyo_1_gradual",
     )
     assert (
-        "ConfigError: no model is given for this row: pretrain one (python exp"
+        "ConfigError: no model is given for this row: pretrain one (python -m poyo_jax pretrain"
         in capsys.readouterr().out
     )
 

@@ -1,5 +1,7 @@
 """A pretrained tiny model, with its tuning map."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ from poyo_jax.finetune import learn_tuning
 
 @pytest.fixture(scope="session")
 def pretrained(tiny_run):
-    return load(tiny_run)
+    """The model of a run, without the tuning map that training stores with it."""
+    return replace(load(tiny_run), tuning=None)
 
 
 @pytest.fixture(scope="session")

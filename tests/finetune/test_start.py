@@ -142,6 +142,7 @@ def start(session: float, *units: float, must_beat_mean: bool = False) -> Start:
     return Start(rows, np.array([session], np.float32), "", must_beat_mean)
 
 
+@pytest.mark.unchecked
 def test_sessions_start_from_the_candidate_that_decodes_them_best():
     """The last window has no weight."""
     empty = Batch(**dict.fromkeys(Batch._fields, np.zeros(1)))
@@ -161,6 +162,7 @@ def test_sessions_start_from_the_candidate_that_decodes_them_best():
         assert choose_starts(setup, [options, [first[1]]]) == [options[best], first[1]]
 
 
+@pytest.mark.unchecked
 def test_a_single_candidate_is_taken_untried():
     """It needs neither a batch nor a model."""
     setup = cast(Any, SimpleNamespace())

@@ -169,6 +169,7 @@ def test_unknown_names(strategy, text, pretrained, tiny_sessions):
         finetune(pretrained, tiny_sessions[2:], strategy, progress=False)
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize(
     ("changes", "text"),
     [

@@ -128,6 +128,7 @@ def test_no_module_is_imported_because_a_configuration_names_it(tmp_path, monkey
     assert "stranger" not in sys.modules
 
 
+@pytest.mark.unchecked
 def test_torch_brain_has_no_other_processor():
     config = types.SimpleNamespace(model=dataclasses.replace(CONFIG, processor="mine:Recurrent"))
     with pytest.raises(ConfigError, match="'mine:Recurrent', but torch_brain has only the Transf"):

@@ -21,6 +21,7 @@ products are batches of plain matrix products and nothing is transposed.
 from functools import partial
 
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.backend import get_backend
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
@@ -119,7 +120,7 @@ def attend(
     back_end: BackEnd = "auto",
     attention_dropout: float = 0.0,
     seeds: UInt32[Array, " batch"] | None = None,
-    mask: Bool[Array, "..."] | None = None,
+    mask: Bool[Array | np.ndarray, "..."] | None = None,
 ) -> Float[Array, "batch heads queries head_dim"]:
     """Scaled dot-product attention.
 
