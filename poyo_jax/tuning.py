@@ -106,7 +106,7 @@ class TuningSums(NamedTuple):
     def add(
         self,
         features: Features,
-        rows: Float32[np.ndarray, "units dim"],
+        rows: Float[np.ndarray, "units dim"],
         folds: Int[np.ndarray, " units"],
     ) -> None:
         """Add the features and embeddings of units, each to its fold."""

@@ -37,7 +37,7 @@ def check_first_and_last(
     check_times(np.asarray(times[ends]), f"{session}: first and last spike_times")
     for spike in ends:
         if not 0 <= units[spike] < num_units:
-            raise _wrong_unit(spike % len(units), units[spike], num_units, session)
+            raise _wrong_unit(spike % len(units), int(units[spike]), num_units, session)
 
 
 def check_spikes(times: SpikeArray, units: SpikeArray, num_units: int, session: str) -> None:

@@ -24,6 +24,7 @@ from poyo_jax.finetune.starts import (
     sessions_with_same_units,
     starting_points,
 )
+from poyo_jax.tasks import Regression
 from poyo_jax.types import Batch
 
 NEW = "simulated/session_2"
@@ -43,18 +44,22 @@ def steps_to(history, score):
 
 
 def test_tuning_saves_half_of_the_steps(pretrained, tuned, tiny_sessions):
-    """To 95 % of what rows reach that start at the mean of the trained ones."""
-    random, matched = (
-        fit_units(model, tiny_sessions[2:], CONFIG, start_from={}, progress=False)
-        for model in (pretrained, tuned)
-    )
-    goal = 0.95 * max(look["valid_r2"] for look in random.history)
-    assert (
-        random.valid_r2 > 0.2
-        and matched.history[0]["valid_r2"] > random.history[0]["valid_r2"] + 0.05
-    )
-    assert steps_to(matched.history, goal) <= 0.5 * steps_to(random.history, goal)
-    assert matched.valid_r2 > random.valid_r2 - 0.02
+    """To 95 % of what rows reach that start at the mean of the trained ones, over two seeds."""
+    steps, scores = {"random": [], "matched": []}, {"random": [], "matched": []}
+    for seed in range(2):
+        config = replace(CONFIG, seed=seed)
+        random, matched = (
+            fit_units(model, tiny_sessions[2:], config, start_from={}, progress=False)
+            for model in (pretrained, tuned)
+        )
+        assert matched.history[0]["valid_r2"] > random.history[0]["valid_r2"] + 0.05
+        goal = 0.95 * max(entry["valid_r2"] for entry in random.history)
+        for name, fit in (("random", random), ("matched", matched)):
+            steps[name].append(steps_to(fit.history, goal))
+            scores[name].append(fit.valid_r2)
+    assert np.mean(scores["random"]) > 0.2
+    assert sum(steps["matched"]) <= 0.5 * sum(steps["random"])
+    assert np.mean(scores["matched"]) > np.mean(scores["random"]) - 0.02
 
 
 def test_the_map_is_saved_with_the_model(tuned, tmp_path):
@@ -128,7 +133,11 @@ class FakeSetup(SimpleNamespace):
     def __init__(self, batch: Batch):
         backbone = {"backbone": {"bias": np.zeros(1, np.float32)}}
         super().__init__(
-            batches=[batch], mesh=make_mesh(), pretrained=SimpleNamespace(params=backbone)
+            batches=[batch],
+            mesh=make_mesh(),
+            pretrained=SimpleNamespace(params=backbone),
+            task=Regression(),
+            num_outputs=1,
         )
 
     def predict_step(self, params, batch):
@@ -147,6 +156,7 @@ def test_sessions_start_from_the_candidate_that_decodes_them_best():
     """The last window has no weight."""
     empty = Batch(**dict.fromkeys(Batch._fields, np.zeros(1)))
     batch = empty._replace(
+        query_times=np.zeros((3, 1)),
         targets=np.array([[[3.0]], [[9.0]], [[3.0]]]),
         target_weights=np.array([[1.0], [1.0], [0.0]]),
         session_rows=np.array([1, 2, 2]),
