@@ -21,8 +21,8 @@ from poyo_jax.train.state import init_state
 from poyo_jax.train.step import make_train_step
 from poyo_jax.train.unit_tuning import UnitTuning
 
-STEPS = 4
-MESHES = ((1, 1), (2, 1), (4, 1), (2, 2), (1, 4))  # data x fsdp
+STEPS = 3
+MESHES = ((1, 1), (4, 1), (2, 2), (1, 4))  # data x fsdp
 MODEL = ModelConfig(
     dim=16, depth=1, head_dim=8, cross_heads=1, self_heads=2, num_latents=2, latent_step=0.25
 )

@@ -32,6 +32,10 @@ QUICK = {
     "mlp": NetworkSearch(network="mlp", hidden=(32,), **NETWORK),
     "gru": NetworkSearch(network="gru", hidden=(16, 32), **NETWORK),
 }
+BRIEF = QUICK | {  # for tests to which the quality of a decoder does not matter
+    name: replace(QUICK[name], hidden=(8,), num_draws=1, num_steps=20, look_every=10)
+    for name in ("mlp", "gru")
+}
 NUM_TRIALS = {"wiener": 4, "kalman": 24, "mlp": 2, "gru": 4}
 
 
@@ -63,7 +67,7 @@ def test_it_decodes_and_shows_its_search(results, name):
     assert f"{name}: bins of 0.06 s, " in result.describe()
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", ["wiener", "kalman", "gru"])
 def test_labels_of_the_test_split_influence_nothing(session, results, name):
     behaviour = session.behaviour("cursor.vel")
     times, values = (
@@ -119,7 +123,7 @@ def test_causal_ones_need_no_later_spike(session, name):
         )
 
     whole, cut = (
-        fit_baseline(name, until(end), search=QUICK[name], causal=True) for end in (60, 51)
+        fit_baseline(name, until(end), search=BRIEF[name], causal=True) for end in (60, 51)
     )
     assert whole.causal and whole.settings["future"] == 0 and "causal" in whole.describe()
     early = whole.prediction.times < 51
@@ -134,7 +138,7 @@ def test_it_is_scored_on_the_samples_of_the_model(tiny_run, tiny_sessions):
     session = tiny_sessions[0]
     model = evaluate(load(tiny_run), [session])
     expected = model.predictions[session.id]
-    for name, search in QUICK.items():
+    for name, search in BRIEF.items():
         found = fit_baseline(name, session, search=search).prediction
         np.testing.assert_array_equal(found.times, expected.times[expected.scored])
         np.testing.assert_array_equal(found.targets, expected.targets[expected.scored])
@@ -147,15 +151,17 @@ def test_only_samples_of_the_evaluation_interval_are_scored(name):
     readout = replace(
         default_readout(session), eval_interval=phase, interval_weights=((phase, 5.0),)
     )
-    result = fit_baseline(name, session, readout, search=QUICK[name])
+    result = fit_baseline(name, session, readout, search=BRIEF[name])
     assert np.all(session.intervals(phase).contains(result.prediction.times))
     assert np.all(session.split("test").contains(result.prediction.times))
 
 
 @pytest.mark.parametrize("name", ["mlp", "gru"])
-def test_a_seed_decides_all(session, results, name):
-    again, other = (fit_baseline(name, session, search=QUICK[name], seed=seed) for seed in (0, 1))
-    np.testing.assert_array_equal(again.prediction.values, results[name].prediction.values)
+def test_a_seed_decides_all(session, name):
+    first, again, other = (
+        fit_baseline(name, session, search=BRIEF[name], seed=seed) for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first.prediction.values, again.prediction.values)
     assert other.trials != again.trials
 
 
@@ -175,7 +181,7 @@ def test_a_missing_sample_hurts_nobody():
         values,
         session_id="s",
     )
-    for name, search in QUICK.items():
+    for name, search in BRIEF.items():
         result = fit_baseline(name, holed, search=search)
         assert np.isfinite(result.prediction.values).all() and np.isfinite(result.r2["test"])
 
