@@ -3,6 +3,7 @@
 An error makes a session unusable or its results wrong; a warning asks for a look.
 """
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -15,6 +16,7 @@ from tqdm import tqdm
 from poyo_jax import Readout, Session
 from poyo_jax.data.behaviour import Behaviour
 from poyo_jax.data.intervals import Intervals
+from poyo_jax.data.plausible import find_doubts
 from poyo_jax.data.readout import default_readout
 from poyo_jax.data.session import SPLITS
 from poyo_jax.errors import DataError, PoyoError, SessionError
@@ -89,7 +91,7 @@ def check_session(session: Session) -> SessionCheck:
     check = SessionCheck(session.id, session.id, session.path)
     check.numbers |= {"units": len(session.unit_ids), "spikes": len(session.spike_times)}
     with np.errstate(all="ignore"):  # the check reports numbers that overflow; numpy need not warn
-        for part in (_check_domain, _check_spikes, _check_splits, _check_behaviour):
+        for part in (_check_domain, _check_spikes, _check_splits, _check_behaviour, _check_clocks):
             try:
                 part(session, check)
             except PoyoError as error:
@@ -323,6 +325,12 @@ def _check_behaviour(session: Session, check: SessionCheck) -> None:
     for key in keys:
         is_decoded = readout is not None and readout.value_key == key
         _check_values(session.behaviour(key), where, readout if is_decoded else None, check)
+
+
+def _check_clocks(session: Session, check: SessionCheck) -> None:
+    """Note times in another unit, clocks without a common zero, and labels of classes."""
+    with contextlib.suppress(PoyoError):  # of behaviour that cannot be read, which is told already
+        check.warnings += find_doubts(session)
 
 
 def _check_times(behaviour: Behaviour, series: str, check: SessionCheck) -> float:

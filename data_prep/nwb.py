@@ -6,6 +6,7 @@ from pathlib import Path
 
 from poyo_jax import Session
 from poyo_jax.data.importers.nwb_session import NwbOptions, nwb_tree
+from poyo_jax.data.plausible import tell_doubts
 
 __all__ = ["NwbOptions", "converter"]
 
@@ -19,4 +20,6 @@ def converter(options: NwbOptions) -> Callable[[Path], Session]:
 
 
 def _convert(options: NwbOptions, path: Path) -> Session:
-    return Session(nwb_tree(path, options))
+    session = Session(nwb_tree(path, options))
+    tell_doubts(session)
+    return session

@@ -7,12 +7,19 @@ from inspect import isclass
 from pathlib import Path
 
 _DIRECTIVE = re.compile(r"^\.\. (?:autofunction|autoclass|py:data):: (\S+)", re.MULTILINE)
+# Classes that are shown with the members of their bases.
+_INHERITING = re.compile(r"^\.\. autoclass:: (\S+)\n +:inherited-members:", re.MULTILINE)
 
 
 def listed() -> list[str]:
     """Full names in the order of the pages, as often as they stand there."""
+    return _texts(_DIRECTIVE)
+
+
+def _texts(pattern: re.Pattern[str]) -> list[str]:
+    """What a pattern finds on the pages, in their order."""
     pages = sorted((Path(__file__).resolve().parent / "api").glob("*.md"))
-    return [name for page in pages for name in _DIRECTIVE.findall(page.read_text(encoding="utf-8"))]
+    return [text for page in pages for text in pattern.findall(page.read_text(encoding="utf-8"))]
 
 
 def find(name: str) -> object:
@@ -30,13 +37,23 @@ def find(name: str) -> object:
 @cache
 def _names() -> tuple[dict[str, str], set[str]]:
     """The listed names by each of their ends, and what their classes define."""
-    ends, members = {}, set()
+    ends, members, inheriting = {}, set(), _texts(_INHERITING)
     for name in listed():
         parts, item = name.split("."), find(name)
         ends |= {".".join(parts[first:]): name for first in range(len(parts))}
         if isclass(item):
-            members |= {f"{name}.{member}" for member in vars(item) if not member.startswith("_")}
+            shown = members_of(item) if name in inheriting else vars(item)
+            members |= {f"{name}.{member}" for member in shown if not member.startswith("_")}
     return ends, members
+
+
+def members_of(item: type) -> dict[str, object]:
+    """What a class and its bases in this package define, by name."""
+    members: dict[str, object] = {}
+    for base in reversed(item.__mro__):
+        if base.__module__.startswith("poyo_jax"):
+            members |= vars(base)
+    return members
 
 
 def meant(code: str, inside: str = "") -> str | None:

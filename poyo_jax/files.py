@@ -1,7 +1,10 @@
 """Writing files so that they are there whole or not at all."""
 
 import contextlib
+import os
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from etils import epath
 
@@ -37,6 +40,21 @@ def append_text(path: epath.PathLike, text: str) -> None:
         return
     with writable(path), path.open("a", encoding="utf-8") as file:
         file.write(text)
+
+
+def local_path(path: epath.PathLike) -> Path:
+    """Return the path of a file of this machine; ~ is the home folder.
+
+    Raises PoyoError for an address such as https://... or gs://...
+    """
+    text = os.fspath(path)
+    # pathlib turns gs://lab/a.h5 into gs:/lab/a.h5.
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text):
+        raise PoyoError(
+            f"{text} is an address, but sessions and recordings are files of this machine here;"
+            " download it first (or save, then upload), and pass a local path."
+        )
+    return Path(os.path.expanduser(text))
 
 
 def in_bucket(path: epath.PathLike) -> bool:

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int, Int8, UInt32
+from jaxtyping import Bool, Float, Float32, Float64, Int, Int8, UInt32
 
 from poyo_jax.errors import ConfigError, suggest
 from poyo_jax.metrics import r2_score
@@ -65,8 +65,8 @@ class Prediction:
 
     session_id: str  #: id of the session
     times: Float64[np.ndarray, " samples"]  #: s of session time
-    values: Float32[np.ndarray, "samples channels"]  #: decoded
-    targets: Float32[np.ndarray, "samples channels"]  #: measured; NaN where it was not
+    values: Float[np.ndarray, "samples channels"]  #: decoded
+    targets: Float[np.ndarray, "samples channels"]  #: measured; NaN where it was not
     scored: Bool[
         np.ndarray, " samples"
     ]  #: samples that count: inside the evaluation interval, and measured

@@ -55,6 +55,24 @@ def arrays() -> dict:
     }
 
 
+def write_other_formats(folder: Path) -> None:
+    """Write a MATLAB file and a folder of Kilosort with the same recording."""
+    import scipy.io
+
+    recording = arrays()
+    times, units = recording["spike_times"], recording["spike_units"]
+    cells = np.empty((1, 12), object)
+    cells[0] = [times[units == unit] for unit in range(12)]
+    data = {"spikes": cells, "time": recording["target_times"], "velocity": recording["targets"]}
+    scipy.io.savemat(folder / "monday.mat", {"data": data})
+    (folder / "sorted").mkdir()
+    np.save(folder / "sorted/spike_times.npy", np.round(times * 30_000).astype(np.int64))
+    np.save(folder / "sorted/spike_clusters.npy", units)
+    (folder / "sorted/params.py").write_text("sample_rate = 30000.\n")
+    groups = ["cluster_id\tgroup", "0\tgood", "1\tnoise"]
+    (folder / "sorted/cluster_group.tsv").write_text("\n".join(groups))
+
+
 class FakeWandb(ModuleType):
     """Stands for the package wandb, which the tests do not install: it counts what is logged."""
 
@@ -86,6 +104,7 @@ def prepared(tiny_run, tiny_data, tmp_path, monkeypatch):
     shutil.copytree(tiny_data, tmp_path / "sessions")
     poyo_jax.save_torch(poyo_jax.load(tiny_run), tmp_path / "poyo_mp.ckpt")
     write_nwb(tmp_path / "monday.nwb", tables=trial_table())
+    write_other_formats(tmp_path)
     for preset in ("poyo_single", "poyo_mp", "demo"):
         monkeypatch.setattr(f"poyo_jax.presets.{preset}", lambda: tiny.config(num_steps=4))
     for name, config in STRATEGIES.items():

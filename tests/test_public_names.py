@@ -108,7 +108,7 @@ def documented() -> Iterator[Documented]:
         if not (inspect.isclass(item) or inspect.isfunction(item)):
             continue
         yield Documented(name, item)
-        for key, member in vars(item).items() if inspect.isclass(item) else ():
+        for key, member in api_names.members_of(item).items() if inspect.isclass(item) else ():
             wanted = not key.startswith("_") or (
                 key in made and not (key == "__init__" and is_dataclass(item))
             )

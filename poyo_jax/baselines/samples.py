@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Float64
 
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.readout import sample_weights
@@ -21,7 +21,7 @@ class Samples:
     readout: Readout
     times: Times  # s of session time
     # in the units of the session file; NaN where not measured
-    targets: Float32[np.ndarray, "samples channels"]
+    targets: Float64[np.ndarray, "samples channels"]
     # by split: "train" has all that were measured, "valid" and "test" all that are scored
     masks: dict[str, Bool[np.ndarray, " samples"]]
 
@@ -74,7 +74,7 @@ class Samples:
         return Prediction(
             session_id=self.session.id,
             times=self.times[mask],
-            values=values.astype(np.float32),
+            values=np.asarray(values, np.float64),
             targets=self.targets[mask],
             scored=np.ones(int(mask.sum()), bool),
         )

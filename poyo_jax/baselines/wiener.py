@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float64
 
 from poyo_jax.baselines.samples import Samples
 from poyo_jax.baselines.search import Reaches, SearchResult, Trial, best_of, choose_bins
@@ -28,7 +28,7 @@ class WienerResult:
 
     times: Times  #: s of session time, samples of the test split inside the evaluation interval
     values: Float64[np.ndarray, "samples channels"]  #: decoded
-    targets: Float32[np.ndarray, "samples channels"]  #: measured
+    targets: Float64[np.ndarray, "samples channels"]  #: measured
     r2: dict[str, float]  #: of "valid" and "test"
     ridge: float  #: the penalty chosen
     valid_r2: dict[float, float]  #: of every ridge

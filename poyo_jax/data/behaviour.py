@@ -5,7 +5,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float64
 from numpy.typing import ArrayLike
 
 from poyo_jax.data.intervals import Intervals
@@ -15,6 +15,7 @@ from poyo_jax.errors import SessionError
 
 # A grid position this close to a whole sample is that sample, as in temporaldata >= 0.1.4.
 SNAP = 1e-9
+LARGEST = float(np.finfo(np.float32).max)  # of a target; models compute in float32
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -57,9 +58,17 @@ class Behaviour:
         first, last = count_before(self.timestamps, [start, stop]).tolist()
         return first, last
 
-    def values(self, i0: int, i1: int) -> Float32[np.ndarray, "samples channels"]:
-        """Return the samples i0 ... i1 - 1; NaN where nothing was measured."""
-        return np.array(self.samples[i0:i1], np.float32).reshape(-1, self.num_channels)
+    def values(self, i0: int, i1: int) -> Float64[np.ndarray, "samples channels"]:
+        """Return the samples i0 ... i1 - 1; NaN where nothing was measured.
+
+        They are float64, since float32 would round a small change of a large value away. What
+        float32 cannot hold at all counts as not measured.
+        """
+        values = np.array(self.samples[i0:i1], np.float64).reshape(-1, self.num_channels)
+        beyond = np.abs(values) > LARGEST
+        if beyond.any():
+            values[beyond] = np.nan
+        return values
 
     def max_samples(self, window_length: float) -> int:
         """Return the most samples of any window of this length; on a grid up to one too many."""
@@ -134,6 +143,7 @@ def check_times(times: np.ndarray, name: str, *, strictly: bool = False) -> None
         row = int(np.argmax(wrong))
         raise SessionError(
             f"{name}[{row}] is {times[row]} s and {name}[{row + 1}] is {times[row + 1]} s, but"
-            f" times must {'increase' if strictly else 'be sorted'}; reorder them and what belongs"
-            " to them (np.argsort)."
+            f" times must {'increase' if strictly else 'be sorted'}; if every trial or file counts"
+            " from its own zero, use Session.from_trials or add the start of each; else reorder"
+            " them and what belongs to them (np.argsort)."
         )

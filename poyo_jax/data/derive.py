@@ -1,4 +1,4 @@
-"""Derive runs without gaps, derivatives, outliers and random splits from samples and trials."""
+"""Derive runs, measured time, derivatives, outliers and random splits from samples and trials."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,6 +14,9 @@ SHARES = (0.7, 0.1, 0.2)  # of the trials for train, valid and test
 BENCHMARK_SHARES = (0.8, 0.2)
 GUARD = 1.0  # seconds between training and the trials of other splits
 FEWEST_TRIALS = 6  # with which every split has one
+SHORT_GAP = 1.0  # s; a shorter gap between samples does not interrupt what was measured
+SHORT_SILENCE = 5.0  # s of all units together
+SILENCE = 50.0  # median intervals between spikes of all units; a longer silence is a pause
 
 
 # --- samples
@@ -37,6 +40,49 @@ def run_intervals(times: np.ndarray, firsts: np.ndarray) -> Intervals:
     ends = times[stops - 1] + step
     next_starts = np.append(times[firsts[1:]], np.inf)
     return Intervals(times[firsts], np.minimum(ends, next_starts))
+
+
+def measured_time(
+    domain: Intervals, times: np.ndarray, samples: np.ndarray, spike_times: np.ndarray
+) -> Intervals:
+    """Cut from the domain the time without behaviour and the time without spikes.
+
+    Gaps between finite samples count from one second and five median steps on, the silence of all
+    units from five seconds and fifty median intervals on.
+
+    Args:
+        domain: where data exist.
+        times: of the samples, s, [samples].
+        samples: the behaviour, NaN where it was not measured, [samples, ...].
+        spike_times: sorted, s, [spikes].
+
+    Returns:
+        What is left; the whole domain if nothing is left.
+    """
+    finite = np.isfinite(samples).reshape(len(times), -1).all(axis=1)
+    step = _median_step(times)
+    pauses = _pauses(times[finite], domain, max(SHORT_GAP, GAP * step), step)
+    silence = max(SHORT_SILENCE, SILENCE * _median_step(spike_times))
+    measured = domain.subtract(pauses).subtract(_pauses(spike_times, domain, silence))
+    return measured if len(measured) else domain
+
+
+def _median_step(times: np.ndarray) -> float:
+    """Return the median step between times (s), and 1 s for a single time."""
+    return float(np.median(np.diff(times))) if len(times) > 1 else 1.0
+
+
+def _pauses(times: np.ndarray, domain: Intervals, longest: float, step: float = 0.0) -> Intervals:
+    """Find the pauses in sorted times (s) that exceed `longest` s, also at the domain's ends.
+
+    A pause begins `step` s after a time. There are none without times.
+    """
+    if not len(times):
+        return Intervals.from_pairs([])
+    starts = np.append(domain.starts[0], times + step)
+    ends = np.append(times, domain.ends[-1])
+    long = ends - starts > longest
+    return Intervals(starts[long], ends[long])
 
 
 def gradient(values: np.ndarray, times: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from poyo_jax.data.importers.raw_file import RawFile, open_raw
 from poyo_jax.data.io.layout import read_tree
 from poyo_jax.data.session import SPLITS, Session
 from poyo_jax.errors import MissingDependencyError, RawDataError
+from poyo_jax.files import local_path
 
 NWB_MEMBERS = ("units", "processing", "acquisition", "intervals")
 INDENT = "  "
@@ -22,9 +23,10 @@ def describe(path: str | Path) -> str:
 
     Raises RawDataError when the file is neither, or cannot be read.
     """
+    path = local_path(path)
     with open_raw(path) as raw:
         if "object" in raw.file.attrs:
-            return _session_page(Path(path))
+            return _session_page(path)
         if "nwb_version" in raw.file.attrs or any(map(raw.has, NWB_MEMBERS)):
             return _nwb_page(raw)
         raise RawDataError(
@@ -48,6 +50,7 @@ def validate(path: str | Path) -> list[str]:
             f"validating NWB files needs pynwb, which cannot be imported ({error}); run: pip"
             " install poyo_jax[data]"
         ) from error
+    path = local_path(path)
     with open_raw(path):
         pass
     try:

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 from numpy.typing import ArrayLike
 
+from poyo_jax.data.numbers import durations_in_seconds
 from poyo_jax.errors import SessionError
 
 Bounds = Float64[np.ndarray, " intervals"]
@@ -128,7 +129,7 @@ def _columns(pairs: Iterable) -> tuple[np.ndarray, np.ndarray]:
     if isinstance(pairs, Intervals):
         return pairs.starts, pairs.ends
     rows = pairs if isinstance(pairs, np.ndarray) else list(pairs)
-    table = np.asarray(rows, np.float64)
+    table = np.asarray(durations_in_seconds(rows, "intervals"), np.float64)
     if table.size == 0:
         table = table.reshape(0, 2)
     if table.ndim != 2 or table.shape[1] != 2:
@@ -140,8 +141,8 @@ def _columns(pairs: Iterable) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _bounds(starts: ArrayLike, ends: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    starts = np.asarray(starts, np.float64)
-    ends = np.asarray(ends, np.float64)
+    starts = np.asarray(durations_in_seconds(starts, "interval starts"), np.float64)
+    ends = np.asarray(durations_in_seconds(ends, "interval ends"), np.float64)
     if starts.ndim != 1 or starts.shape != ends.shape:
         raise SessionError(
             f"interval starts have shape {starts.shape} and ends {ends.shape}; pass two 1-D arrays"

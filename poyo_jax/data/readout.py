@@ -6,11 +6,10 @@ from numpy.typing import ArrayLike
 
 from poyo_jax.data import datasets
 from poyo_jax.data.intervals import Intervals
+from poyo_jax.data.plausible import USUAL_KEYS
 from poyo_jax.data.session import Session
 from poyo_jax.errors import DataError, SessionError
 from poyo_jax.types import Readout
-
-FALLBACK_KEYS = ("cursor.vel", "hand.vel")
 
 
 def known_readout(brainset_id: str | None, session_id: str) -> Readout | None:
@@ -53,7 +52,7 @@ def _measured_readout(session: Session, intervals: Intervals | None) -> Readout:
     behaviour = session.behaviour(value_key)
     intervals = session.split("train") if intervals is None else intervals
     pieces = [behaviour.values(*behaviour.range(start, stop)) for start, stop in intervals]
-    samples = np.concatenate(pieces).astype(np.float64)  # [samples, channels]
+    samples = np.concatenate(pieces)  # [samples, channels]
     samples = samples[np.isfinite(samples).all(axis=1)]
     if not len(samples):
         raise DataError(
@@ -68,7 +67,7 @@ def _measured_readout(session: Session, intervals: Intervals | None) -> Readout:
 def _usual_key(session: Session) -> str:
     """Return cursor.vel, hand.vel, or the only behaviour of the session."""
     keys = session.behaviour_keys
-    for key in FALLBACK_KEYS:
+    for key in USUAL_KEYS:
         if key in keys:
             return key
     if len(keys) == 1:

@@ -10,23 +10,27 @@ from numpy.typing import ArrayLike
 
 from poyo_jax.data import datasets, session_tree
 from poyo_jax.data.behaviour import Behaviour, behaviour_from_node, check_times, count_before
-from poyo_jax.data.importers.arrays import Pairs, tree_from_arrays
+from poyo_jax.data.importers.raw_file import other_format
+from poyo_jax.data.importers.sources import Sources
+from poyo_jax.data.importers.splits import SPLITS, Pairs, replace_splits
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.io.layout import Node, read_tree
 from poyo_jax.data.io.nodes import interval_node
 from poyo_jax.data.io.writing import write_tree
+from poyo_jax.data.plausible import tell_doubts
 from poyo_jax.data.spikes import check_first_and_last, check_spikes, max_spikes
-from poyo_jax.errors import DataError
+from poyo_jax.data.unit_choice import chosen_units, rows_of
+from poyo_jax.errors import DataError, SessionError
+from poyo_jax.files import local_path
 
-SPLITS = ("train", "valid", "test")
+__all__ = ["SPLITS", "Session"]
 
 
-class Session:
+class Session(Sources):
     """One recording, in memory or mapped from a file; times are float64 seconds of session time.
 
     Opening a file reads little of it. A session that was opened from a file pickles without data.
-    Make one with `Session.open`, `Session.from_arrays`, `Session.from_nwb` or
-    `Session.from_pynapple`.
+    Make one with `Session.open`, or with one of the methods `from_...`.
 
     Attributes:
         id: "<brainset_id>/<session_id>", or the session_id alone when the data set has no name.
@@ -58,139 +62,10 @@ class Session:
     @classmethod
     def open(cls, path: str | Path) -> "Session":
         """Open a session file. Raises SessionError when it is missing or not a session."""
-        return cls(read_tree(path, eager_bytes=0), Path(path).absolute())
-
-    @classmethod
-    def from_arrays(
-        cls,
-        spike_times: ArrayLike,
-        spike_units: ArrayLike,
-        unit_ids: ArrayLike,
-        target_times: ArrayLike,
-        targets: ArrayLike,
-        *,
-        session_id: str,
-        brainset_id: str | None = None,
-        subject_id: str | None = None,
-        target_key: str = "cursor.vel",
-        train: Pairs | None = None,
-        valid: Pairs | None = None,
-        test: Pairs | None = None,
-        intervals: dict[str, Pairs] | None = None,
-        domain: Pairs | None = None,
-    ) -> "Session":
-        """Make a session from arrays.
-
-        Args:
-            spike_times: sorted times in seconds, [spikes].
-            spike_units: position in `unit_ids` of every spike's unit, [spikes].
-            unit_ids: names or numbers of the units, each once, [units].
-            target_times: increasing times in seconds, [samples].
-            targets: behaviour at those times, [samples] or [samples, channels]; NaN where it was
-                not measured.
-            session_id: name of the session, unique within its data set.
-            brainset_id: name of the data set.
-            subject_id: name of the subject.
-            target_key: "<series>.<column>", the name of the behaviour.
-            train: (start, end) pairs of the train split. Without any split the domain is cut in ten
-                equal blocks: block 5 is valid, blocks 3 and 8 are test (counted from 0), the
-                others are train.
-            valid: (start, end) pairs of the valid split.
-            test: (start, end) pairs of the test split.
-            intervals: further named pairs, for example {"movement_phases.reach_period": [(0.5,
-                1.0)]}; they may overlap.
-            domain: (start, end) pairs in which data exist; by default from the first to the last
-                spike or target.
-
-        Raises:
-            SessionError: an array is not as described, a time is not finite, or a time is negative
-                and outside `domain`.
-        """
-        tree = tree_from_arrays(
-            *(spike_times, spike_units, unit_ids, target_times, targets),
-            ids={"brainset": brainset_id, "subject": subject_id, "session": session_id},
-            target_key=target_key,
-            splits={"train": train, "valid": valid, "test": test},
-            intervals=intervals or {},
-            domain=domain,
-        )
-        return cls(tree)
-
-    @classmethod
-    def from_nwb(
-        cls,
-        path: str | Path,
-        target: str,
-        *,
-        session_id: str | None = None,
-        brainset_id: str | None = None,
-        split: str | None = None,
-        phases: dict[str, tuple[str, str]] | None = None,
-        max_speed: float | None = None,
-        max_acceleration: float | None = None,
-        derive_velocity: bool = False,
-    ) -> "Session":
-        """Make a session from an NWB file with units and a behaviour series.
-
-        `candidate_targets` lists the behaviour series of a file. Values are `data * conversion +
-        offset`, in the unit that the file names. A series ".../cursor_vel" becomes "cursor.vel",
-        "cursor_pos" becomes "cursor.pos", any other becomes "behavior.<name>". The domain is where
-        samples exist: a step longer than five median steps is a gap. The default `session_id` is
-        the name of the file. `poyo_jax.data.importers.nwb_session.NwbOptions` describes the other
-        arguments.
-
-        Raises:
-            RawDataError: the file cannot be read, or lacks units, the target, or a trial column.
-            DataError: the file has too few trials to split by trials.
-            ConfigError: an option cannot be used.
-        """
-        from poyo_jax.data.importers.nwb_session import NwbOptions, nwb_tree
-
-        options = NwbOptions(
-            target=target,
-            split=split,
-            phases=phases or {},
-            max_speed=max_speed,
-            max_acceleration=max_acceleration,
-            derive_velocity=derive_velocity,
-            brainset_id=brainset_id,
-        )
-        return cls(nwb_tree(path, options, session_id))
-
-    @classmethod
-    def from_pynapple(
-        cls,
-        spikes: Any,
-        target: Any,
-        *,
-        session_id: str,
-        brainset_id: str | None = None,
-        subject_id: str | None = None,
-        target_key: str = "cursor.vel",
-        train: Any = None,
-        valid: Any = None,
-        test: Any = None,
-        intervals: dict[str, Any] | None = None,
-    ) -> "Session":
-        """Make a session from pynapple objects.
-
-        `spikes` is a TsGroup, `target` a Tsd or TsdFrame; splits and intervals are IntervalSets.
-        Unit 7 is called "unit_7"; metadata are kept. The domain ends where an interval of the
-        target's time support ends, and where a step is longer than five median steps. Without any
-        split, six or more `intervals["trials"]` are split as in `from_nwb`; with fewer trials the
-        domain is split as in `from_arrays`, which describes the other arguments.
-
-        Raises:
-            SessionError: an object is not as described.
-        """
-        from poyo_jax.data.importers.pynapple import pynapple_tree
-
-        ids = {"brainset": brainset_id, "subject": subject_id, "session": session_id}
-        splits = {"train": train, "valid": valid, "test": test}
-        tree = pynapple_tree(
-            spikes, target, ids=ids, target_key=target_key, splits=splits, intervals=intervals or {}
-        )
-        return cls(tree)
+        path = local_path(path)
+        if told := other_format(path):
+            raise SessionError(f"{told} Expected a session file.")
+        return cls(read_tree(path, eager_bytes=0), path.absolute())
 
     def save(self, path: str | Path, *, compress: bool = False) -> None:
         """Write a file that `open`, temporaldata and torch_brain read.
@@ -198,7 +73,7 @@ class Session:
         With `compress` the file is about half as large, but a window takes milliseconds to read.
         Raises SessionError when writing fails.
         """
-        write_tree(path, self._tree, compress=compress)
+        write_tree(local_path(path), self._tree, compress=compress)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Session, (self._tree, self.path))
@@ -273,10 +148,36 @@ class Session:
         return f"{name}_domain" in self._tree.members and len(self._named_split(name)) > 0
 
     def with_splits(self, **splits: Pairs) -> "Session":
-        """Return the session with these (start, end) pairs as "train", "valid" or "test"."""
+        """Return the session with these (start, end) pairs (s) as "train", "valid" or "test".
+
+        The other splits lose the time that these take; without pairs a split is empty. Raises
+        SessionError for another name, intervals outside the recording, or time in two of these.
+        """
+        kept = {}
+        for name in SPLITS:
+            if f"{name}_domain" in self._tree.members:
+                kept[name] = self.intervals(f"{name}_domain")
         members = dict(self._tree.members)
-        for name, pairs in splits.items():
-            members[f"{name}_domain"] = interval_node(Intervals.from_pairs(pairs))
+        for name, split in replace_splits(kept, splits, self.domain).items():
+            members[f"{name}_domain"] = interval_node(split)
+        return Session(replace(self._tree, members=members), self.path)
+
+    def select_units(self, units: ArrayLike) -> "Session":
+        """Return the session with some of its units, in their order here, and their spikes.
+
+        `units` is a mask [units], or the ids of the units that stay. Raises DataError for an
+        unknown id, a mask of another length, or no unit.
+        """
+        kept = chosen_units(units, self.unit_ids, self.id)
+        places = np.cumsum(kept) - 1
+        of_kept = kept[np.asarray(self.spike_units)]
+        chosen = {
+            "units": rows_of(self._tree.group("units"), kept),
+            "spikes": rows_of(self._tree.group("spikes"), of_kept),
+        }
+        unit_index = np.asarray(self.spike_units)[of_kept]
+        chosen["spikes"].members["unit_index"] = places[unit_index].astype(np.int64)
+        members = self._tree.members | chosen
         return Session(replace(self._tree, members=members), self.path)
 
     def _named_split(self, name: str) -> Intervals:
@@ -314,8 +215,8 @@ class Session:
     def check(self) -> None:
         """Read all spikes and time stamps.
 
-        Raises SessionError when times are out of order or not finite, or when a spike's unit does
-        not exist.
+        Logs a warning for what is implausible, such as times in milliseconds. Raises SessionError
+        when times are out of order or not finite, or when a spike's unit does not exist.
         """
         check_spikes(self.spike_times, self.spike_units, len(self.unit_ids), self.id)
         for key in self.behaviour_keys:
@@ -323,3 +224,4 @@ class Session:
             if timestamps is not None:
                 series = key.rsplit(".", 1)[0]
                 check_times(np.asarray(timestamps), f"{self.id}: {series}.timestamps")
+        tell_doubts(self)

@@ -39,7 +39,7 @@ class Stitcher:
         samples, times = samples[inside], times[inside]
 
         outputs = self._sums[samples] / self._counts[samples, None]
-        values = source.task.predict(outputs, readout).astype(np.float32)
+        values = source.task.predict(outputs, readout)
         targets = self._behaviour.values(0, self._behaviour.count)[samples]
         scored = np.asarray(np.isfinite(targets).all(axis=1))
         if readout.eval_interval is not None:

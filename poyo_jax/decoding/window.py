@@ -3,7 +3,7 @@
 from bisect import bisect_left
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 from numpy.typing import ArrayLike
 
 from poyo_jax.data.session import Session
@@ -40,7 +40,7 @@ class WindowDecoder:
 
     def __call__(
         self, spike_times: ArrayLike, spike_units: ArrayLike, query_times: ArrayLike
-    ) -> Float32[np.ndarray, "queries channels"]:
+    ) -> Float64[np.ndarray, "queries channels"]:
         """Decode the behaviour at `query_times` [queries].
 
         Times are float64 seconds from the start of the window; `spike_units` [spikes] are positions
@@ -51,7 +51,7 @@ class WindowDecoder:
         self._check(times, units)
         spikes = _padded_spikes(times, units)
         outputs = np.asarray(self._predict(*spikes, _padded_queries(queries)))[: len(queries)]
-        return self._task.predict(outputs, self._readout).astype(np.float32)
+        return np.asarray(self._task.predict(outputs, self._readout), np.float64)
 
     def warm_up(self, num_spikes: int, num_queries: int) -> None:
         """Compile for all windows with up to `num_spikes` spikes and that many queries."""

@@ -23,8 +23,8 @@ def test_irregular_behaviour_is_cut_half_open():
     assert behaviour.range(-5, 50) == (0, 1000)
     np.testing.assert_array_equal(behaviour.times_at([50, 51]), [0.5, 0.51])
     values = behaviour.values(50, 150)
-    assert values.dtype == np.float32
-    np.testing.assert_array_equal(values, arrays()[4][50:150].astype(np.float32))
+    assert values.dtype == np.float64
+    np.testing.assert_array_equal(values, arrays()[4][50:150])
     assert (
         repr(behaviour)
         == "Behaviour(cursor.vel: 1000 samples, 2 channels, irregular, Intervals([0, 10); 10 s))"
@@ -82,7 +82,7 @@ def test_regular_series_with_gaps_keep_their_grid(shared):
     tree = read_tree(session.path)
     raw = tree.members["gappy"].column("v")
     assert np.isnan(raw).any()
-    np.testing.assert_array_equal(behaviour.values(0, 5), raw.astype(np.float32)[:, None])
+    np.testing.assert_array_equal(behaviour.values(0, 5), raw[:, None])
     np.testing.assert_allclose(
         behaviour.times_at(np.arange(5)), behaviour.domain.starts[0] + np.arange(5) / 10
     )

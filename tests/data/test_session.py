@@ -18,7 +18,7 @@ from poyo_jax.data.io.layout import read_tree
 from poyo_jax.data.io.lazy_arrays import EAGER_BYTES
 from poyo_jax.data.io.writing import write_tree
 from poyo_jax.data.session import Session
-from poyo_jax.errors import DataError, SessionError
+from poyo_jax.errors import DataError, PoyoError, SessionError
 
 # --- identity
 
@@ -119,9 +119,9 @@ def test_ten_blocks_are_the_default_splits():
 
 
 def test_default_splits_leave_gaps_of_the_domain_out():
-    session = make_session(domain=[(0, 4.5), (5.5, 10)])
-    assert list(session.split("valid")) == [(5.5, 6)]
-    assert list(session.split("train"))[3] == (4, 4.5)
+    session = make_session(domain=[(0, 4.5), (5.5, 10)])  # 9 s, so that a block has 0.9 s
+    assert list(session.split("valid")) == [(5.5, pytest.approx(6.4))]
+    assert list(session.split("train"))[3] == (pytest.approx(3.6), 4.5)
 
 
 def test_default_domain_holds_every_spike_and_target():
@@ -309,6 +309,7 @@ def test_slices_equal_those_of_temporaldata(shared, tmp_path):
                 behaviour = session.behaviour(key)
                 values = behaviour.values(*behaviour.range(start, start + 1.2))
                 expected = window.get_nested_attribute(key).astype(np.float32)
+                values = values.astype(np.float32)
                 np.testing.assert_array_equal(values, expected.reshape(values.shape))
 
 
@@ -321,8 +322,8 @@ def test_other_splits_leave_the_rest_as_it_is(tmp_path):
     make_session(brainset_id="lab").save(tmp_path / "s.h5")
     session = Session.open(tmp_path / "s.h5")
     old = session.split("train")
-    other = session.with_splits(train=[(0, 4), (5, 6)], test=[(6, 10)])
-    assert list(other.split("train")) == [(0, 4), (5, 6)] and list(other.split("test")) == [(6, 10)]
+    other = session.with_splits(train=[(0, 4)], test=[(7, 10)])
+    assert list(other.split("train")) == [(0, 4)] and list(other.split("test")) == [(7, 10)]
     assert other.split("valid") == session.split("valid") and session.split("train") == old
     assert (other.id, other.unit_names, other.path) == (
         session.id,
@@ -331,3 +332,57 @@ def test_other_splits_leave_the_rest_as_it_is(tmp_path):
     )
     np.testing.assert_array_equal(other.spike_times, session.spike_times)
     assert pickle.loads(pickle.dumps(other)).split("test") == other.split("test")
+
+
+# --- units
+
+
+def test_selected_units_keep_their_spikes_and_columns(tmp_path):
+    session = make_session(brainset_id="lab")
+    session._tree.group("units").members["depth"] = np.array([1.0, 2.0, 3.0])
+    session.save(tmp_path / "s.h5")
+    for whole in (session, Session.open(tmp_path / "s.h5")):
+        for chosen in (["c", "a"], np.array([True, False, True]), whole.unit_table["depth"] != 2):
+            picked = whole.select_units(chosen)
+            assert picked.unit_ids == ("a", "c") and picked.id == whole.id
+            assert picked.unit_table["depth"].tolist() == [1.0, 3.0]
+            kept = np.asarray(whole.spike_units) != 1
+            np.testing.assert_array_equal(picked.spike_times, np.asarray(whole.spike_times)[kept])
+            units = np.asarray(whole.spike_units)[kept]
+            np.testing.assert_array_equal(picked.spike_units, units // 2)
+            picked.check()
+            assert picked.split("test") == whole.split("test") and len(whole.unit_ids) == 3
+    picked.save(tmp_path / "picked.h5")
+    assert Session.open(tmp_path / "picked.h5").unit_names == ("lab/s/a", "lab/s/c")
+    again = pickle.loads(pickle.dumps(picked))
+    np.testing.assert_array_equal(again.spike_units, picked.spike_units)
+
+
+@pytest.mark.parametrize(
+    ("units", "told"),
+    [
+        (["a", "d"], "session s has no unit 'd'; pass ids such as 'a', or a mask"),
+        ([7], "session s has no unit '7'"),
+        (["a", "a"], "unit 'a' is chosen twice"),
+        (np.ones(2, bool), "the mask has 2 entries, but session s has 3 units"),
+        (np.zeros(3, bool), "none of the 3 units of session s is chosen"),
+        ([], "none of the 3 units"),
+        (np.ones((3, 1), bool), r"an array of shape \(3, 1\); pass a mask"),
+    ],
+)
+def test_units_that_cannot_be_selected_are_refused(units, told):
+    with pytest.raises(DataError, match=told):
+        make_session().select_units(units)
+
+
+# --- paths
+
+
+def test_tilde_is_the_home_folder_and_addresses_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    make_session().save("~/s.h5")
+    assert Session.open("~/s.h5").path == tmp_path / "s.h5"
+    for door in (Session.open, make_session().save, lambda path: Session.from_nwb(path, "x")):
+        with pytest.raises(PoyoError, match=r"gs://lab/s.h5 is an address.*download it first"):
+            door("gs://lab/s.h5")
+    assert not list(tmp_path.glob("gs*"))

@@ -39,7 +39,7 @@ def test_windows_are_decoded_as_in_a_batch(frequencies, pretrained, tiny_session
     decoder = WindowDecoder(pretrained, session)
     for place, _, start in batches.places(0):
         values = decoder(*window_of(session, start))
-        assert values.shape == (50, 2) and values.dtype == np.float32
+        assert values.shape == (50, 2) and values.dtype == np.float64
         np.testing.assert_allclose(
             values, batched[place, :50] * [3.0, 4.0] + [1.0, -2.0], rtol=0, atol=1e-5
         )

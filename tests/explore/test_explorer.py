@@ -144,7 +144,7 @@ def test_a_position_is_shown_where_there_is_one(tiny_run, tiny_data, tmp_path):
     explorer = Explorer(load(tiny_run), [Session.open(path)])
     shown = explorer.window(ID, 0.0)["position"]
     assert shown["values"][3] == [None, None]
-    np.testing.assert_allclose(shown["values"][4:], position[4:50].astype(np.float32))
+    np.testing.assert_allclose(shown["values"][4:], position[4:50])
     explorer.close()
 
 

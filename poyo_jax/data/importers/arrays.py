@@ -1,46 +1,79 @@
 """From arrays in memory to the tree of a session, with every check of the arrays."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from poyo_jax.data.behaviour import check_times
+from poyo_jax.data.behaviour import LARGEST, check_times
+from poyo_jax.data.derive import first_of_runs, gradient_of_runs, measured_time
+from poyo_jax.data.importers.spike_forms import flat_spikes
+from poyo_jax.data.importers.splits import Pairs, choose_splits, to_intervals
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.io.layout import Node
 from poyo_jax.data.io.nodes import data_node, interval_node, irregular_node, table_node, units_node
-from poyo_jax.errors import SessionError
+from poyo_jax.data.numbers import durations_in_seconds, ticks_per_second, to_numbers, to_seconds
+from poyo_jax.errors import ConfigError, SessionError
 
-Pairs = Intervals | Iterable  # (start, end) pairs, an array [n, 2], or Intervals
 
-NUM_BLOCKS = 10
-BLOCKS = {"train": (0, 1, 2, 4, 6, 7, 9), "valid": (5,), "test": (3, 8)}
+@dataclass(frozen=True)
+class Clocks:
+    """Ticks per second of the spike times and intervals, and of the times of targets."""
+
+    spikes: float
+    targets: float
+
+    @classmethod
+    def of(
+        cls, time_unit: str, target_time_unit: str | None, sampling_rate: float | None
+    ) -> "Clocks":
+        """Look up the units. Raises ConfigError for a unit or a rate that cannot be used."""
+        units = (time_unit, target_time_unit or time_unit)
+        if sampling_rate is not None and "samples" not in units:
+            raise ConfigError(
+                f"sampling_rate is {sampling_rate!r}, but times are in {time_unit!r}; pass"
+                " time_unit='samples', or leave sampling_rate out."
+            )
+        return cls(*(ticks_per_second(unit, sampling_rate) for unit in units))
 
 
 def tree_from_arrays(
-    spike_times: ArrayLike,
-    spike_units: ArrayLike,
-    unit_ids: ArrayLike,
-    target_times: ArrayLike,
-    targets: ArrayLike,
+    spike_times: Any,
+    spike_units: Any,
+    unit_ids: Any,
+    target_times: Any,
+    targets: Any,
     *,
     ids: dict[str, str | None],
     target_key: str,
     splits: dict[str, Pairs | None],
     intervals: dict[str, Pairs],
     domain: Pairs | None,
+    clocks: Clocks,
+    derive_velocity: bool,
 ) -> Node:
     """Check arrays and arrange them in the layout of a session file.
 
     `Session.from_arrays` describes the arguments and the errors.
     """
-    given_domain = None if domain is None else _pairs(domain, "domain")
-    ids_of_units = np.asarray(unit_ids).ravel().tolist()
-    names = np.array([_text(name) for name in ids_of_units], object)
-    spike_times = _times(spike_times, "spike_times", given_domain)
-    spike_units = _spike_units(spike_units, len(spike_times), len(names))
-    target_times = _times(target_times, "target_times", given_domain, strictly=True)
-    targets = _targets(targets, len(target_times))
+    if target_times is None or targets is None:
+        missing = "target_times" if target_times is None else "targets"
+        raise SessionError(
+            f"{missing} is missing; pass the behaviour as target_times [samples] and targets"
+            " [samples, channels], by name if you leave spike_units and unit_ids out."
+        )
+    given_domain = None
+    if domain is not None:
+        given_domain = to_intervals(_scaled(domain, "domain", clocks.spikes), "domain")
+    spike_times, spike_units, names = flat_spikes(spike_times, spike_units, unit_ids, clocks.spikes)
+    check_begin(spike_times, "spike_times", given_domain)
+    target_times = to_seconds(target_times, "target_times", clocks.targets)
+    check_times(target_times, "target_times", strictly=True)
+    check_begin(target_times, "target_times", given_domain)
+    targets = checked_targets(targets, len(target_times))
+    if derive_velocity:
+        targets = velocity(targets, target_times)
     session_domain = given_domain or _default_domain(spike_times, target_times)
 
     tree = data_node()
@@ -51,34 +84,30 @@ def tree_from_arrays(
     tree.members["spikes"] = irregular_node(spike_times, session_domain, unit_index=spike_units)
     place_targets(tree, target_key, targets, target_times, session_domain)
     for name, pairs in intervals.items():
-        place_intervals(tree, name, pairs, session_domain)
+        place_intervals(tree, name, _scaled(pairs, name, clocks.spikes), session_domain)
     tree.members["domain"] = interval_node(session_domain)
-    for name, split in choose_splits(splits, session_domain).items():
+    measured = measured_time(session_domain, target_times, targets, spike_times)
+    given = {name: _scaled(pairs, name, clocks.spikes) for name, pairs in splits.items()}
+    for name, split in choose_splits(given, session_domain, measured).items():
         tree.members[f"{name}_domain"] = interval_node(split)
     return tree
+
+
+def velocity(positions: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Differentiate positions within runs without gaps, in their unit per second."""
+    if len(times) < 2:
+        raise SessionError(
+            f"derive_velocity needs two samples at least, but targets has {len(times)}; leave it"
+            " out."
+        )
+    return gradient_of_runs(positions, times, first_of_runs(times))
 
 
 # --- checks
 
 
-def _array(values: ArrayLike, name: str, ndims: tuple[int, ...] = (1,)) -> np.ndarray:
-    try:
-        array = np.array(values, np.float64)
-    except (TypeError, ValueError) as error:
-        raise SessionError(
-            f"{name} is not an array of numbers ({error}); pass numbers in rows of one length."
-        ) from error
-    if array.ndim not in ndims:
-        expected = " or ".join(f"{ndim}-D" for ndim in ndims)
-        raise SessionError(f"{name} has shape {array.shape}; pass a {expected} array.")
-    return array
-
-
-def _times(
-    values: ArrayLike, name: str, domain: Intervals | None, *, strictly: bool = False
-) -> np.ndarray:
-    times = _array(values, name)
-    check_times(times, name, strictly=strictly)
+def check_begin(times: np.ndarray, name: str, domain: Intervals | None) -> None:
+    """Raise SessionError for a time below zero that the domain does not hold."""
     outside = (times < 0) if domain is None else (times < 0) & ~domain.contains(times)
     if outside.any():
         row = int(np.argmax(outside))
@@ -86,39 +115,49 @@ def _times(
             f"{name}[{row}] is {times[row]} s, before the session begins; "
             "shift all times so that they start at 0, or pass a `domain` that includes it."
         )
-    return times
 
 
-def _spike_units(values: ArrayLike, num_spikes: int, num_units: int) -> np.ndarray:
-    units = _array(values, "spike_units")
-    if len(units) != num_spikes:
-        raise SessionError(
-            f"spike_units has {len(units)} entries but spike_times {num_spikes}; pass one per"
-            " spike."
-        )
-    known = (units >= 0) & (units < num_units)
-    wrong = ~(known & (units == np.floor(units)))
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        raise SessionError(
-            f"spike_units[{row}] is {units[row]:g}, but there are {num_units} units; "
-            f"pass whole numbers in 0 ... {num_units - 1}, the positions in unit_ids."
-        )
-    return units.astype(np.int64)
-
-
-def _targets(values: ArrayLike, num_times: int) -> np.ndarray:
-    targets = _array(values, "targets", (1, 2))
+def checked_targets(values: Any, num_times: int) -> np.ndarray:
+    """Return targets [samples] or [samples, channels] in float64; NaN where not measured."""
+    targets = _numeric_targets(values)
     if len(targets) != num_times:
+        turned = ""
+        if targets.ndim == 2 and targets.shape[1] == num_times:
+            turned = " (targets.T)"
         raise SessionError(
             f"targets has {len(targets)} rows but target_times {num_times} entries; pass one per"
-            " sample."
+            f" sample{turned}."
         )
     if not targets.size:
         raise SessionError(
             f"targets has shape {targets.shape}; a session needs at least one sample of behaviour."
         )
+    check_range(targets, "targets")
     return targets
+
+
+def check_range(targets: np.ndarray, name: str) -> None:
+    """Raise SessionError for a target that float32 cannot hold."""
+    beyond = np.abs(targets) > LARGEST
+    if beyond.any():
+        place = np.argwhere(beyond)[0].tolist()
+        raise SessionError(
+            f"{name}{place} is {targets[tuple(place)]:g}, beyond what a model can compute"
+            f" ({LARGEST:.2g}, the largest number of float32); pass NaN where nothing was measured,"
+            " or another unit."
+        )
+
+
+def _numeric_targets(values: Any) -> np.ndarray:
+    try:
+        return to_numbers(values, "targets", (1, 2))
+    except SessionError as error:
+        if "it holds text" not in str(error):
+            raise
+        raise SessionError(
+            f"{error} Labels of classes cannot be decoded yet; code them by numbers that mean"
+            " something, such as the cosine and sine of a direction."
+        ) from error
 
 
 def _name(name: str, argument: str) -> str:
@@ -127,20 +166,11 @@ def _name(name: str, argument: str) -> str:
     return name
 
 
-def _pairs(pairs: Pairs, name: str) -> Intervals:
-    """Intervals from what the user passed, which must hold some time."""
-    try:
-        intervals = Intervals.from_pairs(pairs)
-    except (TypeError, ValueError) as error:
-        raise SessionError(f"{name}: {error}") from error
-    if not intervals.duration > 0:
-        raise SessionError(
-            f"{name} holds no time; pass (start, end) pairs with start < end, or leave it out."
-        )
-    return intervals
-
-
-# --- defaults
+def _scaled(pairs: Any, name: str, per_second: float) -> Any:
+    """Convert (start, end) pairs to seconds; `Intervals` are in seconds already."""
+    if not isinstance(pairs, Iterable) or isinstance(pairs, Intervals) or per_second == 1:
+        return pairs
+    return to_numbers(list(pairs), name, (1, 2)) / per_second
 
 
 def _default_domain(spike_times: np.ndarray, target_times: np.ndarray) -> Intervals:
@@ -151,37 +181,6 @@ def _default_domain(spike_times: np.ndarray, target_times: np.ndarray) -> Interv
         start = min(start, spike_times[0])
         stop = max(stop, np.nextafter(spike_times[-1], np.inf))  # an interval does not hold its end
     return Intervals.from_pairs([(start, stop)])
-
-
-def choose_splits(given: Mapping[str, Pairs | None], domain: Intervals) -> dict[str, Intervals]:
-    """The given splits, checked, or ten blocks when there is none."""
-    splits = {}
-    for name, pairs in given.items():
-        if pairs is not None:
-            splits[name] = _pairs(pairs, name)
-    if not splits:
-        return _ten_blocks(domain)
-    for name, split in splits.items():
-        if not len(split.intersect(domain)):
-            raise SessionError(
-                f"{name} {split} lies outside the domain {domain}; give all times in the same"
-                " seconds."
-            )
-        for other in splits:
-            if other > name and len(shared := split.intersect(splits[other])):
-                raise SessionError(f"{name} and {other} share {shared}; cut it from one of them.")
-    return splits
-
-
-def _ten_blocks(domain: Intervals) -> dict[str, Intervals]:
-    """Cut the domain's span into ten equal blocks; keep of each what lies in the domain."""
-    edges = np.linspace(domain.starts[0], domain.ends[-1], NUM_BLOCKS + 1)
-    starts, ends = edges[:-1], edges[1:]
-    splits = {}
-    for name, blocks in BLOCKS.items():
-        rows = list(blocks)
-        splits[name] = Intervals(starts[rows], ends[rows]).intersect(domain)
-    return splits
 
 
 # --- layout
@@ -215,7 +214,8 @@ def place_intervals(tree: Node, name: str, pairs: Pairs, domain: Intervals) -> N
             f"intervals cannot be called {name!r}; choose a free name, for example 'trials'."
         )
     try:
-        table = np.array(list(pairs), np.float64).reshape(-1, 2)
+        rows = durations_in_seconds(list(pairs), f"intervals {name!r}")
+        table = np.array(rows, np.float64).reshape(-1, 2)
     except (TypeError, ValueError) as error:
         raise SessionError(
             f"intervals {name!r} are not (start, end) pairs ({error}); pass pairs in seconds."
@@ -244,7 +244,3 @@ def _data_group(tree: Node, path: list[str], domain: Intervals) -> Node | None:
             return None
         tree = nested
     return tree
-
-
-def _text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,7 +1,7 @@
 """List the behaviour series of an NWB file and read their samples in the unit of the file."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -209,6 +209,8 @@ def find_target(raw: RawFile, target: str) -> str:
         return target
     known = {candidate.path: candidate for candidate in candidates(raw)}
     matches = [path for path in known if path.endswith(f"/{target}")]
+    # A series that cannot be used is found, too: reading it says what is wrong.
+    matches = matches or _series_called(raw, target)
     if len(matches) == 1:
         return matches[0]
     if not known:
@@ -221,12 +223,26 @@ def find_target(raw: RawFile, target: str) -> str:
         state = f"the name of {len(matches)} series"
     else:
         state = "missing" if group is None else "no behaviour series"
-    listed = "; ".join(f"{path} {known[path].shape}" for path in matches or known)
+    listed = "; ".join(_shown(path, known) for path in matches or known)
     names = list(known)
     if "/" not in target:
         names = [path.rsplit("/", 1)[-1] for path in known]
     near = "" if matches else suggest(target, names)
     raise RawDataError(f"{raw.path.name}: target {target} is {state}; pass one of {listed}.{near}")
+
+
+def _series_called(raw: RawFile, target: str) -> list[str]:
+    """List the paths of all series with this name, or with this end of their path."""
+    paths = []
+    for place in PLACES:
+        group = raw.file.get(place)
+        members = _groups(group, place) if isinstance(group, h5py.Group) else ()
+        paths += [path for path, member in members if "data" in member]
+    return [path for path in paths if target and path.endswith(f"/{target}")]
+
+
+def _shown(path: str, known: Mapping[str, CandidateTarget]) -> str:
+    return f"{path} {known[path].shape}" if path in known else path
 
 
 def read_series(raw: RawFile, path: str) -> Series:

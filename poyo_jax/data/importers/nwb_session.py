@@ -13,11 +13,12 @@ from poyo_jax.data.derive import (
     first_of_runs,
     gradient_of_runs,
     intervals_where,
+    measured_time,
     run_intervals,
     trial_splits,
 )
 from poyo_jax.data.importers import nwb
-from poyo_jax.data.importers.arrays import choose_splits
+from poyo_jax.data.importers.arrays import Clocks, check_range
 from poyo_jax.data.importers.nwb_series import (
     Series,
     find_target,
@@ -26,6 +27,8 @@ from poyo_jax.data.importers.nwb_series import (
     session_key,
 )
 from poyo_jax.data.importers.raw_file import RawFile, open_raw
+from poyo_jax.data.importers.spike_forms import tell_restarts
+from poyo_jax.data.importers.splits import choose_splits
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.io.layout import Node
 from poyo_jax.data.io.nodes import (
@@ -64,6 +67,10 @@ class NwbOptions:
     """Decode the derivative of the target, which then holds positions."""
     brainset_id: str | None = None
     """Name of the data set."""
+    time_unit: str = "s"
+    """Unit of the spike times, where the file departs from the seconds of NWB: ms, us, samples."""
+    sampling_rate: float | None = None
+    """Rate in Hz of spike times in samples."""
 
     def __post_init__(self) -> None:
         if self.split not in ("trials", "blocks", None):
@@ -74,6 +81,7 @@ class NwbOptions:
             limit = getattr(self, name)
             if limit is not None and not 0 < limit < math.inf:
                 raise ConfigError(f"{name} is {limit}; pass a positive number, or leave it out.")
+        Clocks.of(self.time_unit, None, self.sampling_rate)
         for name in self.phases:
             if not name.isidentifier() or name == "domain":
                 raise ConfigError(
@@ -88,12 +96,16 @@ class NwbOptions:
 def nwb_tree(path: str | Path, options: NwbOptions, session_id: str | None = None) -> Node:
     """The tree of a session from an NWB file. See `Session.from_nwb`."""
     with open_raw(path) as raw:
-        units, spikes = _units_and_spikes(raw)
+        clocks = Clocks.of(options.time_unit, None, options.sampling_rate)
+        units, spikes = _units_and_spikes(raw, clocks.spikes)
         series = read_series(raw, find_target(raw, options.target))
         name, behaviour, outliers = _behaviour(series, options)
-        domain = domain_of(behaviour)
+        tables = _other_tables(raw)
+        domain = _valid_time(raw, domain_of(behaviour), tables)
+        spike_times = spikes.column("timestamps")
+        measured = measured_time(domain, series.times, series.values, spike_times)
         trials = _trials(raw)
-        splits = trial_splits(trials, domain, options.split, f"{raw.path.name}: {nwb.TRIALS}")
+        splits = trial_splits(trials, measured, options.split, f"{raw.path.name}: {nwb.TRIALS}")
         session_id = session_id or raw.path.stem
         tree = data_node(_identity(raw, series, session_id, options.brainset_id))
         tree.members |= {
@@ -107,10 +119,9 @@ def nwb_tree(path: str | Path, options: NwbOptions, session_id: str | None = Non
         if options.phases:
             phases = _phases(raw, trials, options.phases, domain, outliers)
             tree.members["movement_phases"] = phases
-        for split, intervals in choose_splits(splits, domain).items():
+        for split, intervals in choose_splits(splits, domain, measured).items():
             tree.members[f"{split}_domain"] = interval_node(intervals)
-        tables = {"trials": trials} | _other_tables(raw)
-        for table, columns in tables.items():
+        for table, columns in ({"trials": trials} | tables).items():
             if len(columns["start"]):
                 member = f"{table}_intervals" if table in tree.members else table
                 tree.members[member] = table_node(columns)
@@ -148,7 +159,7 @@ def _identity(
 # --- spikes
 
 
-def _units_and_spikes(raw: RawFile) -> tuple[Node, Node]:
+def _units_and_spikes(raw: RawFile, per_second: float) -> tuple[Node, Node]:
     if not raw.has("units/spike_times"):
         state = "without spike_times" if raw.has("units") else "missing"
         wanted = (
@@ -157,10 +168,32 @@ def _units_and_spikes(raw: RawFile) -> tuple[Node, Node]:
         )
         raise raw.wrong("units", state, wanted)
     times, counts = nwb.spikes_by_unit(raw)
+    times = times if per_second == 1 else times / per_second
     num_units = len(counts)
     ids = unit_ids(raw, num_units)
-    units = units_node(ids, unit_number=np.arange(num_units), count=counts)
-    return units, nwb.spikes_node(*nwb.sort_spikes(times, counts))
+    tell_restarts(np.split(times, np.cumsum(counts)[:-1]), ids)
+    columns = _unit_columns(raw, num_units)
+    columns |= {"unit_number": np.arange(num_units), "count": counts}
+    return units_node(ids, **columns), nwb.spikes_node(*nwb.sort_spikes(times, counts))
+
+
+def _unit_columns(raw: RawFile, num_units: int) -> Table:
+    """Read the columns of the units, and group and location of each unit's first electrode."""
+    columns: Table = {}
+    try:
+        rows = nwb.electrode_rows(raw, num_units)
+        for name in ("group_name", "location"):
+            if raw.has(f"{nwb.ELECTRODES}/{name}"):
+                texts = np.array(raw.texts(f"{nwb.ELECTRODES}/{name}"), object)
+                columns[name] = texts[rows]
+    except (RawDataError, IndexError):
+        columns = {}  # no electrodes, or a unit without one, which NWB allows
+    group = raw.file["units"]
+    if isinstance(group, h5py.Group):
+        columns |= _plain_columns(group, num_units)
+    for name in ("electrodes", "spike_times"):  # of files without an index
+        columns.pop(name, None)
+    return columns
 
 
 def unit_ids(raw: RawFile, num_units: int) -> list[str]:
@@ -184,6 +217,7 @@ def _behaviour(series: Series, options: NwbOptions) -> tuple[str, Node, Interval
     name, column = session_key(series.path, derived=options.derive_velocity)
     firsts = first_of_runs(series.times)
     samples = series.values
+    check_range(samples, f"{series.path}/data")
     if options.derive_velocity:
         samples = gradient_of_runs(samples, series.times, firsts)
     if series.rate is not None:
@@ -225,6 +259,18 @@ def _lengths(vectors: np.ndarray) -> np.ndarray:
 
 
 # --- tables
+
+
+def _valid_time(raw: RawFile, domain: Intervals, tables: Mapping[str, Table]) -> Intervals:
+    """Cut the file's invalid times out of the domain."""
+    invalid = tables.get("invalid_times", NO_TRIALS)
+    if not len(invalid["start"]):
+        return domain
+    left = domain.subtract(Intervals.from_overlapping(invalid["start"], invalid["end"]))
+    if not len(left):
+        found = "all of the time in which the target was measured"
+        raise raw.wrong("intervals/invalid_times", found, "valid time; choose another target")
+    return left
 
 
 def _trials(raw: RawFile) -> Table:

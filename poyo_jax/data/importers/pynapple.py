@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from poyo_jax.data.behaviour import check_times
-from poyo_jax.data.derive import first_of_runs, run_intervals, trial_splits
-from poyo_jax.data.importers.arrays import choose_splits, place_intervals, place_targets
+from poyo_jax.data.derive import first_of_runs, measured_time, run_intervals, trial_splits
+from poyo_jax.data.importers.arrays import check_range, place_intervals, place_targets
 from poyo_jax.data.importers.nwb import sort_spikes, spikes_node
+from poyo_jax.data.importers.splits import choose_splits
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.io.layout import Node
 from poyo_jax.data.io.nodes import data_node, interval_node, units_node
@@ -43,7 +44,9 @@ def pynapple_tree(
     for name, rows in splits.items():
         if rows is not None:
             given[name] = _bounds(rows)
-    chosen = choose_splits(given or _by_trials(tree, domain), domain)
+    spike_times = tree.group("spikes").column("timestamps")
+    measured = measured_time(domain, times, values, spike_times)
+    chosen = choose_splits(given or _by_trials(tree, measured), domain, measured)
     for name, split in chosen.items():
         tree.members[f"{name}_domain"] = interval_node(split)
     return tree
@@ -63,6 +66,7 @@ def _samples(target: Any) -> tuple[np.ndarray, np.ndarray]:
             " channel at least."
         )
     check_times(times, "times of target", strictly=True)
+    check_range(values, "target")
     return times, values
 
 
@@ -118,8 +122,8 @@ def _bounds(rows: Any) -> Any:
     return rows
 
 
-def _by_trials(tree: Node, domain: Intervals) -> dict[str, Intervals]:
+def _by_trials(tree: Node, measured: Intervals) -> dict[str, Intervals]:
     if not isinstance(trials := tree.members.get("trials"), Node):
         return {}
     table = {name: trials.column(name) for name in trials.members}
-    return trial_splits(table, domain, None, "trials")
+    return trial_splits(table, measured, None, "trials")

@@ -12,6 +12,15 @@ import numpy as np
 
 from poyo_jax.data.io.layout import reading_failed
 from poyo_jax.errors import PoyoError, RawDataError, suggest
+from poyo_jax.files import local_path
+
+# The first bytes of files that are often taken for HDF5, and what to do with them.
+OTHER_FORMATS = (
+    (b"MATLAB 5.0 MAT-file", "a MATLAB file of version 5 to 7; use Session.from_matlab"),
+    (b"\x93NUMPY", "an array of numpy; load it, and use Session.from_arrays"),
+    (b"PK\x03\x04", "a zip archive (.npz, .zip, .nwb.zarr.zip); unpack it first"),
+    (b"\x1f\x8b", "compressed by gzip; unpack it first"),
+)
 
 
 class RawFile:
@@ -117,14 +126,29 @@ def need_file(path: Path) -> None:
         raise RawDataError(f"{path} {what}; pass the path of a raw file.")
 
 
+def other_format(path: Path) -> str | None:
+    """Say which known format other than HDF5 a file has, and what reads it; None if it has none."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(32)
+    except OSError:
+        return None  # whoever reads the file says why it cannot be read
+    for beginning, told in OTHER_FORMATS:
+        if start.startswith(beginning):
+            return f"{path} is {told}."
+    return None
+
+
 @contextlib.contextmanager
 def open_raw(path: str | Path) -> Iterator[RawFile]:
     """Open a raw HDF5 file (NWB, or MATLAB 7.3).
 
     Raises RawDataError when the file is missing, cut off, or has another format.
     """
-    path = Path(path)
+    path = local_path(path)
     need_file(path)
+    if told := other_format(path):
+        raise RawDataError(f"{told} Expected an HDF5 file, such as NWB.")
     try:
         with h5py.File(path, "r") as file:
             yield RawFile(path, file)

@@ -91,7 +91,8 @@ def read_tree(path: str | Path, eager_bytes: int = EAGER_BYTES) -> Node:
             if "object" not in file.attrs:
                 raise SessionError(
                     f"{path} is an HDF5 file but not a session: its root has no attribute 'object'."
-                    " Convert it with a script of data_prep, or build it with Session.from_arrays."
+                    " Convert it with a script of data_prep, or build it with Session.from_nwb,"
+                    " Session.from_matlab (version 7.3) or Session.from_arrays."
                 )
             return _read_group(file, StoredFile.of(path.absolute()), eager_bytes)
     except SessionError:

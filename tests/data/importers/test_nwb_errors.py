@@ -197,6 +197,15 @@ def test_units_need_spikes(tmp_path):
         Session.from_nwb(path, VELOCITY)
 
 
+def test_a_series_that_cannot_be_used_is_not_called_missing(nwb_session):
+    contents = one(samples(2), np.zeros((2, 2)))
+    for target in (VELOCITY, "cursor_vel"):
+        with pytest.raises(
+            RawDataError, match=r"cursor_vel/timestamps is an array of shape \(2, 2"
+        ):
+            nwb_session(target, **contents)
+
+
 def test_damaged_and_foreign_files_are_refused(tmp_path):
     path = write_nwb(tmp_path / "monday.nwb")
     path.write_bytes(path.read_bytes()[:-5000])

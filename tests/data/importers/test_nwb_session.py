@@ -100,6 +100,37 @@ def test_unit_ids_name_electrode_groups_if_there_are_any(nwb_session, tmp_path):
     assert Session.from_nwb(path, VELOCITY).unit_ids == ("unit_0", "unit_1", "unit_2")
 
 
+def test_columns_of_units_and_of_their_electrodes_are_kept(tmp_path):
+    path = write_nwb(tmp_path / "a.nwb")
+    with h5py.File(path, "a") as file:
+        file["units/quality"] = ["good", "noise", "mua"]
+        file["units/depth"] = [1.0, 2.0, 3.0]
+        file["units/is_sorted"] = [True, False, True]
+        file["units/waveform_mean"] = np.zeros((3, 40))
+        file["general/extracellular_ephys/electrodes/location"] = ["M1", "dorsal premotor"]
+    session = Session.from_nwb(path, VELOCITY)
+    table = session.unit_table
+    assert set(table) == {
+        *("unit_number", "count", "quality", "depth", "is_sorted", "group_name", "location"),
+    }
+    assert list(table["quality"]) == ["good", "noise", "mua"]
+    assert list(table["location"]) == ["M1", "dorsal premotor", "M1"]
+    session.select_units(table["quality"] != "noise").save(tmp_path / "a.h5")
+    saved = Session.open(tmp_path / "a.h5")
+    assert list(saved.unit_table["group_name"]) == ["M1", "M1"]
+    assert saved.unit_table["is_sorted"].tolist() == [True, True]
+    counts = np.bincount(saved.spike_units)
+    np.testing.assert_array_equal(saved.unit_table["count"], counts)
+
+
+def test_a_clock_that_restarts_is_told(tmp_path, caplog):
+    units = [np.r_[np.arange(0, 30, 0.1), np.arange(0, 30, 0.1)], np.arange(0, 30, 0.1)]
+    session = Session.from_nwb(write_nwb(tmp_path / "a.nwb", units=units), VELOCITY)
+    assert len(session.spike_times) == 900
+    assert "1 of 2 units were not in order and have been sorted: unit group_M1" in caplog.text
+    assert "has a spike at 0 s after one at 29.9 s. Does the clock restart" in caplog.text
+
+
 # --- behaviour
 
 
