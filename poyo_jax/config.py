@@ -18,6 +18,24 @@ OptimizerName = Literal["sparse_lamb", "adamw", "muon"]
 UnitStart = Literal["random", "tuning"]
 ComputeDtype = Literal["float32", "bfloat16"]
 
+LARGEST_SIZES = {
+    "dim": 1 << 16,
+    "depth": 1 << 10,
+    "head_dim": 1 << 12,
+    "cross_heads": 1 << 10,
+    "self_heads": 1 << 10,
+    "num_latents": 1 << 12,
+    "num_channels": 1 << 16,
+    "batch_size": 1 << 20,
+    "chunk_tokens": 1 << 16,
+    "rows_per_group": 1 << 16,
+}
+"""Largest sizes that a configuration may name: larger ones ask for more memory than machines have,
+and come from a damaged or hostile file, or from a slip.
+"""
+MOST_LATENTS = 1 << 12
+"""Largest number of latents in a window: memory grows with its square."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -80,7 +98,15 @@ class ModelConfig:
         require(self, "frequencies", self.frequencies is None or sound, expected)
         for name in ("feedforward_dropout", "residual_dropout", "attention_dropout"):
             require(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
+        require_sizes(self)
         steps = self.window_length / self.latent_step if self.latent_step > 0 else 0
+        steps = steps if math.isfinite(steps) else 0
+        fits = steps * self.num_latents <= MOST_LATENTS * (1 + 1e-9)
+        expected = (
+            f"of at most {MOST_LATENTS} latents, and there are {self.num_latents} (num_latents)"
+            f" every {self.latent_step} s (latent_step)"
+        )
+        require(self, "window_length", fits, expected)
         whole = math.isclose(steps, round(steps), rel_tol=1e-9) and round(steps) >= 1
         expected = f"a positive multiple of latent_step = {self.latent_step} s"
         require(self, "window_length", whole, expected)
@@ -160,6 +186,7 @@ class DataConfig:
 
     def __post_init__(self):
         require(self, "batch_size", self.batch_size >= 1, "at least 1")
+        require_sizes(self)
         require(self, "seed", self.seed >= 0, "at least 0")
         require(self, "spike_dropout", 0 <= self.spike_dropout < 1, "in [0, 1)")
         require(self, "spike_jitter", 0 <= self.spike_jitter < math.inf, "at least 0 s")
@@ -292,6 +319,7 @@ class RunConfig:
             "rows_per_group",
         ):
             require(self, name, getattr(self, name) >= 1, "at least 1")
+        require_sizes(self)
         for name in ("save_minutes", "keep_every"):
             value = getattr(self, name)
             require(self, name, value is None or value > 0, "positive or None")
@@ -380,6 +408,14 @@ def _require_choice(config, name: str, choices: Any) -> None:
     values = get_args(choices)
     *others, last = map(repr, values)
     require(config, name, getattr(config, name) in values, f"{', '.join(others)} or {last}")
+
+
+def require_sizes(config) -> None:
+    """Check every field of `config` that has a largest size."""
+    for item in dataclasses.fields(config):
+        most, size = LARGEST_SIZES.get(item.name), getattr(config, item.name)
+        if most is not None and size is not None:
+            require(config, item.name, size <= most, f"at most {most}")
 
 
 def require(config, name: str, holds: bool, expected: str) -> None:

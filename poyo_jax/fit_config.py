@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from poyo_jax.config import UnitDropoutConfig, require
+from poyo_jax.config import UnitDropoutConfig, require, require_sizes
 
 
 class Stage(NamedTuple):
@@ -96,6 +96,7 @@ class FitConfig:
     def _check_steps(self) -> None:
         for name in ("num_steps", "batch_size", "eval_every", "patience"):
             require(self, name, getattr(self, name) >= 1, "at least 1")
+        require_sizes(self)
         fewer = 0 <= self.unit_steps < self.num_steps
         require(self, "unit_steps", fewer, f"below num_steps = {self.num_steps}")
         require(self, "seed", self.seed >= 0, "at least 0")

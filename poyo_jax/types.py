@@ -99,6 +99,10 @@ class Readout:
         object.__setattr__(self, "mean", tuple(map(float, self.mean)))
         object.__setattr__(self, "std", tuple(map(float, self.std)))
         object.__setattr__(self, "interval_weights", weights)
+        if not isinstance(self.value_key, str):
+            raise ConfigError(
+                f"value_key of a readout is {self.value_key!r}; pass text, '<series>.<column>'."
+            )
         seen = f"readout of {self.value_key} has mean {self.mean} and std {self.std}"
         if not self.mean or len(self.mean) != len(self.std):
             raise ConfigError(f"{seen}; pass one of each per channel.")
@@ -128,7 +132,7 @@ class Readout:
             return cls(**{name: _as_tuple(value) for name, value in fields.items()})
         except ConfigError:
             raise
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ConfigError(
                 f"{str(text)[:80]!r} is not the JSON of a readout ({error}); use to_json."
             ) from error

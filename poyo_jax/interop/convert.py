@@ -84,7 +84,7 @@ def from_torch(
         sessions=sessions,
         readouts=_readouts(sessions, {**stored, **(readouts or {})}, config.num_channels),
         metrics={},
-        step=step if isinstance(step := checkpoint.get("global_step"), int) else 0,
+        step=_step(checkpoint.get("global_step")),
     )
 
 
@@ -147,9 +147,14 @@ def _state(checkpoint: Any) -> dict[str, Any]:
     """The state dict without the prefix that a wrapper gave its names, tensors as arrays."""
     state = _mapping(_mapping(checkpoint).get("state_dict", checkpoint))
     known = "latent_emb.weight"
-    whole = next((name for name in state if str(name).endswith(known)), None)
+    if other := [name for name in state if not isinstance(name, str)]:
+        raise CheckpointError(
+            f"the state dict has {len(other)} names that are not text, the first of them of type"
+            f" {type(other[0]).__name__}. Give a checkpoint of torch_brain's POYO."
+        )
+    whole = next((name for name in state if name.endswith(known)), None)
     if whole is None:
-        names = ", ".join(map(str, list(state)[:3])) or "nothing"
+        names = ", ".join(name[:80] for name in list(state)[:3]) or "nothing"
         raise CheckpointError(
             f"this is no POYO: it has no {known}, but {names}. Give a checkpoint of torch_brain's"
             " POYO."
@@ -161,6 +166,18 @@ def _state(checkpoint: Any) -> dict[str, Any]:
         if name.startswith(prefix)
     }
     return {OMEGA if name == OLD_OMEGA else name: value for name, value in state.items()}
+
+
+def _step(step: Any) -> int:
+    """The step of a checkpoint; 0 if it does not tell one."""
+    if not isinstance(step, int) or isinstance(step, bool):
+        return 0
+    if not 0 <= step < 2**53:
+        raise CheckpointError(
+            "global_step of the checkpoint is no number of steps. Remove it, or give the state dict"
+            " alone."
+        )
+    return step
 
 
 def _mapping(value: Any) -> Mapping:
@@ -187,7 +204,7 @@ def _model_config(settings: Mapping[str, Any], state: Mapping[str, Any]) -> Mode
             {ours: float(settings[theirs]) for theirs, ours in others if theirs in settings}
         )
         config = ModelConfig(**values)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(
             f"the settings in the checkpoint cannot be used ({error}). Give the config."
         ) from error
@@ -203,7 +220,7 @@ def _sizes(state: Mapping[str, Any]) -> dict[str, Any]:
     num_latents, dim = _tensor(state, "latent_emb.weight", 2).shape
     return {
         "dim": dim,
-        "depth": sum(name.endswith(".0.to_qkv.weight") for name in state),
+        "depth": _num_layers(state),
         "head_dim": head_dim,
         "cross_heads": len(_tensor(state, "enc_atn.to_q.weight", 2)) // max(head_dim, 1),
         "self_heads": (
@@ -214,8 +231,18 @@ def _sizes(state: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _num_layers(state: Mapping[str, Any]) -> int:
+    return sum(name.endswith(".0.to_qkv.weight") for name in state)
+
+
 def _params(state: Mapping[str, Any], config: ModelConfig, units: Vocab, sessions: Vocab) -> dict:
     """Convert all tensors to parameters by this package's names, and check their shapes."""
+    if config.depth > (layers := _num_layers(state)):
+        raise CheckpointError(
+            f"the configuration has depth {config.depth}, but the checkpoint has {layers} layers"
+            " (proc_layers). Give the ModelConfig that it was trained with, or none to take its"
+            " sizes from the checkpoint."
+        )
     model = build_model(config, RunConfig(), units.num_rows, sessions.num_rows)
     batch = jax.tree.map(jnp.asarray, empty_batch(config))
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), batch)["params"])
@@ -247,6 +274,11 @@ def _shaped(state: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> np.n
             " ModelConfig that the checkpoint was trained with, or none to take its sizes from the"
             " checkpoint."
         )
+    if not np.isfinite(array).all():
+        raise CheckpointError(
+            f"{name} has {np.sum(~np.isfinite(array))} numbers of {array.size} that are not finite."
+            " The training may have diverged: give an earlier checkpoint."
+        )
     return array
 
 
@@ -272,12 +304,16 @@ def _vocab(state: Mapping[str, Any], name: str) -> Vocab:
             f"the checkpoint has no {name}, so the rows of its table have no names. Add a mapping"
             " of names to rows under that key, with NA as row 0."
         )
-    by_row = {row: str(word) for word, row in words.items()}
+    by_row = {row: str(word) for word, row in words.items() if _is_entry(word, row)}
     if by_row.get(0) != "NA" or set(by_row) != set(range(len(words))):
         raise CheckpointError(
             f"{name} of the checkpoint does not number its {len(words)} names from NA = 0 on."
         )
     return Vocab(by_row[row] for row in range(1, len(words)))
+
+
+def _is_entry(word: Any, row: Any) -> bool:
+    return isinstance(word, str) and isinstance(row, int | np.integer) and not isinstance(row, bool)
 
 
 def _padded_omega(config: ModelConfig) -> np.ndarray:

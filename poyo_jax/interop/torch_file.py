@@ -6,9 +6,7 @@ the few that rebuild tensors and numpy's scalars, idle objects for what else tra
 known to save, and a refusal for everything else. No module that a file names is imported.
 """
 
-import io
 import math
-import pickle
 import re
 import struct
 import tarfile
@@ -16,12 +14,13 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from poyo_jax.errors import CheckpointError
 from poyo_jax.files import writable
+from poyo_jax.interop.unpickle import IDLE, LONGEST_NAME, Refused, Unpickler
 
 _DTYPES = {
     "FloatStorage": "<f4",
@@ -47,19 +46,9 @@ _IDLE = {
     "omegaconf",
 }
 _IDLE |= {"numpy", "collections", "typing", "pathlib"}
-_PLAIN = {
-    "set",
-    "frozenset",
-    "list",
-    "dict",
-    "tuple",
-    "int",
-    "float",
-    "complex",
-    "bool",
-    "str",
-    "bytes",
-}
+_PLAIN = {"set", "frozenset", "list", "dict", "tuple"}
+_PLAIN |= {"int", "float", "complex", "bool", "str", "bytes"}
+MOST_AXES = 8  # of a tensor
 
 
 def read_torch_file(path: str | Path) -> Any:
@@ -84,6 +73,11 @@ def read_torch_file(path: str | Path) -> Any:
     except FileNotFoundError:
         raise CheckpointError(
             f"there is no file {path}. Give a file that torch.save wrote."
+        ) from None
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({error.strerror}). Give a file that torch.save wrote, which you"
+            " may read."
         ) from None
     except Exception as error:  # a damaged pickle leads to any
         raise CheckpointError(
@@ -128,75 +122,93 @@ def _other_format(path: Path) -> str:
     return "is no file of torch.save. Give a .ckpt or .pt file."
 
 
-class _Reader(pickle.Unpickler):
-    """Unpickles the description of an archive whose entries begin with `root`."""
+class _Storage(NamedTuple):
+    """The numbers of tensors."""
+
+    dtype: str
+    content: bytes
+
+
+class _Reader:
+    """Reads the object of an archive whose entries begin with `root`.
+
+    It makes no more bytes than the file has: tensors share the storages, and what functions make
+    of text and bytes is limited.
+    """
 
     def __init__(self, archive: zipfile.ZipFile, root: str, path: Path):
-        for entry in archive.infolist():
-            if entry.compress_type != zipfile.ZIP_STORED:  # small on disk and endless in memory
-                raise CheckpointError(
-                    f"{path} is a compressed archive, but torch.save did not write it."
-                )
-        if (
-            f"{root}byteorder" in archive.namelist()
-            and archive.read(f"{root}byteorder") != b"little"
-        ):
-            raise CheckpointError(
-                f"{path} was written on a big-endian machine. Save it again on a little-endian one."
-            )
-        super().__init__(io.BytesIO(archive.read(f"{root}data.pkl")), encoding="utf-8")
+        _check_entries(archive, root, path)
         self._archive, self._root, self._path = archive, root, path
         self._storages: dict[str, bytes] = {}
+        self._bytes_left = 0  # that functions may still make
+        self._functions: dict[tuple[str, str], Callable] = {
+            ("collections", "OrderedDict"): _ordered_dict,
+            ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+            ("torch._utils", "_rebuild_parameter"): _parameter,
+            ("numpy", "dtype"): _Dtype,
+            ("numpy.core.multiarray", "scalar"): self._scalar,
+            ("numpy._core.multiarray", "scalar"): self._scalar,
+            ("_codecs", "encode"): self._encode,
+        }
 
-    def find_class(self, module_name: str, global_name: str, /) -> Any:
-        package = module_name.partition(".")[0]
-        if module_name == "torch" and global_name in _DTYPES:
-            return _DTYPES[global_name]
-        if (module_name, global_name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if (module_name, global_name) in _FUNCTIONS:
-            return _Function(_FUNCTIONS[module_name, global_name])
-        if package in _IDLE or (package in ("builtins", "__builtin__") and global_name in _PLAIN):
-            return type(global_name, (_Idle,), {})
-        raise CheckpointError(
-            f"{self._path} asks to run {module_name}.{global_name}, which no model needs; nothing"
-            " of it was run. If you trust the file, open it with torch and save the state_dict of"
-            " the model alone."
-        )
+    def load(self) -> Any:
+        content = self._archive.read(f"{self._root}data.pkl")
+        self._bytes_left = 2 * len(content)
+        try:
+            return Unpickler(self._find_global, self._load_storage).load(content)
+        except Refused as refusal:
+            raise CheckpointError(
+                f"{self._path} {refusal}. If you trust the file, open it with torch and save the"
+                " state_dict of the model alone."
+            ) from None
 
-    def persistent_load(self, pid: Any, /) -> tuple[str, bytes]:
-        """(dtype, bytes) of a tensor's storage."""
-        _, dtype, key, _, _ = pid
+    def _find_global(self, module: str, name: str) -> Any:
+        package = module.partition(".")[0]
+        if module == "torch" and name in _DTYPES:
+            return _DTYPES[name]
+        if (module, name) in self._functions:
+            return self._functions[module, name]
+        if package in _IDLE or (package in ("builtins", "__builtin__") and name in _PLAIN):
+            return IDLE
+        raise Refused(f"asks to run {module}.{name}, which no model needs; nothing of it was run")
+
+    def _load_storage(self, persistent_id: Any) -> _Storage:
+        _, dtype, key, _, _ = persistent_id
+        if not isinstance(key, str) or len(key) > LONGEST_NAME or dtype not in _DTYPES.values():
+            raise ValueError("a tensor's storage has no name or no type")
         if key not in self._storages:
             self._storages[key] = self._archive.read(f"{self._root}data/{key}")
-        return dtype, self._storages[key]
+        return _Storage(dtype, self._storages[key])
+
+    def _encode(self, text: str, *_: Any) -> bytes:
+        self._take(len(text))
+        return text.encode("latin1")
+
+    def _scalar(self, dtype: "_Dtype", data: bytes) -> Any:
+        self._take(np.dtype(dtype.code).itemsize)
+        return np.frombuffer(data, f"<{dtype.code}", count=1)[0].item()
+
+    def _take(self, num_bytes: int) -> None:
+        self._bytes_left -= num_bytes
+        if self._bytes_left < 0:
+            raise Refused("makes more text of its bytes than it holds")
 
 
-class _Function:
-    """A wrapper of our function that a pickle cannot change, though a pickle may set attributes."""
-
-    __slots__ = ("_function",)
-
-    def __init__(self, function: Callable):
-        self._function = function
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._function(*arguments)
-
-
-class _Idle:
-    """Takes the place of an object that is not needed, and lets everything be done to it."""
-
-    def __new__(cls, *_: Any, **__: Any):
-        return super().__new__(cls)
-
-    def __init__(self, *_: Any, **__: Any):
-        pass
-
-    def ignore(self, *_: Any) -> None:
-        pass
-
-    __setstate__ = __setitem__ = append = extend = add = update = __call__ = ignore
+def _check_entries(archive: zipfile.ZipFile, root: str, path: Path) -> None:
+    """Raise CheckpointError unless the entries are as torch.save stores them."""
+    entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise CheckpointError(f"{path} is a compressed archive, but torch.save did not write it.")
+    claimed, size = sum(entry.file_size for entry in entries), path.stat().st_size
+    if claimed > size:
+        raise CheckpointError(
+            f"{path} has {size} bytes, but its entries claim {claimed}. Copy it again."
+        )
+    order = f"{root}byteorder"
+    if order in archive.namelist() and archive.read(order) != b"little":
+        raise CheckpointError(
+            f"{path} was written on a big-endian machine. Save it again on a little-endian one."
+        )
 
 
 class _Dtype:
@@ -205,43 +217,41 @@ class _Dtype:
     __slots__ = ("code",)
 
     def __init__(self, code: str, *_: Any):
-        if not re.fullmatch(r"[biufSU]\d+", code):
-            raise ValueError(f"scalar of type {code!r}")
+        if len(code) > LONGEST_NAME or not re.fullmatch(r"[biufSU]\d+", code):
+            raise ValueError(f"scalar of type {code[:LONGEST_NAME]!r}")
         self.code = code
 
-    def __setstate__(self, state: tuple) -> None:
+    def set_state(self, state: tuple) -> None:
+        """Check the byte order, which a pickle sets after it made the type."""
         if state[1] not in ("<", "|"):
             raise ValueError(f"scalar of byte order {state[1]!r}")
 
 
-def _scalar(dtype: _Dtype, data: bytes) -> Any:
-    return np.frombuffer(data, f"<{dtype.code}", count=1)[0].item()
+def _ordered_dict(*items: Any) -> OrderedDict:
+    if items:  # torch.save fills mappings afterwards; by a call, a small file makes many copies
+        raise Refused("makes a mapping of another one, which torch.save does not")
+    return OrderedDict()
 
 
-def _tensor(
-    storage: tuple[str, bytes], offset: int, shape: tuple, strides: tuple, *_: Any
-) -> np.ndarray:
-    dtype, data = storage
+def _parameter(tensor: Any, *_: Any) -> Any:
+    return tensor
+
+
+def _tensor(storage: _Storage, offset: int, shape: tuple, strides: tuple, *_: Any) -> np.ndarray:
+    if len(shape) > MOST_AXES:
+        raise Refused(f"has a tensor of {len(shape)} axes, as no model has")
+    if not all(isinstance(size, int) and 0 <= size < 2**48 for size in (offset, *shape)):
+        raise ValueError(f"tensor of shape {shape} at {offset}")
+    dtype, content = storage
     count = math.prod(shape)
     if not count:
         return np.zeros(shape, dtype)
-    whole = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
-    if any(
-        size > 1 and stride != dense
-        for size, stride, dense in zip(shape, strides, whole, strict=True)
-    ):
-        raise ValueError(f"tensor of shape {shape} with strides {strides}: save contiguous tensors")
-    return np.frombuffer(data, dtype, count, offset * np.dtype(dtype).itemsize).reshape(shape)
-
-
-_FUNCTIONS: dict[tuple[str, str], Callable] = {
-    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-    ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
-    ("numpy", "dtype"): _Dtype,
-    ("numpy.core.multiarray", "scalar"): _scalar,
-    ("numpy._core.multiarray", "scalar"): _scalar,
-    ("_codecs", "encode"): lambda text, _: text.encode("latin1"),
-}
+    dense = 1  # the stride of an axis where no numbers lie between rows
+    for size, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if size > 1 and stride != dense:
+            raise ValueError(f"tensor of shape {shape}, strides {strides}: save contiguous tensors")
+        dense *= size
+    return np.frombuffer(content, dtype, count, offset * np.dtype(dtype).itemsize).reshape(shape)
 
 
 def _pickled(value: Any, storages: list[np.ndarray]) -> bytes:
