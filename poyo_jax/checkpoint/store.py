@@ -21,6 +21,7 @@ from poyo_jax.checkpoint.files import check_files, list_files
 from poyo_jax.checkpoint.formats import Saved, parse
 from poyo_jax.checkpoint.metadata import Metadata
 from poyo_jax.checkpoint.migrations import as_format_2, from_format_2
+from poyo_jax.checkpoint.shapes import check_shapes
 from poyo_jax.distributed.mesh import with_padding
 from poyo_jax.errors import CheckpointError
 from poyo_jax.files import in_bucket
@@ -189,6 +190,7 @@ def _read_params_of_format_2(folder: epath.Path, saved: Saved, like: dict) -> di
 
 
 def _restore_params(folder: epath.Path, like: dict) -> dict:
+    check_shapes(folder / "params", like)
     device = SingleDeviceSharding(jax.local_devices()[0])
     target = placed(like, jax.tree.map(lambda _: device, like))
     with ocp.StandardCheckpointer() as checkpointer:
