@@ -25,7 +25,7 @@ from poyo_jax.checkpoint.shapes import check_shapes
 from poyo_jax.distributed.mesh import with_padding
 from poyo_jax.errors import CheckpointError
 from poyo_jax.files import in_bucket
-from poyo_jax.model.build import build_model, init_params
+from poyo_jax.model.build import build_model, shapes_of_params
 from poyo_jax.model.params import TABLES
 
 FOLDER = "checkpoints"
@@ -168,14 +168,15 @@ def read_params(folder: epath.Path, saved: Saved) -> dict:
 
 
 def _read_params(folder: epath.Path, saved: Saved) -> dict:
+    if saved.version > 2:
+        check_files(folder, "params")
     config = saved.metadata.config
     units, sessions = saved.metadata.units.num_rows, saved.metadata.sessions.num_rows
     run = replace(config.run, attention="auto")  # this may be another platform
     model = build_model(config.model, run, units, sessions)
-    like = jax.eval_shape(lambda: with_padding(init_params(model, 0)))
+    like = jax.eval_shape(with_padding, shapes_of_params(model))
     if saved.version == 2:
         return _read_params_of_format_2(folder, saved, like)
-    check_files(folder, "params")
     params = _restore_params(folder, like)
     check_arrays(saved, params=params)
     return without_padding(params, saved.metadata)

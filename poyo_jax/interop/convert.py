@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -32,7 +31,7 @@ from poyo_jax.interop.torch_names import (
     UNIT_VOCAB,
     torch_name,
 )
-from poyo_jax.model.build import build_model, empty_batch
+from poyo_jax.model.build import build_model, shapes_of_params
 from poyo_jax.model.channel_order import interleaved_order, used_order
 from poyo_jax.model.rotary import omega
 from poyo_jax.pretrained import Pretrained
@@ -244,11 +243,10 @@ def _params(state: Mapping[str, Any], config: ModelConfig, units: Vocab, session
             " sizes from the checkpoint."
         )
     model = build_model(config, RunConfig(), units.num_rows, sessions.num_rows)
-    batch = jax.tree.map(jnp.asarray, empty_batch(config))
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), batch)["params"])
+    shapes = cast(dict[tuple[str, ...], Any], flatten_dict(shapes_of_params(model)))
     used = {OMEGA, UNIT_VOCAB, SESSION_VOCAB}
     params = {}
-    for path, leaf in cast(dict[tuple[str, ...], Any], flatten_dict(shapes)).items():
+    for path, leaf in shapes.items():
         name, transposed = torch_name(path), path[-1] == "kernel"
         names = [name.format(layer) for layer in range(config.depth)] if "{}" in name else [name]
         shape = leaf.shape[1:] if "{}" in name else leaf.shape

@@ -76,8 +76,7 @@ def read_torch_file(path: str | Path) -> Any:
         ) from None
     except OSError as error:
         raise CheckpointError(
-            f"{path} cannot be read ({error.strerror}). Give a file that torch.save wrote, which you"
-            " may read."
+            f"{path} cannot be read ({error.strerror}). Give a file that torch.save wrote."
         ) from None
     except Exception as error:  # a damaged pickle leads to any
         raise CheckpointError(

@@ -1,15 +1,15 @@
 """Read pickles of data without running what they ask for, in time and memory that they bound.
 
-The machine of Python's pickle module calls what a file names, hashes and compares keys of any depth,
-and copies as often as a file asks. This one knows the opcodes of protocols 2 to 5 that data need,
-takes plain keys only, and limits what the functions of the caller make.
+The machine of Python's pickle module calls what a file names, hashes and compares keys of any
+depth, and copies as often as a file asks. This one knows the opcodes of protocols 2 to 5 that data
+need, takes plain keys only, and calls only the functions of its caller, with few arguments.
 """
 
 import pickle
 import pickletools
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 LONGEST_NAME = 200  # characters of a module and of a name in it
 MOST_ARGUMENTS = 16  # of a call
@@ -60,8 +60,8 @@ class Unpickler:
         """The value of a pickle. Raises Refused, or any other exception for a damaged one."""
         if not content.endswith(pickle.STOP):
             raise EOFError("the pickle ends before its last instruction")
-        for opcode, argument, _ in pickletools.genops(content):
-            name = opcode.name
+        for opcode, given, _ in pickletools.genops(content):
+            name, argument = opcode.name, cast(Any, given)
             if name in _PUSH_ARGUMENT:
                 self._stack.append(argument)
             elif name in _PUSH_CONSTANT:

@@ -29,6 +29,11 @@ def init_params(model: POYO, seed: int) -> dict:
     return cast(dict, model.init(jax.random.key(seed), batch)["params"])
 
 
+def shapes_of_params(model: POYO) -> dict:
+    """The tree of the parameters with their shapes and types in place of arrays."""
+    return jax.eval_shape(lambda: init_params(model, 0))
+
+
 def empty_batch(config: ModelConfig) -> Batch:
     """The smallest batch, of padding only, from which the shapes of parameters are found."""
     tokens = np.zeros((1, 1), np.float32)

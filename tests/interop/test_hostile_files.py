@@ -47,13 +47,22 @@ HOSTILE = {
     "deep key of a storage": (START + storage(DEEP) + b".", "nests tuples more than 16 deep"),
     "tuple as key": (START + b"}K\x01\x85Ns.", "has a key of type tuple, as no model has"),
     "long key": (START + b"}" + text("a" * 5000) + b"Ns.", "a key of more than 4096 characters"),
-    "keys of one hash": (START + b"}(" + SAME_HASH + b"u.", "a number of more than 60 bits as a key"),
+    "keys of one hash": (
+        START + b"}(" + SAME_HASH + b"u.",
+        "a number of more than 60 bits as a key",
+    ),
     "long shape": (
         START + TENSOR + b"(" + storage(text("0")) + b"K\x00" + WIDE + WIDE + b"\x89}tR.",
         "has a tensor of 300000 axes",
     ),
     "large shape": (
-        START + TENSOR + b"(" + storage(text("0")) + b"K\x00" + number(2**60) * 2 + b"\x86K\x01K\x01"
+        START
+        + TENSOR
+        + b"("
+        + storage(text("0"))
+        + b"K\x00"
+        + number(2**60) * 2
+        + b"\x86K\x01K\x01"
         b"\x86\x89}tR.",
         "is damaged .ValueError: tensor of shape",
     ),
@@ -64,11 +73,7 @@ HOSTILE = {
     "scalars again": (
         many(
             b"cnumpy.core.multiarray\nscalar\n",
-            b"cnumpy\ndtype\n"
-            + text("U100000")
-            + b"\x85R"
-            + LONG_SCALAR
-            + b"\x86",
+            b"cnumpy\ndtype\n" + text("U100000") + b"\x85R" + LONG_SCALAR + b"\x86",
             100_000,
         ),
         "makes more text of its bytes than it holds",
@@ -96,10 +101,10 @@ def test_endless_files_end_in_a_sentence(name, tmp_path):
     with zipfile.ZipFile(tmp_path / "a.ckpt", "w") as archive:
         archive.writestr("archive/data.pkl", content)
         archive.writestr("archive/data/0", bytes(4))
-    before = time.monotonic()
+    before = time.process_time()
     with pytest.raises(CheckpointError, match=sentence):
         read_torch_file(tmp_path / "a.ckpt")
-    assert time.monotonic() - before < 5  # seconds; on a free machine it takes 0.5
+    assert time.process_time() - before < 5  # seconds of this process; it takes 0.5
 
 
 def test_entries_that_claim_more_than_the_file(tmp_path):
@@ -123,10 +128,10 @@ def state():
         ({"depth": 10**9}, r"cannot be used \(ModelConfig.depth is 1000000000; it must be at most"),
         ({"depth": 900}, "has depth 900, but the checkpoint has 2 layers"),
         ({"dim": 10**9}, "ModelConfig.dim is 1000000000; it must be at most"),
-        ({"sequence_length": 1e6}, "ModelConfig.window_length is 1000000.0; it must be of at most"),
+        ({"sequence_length": 1e6}, "ModelConfig.window_length is 1000000.0; it must be"),
         ({"sequence_length": float("inf")}, "ModelConfig.window_length is inf"),
         ({"sequence_length": float("nan")}, "ModelConfig.window_length is nan"),
-        ({"latent_step": 1e-9}, "ModelConfig.window_length is 1.0; it must be of at most"),
+        ({"latent_step": 1e-9}, "ModelConfig.window_length is 1.0; it must be"),
         ({"depth": float("inf")}, "cannot be used"),
         ({"ffn_dropout": 10**400}, "cannot be used"),
     ],

@@ -1,0 +1,1 @@
+"""Fuzzers: damaged and hostile files must give the right value or a sentence."""
