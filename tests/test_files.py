@@ -1,15 +1,67 @@
-"""Text files are there whole or not at all."""
+"""Paths that users give; text files are there whole or not at all."""
 
 import os
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
 from etils import epath
 
 from poyo_jax.checkpoint.store import absolute, saved_steps
-from poyo_jax.errors import PoyoError
-from poyo_jax.files import append_text, write_text
+from poyo_jax.errors import MissingDependencyError, PoyoError
+from poyo_jax.files import append_text, find_address, local_path, run_path, write_text
 from poyo_jax.train.writers import JsonLines, TensorBoard, Writers, read_metrics
+
+ADDRESSES = {
+    "gs://lab/sessions": "gcloud storage cp -r gs://lab/sessions .",
+    "s3://lab/a.h5": "aws s3 cp --recursive s3://lab/a.h5 .",
+    "https://example.org/a.h5": "curl -LO https://example.org/a.h5",
+    "az://lab/a.h5": "Download it, or mount it as a folder",
+    "hf://lab/model": "hf download lab/model",
+    "file:///data/a.h5": "Give the path itself, such as /data/a.h5",
+}
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_an_address_is_kept_in_its_sentence(address):
+    """Also after pathlib has taken one of its slashes."""
+    for path in (address, Path(address)):
+        with pytest.raises(PoyoError) as error:
+            local_path(path)
+        assert address in str(error.value) and ADDRESSES[address] in str(error.value)
+        if not address.startswith("gs://"):
+            with pytest.raises(PoyoError, match=ADDRESSES[address]):
+                run_path(path)
+
+
+def test_a_run_may_be_in_a_bucket(monkeypatch):
+    monkeypatch.setattr("poyo_jax.files.find_spec", lambda name: name == "gcsfs")
+    assert str(run_path(Path("gs://lab/run"))) == "gs://lab/run"
+    monkeypatch.setattr("poyo_jax.files.find_spec", lambda _: None)
+    with pytest.raises(
+        MissingDependencyError, match=r"gs://lab/run is in a bucket, .* pip install poyo_jax\[gcs\]"
+    ):
+        run_path("gs://lab/run")
+
+
+def test_paths_of_this_computer_stay(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run:").mkdir()
+    assert local_path("~/a.h5") == tmp_path / "a.h5"
+    assert str(run_path("~/run")) == str(tmp_path / "run")
+    assert local_path("~nobody-of-that-name/a") == Path("~nobody-of-that-name/a")
+    for path in ("a/b.h5", "C:/a.h5", "/a//b", "run:/"):
+        assert find_address(path) is None
+        assert local_path(path) == Path(path)
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize("path", ["", "a\0b", 3, None, b"a.h5"])
+def test_what_is_no_path_is_told(path):
+    for function in (local_path, run_path):
+        with pytest.raises(PoyoError, match=r"Write '\.'|NUL|not an object of type"):
+            function(path)
 
 
 def test_a_file_is_written_with_its_folder(tmp_path):
