@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 from etils import epath
@@ -51,11 +50,16 @@ def run_path(path: epath.PathLike) -> epath.Path:
     address = find_address(path)
     if address is None or not address.startswith(f"{BUCKET}://"):
         return epath.Path(local_path(path))
-    if not any(find_spec(name) for name in ("gcsfs", "tensorflow")):
+    try:
+        import fsspec
+
+        fsspec.get_filesystem_class("gcs")
+    except ImportError as error:
         raise MissingDependencyError(
-            f"{address} is in a bucket, which needs the package gcsfs; run: pip install"
-            " poyo_jax[gcs], or give a folder on this computer."
-        )
+            f"{address} is in a bucket, which needs gcsfs, which cannot be imported"
+            f" ({str(error).splitlines()[0]}); run: pip install poyo_jax[gcs], or give a folder on"
+            " this computer."
+        ) from error
     return epath.Path(address)
 
 
@@ -94,11 +98,13 @@ def write_text(path: epath.PathLike, text: str) -> None:
 
     Raises PoyoError when the disk is full or the file may not be written.
     """
-    path = epath.Path(path)
+    path = run_path(path)
     partial = path.parent / f"{path.name}.partial"
     with writable(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if not in_bucket(path):
+                partial.unlink(missing_ok=True)  # a link would be written through
             partial.write_text(text, encoding="utf-8")
             partial.replace(path)
         except OSError:
@@ -112,7 +118,7 @@ def append_text(path: epath.PathLike, text: str) -> None:
 
     Raises PoyoError when the disk is full or the file may not be written.
     """
-    path = epath.Path(path)
+    path = run_path(path)
     if in_bucket(path):  # which only takes whole files
         write_text(path, (path.read_text(encoding="utf-8") if path.exists() else "") + text)
         return

@@ -5,9 +5,14 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+import tiny
 from etils import epath
 
+from poyo_jax import Session, from_torch, load, open_sessions, train_model
 from poyo_jax.checkpoint.store import absolute, saved_steps
+from poyo_jax.cli.explore import Explore
+from poyo_jax.cli.program import with_local_paths
+from poyo_jax.cli.report import Report
 from poyo_jax.errors import MissingDependencyError, PoyoError
 from poyo_jax.files import append_text, find_address, local_path, run_path, write_text
 from poyo_jax.train.writers import JsonLines, TensorBoard, Writers, read_metrics
@@ -35,12 +40,14 @@ def test_an_address_is_kept_in_its_sentence(address):
 
 
 def test_a_run_may_be_in_a_bucket(monkeypatch):
-    monkeypatch.setattr("poyo_jax.files.find_spec", lambda name: name == "gcsfs")
+    def missing(_):
+        raise ImportError("Please install gcsfs")
+
+    monkeypatch.setattr("fsspec.get_filesystem_class", lambda _: None)
     assert str(run_path(Path("gs://lab/run"))) == "gs://lab/run"
-    monkeypatch.setattr("poyo_jax.files.find_spec", lambda _: None)
-    with pytest.raises(
-        MissingDependencyError, match=r"gs://lab/run is in a bucket, .* pip install poyo_jax\[gcs\]"
-    ):
+    monkeypatch.setattr("fsspec.get_filesystem_class", missing)
+    text = r"gs://lab/run is in a bucket, .*install gcsfs.*; run: pip install poyo_jax\[gcs\]"
+    with pytest.raises(MissingDependencyError, match=text):
         run_path("gs://lab/run")
 
 
@@ -70,6 +77,14 @@ def test_a_file_is_written_with_its_folder(tmp_path):
     write_text(path, "two µ")
     assert path.read_text(encoding="utf-8") == "two µ"
     assert os.listdir(path.parent) == ["file.json"]
+
+
+def test_a_link_is_not_written_through(tmp_path):
+    (tmp_path / "precious").write_text("one")
+    (tmp_path / "file.json.partial").symlink_to(tmp_path / "precious")
+    write_text(tmp_path / "file.json", "two")
+    assert (tmp_path / "precious").read_text() == "one"
+    assert (tmp_path / "file.json").read_text() == "two"
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
@@ -138,3 +153,23 @@ def test_files_in_a_bucket():
     assert [line["step"] for line in read_metrics("gs://lab/run")] == [5]
     assert str(absolute("gs://lab/run")) == "gs://lab/run"
     assert saved_steps("gs://lab/run") == []
+
+
+@pytest.mark.parametrize("address", ["s3://lab/a", "https://example.org/a"])
+def test_every_door_keeps_an_address(address, tiny_sessions):
+    session, config = tiny_sessions[0], tiny.config()
+    doors = (
+        open_sessions,
+        Session.open,
+        session.save,
+        load,
+        from_torch,
+        read_metrics,
+        lambda path: train_model(config, [session], path),
+        lambda path: write_text(path, ""),
+        lambda path: with_local_paths(Explore(model="m", data=path)),
+        lambda path: with_local_paths(Report(model="m", adapt=(path,))),
+    )
+    for door in doors:
+        with pytest.raises(PoyoError, match=address):
+            door(Path(address))

@@ -23,7 +23,7 @@ from poyo_jax.checkpoint.metadata import Metadata
 from poyo_jax.checkpoint.migrations import as_format_2, from_format_2
 from poyo_jax.distributed.mesh import with_padding
 from poyo_jax.errors import CheckpointError
-from poyo_jax.files import in_bucket
+from poyo_jax.files import in_bucket, run_path
 from poyo_jax.model.build import build_model, init_params
 from poyo_jax.model.params import TABLES
 
@@ -32,7 +32,7 @@ FOLDER = "checkpoints"
 
 def absolute(path: epath.PathLike) -> epath.Path:
     """A path that Orbax takes: absolute, or an address such as gs://bucket/run."""
-    path = epath.Path(path)
+    path = run_path(path)
     return path if in_bucket(path) else path.absolute()
 
 
@@ -41,7 +41,7 @@ def absolute(path: epath.PathLike) -> epath.Path:
 
 def saved_steps(path: epath.PathLike) -> list[int]:
     """Steps of the complete checkpoints in the folder of a run or of a saved model, ascending."""
-    return _steps_in(epath.Path(path) / FOLDER)
+    return _steps_in(run_path(path) / FOLDER)
 
 
 def _steps_in(folder: epath.Path) -> list[int]:

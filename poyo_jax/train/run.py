@@ -19,6 +19,7 @@ from poyo_jax.decoding.predict import predict_sessions
 from poyo_jax.decoding.score import mean_score, score_sessions
 from poyo_jax.distributed.processes import Votes, check_agreement
 from poyo_jax.errors import Interrupted
+from poyo_jax.files import run_path
 from poyo_jax.pretrained import Pretrained
 from poyo_jax.train.divergence import report_divergence, steps_not_finite
 from poyo_jax.train.feed import Fed, Feed
@@ -53,7 +54,7 @@ class Run:
         run = config.run
         self._clock, self._watchdog = Clock(), Watchdog(run.watchdog_minutes)
         self._watchdog.beat(PATIENCE)
-        self.config, self.workdir = config, epath.Path(workdir)
+        self.config, self.workdir = config, run_path(workdir)
         self.setup = TrainSetup(config, sessions, readouts)
         check_agreement(lambda: self.setup.facts() | {"work directory": str(workdir)})
         self._main = jax.process_index() == 0
