@@ -26,6 +26,7 @@ from poyo_jax.train.feed import Fed, Feed
 from poyo_jax.train.progress import Progress
 from poyo_jax.train.reliability.goodput import Clock, GoodputLines, describe_goodput
 from poyo_jax.train.reliability.health import effective_ranks, parameter_norms
+from poyo_jax.train.reliability.lock import WorkdirLock
 from poyo_jax.train.reliability.stop import SaveTimer, Stop
 from poyo_jax.train.reliability.watchdog import PATIENCE, Watchdog
 from poyo_jax.train.reliability.workdir import claim_workdir
@@ -69,9 +70,12 @@ class Run:
         self._pending: list[tuple[int, Mapping[str, Any]]] = []
         self._first, self._saved_step = 0, 0
         self._tuning = None
-        self._open = contextlib.ExitStack()
-        claim_workdir(self.workdir, self.setup.metadata, write=self._main)
-        self._checkpoints = Checkpoints(self.workdir, run.keep_checkpoints, run.keep_every)
+        with contextlib.ExitStack() as opened:
+            lock = WorkdirLock(self.workdir, lambda: stop.requested)
+            self._lock = opened.enter_context(lock)
+            claim_workdir(self.workdir, self.setup.metadata, write=self._main)
+            self._checkpoints = Checkpoints(self.workdir, run.keep_checkpoints, run.keep_every)
+            self._open = opened.pop_all()
 
     def __enter__(self) -> "Run":
         self._open.enter_context(self._watchdog)
@@ -230,6 +234,7 @@ class Run:
 
     def save(self, state: TrainState, scores: Mapping[str, float]) -> None:
         """Save a checkpoint, with a tuning map if it is evaluated or the last one."""
+        self._lock.check()
         self._watchdog.beat(PATIENCE)
         done = int(state.step)
         last = done == self.config.run.num_steps and not self.stopped
