@@ -31,7 +31,7 @@ from poyo_jax.fit_config import FitConfig
 from poyo_jax.tuning import TuningMap
 
 GOLDEN = Path(__file__).parent / "golden_checkpoints"
-TUNING = TuningMap(np.zeros(1), np.ones(1), np.full((1, 2), 0.1), np.zeros(2))
+TUNING = TuningMap(np.zeros(1), np.ones(1), np.full((1, 8), 0.1), np.zeros(8))
 
 
 @pytest.fixture(scope="module")

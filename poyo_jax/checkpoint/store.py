@@ -7,6 +7,7 @@ only whole checkpoints.
 
 import contextlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,7 +18,7 @@ from etils import epath
 from jax.sharding import SingleDeviceSharding
 
 from poyo_jax.checkpoint.digest import digest_of_arrays, digest_of_format_2
-from poyo_jax.checkpoint.files import check_files, list_files
+from poyo_jax.checkpoint.files import check_files, items_of_step, list_files
 from poyo_jax.checkpoint.formats import Saved, parse
 from poyo_jax.checkpoint.metadata import Metadata
 from poyo_jax.checkpoint.migrations import as_format_2, from_format_2
@@ -28,6 +29,7 @@ from poyo_jax.model.build import build_model, init_params
 from poyo_jax.model.params import TABLES
 
 FOLDER = "checkpoints"
+STEP = re.compile("0|[1-9][0-9]*")  # name of the folder of a step
 
 
 def absolute(path: epath.PathLike) -> epath.Path:
@@ -46,7 +48,7 @@ def saved_steps(path: epath.PathLike) -> list[int]:
 
 def _steps_in(folder: epath.Path) -> list[int]:
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return sorted(int(name) for name in names if name.isdigit())
+    return sorted(int(name) for name in names if STEP.fullmatch(name))
 
 
 def best_step(ranks: Mapping[int, float]) -> int | None:
@@ -253,14 +255,14 @@ def _way_out(damaged: epath.Path) -> str:
 
 
 def _is_whole(folder: epath.Path) -> bool:
-    """Tell if a checkpoint can be read.
-
-    With several processes parameters are not read: those that see no damage would not take part.
-    """
+    """Tell if all files of a checkpoint are those that were saved."""
     try:
         saved = _read_step(folder)
-        if jax.process_count() == 1:
+        if saved.version == 2:  # which has no list of files
             _read_params(folder, saved)
+        else:
+            for item in items_of_step(folder):
+                check_files(folder, item)
     except Exception:
         return False
     return True

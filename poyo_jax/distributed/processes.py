@@ -9,6 +9,7 @@ without a process having to wait for the devices.
 import difflib
 import hashlib
 import importlib.util
+import inspect
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +33,7 @@ COUNTS = {
     "OMPI_COMM_WORLD_SIZE": "Open MPI",
     "PMI_SIZE": "MPI",
 }
+SILENCE = 7200  # s, after which jax itself ends a process whose peers are silent
 SAME_COMMAND = "Check that every host was started with the same command."
 HINTS = {
     "JAX_COORDINATOR_ADDRESS": (
@@ -56,10 +58,12 @@ def start(mode: Literal["auto", "on", "off"] = "auto") -> None:
         if launcher == "JAX_COORDINATOR_ADDRESS":
             number = os.environ.get("JAX_PROCESS_ID")
             jax.distributed.initialize(
-                num_processes=expected, process_id=None if number is None else int(number)
+                num_processes=expected,
+                process_id=None if number is None else int(number),
+                **_patience(),
             )
         else:
-            jax.distributed.initialize()
+            jax.distributed.initialize(**_patience())
     except (ValueError, RuntimeError) as error:
         raise DistributedError(
             "the processes of this job do not find each other"
@@ -74,6 +78,16 @@ def start(mode: Literal["auto", "on", "off"] = "auto") -> None:
         )
     devices = f"{jax.local_device_count()} of {jax.device_count()} devices"
     logger.info("process %d of %d, %s", jax.process_index(), jax.process_count(), devices)
+
+
+def _patience() -> dict[str, int]:
+    """Options by which jax leaves a peer that is silent to the watchdog of the run.
+
+    jax would abort after 100 s, which looks like a crash. Old versions have no such option.
+    """
+    name = "heartbeat_timeout_seconds"
+    known = inspect.signature(jax.distributed.initialize).parameters
+    return {name: SILENCE} if name in known else {}
 
 
 def _launched() -> tuple[str | None, int | None]:

@@ -78,6 +78,7 @@ class Run:
             self._open = opened.pop_all()
 
     def __enter__(self) -> "Run":
+        self._watchdog.beat(PATIENCE)  # the wait for peers to arrive does not count
         self._open.enter_context(self._watchdog)
         self._open.callback(self._writers.close)
         self._open.callback(self._finish_checkpoints)
@@ -116,6 +117,7 @@ class Run:
     def stream(self, first: int, profile: tuple[int, int] | None = None) -> Iterator[Fed]:
         """The batches from step `first` on, until the last or until a process is asked to stop."""
         self._clock.switch("step")
+        self._watchdog.beat(PATIENCE)  # all processes make their first batch
         profiling = self._open.enter_context(contextlib.ExitStack())
         for fed in self._open.enter_context(contextlib.closing(self._feed.batches(first))):
             self._watchdog.beat()
@@ -149,6 +151,7 @@ class Run:
         began = time.monotonic()
         with self._clock.part("compile"):
             self.setup.train_step.compile(state, batch)
+            self._votes.largest(0)  # wait for peers, which may take longer
         self._feed.leave_out(time.monotonic() - began)
         self._watchdog.beat()
 
@@ -227,8 +230,8 @@ class Run:
         return {}
 
     def _after_batch(self) -> None:
-        self._watchdog.beat()
         self._cut_short = bool(self._votes.largest(int(self._stop.requested))[0])
+        self._watchdog.beat()  # after the vote: peers may still compile
         if self._cut_short:
             raise _StopAsked
 
