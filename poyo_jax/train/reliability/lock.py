@@ -39,7 +39,7 @@ OLD = 1800.0  # s by the clocks of two computers, after which nobody waits for a
 STOPPING = 600.0  # s to wait for an owner that was asked to stop
 SETTLE = 2.0  # s after which two that write the same file see the same content
 POLL = 1.0  # s between two looks
-WAIT = "wait"
+TAKEN, WAIT = "taken", "wait"
 
 
 class WorkdirLock:
@@ -56,6 +56,7 @@ class WorkdirLock:
         )
         self._began = time.monotonic()
         self._sign, self._since = "", self._began  # the owner's last sign, and when it came
+        self._told = ""
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._live, name="lock", daemon=True)
         self._lost = False
@@ -64,7 +65,7 @@ class WorkdirLock:
         answer = WAIT
         while answer == WAIT:
             answer = text_of_process_0(self._attempt() if self._main else "")
-        if answer:
+        if answer != TAKEN:
             raise ConfigError(answer)
         if self._main:
             self._thread.start()
@@ -91,7 +92,7 @@ class WorkdirLock:
     # --- taking it
 
     def _attempt(self) -> str:
-        """Take the lock: empty if that succeeds, WAIT, or the sentence that refuses it."""
+        """Try to take the lock: TAKEN, WAIT, or the sentence that refuses it."""
         try:
             with writable(self._workdir / FILE):
                 answer = self._try()
@@ -99,7 +100,7 @@ class WorkdirLock:
             answer = str(error)
         if answer == WAIT:
             time.sleep(POLL)
-        elif answer:
+        elif answer != TAKEN:
             self._file.close()
         return answer
 
@@ -122,7 +123,7 @@ class WorkdirLock:
             time.sleep(SETTLE)
             if not self._owns():
                 return self._refusal(Owner.parse(self._file.read()))
-        return ""
+        return TAKEN
 
     def _is_alive(self, owner: Owner | None, text: str, locked: bool | None) -> bool | None:
         """Tell if the owner is alive; None if it takes longer to see."""
@@ -139,17 +140,23 @@ class WorkdirLock:
             first, self._sign, self._since = not self._sign, text, now
             if not first:
                 return True
-            logger.info("waiting for a sign of life of the run that owns %s", self._workdir)
         if owner is not None and time.time() - owner.beat > OLD:
             return False
+        self._tell(f"waiting for a sign of life of the run that owns {self._workdir}")
         return None if now - self._since < SILENCE else False
 
     def _ends(self, owner: Owner) -> bool:
         """Tell if the owner was asked to stop and has time left for it."""
         if owner.stopping and time.monotonic() - self._began < STOPPING:
-            logger.info("waiting for the end of the run in %s (%s)", self._workdir, owner)
+            self._tell(f"waiting for the end of the run in {self._workdir}, which is stopping")
             return True
         return False
+
+    def _tell(self, text: str) -> None:
+        """Log a text once."""
+        if text != self._told:
+            self._told = text
+            logger.info(text)
 
     def _refusal(self, owner: Owner | None) -> str:
         who = f" ({owner})" if owner else ""
