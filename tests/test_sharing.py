@@ -92,6 +92,14 @@ def test_the_tuning_map_of_format_2_is_read(tmp_path):
         load(folder)
 
 
+def test_a_model_of_format_2_without_a_digest_is_noticed(tmp_path):
+    folder = shutil.copytree(GOLDEN / "v2", tmp_path / "model")
+    path = folder / "checkpoints" / "50" / "meta" / "metadata"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"digest": None}))
+    with pytest.raises(CheckpointError, match="its metadata have no digest"):
+        load(folder)
+
+
 def test_what_travels_with_a_model(tmp_path):
     settings = FitConfig(
         backbone_rates={"": 1e-3, "readout": 0.5},

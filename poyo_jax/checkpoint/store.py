@@ -150,6 +150,8 @@ def _read_step(folder: epath.Path) -> Saved:
         raise ValueError(f"it is step {saved.step} in a folder of another name")
     if saved.version > 2:
         check_files(folder, "meta")
+    elif not saved.arrays and not (folder / "opt_state").exists():  # a run of format 2 had none
+        raise ValueError("its metadata have no digest")
     return saved
 
 
