@@ -14,7 +14,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import jax
 import numpy as np
@@ -80,7 +80,7 @@ def start(mode: Literal["auto", "on", "off"] = "auto") -> None:
     logger.info("process %d of %d, %s", jax.process_index(), jax.process_count(), devices)
 
 
-def _patience() -> dict[str, int]:
+def _patience() -> dict[str, Any]:
     """Options by which jax leaves a peer that is silent to the watchdog of the run.
 
     jax would abort after 100 s, which looks like a crash. Old versions have no such option.
