@@ -62,8 +62,9 @@ class Options:
     """Rounds with digests, and as many without; the first of each is discarded."""
 
 
-def main(options: Options) -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Print a Markdown table."""
+    options = tyro.cli(Options, args=arguments, description=__doc__)
     config = PRESETS[options.preset]()
     metadata = made_up_metadata(config, options.num_units, options.num_sessions)
     state, mesh = random_state(config, metadata)
@@ -136,4 +137,4 @@ def timed(action: Callable[[], Any]) -> float:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    main()
