@@ -220,7 +220,7 @@ def _asking(archive: Dandiset | ZenodoRecord) -> Iterator[None]:
         yield
     except PoyoError:
         raise
-    except (LookupError, RuntimeError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise DownloadError(
             f"what {archive} says about its files was not understood ({type(error).__name__}:"
             f" {error}). Its protocol may have changed; pip install --upgrade dandi pooch, then run"

@@ -6,10 +6,12 @@ the rest. A file gets its name after its size and its digest were checked.
 """
 
 import contextlib
+import errno
 import importlib
 import logging
 import os
 import re
+import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ LONGEST_PAUSE = 300.0  # seconds that a server may ask for
 PROGRESS = 1 << 20  # bytes; an attempt that brings so many starts the pauses anew
 TIMEOUT = 30.0  # seconds without an answer
 CHUNK = 1 << 16  # bytes; what a cut connection may cost
+APPENDING = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 HEADERS = {"User-Agent": f"poyo_jax {__version__}", "Accept-Encoding": "identity"}
 
 
@@ -66,10 +69,16 @@ class RemoteFile:
     digest: str
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.isprintable():
+            raise ValueError(f"{self.name!r} is no name for a file")
         parts = PurePosixPath(self.name).parts
         if not parts or parts[0] == "/" or ".." in parts or "\\" in self.name:
             raise ValueError(f"{self.name!r} is no name for a file")
-        if not re.fullmatch("md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}", self.digest):
+        if not isinstance(self.url, str):
+            raise ValueError(f"{self.url!r} is no address of a file")
+        if type(self.size) is not int or self.size < 0:
+            raise ValueError(f"{self.size!r} is no size of a file in bytes")
+        if not re.fullmatch("md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}", str(self.digest)):
             raise ValueError(f"{self.digest!r} is no digest")
 
 
@@ -125,7 +134,7 @@ class Partial:
         self._expected, self._path, self._moved, self._answer = file, path, moved, None
         with writable(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("ab", buffering=0)
+            self._file = os.fdopen(_open_file(path), "ab", buffering=0)
         _lock(self._file, path)
         self.position = self._file.tell()
         self._moved(self.position)
@@ -181,6 +190,25 @@ class Partial:
         self._file.close()
         if not self.position:
             self._path.unlink(missing_ok=True)
+
+
+def _open_file(path: Path) -> int:
+    """Open a regular file to append to it, and nothing that a link or a pipe of that name leads to.
+
+    Raises DownloadError for them.
+    """
+    try:
+        opened = os.open(path, APPENDING | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO):
+            raise
+        opened = None
+    if opened is None or not stat.S_ISREG(os.fstat(opened).st_mode):
+        raise DownloadError(
+            f"{path} is no file but a link or a pipe, through which nothing is written. Delete it,"
+            " then run the same command again."
+        )
+    return opened
 
 
 def _receive(file: RemoteFile, partial: Partial) -> None:

@@ -233,7 +233,7 @@ def _only_one(job: Job) -> Iterator[None]:
     """
     with writable(job.folder):
         job.folder.mkdir(parents=True, exist_ok=True)
-        lock = (job.folder / "lock").open("w")
+        lock = (job.folder / "lock").open("a")
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -5,6 +5,7 @@ import re
 from etils import epath
 
 from poyo_jax.errors import CheckpointError, MissingDependencyError
+from poyo_jax.files import find_address
 
 SCHEME = "hf://"
 
@@ -16,12 +17,13 @@ def local_folder(path: epath.PathLike, *, local_files_only: bool = False) -> epa
     CheckpointError for an address that is not valid and for a download that fails,
     MissingDependencyError without huggingface_hub.
     """
-    if not str(path).startswith(SCHEME):
+    address = find_address(path)
+    if address is None or not address.startswith(SCHEME):
         return path
-    match = re.fullmatch(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", str(path))
+    match = re.fullmatch(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", address)
     if match is None:
         raise CheckpointError(
-            f"{path} is no address of a model. Write hf://organisation/name, or"
+            f"{address} is no address of a model. Write hf://organisation/name, or"
             " hf://organisation/name@revision for a branch, tag or commit."
         )
     repository, revision = match.groups()
@@ -29,7 +31,7 @@ def local_folder(path: epath.PathLike, *, local_files_only: bool = False) -> epa
         from huggingface_hub import snapshot_download  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise MissingDependencyError(
-            f"{path} needs huggingface_hub, which cannot be imported ({error}); run: pip install"
+            f"{address} needs huggingface_hub, which cannot be imported ({error}); run: pip install"
             " poyo_jax[hub]"
         ) from error
     try:
@@ -42,7 +44,7 @@ def local_folder(path: epath.PathLike, *, local_files_only: bool = False) -> epa
     except Exception as error:  # the package and what it stands on raise many kinds
         where = "is not on this computer" if local_files_only else "cannot be downloaded"
         raise CheckpointError(
-            f"{path} {where} ({type(error).__name__}:"
+            f"{address} {where} ({type(error).__name__}:"
             f" {(str(error).splitlines() or [''])[0][:200]}). Check its name, the network, and for"
             " a private model that you are logged in (hf auth login)."
         ) from error

@@ -193,6 +193,23 @@ class TuningMap:
         """All numbers as lists, which JSON can hold."""
         return {name: array.tolist() for name, array in asdict(self).items()}
 
+    def check(self, dim: int) -> None:
+        """Raise ValueError unless all arrays are numbers of fitting shapes, for rows of `dim`."""
+        num_features = self.mean.size
+        shapes = {
+            "mean": (num_features,),
+            "std": (num_features,),
+            "weights": (num_features, dim),
+            "origin": (dim,),
+        }
+        for name, shape in shapes.items():
+            array = getattr(self, name)
+            if array.shape != shape or array.dtype != np.float64:
+                raise ValueError(
+                    f"the tuning map's {name} is {array.dtype} of shape {array.shape}, and should"
+                    f" be float64 of shape {shape}"
+                )
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TuningMap":
         """The map that `to_dict` made."""

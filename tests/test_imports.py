@@ -39,7 +39,7 @@ ALLOWED = {
     "tuning": BASE | {"data"},
     "distributed": BASE | {"model"},
     "checkpoint": BASE | MODEL | {"tuning"},
-    "hub": {"errors"},
+    "hub": {"errors", "files"},
     "card": set(),
     "pretrained": BASE | {"data", "model", "checkpoint", "tuning", "hub", "card"},
     "surgery": BASE | {"data", "model", "pretrained"},

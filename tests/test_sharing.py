@@ -31,7 +31,7 @@ from poyo_jax.fit_config import FitConfig
 from poyo_jax.tuning import TuningMap
 
 GOLDEN = Path(__file__).parent / "golden_checkpoints"
-TUNING = TuningMap(np.zeros(1), np.ones(1), np.full((1, 2), 0.1), np.zeros(2))
+TUNING = TuningMap(np.zeros(1), np.ones(1), np.full((1, 8), 0.1), np.zeros(8))
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +89,14 @@ def test_the_tuning_map_of_format_2_is_read(tmp_path):
     assert load(folder).tuning.to_dict() == TUNING.to_dict()
     (folder / "tuning_maps" / "50.json").write_text('{"mean": [1]}')
     with pytest.raises(CheckpointError, match="is damaged"):
+        load(folder)
+
+
+def test_a_model_of_format_2_without_a_digest_is_noticed(tmp_path):
+    folder = shutil.copytree(GOLDEN / "v2", tmp_path / "model")
+    path = folder / "checkpoints" / "50" / "meta" / "metadata"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"digest": None}))
+    with pytest.raises(CheckpointError, match="its metadata have no digest"):
         load(folder)
 
 

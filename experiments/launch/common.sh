@@ -25,8 +25,24 @@ needs_number() {
 # needs_given OPTION VALUE: an option that cannot be left out.
 needs_given() { [ -n "$2" ] || wrong "$1 is missing."; }
 
-# needs_arguments ARGUMENT...: what follows -- and goes to pretrain.py.
-needs_arguments() { [ $# -gt 0 ] || wrong "nothing follows --. There goes what pretrain.py takes: -- PRESET --data DIR --workdir DIR"; }
+# needs_arguments ARGUMENT...: what follows -- and goes to pretrain.py, whose --data must be a folder of the machines.
+needs_arguments() {
+    local word option=''
+    [ $# -gt 0 ] || wrong "nothing follows --. There goes what pretrain.py takes: -- PRESET --data DIR --workdir DIR"
+    for word; do
+        case $option$word in
+            --data=*://*) refuse_address --data "${word#--data=}" ;;
+            --workdir=gs://*) ;;
+            --workdir=*://*) refuse_address --workdir "${word#--workdir=}" ;;
+        esac
+        case $word in --data | --workdir) option=$word= ;; *) option='' ;; esac
+    done
+}
+
+# refuse_address OPTION ADDRESS
+refuse_address() {
+    wrong "$1 $2 is an address, but has to be a folder. Download it to every machine, or mount the bucket there as a folder."
+}
 
 # needs_tool COMMAND ADVICE. Dry runs need no tool.
 needs_tool() {

@@ -68,7 +68,7 @@ pause=${POLL_SECONDS:-30} # between two looks at the slice or the run
 # Ubuntu of the TPU machines has an older Python than poyo_jax needs, so uv brings its own.
 install='rm -rf ~/poyo_jax && mkdir -p ~/poyo_jax && tar -xzf ~/poyo_jax.tar.gz -C ~/poyo_jax && cd ~/poyo_jax &&
 python3 -m pip install --quiet --user uv && python3 -m uv venv --quiet --allow-existing --python 3.11 ~/poyo_venv &&
-python3 -m uv pip install --quiet --python ~/poyo_venv/bin/python -e . "jax[tpu]" -c experiments/launch/constraints.txt'
+python3 -m uv pip install --quiet --python ~/poyo_venv/bin/python -e ".[gcs]" "jax[tpu]" -c experiments/launch/constraints.txt'
 
 # shellcheck disable=SC2016  # the workers expand these
 alive='[ -z "$(ls ~/poyo_run/codes 2>/dev/null)" ] && kill -0 "$(cat ~/poyo_run/pid 2>/dev/null)" 2>/dev/null'

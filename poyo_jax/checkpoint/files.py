@@ -20,17 +20,32 @@ def list_files(folder: epath.Path) -> None:
     (folder / LIST).write_text(json.dumps(digests, indent=0))
 
 
-def check_files(folder: epath.Path, item: str) -> None:
-    """Raise ValueError or OSError unless all files of an item of a step are those listed."""
-    digests = json.loads((folder / LIST).read_text())
-    names = [name for name in digests if name.startswith(f"{item}/")]
+def items_of_step(folder: epath.Path) -> list[str]:
+    """The items of which a step has files, such as params; raises ValueError or OSError."""
+    return sorted({name.split("/")[0] for name in _listed(folder)})
+
+
+def check_files(folder: epath.Path, item: str, first: int = 0, every: int = 1) -> None:
+    """Raise ValueError or OSError unless the files of an item of a step are those listed.
+
+    Of `every` processes, each checks the files from number `first` on that are its share.
+    """
+    digests = _listed(folder)
+    names = sorted(name for name in digests if name.startswith(f"{item}/"))
     if not names:
         raise ValueError(f"its list of files has none of {item}")
-    for name in names:
+    for name in names[first::every]:
         if not (folder / name).exists():
             raise ValueError(f"{name} is missing")
         if _digest(folder / name) != digests[name]:
             raise ValueError(f"{name} is not the file that was saved: its SHA-256 differs")
+
+
+def _listed(folder: epath.Path) -> dict[str, str]:
+    digests = json.loads((folder / LIST).read_text())
+    if not isinstance(digests, dict):
+        raise ValueError("its list of files is none")
+    return digests
 
 
 def _files(folder: epath.Path) -> list[epath.Path]:

@@ -5,12 +5,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from poyo_jax.config import Config, differences, from_dict
+from poyo_jax.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    RunConfig,
+    differences,
+    from_dict,
+)
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.fit_config import FitConfig
 from poyo_jax.tasks import choose_task
 from poyo_jax.tuning import TuningMap
 from poyo_jax.types import Readout
+
+PARTS = {"model": ModelConfig, "data": DataConfig, "optim": OptimConfig, "run": RunConfig}
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,7 @@ class Metadata:
         """The metadata that `to_dict` wrote; KeyError, TypeError or ValueError for other values."""
         readouts = values["readouts"].items()
         tuning, fit = values["tuning"], values["fit"]
-        return cls(
+        metadata = cls(
             config=from_dict(Config, values["config"]),
             units=Vocab(values["units"]),
             sessions=Vocab(values["sessions"]),
@@ -58,6 +68,8 @@ class Metadata:
             tuning=None if tuning is None else TuningMap.from_dict(tuning),
             fit=None if fit is None else from_dict(FitConfig, fit),
         )
+        _check_types(metadata)
+        return metadata
 
     def differences(self, saved: "Metadata") -> list[str]:
         """One line for every difference that keeps a run from continuing the `saved` one."""
@@ -69,6 +81,23 @@ class Metadata:
             if given != readout:
                 lines.append(f"readout of {name}: {readout} in the run, {given} given")
         return lines
+
+
+def _check_types(metadata: Metadata) -> None:
+    """Raise ValueError unless all fields have their types, and every session has a readout."""
+    for name, kind in PARTS.items():
+        if not isinstance(part := getattr(metadata.config, name), kind):
+            raise ValueError(f"config.{name} is {part!r}, not the settings of a {kind.__name__}")
+    for vocab in (metadata.units, metadata.sessions):
+        if wrong := [name for name in vocab.names if not isinstance(name, str)]:
+            raise ValueError(f"{wrong[0]!r} is no name of a unit or session")
+    if missing := [name for name in metadata.sessions.names if name not in metadata.readouts]:
+        raise ValueError(f"session {missing[0]!r} has no readout")
+    for name, value in metadata.metrics.items():
+        if type(value) not in (int, float):
+            raise ValueError(f"the metric {name!r} is {value!r}, not a number")
+    if (tuning := metadata.tuning) is not None:
+        tuning.check(metadata.config.model.dim)
 
 
 def setting_differences(saved: Config, given: Config) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from jax.sharding import Mesh
@@ -29,6 +30,7 @@ from poyo_jax.checkpoint.store import (
     saved_steps,
 )
 from poyo_jax.distributed.mesh import state_shardings
+from poyo_jax.distributed.processes import gather
 from poyo_jax.errors import CheckpointError
 
 TRASH = "deleted"  # a step is moved here at once, before its files are removed one by one
@@ -89,8 +91,7 @@ class Checkpoints:
             opt_state=ocp.args.StandardRestore(opt_state),
         )
         with readable(folder):
-            for item in ("params", "opt_state"):
-                check_files(folder, item)
+            _check_shares(folder)
             restored = dict(self._manager.restore(step, args=items))
             check_arrays(saved, **restored)
         step_array = jax.device_put(jnp.asarray(step, jnp.int32), shardings.step)
@@ -147,6 +148,22 @@ def metadata_to_continue(workdir: epath.PathLike) -> Metadata | None:
         return None
     _check_format(saved, epath.Path(workdir))
     return saved.metadata
+
+
+def _check_shares(folder: epath.Path) -> None:
+    """Raise ValueError, on every process, unless the files of a state are those that were saved.
+
+    Each process reads its share of the files.
+    """
+    problem = ""
+    try:
+        for item in ("params", "opt_state"):
+            check_files(folder, item, jax.process_index(), jax.process_count())
+    except Exception as error:  # a damaged list leads to any
+        problem = f"{error}" or type(error).__name__
+    (damaged, *_) = np.flatnonzero(gather(np.array(bool(problem)))).tolist() or [None]
+    if damaged is not None:
+        raise ValueError(problem or f"process {damaged} sees a damaged file")
 
 
 def _check_format(saved: Saved, workdir: epath.Path) -> None:

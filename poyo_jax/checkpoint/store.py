@@ -7,6 +7,7 @@ only whole checkpoints.
 
 import contextlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,23 +18,24 @@ from etils import epath
 from jax.sharding import SingleDeviceSharding
 
 from poyo_jax.checkpoint.digest import digest_of_arrays, digest_of_format_2
-from poyo_jax.checkpoint.files import check_files, list_files
+from poyo_jax.checkpoint.files import check_files, items_of_step, list_files
 from poyo_jax.checkpoint.formats import Saved, parse
 from poyo_jax.checkpoint.metadata import Metadata
 from poyo_jax.checkpoint.migrations import as_format_2, from_format_2
 from poyo_jax.checkpoint.shapes import check_shapes
 from poyo_jax.distributed.mesh import with_padding
 from poyo_jax.errors import CheckpointError
-from poyo_jax.files import in_bucket
+from poyo_jax.files import in_bucket, run_path
 from poyo_jax.model.build import build_model, shapes_of_params
 from poyo_jax.model.params import TABLES
 
 FOLDER = "checkpoints"
+STEP = re.compile("0|[1-9][0-9]*")  # name of the folder of a step
 
 
 def absolute(path: epath.PathLike) -> epath.Path:
     """A path that Orbax takes: absolute, or an address such as gs://bucket/run."""
-    path = epath.Path(path)
+    path = run_path(path)
     return path if in_bucket(path) else path.absolute()
 
 
@@ -42,12 +44,12 @@ def absolute(path: epath.PathLike) -> epath.Path:
 
 def saved_steps(path: epath.PathLike) -> list[int]:
     """Steps of the complete checkpoints in the folder of a run or of a saved model, ascending."""
-    return _steps_in(epath.Path(path) / FOLDER)
+    return _steps_in(run_path(path) / FOLDER)
 
 
 def _steps_in(folder: epath.Path) -> list[int]:
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return sorted(int(name) for name in names if name.isdigit())
+    return sorted(int(name) for name in names if STEP.fullmatch(name))
 
 
 def best_step(ranks: Mapping[int, float]) -> int | None:
@@ -149,6 +151,8 @@ def _read_step(folder: epath.Path) -> Saved:
         raise ValueError(f"it is step {saved.step} in a folder of another name")
     if saved.version > 2:
         check_files(folder, "meta")
+    elif not saved.arrays and not (folder / "opt_state").exists():  # a run of format 2 had none
+        raise ValueError("its metadata have no digest")
     return saved
 
 
@@ -256,14 +260,14 @@ def _way_out(damaged: epath.Path) -> str:
 
 
 def _is_whole(folder: epath.Path) -> bool:
-    """Tell if a checkpoint can be read.
-
-    With several processes parameters are not read: those that see no damage would not take part.
-    """
+    """Tell if all files of a checkpoint are those that were saved."""
     try:
         saved = _read_step(folder)
-        if jax.process_count() == 1:
+        if saved.version == 2:  # which has no list of files
             _read_params(folder, saved)
+        else:
+            for item in items_of_step(folder):
+                check_files(folder, item)
     except Exception:
         return False
     return True

@@ -44,8 +44,8 @@ class Finetune:
     """Folder of a run or of a saved model, here or on a hub (hf://organisation/name)."""
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
     """A session file, or a folder of them, searched with its sub-folders."""
-    out: Path
-    """Folder for the adapted model."""
+    out: str
+    """Folder for the adapted model, or an address such as gs://bucket/model."""
     strategy: Annotated[str, tyro.conf.arg(metavar=CHOICES)] = STRATEGIES[0]
     """Parameters that are fitted, and how."""
     num_steps: int | None = None

@@ -19,7 +19,7 @@ from typing import Literal
 import tyro
 
 from poyo_jax import Session
-from poyo_jax.cli.program import run_program
+from poyo_jax.cli.program import run_program, with_local_paths
 from poyo_jax.cli.sessions import count_line, score_lines, with_split
 from poyo_jax.config import Config
 from poyo_jax.data.datasets.session_lists import (
@@ -29,6 +29,7 @@ from poyo_jax.data.datasets.session_lists import (
     pretraining_sessions,
 )
 from poyo_jax.errors import ConfigError, DataError, suggest
+from poyo_jax.files import run_path
 from poyo_jax.presets import PRESETS
 
 INTERRUPTED = (
@@ -84,7 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def parse_and_pretrain(arguments: Sequence[str]) -> None:
     """Read the options and train; a preset that does not exist raises ConfigError."""
-    options = parse(arguments)
+    options = with_local_paths(parse(arguments))
+    run_path(options.workdir)  # refuses addresses before anything is opened
     pretrain(options, preset=arguments[0])
 
 

@@ -10,9 +10,12 @@ import select
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 from poyo_jax.errors import DistributedError, Diverged, Interrupted, PoyoError
+from poyo_jax.files import local_path
 
 Options = TypeVar("Options")
 
@@ -39,7 +42,7 @@ def run_program(
     """
     log_to_stderr(level)
     try:
-        status = work(options) or 0
+        status = work(with_local_paths(options)) or 0
         sys.stdout.flush()
     except KeyboardInterrupt:
         status = _say(interrupted, INTERRUPTED)
@@ -55,6 +58,25 @@ def run_program(
         _end_without_peers(error)
     if status:
         sys.exit(status)
+
+
+def with_local_paths(options: Options) -> Options:
+    """The options, whose paths (fields of type Path) are on this computer, with `~` expanded.
+
+    Raises PoyoError for an address such as gs://lab/sessions.
+    """
+    if not is_dataclass(options) or isinstance(options, type):
+        return options
+    changes = {}
+    for item in fields(options):
+        value = getattr(options, item.name)
+        if isinstance(value, Path):
+            changes[item.name] = local_path(value)
+        elif isinstance(value, tuple):
+            changes[item.name] = tuple(
+                local_path(entry) if isinstance(entry, Path) else entry for entry in value
+            )
+    return replace(options, **changes)
 
 
 def log_to_stderr(level: int) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from poyo_jax.data.io.manifest import open_with_manifest
 from poyo_jax.data.session import Session
 from poyo_jax.errors import DataError, suggest
+from poyo_jax.files import local_path
 
 
 def open_sessions(folder: str | Path, names: Sequence[str] | None = None) -> list[Session]:
@@ -15,7 +16,7 @@ def open_sessions(folder: str | Path, names: Sequence[str] | None = None) -> lis
     DataError when the folder is missing or has no session, or when a name is not there;
     SessionError for a file that is not a session.
     """
-    folder = Path(folder)
+    folder = local_path(folder)
     paths = sorted(folder.rglob("*.h5")) if folder.is_dir() else []
     if not paths:
         state = "has no session files (*.h5)" if folder.is_dir() else "does not exist"

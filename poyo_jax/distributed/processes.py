@@ -9,11 +9,12 @@ without a process having to wait for the devices.
 import difflib
 import hashlib
 import importlib.util
+import inspect
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import jax
 import numpy as np
@@ -32,6 +33,7 @@ COUNTS = {
     "OMPI_COMM_WORLD_SIZE": "Open MPI",
     "PMI_SIZE": "MPI",
 }
+SILENCE = 7200  # s, after which jax itself ends a process whose peers are silent
 SAME_COMMAND = "Check that every host was started with the same command."
 HINTS = {
     "JAX_COORDINATOR_ADDRESS": (
@@ -56,10 +58,12 @@ def start(mode: Literal["auto", "on", "off"] = "auto") -> None:
         if launcher == "JAX_COORDINATOR_ADDRESS":
             number = os.environ.get("JAX_PROCESS_ID")
             jax.distributed.initialize(
-                num_processes=expected, process_id=None if number is None else int(number)
+                num_processes=expected,
+                process_id=None if number is None else int(number),
+                **_patience(),
             )
         else:
-            jax.distributed.initialize()
+            jax.distributed.initialize(**_patience())
     except (ValueError, RuntimeError) as error:
         raise DistributedError(
             "the processes of this job do not find each other"
@@ -74,6 +78,16 @@ def start(mode: Literal["auto", "on", "off"] = "auto") -> None:
         )
     devices = f"{jax.local_device_count()} of {jax.device_count()} devices"
     logger.info("process %d of %d, %s", jax.process_index(), jax.process_count(), devices)
+
+
+def _patience() -> dict[str, Any]:
+    """Options by which jax leaves a peer that is silent to the watchdog of the run.
+
+    jax would abort after 100 s, which looks like a crash. Old versions have no such option.
+    """
+    name = "heartbeat_timeout_seconds"
+    known = inspect.signature(jax.distributed.initialize).parameters
+    return {name: SILENCE} if name in known else {}
 
 
 def _launched() -> tuple[str | None, int | None]:
@@ -119,7 +133,7 @@ def check_agreement(collect: Callable[[], Mapping[str, str]]) -> None:
     for number, (name, text) in enumerate(facts.items()):
         others = np.flatnonzero(differs[:, number])
         if len(others):
-            reference = _text_of_process_0(text)
+            reference = text_of_process_0(text)
             lines.append(
                 f"{name} of process"
                 f" {', '.join(map(str, others[:8]))}{_first_difference(reference, text)}"
@@ -142,7 +156,10 @@ def gather(own: np.ndarray) -> np.ndarray:
     return values.reshape(jax.process_count(), *own.shape)
 
 
-def _text_of_process_0(text: str) -> str:
+def text_of_process_0(text: str) -> str:
+    """The text that process 0 gives; all processes must call this, and get it."""
+    if jax.process_count() == 1:
+        return text
     data = np.frombuffer(text.encode(), np.uint8)
     lengths = gather(np.array([len(data)]))
     padding = int(lengths.max()) - len(data)

@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler
 from socket import SHUT_WR
 from socketserver import ThreadingTCPServer
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from poyo_jax.errors import ConfigError, DataError, PoyoError
 from poyo_jax.explore.explorer import Answer, Explorer
@@ -60,6 +60,7 @@ class ExplorerServer(ThreadingTCPServer):
 
     daemon_threads = True
     allow_reuse_address = True
+    request_queue_size = 128  # connections that wait to be accepted: a page opens several at once
 
     def __init__(self, explorer: Explorer, port: int = 0):
         self.explorer = explorer
@@ -118,7 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, answers: dict[str, Callable[[], Answer | bytes]]) -> None:
         try:
             self._check_sender()
-            path = urlsplit(self.path).path
+            path = self._address().path
             if path not in answers:
                 raise Refused(
                     HTTPStatus.NOT_FOUND,
@@ -174,9 +175,17 @@ class _Handler(BaseHTTPRequestHandler):
                 HTTPStatus.FORBIDDEN, "this server answers its own page only, not those of others."
             )
 
+    def _address(self) -> SplitResult:
+        """The address that is asked for; Refused for one that is none, such as http://[bad/."""
+        try:
+            return urlsplit(self.path)
+        except ValueError as error:
+            text = f"{self.path[:60]!r} is no address ({error}); open the page at /."
+            raise Refused(HTTPStatus.BAD_REQUEST, text) from None
+
     def _argument(self, name: str) -> str:
         try:
-            given = parse_qs(urlsplit(self.path).query, max_num_fields=10).get(name, [])
+            given = parse_qs(self._address().query, max_num_fields=10).get(name, [])
         except ValueError:
             given = []
         if len(given) != 1:

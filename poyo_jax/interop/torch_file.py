@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from poyo_jax.errors import CheckpointError
-from poyo_jax.files import writable
+from poyo_jax.files import local_path, writable
 from poyo_jax.interop.unpickle import IDLE, LONGEST_NAME, Refused, Unpickler
 
 _DTYPES = {
@@ -57,7 +57,7 @@ def read_torch_file(path: str | Path) -> Any:
     Raises CheckpointError when the file is missing, damaged, of another format, or asks for
     anything but data.
     """
-    path = Path(path)
+    path = local_path(path)
     try:
         with zipfile.ZipFile(path) as archive:
             pickled = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
@@ -90,12 +90,13 @@ def write_torch_file(path: str | Path, tree: Mapping[str, Any]) -> None:
     Raises PoyoError when the file cannot be written; then a file that was there before is as it
     was.
     """
-    path = Path(path)
+    path = local_path(path)
     partial = path.with_name(f"{path.name}.partial")
     storages: list[np.ndarray] = []
     pickled = b"\x80\x02" + _pickled(tree, storages) + b"."
     with writable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        partial.unlink(missing_ok=True)  # a link would be written through
         try:
             with zipfile.ZipFile(partial, "w") as archive:
                 archive.writestr("archive/data.pkl", pickled)

@@ -13,7 +13,7 @@ from poyo_jax import __version__
 from poyo_jax.data.session import Session
 from poyo_jax.decoding.offline import Evaluation, evaluate
 from poyo_jax.errors import MissingDependencyError, PoyoError
-from poyo_jax.files import write_text
+from poyo_jax.files import local_path, write_text
 from poyo_jax.finetune.fit import FitResult
 from poyo_jax.pages import assemble
 from poyo_jax.pretrained import Pretrained
@@ -66,8 +66,9 @@ def write_report(
         content=json.dumps(content, allow_nan=False).replace("</", "<\\/"),
         plotly=script,
     )
+    path = local_path(path)
     write_text(path, page)
-    return Path(path)
+    return path
 
 
 def _evaluate(pretrained: Pretrained, sessions: Sequence[Session]) -> Evaluation:

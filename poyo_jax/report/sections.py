@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from poyo_jax.errors import DataError, MissingDependencyError
+from poyo_jax.files import local_path
 from poyo_jax.pages import look
 
 try:
@@ -68,7 +69,7 @@ def write_sections(
         sections=[_content(section) for section in sections],
         version=_version(),
     )
-    path = Path(path)
+    path = local_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page, encoding="utf-8")

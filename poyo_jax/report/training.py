@@ -6,6 +6,7 @@ from typing import Any
 from etils import epath
 
 from poyo_jax.errors import DataError
+from poyo_jax.files import run_path
 from poyo_jax.report.numbers import Content, plain
 from poyo_jax.tasks import Metric
 from poyo_jax.train.reliability.goodput import read_goodput
@@ -72,5 +73,5 @@ def _curve(lines: Sequence[dict[str, Any]], name: str) -> Content:
 
 def _damage(workdir: Any, read: int) -> str:
     """Sentence about a file that could be read only in part; a crash may cut its last line."""
-    lost = len((epath.Path(workdir) / "metrics.jsonl").read_bytes().splitlines()) - read
+    lost = len((run_path(workdir) / "metrics.jsonl").read_bytes().splitlines()) - read
     return "" if lost <= 1 else f"{lost} lines of metrics.jsonl are damaged and left out."

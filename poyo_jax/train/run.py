@@ -19,12 +19,14 @@ from poyo_jax.decoding.predict import predict_sessions
 from poyo_jax.decoding.score import mean_score, score_sessions
 from poyo_jax.distributed.processes import Votes, check_agreement
 from poyo_jax.errors import Interrupted
+from poyo_jax.files import run_path
 from poyo_jax.pretrained import Pretrained
 from poyo_jax.train.divergence import report_divergence, steps_not_finite
 from poyo_jax.train.feed import Fed, Feed
 from poyo_jax.train.progress import Progress
 from poyo_jax.train.reliability.goodput import Clock, GoodputLines, describe_goodput
 from poyo_jax.train.reliability.health import effective_ranks, parameter_norms
+from poyo_jax.train.reliability.lock import WorkdirLock
 from poyo_jax.train.reliability.stop import SaveTimer, Stop
 from poyo_jax.train.reliability.watchdog import PATIENCE, Watchdog
 from poyo_jax.train.reliability.workdir import claim_workdir
@@ -53,7 +55,7 @@ class Run:
         run = config.run
         self._clock, self._watchdog = Clock(), Watchdog(run.watchdog_minutes)
         self._watchdog.beat(PATIENCE)
-        self.config, self.workdir = config, epath.Path(workdir)
+        self.config, self.workdir = config, run_path(workdir)
         self.setup = TrainSetup(config, sessions, readouts)
         check_agreement(lambda: self.setup.facts() | {"work directory": str(workdir)})
         self._main = jax.process_index() == 0
@@ -68,11 +70,15 @@ class Run:
         self._pending: list[tuple[int, Mapping[str, Any]]] = []
         self._first, self._saved_step = 0, 0
         self._tuning = None
-        self._open = contextlib.ExitStack()
-        claim_workdir(self.workdir, self.setup.metadata, write=self._main)
-        self._checkpoints = Checkpoints(self.workdir, run.keep_checkpoints, run.keep_every)
+        with contextlib.ExitStack() as opened:
+            lock = WorkdirLock(self.workdir, lambda: stop.requested)
+            self._lock = opened.enter_context(lock)
+            claim_workdir(self.workdir, self.setup.metadata, write=self._main)
+            self._checkpoints = Checkpoints(self.workdir, run.keep_checkpoints, run.keep_every)
+            self._open = opened.pop_all()
 
     def __enter__(self) -> "Run":
+        self._watchdog.beat(PATIENCE)  # the wait for peers to arrive does not count
         self._open.enter_context(self._watchdog)
         self._open.callback(self._writers.close)
         self._open.callback(self._finish_checkpoints)
@@ -111,6 +117,7 @@ class Run:
     def stream(self, first: int, profile: tuple[int, int] | None = None) -> Iterator[Fed]:
         """The batches from step `first` on, until the last or until a process is asked to stop."""
         self._clock.switch("step")
+        self._watchdog.beat(PATIENCE)  # all processes make their first batch
         profiling = self._open.enter_context(contextlib.ExitStack())
         for fed in self._open.enter_context(contextlib.closing(self._feed.batches(first))):
             self._watchdog.beat()
@@ -144,6 +151,7 @@ class Run:
         began = time.monotonic()
         with self._clock.part("compile"):
             self.setup.train_step.compile(state, batch)
+            self._votes.largest(0)  # wait for peers, which may take longer
         self._feed.leave_out(time.monotonic() - began)
         self._watchdog.beat()
 
@@ -222,13 +230,14 @@ class Run:
         return {}
 
     def _after_batch(self) -> None:
-        self._watchdog.beat()
         self._cut_short = bool(self._votes.largest(int(self._stop.requested))[0])
+        self._watchdog.beat()  # after the vote: peers may still compile
         if self._cut_short:
             raise _StopAsked
 
     def save(self, state: TrainState, scores: Mapping[str, float]) -> None:
         """Save a checkpoint, with a tuning map if it is evaluated or the last one."""
+        self._lock.check()
         self._watchdog.beat(PATIENCE)
         done = int(state.step)
         last = done == self.config.run.num_steps and not self.stopped

@@ -10,7 +10,7 @@ from etils import epath
 from tensorboardX import SummaryWriter
 
 from poyo_jax.checkpoint.store import saved_steps
-from poyo_jax.files import append_text, in_bucket, writable, write_text
+from poyo_jax.files import append_text, in_bucket, run_path, writable, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class JsonLines:
     """
 
     def __init__(self, workdir: epath.PathLike):
-        self._workdir = epath.Path(workdir)
+        self._workdir = run_path(workdir)
         self._path, self._started = self._workdir / "metrics.jsonl", False
 
     def write(self, step: int, values: Values) -> None:
@@ -64,7 +64,7 @@ class TensorBoard:
     """
 
     def __init__(self, workdir: epath.PathLike):
-        self._workdir = epath.Path(workdir)
+        self._workdir = run_path(workdir)
         self._board: SummaryWriter | None = None
 
     def write(self, step: int, values: Values) -> None:
@@ -119,7 +119,7 @@ def read_metrics(workdir: epath.PathLike) -> list[dict[str, Any]]:
 
     A line that a crash has cut, or that is damaged, is left out.
     """
-    path = epath.Path(workdir) / "metrics.jsonl"
+    path = run_path(workdir) / "metrics.jsonl"
     lines = []
     for text in path.read_bytes().splitlines() if path.exists() else []:
         try:

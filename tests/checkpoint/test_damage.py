@@ -13,8 +13,10 @@ import tiny
 from etils import epath
 
 from poyo_jax import load, train_model
+from poyo_jax.checkpoint.digest import digest_of_values
 from poyo_jax.checkpoint.files import list_files
 from poyo_jax.checkpoint.run import Checkpoints
+from poyo_jax.checkpoint.store import readable
 from poyo_jax.errors import CheckpointError
 from poyo_jax.train.setup import TrainSetup
 
@@ -147,6 +149,54 @@ def test_changed_metadata_are_noticed(change, run, setup):
         load(run)
     with pytest.raises(CheckpointError, match=r"150 is damaged .*Step 100 is whole"):
         restored(run, setup)
+
+
+WRONG = {
+    "settings": lambda meta: meta["config"].update(run=5),
+    "configuration": lambda meta: meta.update(config=5),
+    "no readout": lambda meta: meta["readouts"].popitem(),
+    "readouts": lambda meta: meta.update(readouts=[]),
+    "score": lambda meta: meta["metrics"].update(valid_r2="high"),
+    "metrics": lambda meta: meta.update(metrics=[1]),
+    "unit": lambda meta: meta["units"].insert(0, 5),
+    "nested tuning map": lambda meta: meta["tuning"].update(mean=[meta["tuning"]["mean"]]),
+    "tuning map of text": lambda meta: meta["tuning"].update(origin=["x"]),
+    "fit": lambda meta: meta.update(fit=3),
+    "arrays": lambda meta: meta.update(arrays=[]),
+    "step": lambda meta: meta.update(step="150"),
+}
+
+
+@pytest.mark.parametrize("change", WRONG)
+def test_values_of_the_wrong_type_are_a_sentence(change, run):
+    """Also where digest and list of files are those of the values."""
+    folder = run / "checkpoints" / "150"
+    path = folder / "meta" / "metadata"
+    meta = json.loads(path.read_text())
+    WRONG[change](meta)
+    del meta["digest"]
+    path.write_text(json.dumps(meta | {"digest": digest_of_values(meta)}))
+    list_files(epath.Path(folder))
+    with pytest.raises(CheckpointError, match=r"150 is damaged .*Step 100 is whole"):
+        load(run, step=150)
+
+
+def test_folders_of_other_names_are_no_steps(run, setup):
+    for name in ("²", "٣", "007", "-1", "1e3", "old"):
+        (run / "checkpoints" / name).mkdir()
+    assert load(run).step
+    assert int(restored(run, setup).step) == 150
+
+
+def test_a_step_is_only_offered_if_it_is_whole(run):
+    """Its optimiser state, too: a run continues from it."""
+    for step in ("100", "150"):
+        (run / "checkpoints" / step / "opt_state" / "_METADATA").write_text("{")
+    with (
+        pytest.raises(CheckpointError, match=r"No other step here is whole"),
+        readable(epath.Path(run / "checkpoints" / "150")),
+    ):
+        raise ValueError
 
 
 def test_a_folder_with_another_name_is_noticed(run):

@@ -320,7 +320,14 @@ def test_client_reports_no_use(server, data_set, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "answer", [b"<html>", b"{}", b"[]", b'{"files": [{}], "next": null, "results": [{}]}']
+    "answer",
+    [
+        b"<html>",
+        b"{}",
+        b"[]",
+        b'{"files": [{}], "next": null, "results": [{}]}',
+        b'{"files": [{"key": 7}], "results": 7}',
+    ],
 )
 def test_list_that_is_not_understood_ends_in_a_sentence(server, data_set, kind, tmp_path, answer):
     server.faults[LISTS[kind]] = iter([Fault(change=lambda _: answer)] * 3)

@@ -309,10 +309,32 @@ def test_folder_in_the_place_of_a_file_is_refused(archive, tmp_path):
         get(archive, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["/etc/passwd", "../a.nwb", "sub/../../a.nwb", "a\\b.nwb", ""])
+def test_nothing_is_written_through_a_link_or_a_pipe(archive, tmp_path):
+    partial, other = tmp_path / f"{NAME}.partial", tmp_path / "other"
+    other.write_text("precious")
+    for plant in (partial.symlink_to, lambda _: os.mkfifo(partial)):
+        plant(other)
+        with pytest.raises(DownloadError, match=r"is no file but a link or a pipe.*Delete it"):
+            get(archive, tmp_path)
+        partial.unlink()
+    assert other.read_text() == "precious"
+
+
+NAMES = ["/etc/passwd", "../a.nwb", "sub/../../a.nwb", "a\\b.nwb", "", "a\0.nwb", "a\n.nwb", 7]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_names_that_lead_out_of_the_folder_are_refused(name):
     with pytest.raises(ValueError, match="no name for a file"):
         RemoteFile(name, "http://x", 1, "md5:" + "0" * 32)
+
+
+def test_values_of_the_wrong_type_are_refused():
+    good = ("a.nwb", "http://x", 1, "md5:" + "0" * 32)
+    for place, value in ((1, None), (2, "1"), (2, -1), (2, 1.5), (2, True), (3, None), (3, 5)):
+        wrong = [*good[:place], value, *good[place + 1 :]]
+        with pytest.raises(ValueError, match=r"is no (address|size|digest)"):
+            RemoteFile(*wrong)
 
 
 def test_amounts_are_readable():

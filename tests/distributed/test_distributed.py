@@ -13,7 +13,7 @@ import pytest
 from poyo_jax.decoding import predict as evaluate
 from poyo_jax.distributed import processes as distributed
 from poyo_jax.distributed.mesh import make_mesh
-from poyo_jax.distributed.processes import Votes, check_agreement, gather, start
+from poyo_jax.distributed.processes import SILENCE, Votes, check_agreement, gather, start
 from poyo_jax.errors import DistributedError
 
 VARIABLES = [
@@ -30,7 +30,12 @@ def joined(monkeypatch):
     for name in [*VARIABLES, "JAX_PROCESS_ID", "KUBERNETES_SERVICE_HOST"]:
         monkeypatch.delenv(name, raising=False)
     calls = []
-    monkeypatch.setattr(jax.distributed, "initialize", lambda **options: calls.append(options))
+
+    def initialize(heartbeat_timeout_seconds, **options):
+        assert heartbeat_timeout_seconds == SILENCE  # so that the watchdog comes first
+        calls.append(options)
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
     return calls
 
 

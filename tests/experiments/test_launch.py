@@ -240,6 +240,13 @@ def test_arguments_survive_every_shell(launch, launcher: str) -> None:
         ("local.sh", ["--devices", "0"], "--devices is 0, but has to be at least 1."),
         ("local.sh", ["--script", "none.py", "--", "x"], "--script none.py is not a file."),
         ("local.sh", [], "nothing follows --."),
+        ("local.sh", ["--", "x", "--data", "gs://b/s"], "--data gs://b/s is an address"),
+        (
+            "tpu_vm.sh",
+            ["run", *TPU, "--dry-run", "--", "x", "--data=s3://b/s", "--workdir", "gs://b/r"],
+            "--data s3://b/s is an address, but has to be a folder. Download it",
+        ),
+        ("k8s.sh", [*K8S, "--", "x", "--workdir", "https://b/r"], "--workdir https://b/r is an"),
         ("slurm.sbatch", ["--nodes", "2"], "Options of sbatch go before its name"),
         ("slurm.sbatch", ["--"], "nothing follows --."),
         ("tpu_vm.sh", [], "say what to do: create, sync, run, logs, status, stop or delete."),

@@ -195,6 +195,7 @@ def test_its_own_page_and_a_link_to_it_are_not_refused(ask, server):
         (b"GET / HTTP/9.9\r\n\r\n", "Invalid HTTP version"),
         (b"BREW / HTTP/1.1\r\nHost: localhost\r\n\r\n", "Unsupported method"),
         (b"GET / HTTP/1.1\r\n\r\n", "this page is served as 127.0.0.1 or localhost"),
+        (b"GET http://[bad/ HTTP/1.1\r\nHost: localhost\r\n\r\n", "'http://[bad/' is no address"),
         (b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n", "this page is served as"),
         (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n", "Request-URI Too Long"),
         (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 300 + b"\r\n", "Too many headers"),
@@ -222,6 +223,10 @@ def test_a_failure_of_its_own_is_no_stack_trace(ask, explorer, monkeypatch, capl
     }
     assert "ZeroDivisionError" in caplog.text
     assert ask("GET", "/")[0].status == 200
+
+
+def test_many_connections_may_wait(server):
+    assert server.request_queue_size >= 100
 
 
 def test_it_listens_on_loopback_only(server, explorer):

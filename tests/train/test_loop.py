@@ -550,7 +550,7 @@ def test_a_work_directory_that_cannot_be_written(tiny_sessions, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(
         PoyoError,
-        match=r"config.json cannot be written \(Not a directory\). Check that the disk has space",
+        match=r"lock.json cannot be written \(Not a directory\). Check that the disk has space",
     ):
         train(tiny.config(), tiny_sessions[:2], tmp_path / "file" / "run")
 

@@ -126,6 +126,7 @@ def test_a_process_that_was_started_otherwise_is_refused_by_all(tiny_data, tmp_p
 
 
 def test_a_process_that_hangs_is_ended_and_so_are_the_others(tiny_data, tmp_path):
+    """But not one that waits for a peer that compiles."""
     script = REPOSITORY / "tests" / "train" / "reliability" / "stuck.py"
     limit = ["--config.run.watchdog-minutes", "0.1"]
     with Job(

@@ -18,6 +18,7 @@ import numpy as np
 
 from poyo_jax.data.io.lazy_arrays import EAGER_BYTES, ChunkedArray, StoredArray, StoredFile
 from poyo_jax.errors import SessionError, suggest
+from poyo_jax.files import local_path
 
 # Written by temporaldata <= 0.1.3; the *_domain groups hold the same.
 SPLIT_MASKS = frozenset({"train_mask", "valid_mask", "test_mask"})
@@ -82,7 +83,7 @@ def read_tree(path: str | Path, eager_bytes: int = EAGER_BYTES) -> Node:
     The second index and the split masks of old files are left out, text is decoded to str. Raises
     SessionError when the file is missing, cut off, or not of this layout.
     """
-    path = Path(path)
+    path = local_path(path)
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise SessionError(f"session file {path} {what}; pass the path of one .h5 file.")

@@ -12,6 +12,7 @@ import numpy as np
 from poyo_jax.data.io.layout import DEFAULT_TIMEKEYS, NOT_ALLOWED, SECOND_INDEX, Node, error_number
 from poyo_jax.data.io.lazy_arrays import EAGER_BYTES, StoredArray, whole_chunks
 from poyo_jax.errors import SessionError
+from poyo_jax.files import local_path
 
 KINDS_WITH_UNICODE_KEYS = frozenset({"ArrayDict", "IrregularTimeSeries", "Interval"})
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -29,7 +30,7 @@ def write_tree(path: str | Path, node: Node, *, compress: bool = False) -> None:
     Raises SessionError when the folder is missing or read-only, the disk is full, or HDF5 cannot
     hold an array; then an older file of that name is as it was.
     """
-    path = Path(path)
+    path = local_path(path)
     if path.is_dir():
         raise SessionError(
             f"{path} is a folder; pass the name of a file, for example {path / 'session.h5'}."
@@ -40,6 +41,7 @@ def write_tree(path: str | Path, node: Node, *, compress: bool = False) -> None:
         )
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        temporary.unlink(missing_ok=True)  # a link would be written through
         _write_bytes(temporary, _file_image(node, compress))
         os.replace(temporary, path)
     except (OSError, RuntimeError, TypeError, ValueError) as error:

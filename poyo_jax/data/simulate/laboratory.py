@@ -19,7 +19,7 @@ from poyo_jax.data.simulate.movement import TASKS, Movement, draw_movement
 from poyo_jax.data.simulate.neurons import AREAS, Fluctuations, Neurons, neurons_on
 from poyo_jax.data.simulate.spikes import draw_trains, rate_grid
 from poyo_jax.errors import DataError
-from poyo_jax.files import write_text
+from poyo_jax.files import local_path, write_text
 
 
 class Monkey(NamedTuple):
@@ -221,7 +221,7 @@ class Laboratory(Sequence[Session]):
 
         Raises DataError when the folder belongs to another laboratory.
         """
-        self._check_settings(Path(folder) / SETTINGS)
+        self._check_settings(local_path(folder) / SETTINGS)
         return [i for i in range(len(self)) if not self._file(folder, i).exists()]
 
     def save(self, folder: str | Path, indices: Iterable[int] | None = None) -> list[Path]:
@@ -236,14 +236,14 @@ class Laboratory(Sequence[Session]):
         missing = set(self.missing(folder))
         if missing:
             settings = json.dumps(self._settings())
-            write_text(Path(folder) / SETTINGS, settings + "\n")
+            write_text(local_path(folder) / SETTINGS, settings + "\n")
         for i in indices:
             if i in missing:
                 self[i].save(self._file(folder, i))
         return [self._file(folder, i) for i in indices]
 
     def _file(self, folder: str | Path, i: int) -> Path:
-        return Path(folder) / f"{self.describe(i).session_id}.h5"
+        return local_path(folder) / f"{self.describe(i).session_id}.h5"
 
     def _settings(self) -> dict[str, float]:
         """Settings that determine each session: all but the number of sessions."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from etils import epath
 
-from poyo_jax.files import append_text
+from poyo_jax.files import append_text, run_path
 
 PARTS = ("init", "compile", "data", "step", "evaluate", "save")
 FILE = "goodput.jsonl"
@@ -54,7 +54,7 @@ class Clock:
             "step": step,
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
         }
-        append_text(epath.Path(workdir) / FILE, json.dumps(line) + "\n")
+        append_text(run_path(workdir) / FILE, json.dumps(line) + "\n")
 
 
 class GoodputLines:
@@ -88,7 +88,7 @@ def read_goodput(workdir: epath.PathLike) -> dict[str, float]:
     `restart` is time in which no process ran, `redone` that of steps lost to a crash. `goodput` is
     the share of steps that count in all of that time.
     """
-    starts = _last_lines(epath.Path(workdir) / FILE)
+    starts = _last_lines(run_path(workdir) / FILE)
     if not starts:
         return {}
     total = dict.fromkeys((*PARTS, "restart", "redone"), 0.0)

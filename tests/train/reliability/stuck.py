@@ -1,5 +1,5 @@
-"""Run by test_processes.py in place of the pretraining script: process 1 hangs after its second
-step.
+"""Run by test_processes.py in place of the pretraining script: process 1 takes longer to compile
+than the watchdog allows for a step, and hangs after its second step.
 """
 
 import sys
@@ -9,8 +9,15 @@ import jax
 from pretrain import main
 
 from poyo_jax.train.loop import Run
+from poyo_jax.train.setup import TrainStep
 
-push = Run.push
+push, compile_step = Run.push, TrainStep.compile
+
+
+def slow(self, state, batch):
+    if jax.process_index() == 1 and not self.programs:
+        time.sleep(12)
+    compile_step(self, state, batch)
 
 
 def hanging(self, step, metrics):
@@ -19,5 +26,5 @@ def hanging(self, step, metrics):
         time.sleep(600)
 
 
-Run.push = hanging
+Run.push, TrainStep.compile = hanging, slow
 sys.exit(main())
