@@ -261,8 +261,7 @@ def read_attributes(group: h5py.Group, source: Source) -> dict[str, Any]:
     """Read the attributes of a group. Refuses attributes larger than the file."""
     values = {}
     for name in group.attrs:
-        attribute = group.attrs.get_id(name)
-        needed = math.prod(attribute.shape or ()) * attribute.get_type().get_size()
+        needed = h5py.h5a.get_info(group.id, group._e(name)).data_size
         if needed > source.size:
             raise source.damaged(f"attribute {name} of {group.name}", f"has {needed:,} bytes")
         values[name] = group.attrs[name]

@@ -156,7 +156,8 @@ class Reader:
     def _stays_in_file(self, data_set: h5py.Dataset, place: tuple[int, int]) -> bool:
         if data_set.dtype.kind not in "biuf" or not data_set.ndim or not data_set.size:
             return False
-        if place[0] != address(self.root)[0] or lies_outside(data_set):
+        linked = self.root.source.allow_links
+        if linked and (place[0] != address(self.root)[0] or lies_outside(data_set)):
             return False
         return data_set.size * data_set.dtype.itemsize >= self.eager_bytes
 

@@ -24,6 +24,8 @@ START_SECONDS = 120.0  # for a child to import what it needs
 WORK_SECONDS = 10  # of processor time for a file; HDF5 hangs by computing
 WAIT_SECONDS = 120.0  # for a file on a slow disk
 
+PROGRAM = ("-m", "poyo_jax.data.io.trial_child")
+
 # Files that this process wrote, or that a child has read. A version of a file stays sound.
 sound: set[StoredFile] = set()
 log = logging.getLogger(__name__)
@@ -88,7 +90,7 @@ class _Child:
     def __init__(self) -> None:
         paths = [path for path in sys.path if path]
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-W", "ignore", "-m", "poyo_jax.data.io.trial_child"],
+            [sys.executable, "-P", "-W", "ignore", *PROGRAM],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
