@@ -224,7 +224,7 @@ def test_attributes_of_other_types_are_named(file):
         with h5py.File(file, "r+") as opened:
             opened["session"].attrs["id"] = value
         if wrong:
-            with pytest.raises(SessionError, match="attribute id of session is .* must be a text"):
+            with pytest.raises(SessionError, match=r"attribute id of session is .* must be a text"):
                 Session.open(file)
         else:
             assert Session.open(file).session_id == "7"
