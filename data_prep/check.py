@@ -16,6 +16,7 @@ from tqdm import tqdm
 from poyo_jax import Readout, Session
 from poyo_jax.data.behaviour import Behaviour
 from poyo_jax.data.intervals import Intervals
+from poyo_jax.data.io.manifest import read_sessions
 from poyo_jax.data.plausible import find_doubts
 from poyo_jax.data.readout import default_readout
 from poyo_jax.data.session import SPLITS
@@ -78,10 +79,8 @@ def check_folder(folder: str | Path) -> list[SessionCheck]:
         raise DataError(
             f"the folder {folder} {state}; give the folder that holds processed sessions."
         )
-    checks = [
-        _check_file(path, folder)
-        for path in tqdm(paths, desc="checking", unit="file", disable=None)
-    ]
+    opened = read_sessions(folder, tqdm(paths, desc="checking", unit="file", disable=None))
+    checks = [_check_file(path, folder, result) for path, result in zip(paths, opened, strict=True)]
     _check_ids([check for check in checks if check.numbers])
     return checks
 
@@ -104,10 +103,12 @@ def has_errors(checks: Iterable[SessionCheck]) -> bool:
     return any(check.errors for check in checks)
 
 
-def _check_file(path: Path, folder: Path) -> SessionCheck:
+def _check_file(path: Path, folder: Path, opened: Session | SessionError) -> SessionCheck:
     name = str(path.relative_to(folder))
+    if isinstance(opened, SessionError):
+        return SessionCheck(name, path.stem, path, errors=[str(opened)])
     try:
-        check = check_session(Session.open(path))
+        check = check_session(opened)
         check.name = name
         return check
     except PoyoError as error:

@@ -18,7 +18,7 @@ from poyo_jax.data.io.layout import Node, read_tree
 from poyo_jax.data.io.nodes import interval_node
 from poyo_jax.data.io.writing import write_tree
 from poyo_jax.data.plausible import tell_doubts
-from poyo_jax.data.spikes import check_first_and_last, check_spikes, max_spikes
+from poyo_jax.data.spikes import Spikes, check_first_and_last, max_spikes
 from poyo_jax.data.unit_choice import chosen_units, rows_of
 from poyo_jax.errors import DataError, SessionError
 from poyo_jax.files import local_path
@@ -55,17 +55,27 @@ class Session(Sources):
         self.unit_names = tuple(f"{self.id}/{unit_id}" for unit_id in self.unit_ids)
         self.spike_times = session_tree.read_spikes(tree, "timestamps", np.float64, path)
         self.spike_units = session_tree.read_spikes(tree, "unit_index", np.int64, path)
-        check_first_and_last(self.spike_times, self.spike_units, len(self.unit_ids), self.id)
+        num_units = len(self.unit_ids)
+        check_first_and_last(self.spike_times, self.spike_units, num_units, self.id)
+        self._spikes = Spikes(self.spike_times, self.spike_units, num_units, self.id)
         session_tree.read_array(tree, "domain", "start", path)
         self.domain = self.intervals("domain")
 
     @classmethod
-    def open(cls, path: str | Path) -> "Session":
-        """Open a session file. Raises SessionError when it is missing or not a session."""
+    def open(cls, path: str | Path, *, allow_links: bool = False) -> "Session":
+        """Open a session file.
+
+        With `allow_links` its arrays may lie in other files, which are read into memory. Allow this
+        only for files that you trust: a link can lead to any file of the machine.
+
+        Raises SessionError when the file is missing, damaged or not a session, or has such links
+        without being allowed to.
+        """
         path = local_path(path)
         if told := other_format(path):
             raise SessionError(f"{told} Expected a session file.")
-        return cls(read_tree(path, eager_bytes=0), path.absolute())
+        tree = read_tree(path, eager_bytes=0, allow_links=allow_links)
+        return cls(tree, path.absolute())
 
     def save(self, path: str | Path, *, compress: bool = False) -> None:
         """Write a file that `open`, temporaldata and torch_brain read.
@@ -88,8 +98,12 @@ class Session(Sources):
     def spikes_between(
         self, start: float, stop: float
     ) -> tuple[Float64[np.ndarray, " spikes"], Int64[np.ndarray, " spikes"]]:
-        """Return times (s of session time) and units of the spikes with start <= time < stop."""
-        first, end = count_before(self.spike_times, [start, stop])
+        """Return times (s of session time) and units of the spikes with start <= time < stop.
+
+        Raises SessionError when spikes there or next to them are not sorted, are not finite, or
+        belong to no unit.
+        """
+        first, end = self._spikes.between(start, stop)
         return np.array(self.spike_times[first:end]), np.array(self.spike_units[first:end])
 
     def count_spikes(self, start: float, stop: float) -> int:
@@ -108,10 +122,8 @@ class Session(Sources):
         SessionError when there are no such intervals.
         """
         if name not in self._intervals:
-            node = session_tree.find_intervals(self._tree, name, self.id)
-            self._intervals[name] = Intervals.from_overlapping(
-                node.column("start"), node.column("end")
-            )
+            bounds = session_tree.read_bounds(self._tree, name, self.id)
+            self._intervals[name] = Intervals.from_overlapping(*bounds)
         return self._intervals[name]
 
     @property
@@ -124,8 +136,7 @@ class Session(Sources):
 
         Raises SessionError as `intervals` does.
         """
-        node = session_tree.find_intervals(self._tree, name, self.id)
-        return {column: node.column(column) for column in node.members}
+        return session_tree.read_table(self._tree, name, self.id)
 
     def split(self, name: str) -> Intervals:
         """Return the intervals of the split "train", "valid" or "test", or the domain for "all".
@@ -196,8 +207,7 @@ class Session(Sources):
     @property
     def unit_table(self) -> dict[str, np.ndarray]:
         """Columns of the units as in the file, such as `area_name`; rows as in `unit_ids`."""
-        node = self._tree.group("units")
-        return {name: np.asarray(node.column(name)) for name in node.members if name != "id"}
+        return session_tree.read_unit_table(self._tree, len(self.unit_ids), self.id)
 
     @property
     def behaviour_keys(self) -> tuple[str, ...]:
@@ -209,7 +219,7 @@ class Session(Sources):
         if key not in self._behaviours:
             name, column, series = session_tree.find_series(self._tree, key, self.id)
             domain = self.intervals(f"{name}.domain")
-            self._behaviours[key] = behaviour_from_node(key, series, column, domain)
+            self._behaviours[key] = behaviour_from_node(key, series, column, domain, self.id)
         return self._behaviours[key]
 
     def check(self) -> None:
@@ -218,7 +228,7 @@ class Session(Sources):
         Logs a warning for what is implausible, such as times in milliseconds. Raises SessionError
         when times are out of order or not finite, or when a spike's unit does not exist.
         """
-        check_spikes(self.spike_times, self.spike_units, len(self.unit_ids), self.id)
+        self._spikes.need(0, len(self.spike_times))
         for key in self.behaviour_keys:
             timestamps = self.behaviour(key).timestamps
             if timestamps is not None:

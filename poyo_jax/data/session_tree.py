@@ -1,22 +1,48 @@
 """Read the parts of a session from its tree of groups: ids, arrays, intervals and behaviours."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
+from poyo_jax.data.behaviour import check_numbers
 from poyo_jax.data.io.layout import Node
 from poyo_jax.data.io.lazy_arrays import ChunkedArray, StoredArray
 from poyo_jax.errors import SessionError, suggest
 
 SERIES_KINDS = ("IrregularTimeSeries", "RegularTimeSeries")
+LONGEST = 1e7  # seconds that a domain or a split may span: 115 days
+DAMAGED = "The file is damaged or was written wrongly."
 
 
 def read_attribute(tree: Node, group: str, name: str) -> str | None:
-    """Return an attribute of a group as text, None when the group or the attribute is missing."""
+    """Return an attribute of a group as text, None when the group or the attribute is missing.
+
+    Raises SessionError when it is neither a text nor a whole number.
+    """
     node = tree.members.get(group)
     if not isinstance(node, Node) or node.attrs.get(name) is None:
         return None
-    return str(node.attrs[name])
+    return _text(node.attrs[name], f"the attribute {name} of {group}")
+
+
+def _text(value: object, name: str) -> str:
+    """Read a text or a whole number as text."""
+    if isinstance(value, bytes):
+        value = value.decode(errors="surrogateescape")
+    is_number = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if is_number or (isinstance(value, str) and _is_unicode(value)):
+        return str(value)
+    raise SessionError(f"{name} is {value!r}, but must be a text (UTF-8). {DAMAGED}")
+
+
+def _is_unicode(text: str) -> bool:
+    """False when h5py had to escape bytes that are no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_array(tree: Node, group: str, column: str, path: Path | None) -> np.ndarray | ChunkedArray:
@@ -34,27 +60,125 @@ def read_array(tree: Node, group: str, column: str, path: Path | None) -> np.nda
 def read_spikes(
     tree: Node, column: str, dtype: type, path: Path | None
 ) -> np.ndarray | ChunkedArray:
-    """Return a column of the spikes; it stays in its file when it has this dtype there."""
+    """Return a column of the spikes; it stays in its file when it has this dtype there.
+
+    Raises SessionError when it does not hold numbers, has another rank, or has to hold whole
+    numbers and does not.
+    """
     array = read_array(tree, "spikes", column, path)
-    if isinstance(array, np.ndarray) or array.dtype != dtype:
-        return np.asarray(array, dtype)
-    return array
+    name = f"{path or 'this tree'}: spikes.{column}"
+    check_numbers(array, name)
+    if array.dtype == dtype:
+        return array
+    stored = np.asarray(array)
+    with np.errstate(invalid="ignore", over="ignore"):
+        values = stored.astype(dtype)
+        wrong = values != stored
+    if dtype is np.int64 and wrong.any():
+        row = int(np.argmax(wrong))
+        raise SessionError(
+            f"{name}[{row}] is {stored[row]}, but must be a whole number, the position of a unit."
+            f" {DAMAGED}"
+        )
+    return values
 
 
 def read_unit_ids(tree: Node, session: str, path: Path | None) -> tuple[str, ...]:
-    """Return the ids of the units. Raises SessionError when there is none or one occurs twice."""
+    """Return the ids of the units.
+
+    Raises SessionError when there is none, one occurs twice, or they are not a column of texts.
+    """
     column = np.asarray(read_array(tree, "units", "id", path))
-    unit_ids = tuple(
-        unit.decode() if isinstance(unit, bytes) else str(unit) for unit in column.tolist()
-    )
+    if column.ndim != 1:
+        raise SessionError(
+            f"session {session}: units.id has shape {column.shape}, but must be 1-D. {DAMAGED}"
+        )
+    name = f"session {session}: units.id"
+    unit_ids = [_text(unit, f"{name}[{row}]") for row, unit in enumerate(column.tolist())]
     if not unit_ids:
         raise SessionError(f"session {session} has no units; it needs at least one.")
-    if len(set(unit_ids)) < len(unit_ids):
-        twice = next(unit_id for unit_id in unit_ids if unit_ids.count(unit_id) > 1)
+    commonest, times = Counter(unit_ids).most_common(1)[0]
+    if times > 1:
         raise SessionError(
-            f"session {session} has several units called {twice!r}; give each its own id."
+            f"session {session} has several units called {commonest!r}; give each its own id."
         )
-    return unit_ids
+    return tuple(unit_ids)
+
+
+def read_unit_table(tree: Node, num_units: int, session: str) -> dict[str, np.ndarray]:
+    """Return the columns of the units but for their ids.
+
+    Raises SessionError when a column does not have a row for every unit.
+    """
+    node = tree.group("units")
+    columns = _columns(node)
+    columns.pop("id", None)
+    for name, column in columns.items():
+        if column.shape[:1] != (num_units,):
+            raise SessionError(
+                f"session {session}: units.{name} has shape {column.shape}, but there are"
+                f" {num_units} units. {DAMAGED}"
+            )
+    return columns
+
+
+def _columns(node: Node) -> dict[str, np.ndarray]:
+    names = [name for name, member in node.members.items() if not isinstance(member, Node)]
+    return {name: node.column(name) for name in names}
+
+
+def read_bounds(tree: Node, name: str, session: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return starts and ends (s) of the intervals `name` as in the file.
+
+    Raises SessionError when there are no such intervals, when the bounds are not numbers in two
+    columns of one length, or, in a domain or a split, when a row is not a time that can be.
+    """
+    node = find_intervals(tree, name, session)
+    place = f"session {session}: {name}"
+    starts, ends = node.column("start"), node.column("end")
+    check_numbers(starts, f"{place}.start")
+    check_numbers(ends, f"{place}.end")
+    if len(starts) != len(ends):
+        raise SessionError(
+            f"{place} has {len(starts)} starts but {len(ends)} ends; every row needs both."
+            f" {DAMAGED}"
+        )
+    starts, ends = np.asarray(starts, np.float64), np.asarray(ends, np.float64)
+    if name.endswith("domain"):
+        _check_domain(starts, ends, place)
+    return starts, ends
+
+
+def _check_domain(starts: np.ndarray, ends: np.ndarray, place: str) -> None:
+    wrong = ~((starts <= ends) & np.isfinite(starts) & np.isfinite(ends))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise SessionError(
+            f"{place}, row {row}, is from {starts[row]} to {ends[row]} s; both must be times, and"
+            f" the end not before the start. {DAMAGED}"
+        )
+    span = float(ends.max()) - float(starts.min()) if len(starts) else 0.0
+    if not span < LONGEST:
+        raise SessionError(
+            f"{place} spans {span:g} s, but {LONGEST:g} s (115 days) is the most; are its times in"
+            " seconds?"
+        )
+
+
+def read_table(tree: Node, name: str, session: str) -> dict[str, np.ndarray]:
+    """Return the columns of the intervals `name` as in the file.
+
+    Raises SessionError as `read_bounds` does, or when columns differ in length.
+    """
+    starts, _ = read_bounds(tree, name, session)
+    columns = _columns(find_intervals(tree, name, session))
+    for column, values in columns.items():
+        if values.shape[:1] != starts.shape:
+            raise SessionError(
+                f"session {session}: {name}.{column} has shape {values.shape}, but there are"
+                f" {len(starts)} rows. {DAMAGED}"
+            )
+    return columns
 
 
 def interval_nodes(tree: Node) -> dict[str, Node]:
@@ -95,13 +219,16 @@ def _is_numeric(samples: Node | np.ndarray | StoredArray) -> bool:
 def find_series(tree: Node, key: str, session: str) -> tuple[str, str, Node]:
     """Split a behaviour key into the names of series and column, and return the series' node.
 
-    Raises SessionError when there is no such behaviour.
+    Raises SessionError when there is no such behaviour, or it does not hold numbers.
     """
+    for name, node in tree.walk():
+        column = key.removeprefix(f"{name}.")
+        if node.kind not in SERIES_KINDS or column == key or column not in node.members:
+            continue
+        if name != "spikes" and not isinstance(node.members[column], Node):
+            return name, column, node
     keys = behaviour_keys(tree)
-    if key not in keys:
-        raise SessionError(
-            f"session {session} has no behaviour {key!r}; it has"
-            f" {', '.join(keys) or 'none at all'}.{suggest(key, keys)}"
-        )
-    name, column = key.rsplit(".", 1)
-    return name, column, dict(tree.walk())[name]
+    raise SessionError(
+        f"session {session} has no behaviour {key!r}; it has"
+        f" {', '.join(keys) or 'none at all'}.{suggest(key, keys)}"
+    )

@@ -2,24 +2,29 @@
 
 import numpy as np
 
-from poyo_jax.data.behaviour import check_times, count_before
+from poyo_jax.data.behaviour import SortedTimes, check_times, count_before
 from poyo_jax.data.io.lazy_arrays import ChunkedArray
 from poyo_jax.errors import SessionError
 
 SpikeArray = np.ndarray | ChunkedArray
+FEW_CELLS = 1 << 16
 
 
 def max_spikes(times: SpikeArray, window_length: float) -> int:
     """Bound the spikes in any window [start, start + window_length) from few spike times.
 
     Cells that are slightly longer than a window lie side by side, and a window touches at most two
-    neighbouring cells.
+    neighbouring cells. If there are more cells than spikes, all spike times are read.
     """
     if not len(times):
         return 0
     cell = window_length * (1 + 1e-9) + 1e-9
-    num_edges = int((times[-1] - times[0]) / cell) + 3
-    edges = times[0] + cell * np.arange(num_edges)
+    num_cells = (float(times[-1]) - float(times[0])) / cell
+    if not num_cells < len(times) + FEW_CELLS:
+        times = np.asarray(times)
+        stops = times.searchsorted(times + cell)
+        return int(np.max(stops - np.arange(len(times))))
+    edges = times[0] + cell * np.arange(int(num_cells) + 3)
     before = count_before(times, edges)
     return int(np.max(before[2:] - before[:-2]))
 
@@ -40,14 +45,23 @@ def check_first_and_last(
             raise _wrong_unit(spike % len(units), int(units[spike]), num_units, session)
 
 
-def check_spikes(times: SpikeArray, units: SpikeArray, num_units: int, session: str) -> None:
-    """Read all spikes. Raises SessionError for unsorted times or a unit that does not exist."""
-    check_times(np.asarray(times), f"{session}: spike_times")
-    units = np.asarray(units)
-    wrong = (units < 0) | (units >= num_units)
-    if wrong.any():
-        spike = int(np.argmax(wrong))
-        raise _wrong_unit(spike, int(units[spike]), num_units, session)
+class Spikes(SortedTimes):
+    """Sorted spikes; each block is checked before it is used: its times, and that its units exist.
+
+    Raises SessionError otherwise.
+    """
+
+    def __init__(self, times: SpikeArray, units: SpikeArray, num_units: int, session: str):
+        super().__init__(times, f"{session}: spike_times")
+        self.units, self.num_units, self.session = units, num_units, session
+
+    def _check_block(self, first: int, end: int) -> None:
+        super()._check_block(first, end)
+        units = np.asarray(self.units[first:end])
+        wrong = (units < 0) | (units >= self.num_units)
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise _wrong_unit(first + row, int(units[row]), self.num_units, self.session)
 
 
 def _wrong_unit(spike: int, unit: int, num_units: int, session: str) -> SessionError:

@@ -151,7 +151,7 @@ def _check(pretrained: Pretrained, sessions: Sequence[Session], known: Known) ->
                 " again with known='refit', or give the new session another id."
             )
         num_units = len(session.unit_ids)
-        num_silent = num_units - len(np.unique(np.asarray(session.spike_units)))
+        num_silent = num_units - len(np.unique(session.spikes_between(-np.inf, np.inf)[1]))
         if num_silent:
             logger.info("%d of %d units of %s never spike", num_silent, num_units, session.id)
 

@@ -64,7 +64,9 @@ def _facts(sessions: Sequence[Session]) -> dict[str, dict]:
     """Subject, area and rate in Hz by name of the unit."""
     facts = {}
     for session in sessions:
-        counts = np.bincount(np.asarray(session.spike_units), minlength=len(session.unit_ids))
+        counts = np.bincount(
+            session.spikes_between(-np.inf, np.inf)[1], minlength=len(session.unit_ids)
+        )
         rates = counts / max(session.domain.duration, 1e-9)
         subject = session.subject_id or UNKNOWN
         rows = zip(session.unit_names, areas(session), rates.tolist(), strict=True)

@@ -1,15 +1,15 @@
 """List the behaviour series of an NWB file and read their samples in the unit of the file."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
 from poyo_jax.data.importers.raw_file import RawFile, open_raw
+from poyo_jax.data.io.hdf5 import SafeGroup, subgroups
 from poyo_jax.errors import RawDataError, suggest
 
 PLACES = ("processing", "acquisition")
@@ -82,23 +82,13 @@ def candidates(raw: RawFile) -> list[CandidateTarget]:
     listed = []
     for place in PLACES:
         group = raw.file.get(place)
-        if not isinstance(group, h5py.Group):
+        if not isinstance(group, SafeGroup):
             continue
-        for path, series in _groups(group, place):
+        for path, series in subgroups(group, place):
             candidate = _candidate(path, series)
             if candidate is not None:
                 listed.append(candidate)
     return listed
-
-
-def _groups(group: Any, prefix: str) -> Iterator[tuple[str, h5py.Group]]:
-    """Walk through all groups below a group, without following links."""
-    for name in group:
-        link = group.get(name, getclass=True, getlink=True)
-        if link is h5py.HardLink and isinstance(group[name], h5py.Group):
-            path = f"{prefix}/{name}"
-            yield path, group[name]
-            yield from _groups(group[name], path)
 
 
 def _candidate(path: str, series: h5py.Group) -> CandidateTarget | None:

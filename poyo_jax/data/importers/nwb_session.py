@@ -93,9 +93,15 @@ class NwbOptions:
             )
 
 
-def nwb_tree(path: str | Path, options: NwbOptions, session_id: str | None = None) -> Node:
+def nwb_tree(
+    path: str | Path,
+    options: NwbOptions,
+    session_id: str | None = None,
+    *,
+    allow_links: bool = False,
+) -> Node:
     """The tree of a session from an NWB file. See `Session.from_nwb`."""
-    with open_raw(path) as raw:
+    with open_raw(path, allow_links=allow_links) as raw:
         clocks = Clocks.of(options.time_unit, None, options.sampling_rate)
         units, spikes = _units_and_spikes(raw, clocks.spikes)
         series = read_series(raw, find_target(raw, options.target))

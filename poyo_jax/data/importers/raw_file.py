@@ -10,8 +10,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from poyo_jax.data.io.layout import reading_failed
-from poyo_jax.errors import PoyoError, RawDataError, suggest
+from poyo_jax.data.io.failures import readable
+from poyo_jax.data.io.hdf5 import SafeGroup, Source, safe_root
+from poyo_jax.errors import RawDataError, suggest
 from poyo_jax.files import local_path
 
 # The first bytes of files that are often taken for HDF5, and what to do with them.
@@ -26,7 +27,7 @@ OTHER_FORMATS = (
 class RawFile:
     """An HDF5 file open for reading. Make one with `open_raw`."""
 
-    def __init__(self, path: Path, file: h5py.File):
+    def __init__(self, path: Path, file: SafeGroup):
         self.path, self.file = path, file
 
     def wrong(self, field: str, found: object, expected: str) -> RawDataError:
@@ -140,19 +141,17 @@ def other_format(path: Path) -> str | None:
 
 
 @contextlib.contextmanager
-def open_raw(path: str | Path) -> Iterator[RawFile]:
+def open_raw(path: str | Path, *, allow_links: bool = False) -> Iterator[RawFile]:
     """Open a raw HDF5 file (NWB, or MATLAB 7.3).
 
-    Raises RawDataError when the file is missing, cut off, or has another format.
+    With `allow_links` its arrays may lie in other files. Raises RawDataError when the file is
+    missing, cut off, damaged, or has another format, and when what is read lies in another file
+    without being allowed to.
     """
     path = local_path(path)
     need_file(path)
     if told := other_format(path):
         raise RawDataError(f"{told} Expected an HDF5 file, such as NWB.")
-    try:
-        with h5py.File(path, "r") as file:
-            yield RawFile(path, file)
-    except PoyoError:
-        raise
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
-        raise RawDataError(reading_failed(path, error)) from error
+    source = Source(path, path.stat().st_size, RawDataError, allow_links)
+    with readable(path, RawDataError), h5py.File(path, "r") as file:
+        yield RawFile(path, safe_root(file, source))

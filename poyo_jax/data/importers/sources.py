@@ -294,6 +294,7 @@ class Sources:
         derive_velocity: bool = False,
         time_unit: str = "s",
         sampling_rate: float | None = None,
+        allow_links: bool = False,
     ) -> Made:
         """Make a session from an NWB file with units and a behaviour series.
 
@@ -302,7 +303,9 @@ class Sources:
         "cursor_pos" becomes "cursor.pos", any other becomes "behavior.<name>". The domain is where
         samples exist: a step longer than five median steps is a gap, and the file's invalid_times
         are cut out. Columns of the units stay in `unit_table`. The default `session_id` is the name
-        of the file. `poyo_jax.data.importers.nwb_session.NwbOptions` describes the other arguments.
+        of the file. With `allow_links` its arrays may lie in other files; allow this only for files
+        that you trust. `poyo_jax.data.importers.nwb_session.NwbOptions` describes the other
+        arguments.
 
         Raises:
             RawDataError: the file cannot be read, or lacks units, the target, or a trial column.
@@ -322,7 +325,7 @@ class Sources:
             time_unit=time_unit,
             sampling_rate=sampling_rate,
         )
-        return cls._told(nwb_tree(path, options, session_id))
+        return cls._told(nwb_tree(path, options, session_id, allow_links=allow_links))
 
     @classmethod
     def from_pynapple(

@@ -6,8 +6,6 @@ A file is a tree of groups, and the string attribute `object` of a group names i
 with further columns). Both kinds of series hold an `Interval` called `domain`.
 """
 
-import errno
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +14,17 @@ from typing import Any
 import h5py
 import numpy as np
 
+from poyo_jax.data.io.failures import readable
+from poyo_jax.data.io.hdf5 import (
+    SafeGroup,
+    Source,
+    address,
+    is_plain,
+    lies_outside,
+    read_attributes,
+    read_texts,
+    safe_root,
+)
 from poyo_jax.data.io.lazy_arrays import EAGER_BYTES, ChunkedArray, StoredArray, StoredFile
 from poyo_jax.errors import SessionError, suggest
 from poyo_jax.files import local_path
@@ -24,8 +33,7 @@ from poyo_jax.files import local_path
 SPLIT_MASKS = frozenset({"train_mask", "valid_mask", "test_mask"})
 DEFAULT_TIMEKEYS = {"IrregularTimeSeries": ["timestamps"], "Interval": ["start", "end"]}
 SECOND_INDEX = "timestamp_indices_1s"  # search index of temporaldata, derived from the time stamps
-
-NOT_ALLOWED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+MOST_LEVELS = 32  # of groups within groups
 
 
 @dataclass
@@ -77,107 +85,109 @@ class Node:
 # --- reading
 
 
-def read_tree(path: str | Path, eager_bytes: int = EAGER_BYTES) -> Node:
+@dataclass(frozen=True)
+class Reader:
+    """Reads the groups of one open file."""
+
+    root: SafeGroup
+    file: StoredFile
+    eager_bytes: int
+    groups: dict[tuple[int, int], str] = field(default_factory=dict)  # names by address
+    arrays: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)  # in memory, by address
+
+    def group(self, group: SafeGroup, path: str, depth: int = 0) -> Node:
+        """Read a group with all that is in it; `path` leads to it from the root."""
+        self._check_group(group, path, depth)
+        attrs = read_attributes(group, group.source)
+        kind = _text(attrs.pop("object", "Data"))
+        text_columns = {_text(name) for name in np.ravel(attrs.pop("_unicode_keys", ()))}
+        dropped = SPLIT_MASKS | ({SECOND_INDEX} if kind == "IrregularTimeSeries" else set())
+        members: dict[str, Node | np.ndarray | StoredArray] = {}
+        for name in group:
+            member = group[name]
+            place = f"{path}/{name}"
+            if isinstance(member, SafeGroup):
+                members[name] = self.group(member, place, depth + 1)
+            elif not isinstance(name, str) or not isinstance(member, h5py.Dataset):
+                raise group.source.damaged(place, "is neither a group nor an array")
+            elif name not in dropped:
+                array = self._array(member, place, group.source)
+                if (
+                    name in text_columns
+                    and isinstance(array, np.ndarray)
+                    and array.dtype.kind == "S"
+                ):
+                    array = np.char.decode(array, "ascii")
+                members[name] = array
+        if [_text(key) for key in np.ravel(attrs.get("timekeys", ()))] == DEFAULT_TIMEKEYS.get(
+            kind
+        ):
+            del attrs["timekeys"]  # nothing new, and written again
+        return Node(kind, attrs, members)
+
+    def _check_group(self, group: SafeGroup, path: str, depth: int) -> None:
+        """Refuse groups within groups without end, and a group in two places."""
+        place = address(group)
+        if place in self.groups:
+            same = self.groups[place] or "the root"
+            raise group.source.damaged(
+                path, f"is the same group as {same}, but every group must have one place"
+            )
+        if depth > MOST_LEVELS:
+            raise group.source.damaged(path, f"lies {depth} groups deep, but {MOST_LEVELS} is most")
+        self.groups[place] = path
+
+    def _array(self, data_set: h5py.Dataset, path: str, source: Source) -> np.ndarray | StoredArray:
+        place = address(data_set)
+        if place in self.arrays:
+            return self.arrays[place]
+        if self._stays_in_file(data_set, place):
+            # The offset is None when the data set is chunked or compact.
+            offset = data_set.id.get_offset() if is_plain(data_set) else None
+            return StoredArray(self.file, path, data_set.shape, data_set.dtype, offset)
+        if h5py.check_string_dtype(data_set.dtype) and data_set.dtype.kind == "O":
+            array = read_texts(data_set, source)
+        elif data_set.dtype.kind == "O":
+            raise source.damaged(path, "holds references or lists, but must hold numbers or texts")
+        else:
+            array = np.asarray(data_set[()])
+        self.arrays[place] = array
+        return array
+
+    def _stays_in_file(self, data_set: h5py.Dataset, place: tuple[int, int]) -> bool:
+        if data_set.dtype.kind not in "biuf" or not data_set.ndim or not data_set.size:
+            return False
+        linked = self.root.source.allow_links
+        if linked and (place[0] != address(self.root)[0] or lies_outside(data_set)):
+            return False
+        return data_set.size * data_set.dtype.itemsize >= self.eager_bytes
+
+
+def read_tree(
+    path: str | Path, eager_bytes: int = EAGER_BYTES, *, allow_links: bool = False
+) -> Node:
     """Read a session file; arrays of `eager_bytes` or more stay in the file until they are used.
 
-    The second index and the split masks of old files are left out, text is decoded to str. Raises
-    SessionError when the file is missing, cut off, or not of this layout.
+    The second index and the split masks of old files are left out, text is decoded to str. With
+    `allow_links` arrays may lie in other files; these are read into memory. Raises SessionError
+    when the file is missing, cut off, damaged, not of this layout, or has links without being
+    allowed to.
     """
     path = local_path(path)
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise SessionError(f"session file {path} {what}; pass the path of one .h5 file.")
-    try:
-        with h5py.File(path, "r") as file:
-            if "object" not in file.attrs:
-                raise SessionError(
-                    f"{path} is an HDF5 file but not a session: its root has no attribute 'object'."
-                    " Convert it with a script of data_prep, or build it with Session.from_nwb,"
-                    " Session.from_matlab (version 7.3) or Session.from_arrays."
-                )
-            return _read_group(file, StoredFile.of(path.absolute()), eager_bytes)
-    except SessionError:
-        raise
-    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise SessionError(reading_failed(path, error)) from error
-
-
-def _read_group(group: h5py.Group, file: StoredFile, eager_bytes: int) -> Node:
-    attrs: dict[str, Any] = dict(group.attrs)
-    kind = _text(attrs.pop("object", "Data"))
-    text_columns = {_text(name) for name in attrs.pop("_unicode_keys", ())}
-    dropped = SPLIT_MASKS | ({SECOND_INDEX} if kind == "IrregularTimeSeries" else set())
-    members: dict[str, Node | np.ndarray | StoredArray] = {}
-    for name in group:
-        member = group[name]
-        if not isinstance(name, str) or not isinstance(member, h5py.Group | h5py.Dataset):
-            raise TypeError(f"{name!r} in {group.name} is neither a group nor a data set")
-        if isinstance(member, h5py.Group):
-            members[name] = _read_group(member, file, eager_bytes)
-        elif name not in dropped:
-            array = _read_array(member, file, eager_bytes)
-            members[name] = array
-            if name in text_columns and isinstance(array, np.ndarray) and array.dtype.kind == "S":
-                members[name] = np.char.decode(array, "ascii")
-    if [_text(key) for key in attrs.get("timekeys", ())] == DEFAULT_TIMEKEYS.get(kind):
-        del attrs["timekeys"]  # nothing new, and written again
-    return Node(kind, attrs, members)
-
-
-def _read_array(
-    data_set: h5py.Dataset, file: StoredFile, eager_bytes: int
-) -> np.ndarray | StoredArray:
-    if data_set.dtype.kind == "O" and h5py.check_string_dtype(data_set.dtype):
-        return np.asarray(data_set.asstr()[()], object)
-    nbytes = data_set.size * data_set.dtype.itemsize if data_set.size else 0
-    if (
-        not nbytes
-        or nbytes < eager_bytes
-        or data_set.dtype.kind not in "biuf"
-        or data_set.ndim == 0
-        or data_set.external
-    ):
-        return np.asarray(data_set[()])
-    offset = data_set.id.get_offset()  # None when the data set is chunked or compact
-    return StoredArray(file, str(data_set.name), data_set.shape, data_set.dtype, offset)
-
-
-def reading_failed(path: Path, error: Exception) -> str:
-    text, number = str(error), error_number(error)
-    if "truncated" in text:
-        return f"{path} is cut off ({text}); copy or download it again."
-    if "signature not found" in text:
-        return (
-            f"{path} is not an HDF5 file, or its beginning is damaged; copy or download it again."
-        )
-    if number in NOT_ALLOWED:
-        return f"{path} may not be read ({text}); ask its owner for permission."
-    if number == errno.EAGAIN:
-        return f"{path} is being written by another process; wait until that has finished."
-    if number in (errno.EMFILE, errno.ENFILE):
-        return (
-            f"{path} could not be opened: too many files are open; raise the limit, for example"
-            " `ulimit -n 65536`."
-        )
-    return (
-        f"{path} could not be read ({type(error).__name__}: {text}); it may be damaged, copy or"
-        " download it again."
-    )
-
-
-def error_number(error: BaseException | None) -> int | None:
-    """Find the system's error number in an exception or in its causes.
-
-    h5py often gives this number in the text of the message only.
-    """
-    while error is not None:
-        if found := getattr(error, "errno", None):
-            return found
-        if match := re.search(r"errno = (\d+)", str(error)):
-            return int(match[1])
-        error = error.__cause__ or error.__context__
-    return None
+    with readable(path, SessionError), h5py.File(path, "r") as file:
+        if "object" not in file.attrs:
+            raise SessionError(
+                f"{path} is an HDF5 file but not a session: its root has no attribute 'object'."
+                " Convert it with a script of data_prep, or build it with Session.from_nwb,"
+                " Session.from_matlab (version 7.3) or Session.from_arrays."
+            )
+        stored = StoredFile.of(path.absolute())
+        root = safe_root(file, Source(path, stored.size, SessionError, allow_links))
+        return Reader(root, stored, eager_bytes).group(root, "")
 
 
 def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

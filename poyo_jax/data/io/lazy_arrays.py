@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
+from poyo_jax.data.io.failures import readable
 from poyo_jax.errors import SessionError
 
 # Smaller arrays are read whole; larger arrays are mapped, or read chunk by chunk.
@@ -31,8 +32,9 @@ class StoredFile(NamedTuple):
 
     @classmethod
     def of(cls, path: Path) -> "StoredFile":
-        """The version that is there now."""
-        stat = os.stat(path)
+        """The version that is there now. Raises SessionError when there is none."""
+        with readable(path, SessionError):
+            stat = os.stat(path)
         return cls(path, stat.st_size, stat.st_mtime_ns)
 
     def check(self) -> None:
@@ -86,14 +88,15 @@ class StoredArray:
     def open(self) -> "np.ndarray | ChunkedArray":
         """Open the array: in memory if it is small, else as a read-only map or as chunks.
 
-        Raises SessionError when the file has changed.
+        Raises SessionError when the file has changed or cannot be read.
         """
         if self._array is not None:
             return self._array
-        if self.offset is None:
-            self._array = self._chunked()
-        else:
-            self._array = self._contiguous(self.offset)
+        with readable(self.file.path, SessionError):
+            if self.offset is None:
+                self._array = self._chunked()
+            else:
+                self._array = self._contiguous(self.offset)
         return self._array
 
     def _chunked(self) -> "np.ndarray | ChunkedArray":
@@ -113,7 +116,8 @@ class StoredArray:
 class ChunkedArray:
     """A compressed array of a file.
 
-    Indices, slices and `np.asarray` decompress only the chunks that they need.
+    Indices, slices and `np.asarray` decompress only the chunks that they need. They raise
+    SessionError when a chunk is damaged.
     """
 
     def __init__(self, file: StoredFile, name: str, shape: tuple[int, ...], dtype: np.dtype):
@@ -144,12 +148,12 @@ class ChunkedArray:
         return values
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(_data_set(self.file, self.name)[()], dtype)
+        return np.asarray(_read(self.file, self.name, ()), dtype)
 
     def _range(self, start: int, stop: int) -> np.ndarray:
         first, last = start // self._rows, (stop - 1) // self._rows
         if stop <= start or last - first >= MANY_CHUNKS:
-            return _data_set(self.file, self.name)[start:stop]
+            return _read(self.file, self.name, slice(start, stop))
         chunks = [self._chunk(number) for number in range(first, last + 1)]
         base = first * self._rows
         return np.concatenate(chunks)[start - base : stop - base]
@@ -161,9 +165,14 @@ class ChunkedArray:
 
 @functools.lru_cache(CACHED_CHUNKS)
 def _read_rows(file: StoredFile, name: str, start: int, stop: int) -> np.ndarray:
-    rows = _data_set(file, name)[start:stop]
+    rows = _read(file, name, slice(start, stop))
     rows.flags.writeable = False
     return rows
+
+
+def _read(file: StoredFile, name: str, key: Any) -> np.ndarray:
+    with readable(file.path, SessionError):
+        return np.asarray(_data_set(file, name)[key])
 
 
 def _data_set(file: StoredFile, name: str) -> h5py.Dataset:

@@ -9,8 +9,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from poyo_jax.data.io.layout import DEFAULT_TIMEKEYS, NOT_ALLOWED, SECOND_INDEX, Node, error_number
+from poyo_jax.data.io.failures import NOT_ALLOWED, error_number
+from poyo_jax.data.io.layout import DEFAULT_TIMEKEYS, SECOND_INDEX, Node
 from poyo_jax.data.io.lazy_arrays import EAGER_BYTES, StoredArray, whole_chunks
+from poyo_jax.data.io.trial import mark_sound
 from poyo_jax.errors import SessionError
 from poyo_jax.files import local_path
 
@@ -44,6 +46,7 @@ def write_tree(path: str | Path, node: Node, *, compress: bool = False) -> None:
         temporary.unlink(missing_ok=True)  # a link would be written through
         _write_bytes(temporary, _file_image(node, compress))
         os.replace(temporary, path)
+        mark_sound(path)
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         raise SessionError(_writing_failed(path, error)) from error
     finally:
