@@ -49,7 +49,7 @@ class Allowed(NamedTuple):
         if most == math.inf:
             return f"{'above' if self.open_least else 'at least'} {least}"
         if self.kind is int:
-            too_large = isinstance(value, Integral) and value > most
+            too_large = isinstance(value, Integral) and int(value) > most
             return f"at most {most}" if too_large else f"at least {least}"
         if self.open_least and self.open_most:
             return f"between {least} and {most}"
