@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from poyo_jax.checks import NOT_NEGATIVE, POSITIVE, SEED, check_fields, integer, number
 from poyo_jax.errors import ConfigError, suggest
 
 BackEnd = Literal["auto", "xla", "chunked", "cudnn", "splash"]
@@ -18,23 +19,14 @@ OptimizerName = Literal["sparse_lamb", "adamw", "muon"]
 UnitStart = Literal["random", "tuning"]
 ComputeDtype = Literal["float32", "bfloat16"]
 
-LARGEST_SIZES = {
-    "dim": 1 << 16,
-    "depth": 1 << 10,
-    "head_dim": 1 << 12,
-    "cross_heads": 1 << 10,
-    "self_heads": 1 << 10,
-    "num_latents": 1 << 12,
-    "num_channels": 1 << 16,
-    "batch_size": 1 << 20,
-    "chunk_tokens": 1 << 16,
-    "rows_per_group": 1 << 16,
-}
-"""Largest sizes that a configuration may name: larger ones ask for more memory than machines have,
-and come from a damaged or hostile file, or from a slip.
-"""
-MOST_LATENTS = 1 << 12
-"""Largest number of latents in a window: memory grows with its square."""
+# Far above what anyone needs: larger numbers are mistakes, or ask for all memory of the machine.
+WIDEST = 65_536
+LONGEST_WINDOW = 3600  # s
+MOST_LATENTS = 4_096  # of a window
+COUNT = integer(1)
+SIZE = integer(1, WIDEST)
+BELOW_ONE = number(at_least=0, below=1)
+SHARE = number(at_least=0, at_most=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,38 +70,45 @@ class ModelConfig:
     """Dropout of attention weights."""
 
     def __post_init__(self):
-        for name in (
-            "dim",
-            "depth",
-            "head_dim",
-            "cross_heads",
-            "self_heads",
-            "num_latents",
-            "num_channels",
-        ):
-            require(self, name, getattr(self, name) >= 1, "at least 1")
+        check_fields(
+            self,
+            dim=SIZE,
+            depth=integer(1, 1000),
+            head_dim=SIZE,
+            cross_heads=SIZE,
+            self_heads=SIZE,
+            num_latents=SIZE,
+            num_channels=SIZE,
+            latent_step=NOT_NEGATIVE,
+            window_length=number(above=0, at_most=LONGEST_WINDOW),
+            feedforward_dropout=BELOW_ONE,
+            residual_dropout=BELOW_ONE,
+            attention_dropout=BELOW_ONE,
+        )
+        self._check_head()
+        self._check_grid()
+
+    def _check_head(self) -> None:
         expected = "a multiple of 4, so that half of a head forms pairs"
         require(self, "head_dim", self.head_dim % 4 == 0, expected)
-        frequencies = self.frequencies or ()
-        sound = len(frequencies) == self.head_dim // 4 and all(
-            0 < value < math.inf for value in frequencies
+        count = self.head_dim // 4
+        given = self.frequencies
+        sound = given is None or (
+            isinstance(given, tuple) and len(given) == count and all(map(_is_positive, given))
         )
-        expected = f"None or {self.head_dim // 4} positive numbers"
-        require(self, "frequencies", self.frequencies is None or sound, expected)
-        for name in ("feedforward_dropout", "residual_dropout", "attention_dropout"):
-            require(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
-        require_sizes(self)
+        require(self, "frequencies", sound, f"None or {count} positive numbers")
+
+    def _check_grid(self) -> None:
         steps = self.window_length / self.latent_step if self.latent_step > 0 else 0
-        steps = steps if math.isfinite(steps) else 0
-        fits = steps * self.num_latents <= MOST_LATENTS * (1 + 1e-9)
-        expected = (
-            f"of at most {MOST_LATENTS} latents, and there are {self.num_latents} (num_latents)"
-            f" every {self.latent_step} s (latent_step)"
-        )
-        require(self, "window_length", fits, expected)
         whole = math.isclose(steps, round(steps), rel_tol=1e-9) and round(steps) >= 1
         expected = f"a positive multiple of latent_step = {self.latent_step} s"
         require(self, "window_length", whole, expected)
+        latents = self.num_latent_steps * self.num_latents
+        expected = (
+            f"shorter: with latent_step = {self.latent_step} s and num_latents = {self.num_latents}"
+            f" a window has {latents} latents, and {MOST_LATENTS} are the most"
+        )
+        require(self, "window_length", latents <= MOST_LATENTS, expected)
 
     @property
     def num_latent_steps(self) -> int:
@@ -143,8 +142,7 @@ class UnitDropoutConfig:
     """Height of the mode against the tails."""
 
     def __post_init__(self):
-        require(self, "min_units", self.min_units >= 1, "at least 1")
-        require(self, "peak", self.peak > 0, "positive")
+        check_fields(self, min_units=COUNT, mode_units=COUNT, max_units=COUNT, peak=POSITIVE)
         least, most = self.min_units, self.max_units
         ordered = least <= self.mode_units <= most and least < most
         expected = f"between min_units = {least} and max_units = {most}"
@@ -185,15 +183,17 @@ class DataConfig:
     """Tokens of a packed chunk, or the multiple to which padded windows are rounded."""
 
     def __post_init__(self):
-        require(self, "batch_size", self.batch_size >= 1, "at least 1")
-        require_sizes(self)
-        require(self, "seed", self.seed >= 0, "at least 0")
-        require(self, "spike_dropout", 0 <= self.spike_dropout < 1, "in [0, 1)")
-        require(self, "spike_jitter", 0 <= self.spike_jitter < math.inf, "at least 0 s")
-        require(self, "query_jitter", 0 <= self.query_jitter <= 1, "in [0, 1]")
-        most = self.max_queries
-        require(self, "max_queries", most is None or most >= 1, "at least 1, or None")
-        require(self, "chunk_tokens", self.chunk_tokens >= 8, "at least 8")
+        check_fields(
+            self,
+            batch_size=integer(1, 2**20),
+            seed=SEED,
+            spike_dropout=BELOW_ONE,
+            spike_jitter=NOT_NEGATIVE,
+            query_jitter=SHARE,
+            max_queries=integer(1, or_none=True),
+            chunk_tokens=integer(8, WIDEST),
+        )
+        _require_kind(self, "unit_dropout", UnitDropoutConfig, or_none=True)
         _require_choice(self, "short_intervals", ShortIntervals)
         _require_choice(self, "layout", Layout)
 
@@ -231,14 +231,16 @@ class OptimConfig:
 
     def __post_init__(self):
         _require_choice(self, "name", OptimizerName)
-        require(self, "learning_rate", self.learning_rate > 0, "positive")
-        require(self, "weight_decay", self.weight_decay >= 0, "at least 0")
-        require(self, "pct_start", 0 < self.pct_start < 1, "between 0 and 1")
-        require(self, "accumulate_steps", self.accumulate_steps >= 1, "at least 1")
-        require(self, "warmup_steps", self.warmup_steps >= 0, "at least 0")
-        require(self, "hold", 0 <= self.hold < 1, "in [0, 1)")
-        norm = self.clip_norm
-        require(self, "clip_norm", norm is None or norm > 0, "positive or None")
+        check_fields(
+            self,
+            learning_rate=POSITIVE,
+            weight_decay=NOT_NEGATIVE,
+            pct_start=number(above=0, below=1),
+            warmup_steps=integer(0),
+            hold=BELOW_ONE,
+            clip_norm=number(above=0, or_none=True),
+            accumulate_steps=COUNT,
+        )
         _require_choice(self, "unit_start", UnitStart)
 
 
@@ -255,9 +257,9 @@ class MeshConfig:
     """Devices among which each parameter and its optimiser state are divided."""
 
     def __post_init__(self):
+        check_fields(self, data=integer(-1), fsdp=COUNT)
         expected = "at least 1, or -1 for all devices that are left"
-        require(self, "data", self.data == -1 or self.data >= 1, expected)
-        require(self, "fsdp", self.fsdp >= 1, "at least 1")
+        require(self, "data", self.data != 0, expected)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,26 +312,24 @@ class RunConfig:
     """Processes that prepare batches; 0 prepares them in a thread of the trainer."""
 
     def __post_init__(self):
-        for name in (
-            "num_steps",
-            "log_every",
-            "eval_every",
-            "save_every",
-            "keep_checkpoints",
-            "rows_per_group",
-        ):
-            require(self, name, getattr(self, name) >= 1, "at least 1")
-        require_sizes(self)
-        for name in ("save_minutes", "keep_every"):
-            value = getattr(self, name)
-            require(self, name, value is None or value > 0, "positive or None")
-        require(self, "watchdog_minutes", self.watchdog_minutes > 0, "positive")
-        require(self, "num_workers", self.num_workers >= 0, "at least 0")
+        check_fields(
+            self,
+            num_steps=COUNT,
+            log_every=COUNT,
+            eval_every=COUNT,
+            save_every=COUNT,
+            save_minutes=number(above=0, or_none=True),
+            keep_checkpoints=COUNT,
+            keep_every=integer(1, or_none=True),
+            watchdog_minutes=POSITIVE,
+            microbatch_windows=integer(1, or_none=True),
+            rows_per_group=COUNT,
+            num_workers=integer(0),
+        )
+        _require_kind(self, "mesh", MeshConfig)
         _require_choice(self, "compute_dtype", ComputeDtype)
         _require_choice(self, "attention", BackEnd)
         _require_choice(self, "remat", Remat)
-        micro = self.microbatch_windows
-        require(self, "microbatch_windows", micro is None or micro >= 1, "at least 1, or None")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -344,6 +344,10 @@ class Config:
     """The optimiser."""
     run: RunConfig = field(default_factory=RunConfig)
     """How the run is carried out."""
+
+    def __post_init__(self):
+        for name in ("model", "data", "optim", "run"):
+            _require_kind(self, name, _NESTED[name])
 
 
 def from_dict(kind: type, values: Mapping[str, Any]) -> Any:
@@ -410,12 +414,15 @@ def _require_choice(config, name: str, choices: Any) -> None:
     require(config, name, getattr(config, name) in values, f"{', '.join(others)} or {last}")
 
 
-def require_sizes(config) -> None:
-    """Check every field of `config` that has a largest size."""
-    for item in dataclasses.fields(config):
-        most, size = LARGEST_SIZES.get(item.name), getattr(config, item.name)
-        if most is not None and size is not None:
-            require(config, item.name, size <= most, f"at most {most}")
+def _require_kind(config, name: str, kind: type, *, or_none: bool = False) -> None:
+    """Check that the field `name` is a configuration of class `kind`."""
+    value = getattr(config, name)
+    sound = isinstance(value, kind) or (value is None and or_none)
+    require(config, name, sound, f"a {kind.__name__}{' or None' if or_none else ''}")
+
+
+def _is_positive(value: Any) -> bool:
+    return POSITIVE.fault(value) is None
 
 
 def require(config, name: str, holds: bool, expected: str) -> None:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from poyo_jax.data.given import one_session
 from poyo_jax.data.session import Session
 from poyo_jax.decoding.offline import decode, evaluate
 from poyo_jax.finetune.fit import finetune
 from poyo_jax.fit_config import FitConfig
-from poyo_jax.pretrained import Pretrained, load
+from poyo_jax.pretrained import Pretrained, check_model, load
 from poyo_jax.types import Prediction
 
 
@@ -23,6 +24,9 @@ class Decoder:
     """
 
     pretrained: Pretrained  #: the model
+
+    def __post_init__(self) -> None:
+        check_model(self.pretrained)
 
     @classmethod
     def from_pretrained(cls, path: str | Path) -> "Decoder":
@@ -43,8 +47,8 @@ class Decoder:
         return decode(self.pretrained, session, split)
 
     def score(self, session: Session, split: str = "test") -> float:
-        """R2 of a split."""
-        return evaluate(self.pretrained, [session], split).mean
+        """R2 of a split; NaN if it is not defined there."""
+        return evaluate(self.pretrained, [one_session(session)], split).mean
 
     def save(self, path: str | Path) -> None:
         """Write a folder that `from_pretrained` reads."""

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from poyo_jax.config import UnitDropoutConfig, require, require_sizes
+from poyo_jax.checks import NOT_NEGATIVE, POSITIVE, SEED, check_fields, integer, number
+from poyo_jax.config import WIDEST, UnitDropoutConfig, require
 
 
 class Stage(NamedTuple):
@@ -76,9 +77,11 @@ class FitConfig:
     """Seed of initial rows, windows, labels and dropout."""
 
     def __post_init__(self):
+        given = isinstance(self.backbone_rates, Mapping)
+        require(self, "backbone_rates", given, "a mapping from paths to rates")
         # A dict, whatever mapping was given: `dataclasses.asdict` and JSON need one.
         object.__setattr__(self, "backbone_rates", dict(self.backbone_rates))
-        self._check_steps()
+        self._check_numbers()
         self._check_rows()
         self._check_backbone()
         self._check_labels()
@@ -93,17 +96,30 @@ class FitConfig:
             Stage(self.unit_steps, self.num_steps, self.backbone_rates),
         ]
 
-    def _check_steps(self) -> None:
-        for name in ("num_steps", "batch_size", "eval_every", "patience"):
-            require(self, name, getattr(self, name) >= 1, "at least 1")
-        require_sizes(self)
-        fewer = 0 <= self.unit_steps < self.num_steps
+    def _check_numbers(self) -> None:
+        check_fields(
+            self,
+            num_steps=integer(1),
+            batch_size=integer(1, 2**20),
+            learning_rate=POSITIVE,
+            prior_weight=NOT_NEGATIVE,
+            unit_steps=integer(0),
+            rank=integer(1, or_none=True),
+            weight_decay=NOT_NEGATIVE,
+            num_labelled_seconds=number(above=0, or_none=True),
+            num_trials=integer(1, or_none=True),
+            eval_every=integer(1),
+            patience=integer(1),
+            chunk_tokens=integer(8, WIDEST, or_none=True),
+            seed=SEED,
+        )
+        dropout = self.unit_dropout
+        sound = dropout is None or isinstance(dropout, UnitDropoutConfig)
+        require(self, "unit_dropout", sound, "a UnitDropoutConfig or None")
+        fewer = self.unit_steps < self.num_steps
         require(self, "unit_steps", fewer, f"below num_steps = {self.num_steps}")
-        require(self, "seed", self.seed >= 0, "at least 0")
 
     def _check_rows(self) -> None:
-        require(self, "learning_rate", self.learning_rate > 0, "positive")
-        require(self, "prior_weight", self.prior_weight >= 0, "at least 0")
         require(self, "starts", self.starts in ("informed", "random"), "'informed' or 'random'")
         plain = self.coordinates == "plain"
         require(self, "coordinates", plain or self.coordinates == "trained", "'trained' or 'plain'")
@@ -116,7 +132,7 @@ class FitConfig:
 
     def _check_backbone(self) -> None:
         rates = self.backbone_rates.values()
-        positive = all(rate > 0 for rate in rates)
+        positive = all(POSITIVE.fault(rate) is None for rate in rates)
         require(self, "backbone_rates", positive, "of positive rates")
         if self.optimizer == "sparse_lamb":
             one_rate = all(rate == self.learning_rate for rate in rates)
@@ -124,14 +140,9 @@ class FitConfig:
             require(self, "backbone_rates", one_rate, expected)
         frozen = not self.backbone_rates
         no_part = "when no part of the backbone learns (backbone_rates)"
-        require(self, "rank", self.rank is None or self.rank >= 1, "at least 1, or None")
         require(self, "rank", self.rank is None or not frozen, f"None {no_part}")
         require(self, "fresh", not self.fresh or not frozen, f"False {no_part}")
-        require(self, "weight_decay", self.weight_decay >= 0, "at least 0")
 
     def _check_labels(self) -> None:
-        for name in ("num_labelled_seconds", "num_trials"):
-            value = getattr(self, name)
-            require(self, name, value is None or value > 0, "positive or None")
         either = self.num_labelled_seconds is None or self.num_trials is None
         require(self, "num_trials", either, "None when num_labelled_seconds is given")

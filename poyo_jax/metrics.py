@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Bool, Float, Float64
 
 from poyo_jax.errors import DataError
 
@@ -24,7 +24,35 @@ def r2_per_channel(targets: Samples, predictions: Samples) -> Float64[np.ndarray
     Raises:
         DataError: the shapes differ, or fewer than two samples have targets.
     """
-    if targets.shape != predictions.shape:
+    targets, predictions = _measured(targets, predictions)
+    errors = np.sum((targets - predictions) ** 2, axis=0)
+    spread = np.sum((targets - targets.mean(axis=0)) ** 2, axis=0)
+    return 1.0 - errors / np.where(_varying(targets), spread, np.nan)
+
+
+def r2_score(targets: Samples, predictions: Samples) -> float:
+    """Average `r2_per_channel` over the channels that vary, for two arrays in the same units.
+
+    Raises DataError as `r2_per_channel` does, and if no channel varies.
+    """
+    scores = r2_per_channel(targets, predictions)
+    varying = _varying(_measured(targets, predictions)[0])
+    if not varying.any():
+        raise DataError(
+            f"none of the {len(varying)} channels of the targets varies, so R2 is not defined."
+            " Score another split or another behaviour, or leave the session out."
+        )
+    return float(scores[varying].mean())
+
+
+def _varying(targets: Samples) -> Bool[np.ndarray, " channels"]:
+    return targets.min(axis=0) < targets.max(axis=0)
+
+
+def _measured(targets: Samples, predictions: Samples) -> tuple[np.ndarray, np.ndarray]:
+    """The samples with targets, in float64."""
+    targets, predictions = np.asarray(targets), np.asarray(predictions)
+    if targets.shape != predictions.shape or targets.ndim != 2:
         raise DataError(
             f"targets have shape {targets.shape} but predictions {predictions.shape}; "
             "R2 compares them one by one, so give two arrays [samples, channels] of one shape."
@@ -39,17 +67,7 @@ def r2_per_channel(targets: Samples, predictions: Samples) -> Float64[np.ndarray
             f"R2 needs at least 2 samples with targets, but got {len(targets)} of {given}; "
             "check that the split and the evaluation interval of this session share some time."
         )
-    errors = np.sum((targets - predictions) ** 2, axis=0)
-    spread = np.sum((targets - targets.mean(axis=0)) ** 2, axis=0)
-    return 1.0 - errors / np.where(spread > 0, spread, np.nan)
-
-
-def r2_score(targets: Samples, predictions: Samples) -> float:
-    """Average `r2_per_channel` over channels, for two arrays in the same units.
-
-    Raises DataError as `r2_per_channel` does.
-    """
-    return float(r2_per_channel(targets, predictions).mean())
+    return targets, predictions
 
 
 def r2_sums(
@@ -73,10 +91,13 @@ def r2_sums(
 def r2_of_sums(sums: Float64[np.ndarray, "4 channels"]) -> float:
     """Compute R2 like `r2_score`, but from `r2_sums`.
 
-    NaN for fewer than two samples or if a channel does not vary.
+    NaN for fewer than two samples or if no channel varies.
     """
     count, total, squares, errors = sums
     if count.min() < 2:
         return math.nan
     spread = squares - total**2 / count
-    return float((1.0 - errors / np.where(spread > 1e-12 * squares, spread, np.nan)).mean())
+    varying = spread > 1e-12 * squares
+    if not varying.any():
+        return math.nan
+    return float((1.0 - errors[varying] / spread[varying]).mean())

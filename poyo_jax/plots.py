@@ -11,6 +11,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from poyo_jax.checks import check_number, integer, number
+from poyo_jax.data.given import one_session
 from poyo_jax.data.session import Session
 from poyo_jax.errors import DataError, MissingDependencyError
 from poyo_jax.pca import Plane
@@ -52,6 +54,8 @@ class Prediction(Protocol):
 
 def raster(session: Session, start: float, stop: float, ax: Axes | None = None) -> Axes:
     """Draw the spikes of [start, stop), in seconds of session time, one line of ticks per unit."""
+    session = one_session(session)
+    _check_stretch(start, stop)
     num_units = len(session.unit_ids)
     ax = _prepare(ax, height=min(0.7 + 0.045 * num_units, 6.0))
     times, units = session.spikes_between(start, stop)
@@ -88,6 +92,8 @@ def decoding(
         np.asarray(a) for a in (prediction.times, prediction.targets, prediction.values)
     )
     num_channels = targets.shape[1]
+    _check_stretch(start, stop)
+    check_number("channel", channel, integer(-num_channels))
     if not 0 <= channel < num_channels:
         raise DataError(
             f"channel is {channel}, but the prediction has {num_channels}; give 0 to"
@@ -290,6 +296,11 @@ def unit_embedding(
     )
     _title(ax, f"{paths.shape[1]} units, {span}")
     return ax
+
+
+def _check_stretch(start: float, stop: float) -> None:
+    check_number("start", start, number())
+    check_number("stop", stop, number(above=start))
 
 
 def _series(history: Sequence[Mapping[str, float]], key: str) -> np.ndarray:

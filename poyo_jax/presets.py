@@ -13,6 +13,7 @@ half of the published steps.
 from collections.abc import Callable
 from dataclasses import replace
 
+from poyo_jax.checks import check_number, integer
 from poyo_jax.config import (
     Config,
     DataConfig,
@@ -447,6 +448,8 @@ def with_steps(config: Config, num_steps: int | None, seed: int = 0, looks: int 
 
     The run is evaluated and saved at least `looks` times.
     """
+    check_number("num_steps", num_steps, integer(1, or_none=True))
+    check_number("looks", looks, integer(1))
     steps = num_steps or config.run.num_steps
     longest = max(steps // looks, 1)
     run = replace(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from os import PathLike
 from typing import Any
 
 import jax
@@ -10,13 +11,15 @@ from etils import epath
 from poyo_jax.card import model_card
 from poyo_jax.checkpoint.metadata import Metadata
 from poyo_jax.checkpoint.store import absolute, find_step, read_params, read_step, write_model
+from poyo_jax.checks import check_number, integer
 from poyo_jax.config import Config
 from poyo_jax.data.batches.tokens import ModelSession
 from poyo_jax.data.choose_readouts import check_readout
+from poyo_jax.data.given import one_session
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.session import Session
 from poyo_jax.data.vocab import Vocab
-from poyo_jax.errors import VocabError, suggest
+from poyo_jax.errors import CheckpointError, DataError, VocabError, suggest
 from poyo_jax.files import write_text
 from poyo_jax.fit_config import FitConfig
 from poyo_jax.hub import local_folder
@@ -69,6 +72,7 @@ class Pretrained:
 
     def knows(self, session: Session) -> bool:
         """Tell if the session and all its units have rows."""
+        session = one_session(session)
         return session.id in self.sessions and all(
             name in self.units for name in session.unit_names
         )
@@ -79,6 +83,7 @@ class Pretrained:
         Raises VocabError for a session that the model does not know, and SessionError or DataError
         when the session lacks what its readout names.
         """
+        session = one_session(session)
         new = [name for name in session.unit_names if name not in self.units]
         if session.id not in self.sessions:
             raise VocabError(
@@ -151,8 +156,14 @@ def load(
 
     Raises:
         CheckpointError: there is no checkpoint, it is damaged, or it has another format.
-        ConfigError: its task is not known here.
+        ConfigError: its task is not known here, or `step` is no integer from 0 on.
     """
+    if not isinstance(path, str | PathLike):
+        raise CheckpointError(
+            f"the path of a model is needed, but got {repr(path)[:80]}, of type"
+            f" {type(path).__name__}. Give the folder of a run or of a saved model."
+        )
+    check_number("step", step, integer(0, or_none=True))
     folder = find_step(local_folder(path, local_files_only=local_files_only), step)
     saved = read_step(folder)
     # This process may run on another platform than the training.
@@ -160,3 +171,21 @@ def load(
     metadata = replace(saved.metadata, config=replace(saved.metadata.config, run=run))
     params = read_params(folder, saved)
     return Pretrained.of(metadata, params, int(folder.name))
+
+
+def check_model(given: object) -> Pretrained:
+    """Return the given model. Raises DataError for anything else, such as the path of one."""
+    if isinstance(given, Pretrained):
+        return given
+    kind = type(given).__name__
+    if isinstance(given, str | bytes | PathLike):
+        raise DataError(
+            f"a model is needed, but got {str(given)!r}, of type {kind}. Load it first:"
+            " poyo_jax.load(path)."
+        )
+    if isinstance(getattr(given, "pretrained", None), Pretrained):
+        raise DataError(f"a model is needed, but got a {kind}. Give its `pretrained`.")
+    raise DataError(
+        f"a model is needed, but got {repr(given)[:80]}, of type {kind}. Load one with"
+        " poyo_jax.load, and check the order of the arguments."
+    )

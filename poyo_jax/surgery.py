@@ -13,7 +13,7 @@ import numpy as np
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.errors import VocabError
 from poyo_jax.model.params import TABLES
-from poyo_jax.pretrained import Pretrained
+from poyo_jax.pretrained import Pretrained, check_model
 
 
 def subset_sessions(pretrained: Pretrained, session_ids: Iterable[str]) -> Pretrained:
@@ -21,6 +21,9 @@ def subset_sessions(pretrained: Pretrained, session_ids: Iterable[str]) -> Pretr
 
     Raises VocabError for a session that it does not know.
     """
+    pretrained = check_model(pretrained)
+    if isinstance(session_ids, str):
+        session_ids = [session_ids]
     sessions = pretrained.sessions.subset(session_ids)
     units = Vocab(
         name for name in pretrained.units.names if _session_of(name, pretrained) in sessions
@@ -43,6 +46,7 @@ def rename_sessions(pretrained: Pretrained, changes: Mapping[str, str]) -> Pretr
 
     Raises VocabError for a session that it does not know, or when two would have one id.
     """
+    pretrained = check_model(pretrained)
     sessions = pretrained.sessions.rename(changes)
     of_units = {}
     for name in pretrained.units.names:
@@ -64,6 +68,7 @@ def rename_units(pretrained: Pretrained, changes: Mapping[str, str]) -> Pretrain
 
     Raises VocabError for a unit that it does not know, or when two would have one name.
     """
+    pretrained = check_model(pretrained)
     return replace(pretrained, units=pretrained.units.rename(changes))
 
 
@@ -72,6 +77,7 @@ def merge_models(first: Pretrained, second: Pretrained) -> Pretrained:
 
     Raises VocabError when their backbones differ, since rows mean nothing to another backbone.
     """
+    first, second = check_model(first), check_model(second)
     if not _equal(first.params["backbone"], second.params["backbone"]):
         raise VocabError(
             "the two models have different backbones, and rows of one mean nothing to the other."

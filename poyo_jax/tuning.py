@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int
 
+from poyo_jax.checks import check_number, integer
+from poyo_jax.data.given import one_readout, one_session
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.session import Session
 from poyo_jax.data.spike_counts import spike_counts
@@ -37,6 +39,7 @@ def tuning_features(session: Session, readout: Readout, intervals: Intervals) ->
     counted in bins from 0.35 s before to 0.25 s after each sample. A unit that never spikes is
     untuned. Raises DataError when fewer than two samples were measured.
     """
+    session, readout = one_session(session), one_readout(readout)
     times, behaviour = _samples(session, readout, intervals)
     counts = spike_counts(session, times, EDGES)  # [samples, units * bins]
     mean = counts.mean(axis=0)
@@ -77,6 +80,7 @@ def untrained_rows(features: Features, dim: int) -> Float32[np.ndarray, "units d
     All models of a width share the directions. Slopes are in units of their root mean square over
     the session, so that neither the rates nor the number of samples matter.
     """
+    check_number("dim", dim, integer(1))
     log_rates = (features[:, :1] - 1) / 2  # which are about 1 +- 2
     slopes = features[:, 1:] / (np.sqrt(np.mean(features[:, 1:] ** 2)) + 1e-6)
     scaled = np.concatenate([log_rates, slopes], axis=1)
@@ -146,7 +150,7 @@ class TuningMap:
 
         The ridge is the one that predicts units of left-out sessions best. If none predicts them
         better than their mean does, the map gives the mean. Of a single session, parts of the units
-        are left out.
+        are left out. Raises DataError when a feature or an embedding is not finite.
         """
         sums = TuningSums.zeros(features[0].shape[1], rows[0].shape[1])
         for number, of_session in enumerate(features):
@@ -156,11 +160,19 @@ class TuningMap:
 
     @classmethod
     def fit_sums(cls, sums: TuningSums) -> "TuningMap":
-        """Learn from the sums over all units, as `fit` does."""
+        """Learn from the sums over all units, as `fit` does.
+
+        Raises DataError when a sum is not finite.
+        """
         folds = np.flatnonzero(sums.features[:, 0, 0])
         errors = []
         for ridge in RIDGES:
             errors.append(sum(_left_out_error(sums, folds, fold, ridge) for fold in folds.tolist()))
+        if np.isnan(errors).any():
+            raise DataError(
+                "the tuning map cannot be learned: the rows or the tuning of a unit are not finite."
+                " Load another checkpoint, or look for extreme targets in the sessions."
+            )
         return cls._solve(sums, folds, RIDGES[int(np.argmin(errors))])
 
     @classmethod

@@ -19,23 +19,34 @@ DATA = sorted(
 HOMES = {name: home.split(".")[0] for name, home in poyo_jax._HOMES.items()}  # of public names
 ACCELERATED = {"jax", "jaxlib", "flax", "optax", "orbax"}
 # Packages and modules of poyo_jax that each of them may import, also inside functions.
-BASE = {"errors", "config", "types", "metrics", "files", "fit_config", "import_path", "tasks"}
+BASE = {
+    "errors",
+    "checks",
+    "config",
+    "types",
+    "metrics",
+    "files",
+    "fit_config",
+    "import_path",
+    "tasks",
+}
 MODEL = {"data", "model", "distributed"}
 USE = {"pretrained", "data", "model", "decoding", "finetune"}  # of a trained model
 ALLOWED = {
     "errors": set(),
-    "config": {"errors"},
+    "checks": {"errors"},
+    "config": {"errors", "checks"},
     "metrics": {"errors"},
     "files": {"errors"},
     "types": {"errors", "metrics"},
-    "fit_config": {"config"},
+    "fit_config": {"config", "checks"},
     "pages": set(),
     "pca": set(),
     "import_path": {"errors"},
     "tasks": {"errors", "config", "metrics", "import_path", "types"},
     "data": BASE,
     "model": BASE,
-    "presets": {"config", "model"},
+    "presets": {"checks", "config", "model"},
     "tuning": BASE | {"data"},
     "distributed": BASE | {"model"},
     "checkpoint": BASE | MODEL | {"tuning"},

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from poyo_jax.errors import DataError
-from poyo_jax.metrics import r2_per_channel, r2_score
+from poyo_jax.metrics import r2_of_sums, r2_per_channel, r2_score, r2_sums
 
 
 def test_the_known_cases():
@@ -34,12 +34,23 @@ def test_large_offsets_cost_no_precision():
     )
 
 
-def test_a_constant_target_has_no_r2():
-    targets = np.stack([np.arange(4.0), np.ones(4)], axis=1)
-    per_channel = r2_per_channel(targets, targets)
-    assert per_channel[0] == 1.0
+def test_channels_that_never_vary_do_not_count():
+    # 0.1 is no sum of powers of two: the mean of its copies differs from it by rounding.
+    targets = np.stack([np.arange(7.0), np.full(7, 0.1)], axis=1)
+    predictions = targets + np.array([1.0, 5.0])
+    per_channel = r2_per_channel(targets, predictions)
+    assert per_channel[0] == 1 - 7 / 28
     assert np.isnan(per_channel[1])
-    assert np.isnan(r2_score(targets, targets))
+    assert r2_score(targets, predictions) == per_channel[0]
+    for origin in ((3.0, 0.1), (0.0, 0.0), (3.0, 40.0)):
+        sums = r2_sums(targets, predictions, origin)
+        assert r2_of_sums(sums) == pytest.approx(per_channel[0])
+        assert np.isnan(r2_of_sums(sums[:, 1:]))
+    with pytest.raises(DataError, match=r"none of the 1 channels of the targets varies.*leave the"):
+        r2_score(targets[:, 1:], predictions[:, 1:])
+    predictions[2, 0] = np.nan  # a prediction that is not finite is no flat channel
+    assert np.isnan(r2_score(targets, predictions))
+    assert np.isnan(r2_of_sums(r2_sums(targets, predictions, (0.0, 0.0))))
 
 
 def test_too_few_samples_are_explained():

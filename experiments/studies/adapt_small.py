@@ -165,10 +165,10 @@ def fit(job: Job, pretrained, session) -> Job:
     curve = [[int(look["step"]), look["seconds"], look["valid_r2"]] for look in result.history]
     return {
         "valid_r2": result.valid_r2,
-        "test_r2": evaluate(result.pretrained, [session]).mean,
+        "test_r2": evaluate(result.pretrained, [session], stitch="mean").mean,
         "steps": curve[-1][0],
         "curve": (
-            [[*look, evaluate(result.at(look[0]), [session]).mean] for look in curve]
+            [[*look, evaluate(result.at(look[0]), [session], stitch="mean").mean] for look in curve]
             if speed
             else curve
         ),

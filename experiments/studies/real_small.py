@@ -104,7 +104,7 @@ def train_alone(
         config = with_steps(few_sessions(poyo_small()), steps, seed)
         train_model(config, [session], workdir / f"{steps}_steps")
         trial = load(workdir / f"{steps}_steps", step=steps)
-        r2 = evaluate(trial, [session], "valid", overlap=OVERLAP).mean
+        r2 = evaluate(trial, [session], "valid", overlap=OVERLAP, stitch="mean").mean
         if better and not r2 > better[-1][0]:
             break
         better.append((r2, trial))

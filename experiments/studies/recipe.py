@@ -290,7 +290,7 @@ def averaged_r2(workdir: Path, sessions: list[Session]) -> float:
 
     models = [load(workdir, step=step) for step in saved_steps(workdir)[-5:]]
     params = jax.tree.map(lambda *x: sum(x) / len(x), *[model.params for model in models])
-    return evaluate(replace(models[-1], params=params), sessions, split="valid").mean
+    return evaluate(replace(models[-1], params=params), sessions, split="valid", stitch="mean").mean
 
 
 # --- results

@@ -227,8 +227,10 @@ def fill(cell: Cell, known: list[Session], held_out: list[Session], options: Sca
     train_model(config, sessions, options.workdir / "pretrain" / name)
     pretrained = load(options.workdir / "pretrain" / name)
     scores = {
-        "test": evaluate(pretrained, known[: len(cell["test_sessions"])]).mean,
-        "transfer": evaluate(transferred(pretrained, sessions, held_out, cell), held_out).mean,
+        "test": evaluate(pretrained, known[: len(cell["test_sessions"])], stitch="mean").mean,
+        "transfer": evaluate(
+            transferred(pretrained, sessions, held_out, cell), held_out, stitch="mean"
+        ).mean,
     }
     if not np.isfinite(list(scores.values())).all():
         raise DataError(

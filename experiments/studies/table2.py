@@ -227,6 +227,7 @@ def score(job: Job, session: Session, options: Table2) -> Job:
                 model,
                 [session],
                 overlap=real_small.OVERLAP,
+                stitch="mean",
                 causal_step=CAUSAL_STEP if causal else None,
             ).mean
         )

@@ -5,6 +5,8 @@ from poyo_jax.baselines.network_search import NetworkSearch
 from poyo_jax.baselines.result import BaselineResult
 from poyo_jax.baselines.samples import Samples
 from poyo_jax.baselines.wiener import WienerSearch
+from poyo_jax.checks import SEED, check_number
+from poyo_jax.data.given import one_readout, one_session
 from poyo_jax.data.readout import default_readout
 from poyo_jax.data.session import Session
 from poyo_jax.errors import ConfigError, suggest
@@ -39,17 +41,26 @@ def fit_baseline(
         seed: decides rates, initial parameters, batches and dropout of the networks.
 
     Raises:
-        ConfigError: no baseline has that name.
+        ConfigError: no baseline has that name, or the seed is not one.
         DataError: a split without two samples that have targets, or without weight in the train
-        split.
+        split; a session shorter than a window of a second; a train split without spikes; targets
+        of the valid split that do not vary, or no trial with a score.
         SessionError: the session lacks the behaviour or an interval that the readout names.
     """
-    if name not in BASELINES:
+    session = one_session(session)
+    check_number("seed", seed, SEED)
+    if not isinstance(name, str) or name not in BASELINES:
         raise ConfigError(
             f"there is no baseline {name!r}.{suggest(name, BASELINES)} Choose"
             f" {', '.join(BASELINES)}."
         )
-    samples = Samples.read(session, readout or default_readout(session))
+    if search is not None and not isinstance(search, Search):
+        raise ConfigError(
+            f"search is {repr(search)[:80]}; it must be a WienerSearch, KalmanSearch or"
+            " NetworkSearch of poyo_jax.baselines, or None."
+        )
+    readout = default_readout(session) if readout is None else one_readout(readout)
+    samples = Samples.read(session, readout)
     search = search or BASELINES[name]
     result = search.run(samples, causal=causal, seed=seed)
     chosen = result.trials[result.best]

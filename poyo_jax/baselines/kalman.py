@@ -18,7 +18,8 @@ from jaxtyping import Float64
 
 from poyo_jax.baselines.grid import Grid
 from poyo_jax.baselines.samples import Samples
-from poyo_jax.baselines.search import SearchResult, Trial, best_of
+from poyo_jax.baselines.search import BIN_SECONDS, SearchResult, Trial, best_of
+from poyo_jax.checks import POSITIVE, check_numbers, integer, number
 from poyo_jax.errors import DataError
 from poyo_jax.metrics import r2_score
 
@@ -141,7 +142,7 @@ class KalmanSearch:
 
     A state of order 2 holds the velocity now and one bin before: velocity and acceleration. A scale
     above 1 trusts each bin less, since the noise of units lasts longer than a bin, and the model
-    assumes that it does not.
+    assumes that it does not. Raises ConfigError for numbers that cannot be.
     """
 
     bin_sizes: Sequence[float] = (0.05, 0.1, 0.2, 0.4)  #: s
@@ -149,6 +150,13 @@ class KalmanSearch:
     orders: Sequence[int] = (1, 2)  #: velocities in a state
     shrinkages: Sequence[float] = (0.0, 0.5)  #: share of its diagonal that replaces Q
     scales: Sequence[float] = (1.0, 3.0, 10.0)  #: factors of Q
+
+    def __post_init__(self) -> None:
+        check_numbers("KalmanSearch.bin_sizes", self.bin_sizes, BIN_SECONDS)
+        check_numbers("KalmanSearch.delays", self.delays, number(at_least=-10, at_most=10))
+        check_numbers("KalmanSearch.orders", self.orders, integer(1, 100))
+        check_numbers("KalmanSearch.shrinkages", self.shrinkages, number(at_least=0, at_most=1))
+        check_numbers("KalmanSearch.scales", self.scales, POSITIVE)
 
     def run(self, samples: Samples, *, causal: bool, seed: int) -> SearchResult:
         """Run all trials, and decode the test split with the best one; `seed` is not used.

@@ -10,15 +10,37 @@ import jax.numpy as jnp
 import numpy as np
 
 from poyo_jax.baselines.grid import Grid
-from poyo_jax.baselines.networks import SMALLEST_STD, Arrays, Rates, Shape, predict, start, train
+from poyo_jax.baselines.networks import (
+    NETWORKS,
+    SMALLEST_STD,
+    Arrays,
+    Rates,
+    Shape,
+    predict,
+    start,
+    train,
+)
 from poyo_jax.baselines.samples import Samples
-from poyo_jax.baselines.search import Bins, Reaches, SearchResult, Trial, best_of, choose_bins
+from poyo_jax.baselines.search import (
+    Bins,
+    Reaches,
+    SearchResult,
+    Trial,
+    best_of,
+    check_bins,
+    choose_bins,
+)
+from poyo_jax.checks import check_choice, check_fields, check_numbers, integer, number
+from poyo_jax.errors import ConfigError
 from poyo_jax.metrics import r2_score
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSearch:
-    """Search over all shapes (bins, reach, width), each with rates drawn at random."""
+    """Search over all shapes (bins, reach, width), each with rates drawn at random.
+
+    Raises ConfigError for an unknown network, and for numbers that cannot be.
+    """
 
     network: str  #: "mlp" or "gru"
     hidden: Sequence[int]  #: widths of the hidden layer
@@ -32,6 +54,27 @@ class NetworkSearch:
     num_steps: int = 1200  #: most steps of a training
     look_every: int = 50  #: steps between two looks at the valid split
     patience: int = 5  #: looks without a better valid R2 of any trial
+
+    def __post_init__(self) -> None:
+        check_choice("NetworkSearch.network", self.network, NETWORKS)
+        check_bins(self)
+        count = integer(1)
+        check_fields(self, num_draws=count, num_steps=count, look_every=count, patience=count)
+        check_numbers("NetworkSearch.hidden", self.hidden, integer(1, 65_536))
+        share, exponent = number(at_least=0, below=1), number(at_least=-30, at_most=30)
+        ranges = {
+            "log_learning_rates": exponent,
+            "log_weight_decays": exponent,
+            "dropouts": share,
+            "unit_dropouts": share,
+        }
+        for name, allowed in ranges.items():
+            bounds = getattr(self, name)
+            check_numbers(f"NetworkSearch.{name}", bounds, allowed)
+            if len(bounds) != 2 or bounds[0] > bounds[1]:
+                raise ConfigError(
+                    f"NetworkSearch.{name} is {bounds!r}; it must be two bounds, the lower first."
+                )
 
     def run(self, samples: Samples, *, causal: bool, seed: int) -> SearchResult:
         """Run all trials, and decode the test split with the best; `seed` decides all draws."""

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
+from poyo_jax.config import ModelConfig
+from poyo_jax.data.given import check_length
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.readout import sample_weights
 from poyo_jax.data.session import SPLITS, Session
@@ -33,9 +35,12 @@ class Samples:
         readout's evaluation interval. With `labels`, only the train samples inside them count.
 
         Raises:
-            DataError: a split without two such samples.
+            DataError: a split without two such samples, a train split without spikes, or a session
+            shorter than the usual window of a model.
             SessionError: the session lacks the behaviour or the evaluation interval.
         """
+        check_length(session, ModelConfig.window_length)
+        _check_spikes(session)
         behaviour = session.behaviour(readout.value_key)
         times = behaviour.times_at(np.arange(behaviour.count))
         targets = behaviour.values(0, behaviour.count)
@@ -77,6 +82,15 @@ class Samples:
             values=np.asarray(values, np.float64),
             targets=self.targets[mask],
             scored=np.ones(int(mask.sum()), bool),
+        )
+
+
+def _check_spikes(session: Session) -> None:
+    num_spikes = sum(session.count_spikes(start, end) for start, end in session.split("train"))
+    if not num_spikes:
+        raise DataError(
+            f"session {session.id} has no spike in its train split, so a baseline has nothing to"
+            " decode from; check the times of the spikes, or leave the session out."
         )
 
 

@@ -7,14 +7,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from poyo_jax.checks import check_numbers, number
+from poyo_jax.errors import ConfigError, DataError
+
+LONGEST_REACH = 60  # s
+BIN_SECONDS = number(above=0, at_most=10)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Point of a search, and its R2 on the valid split; NaN if the valid split does not vary."""
+    """Point of a search, and its R2 on the valid split; NaN if its training diverged."""
 
     settings: dict[str, float]  #: by name
     valid_r2: float  #: R2 of the valid split
@@ -46,6 +52,20 @@ class Bins(NamedTuple):
 Reaches = Sequence[tuple[float, float]]  # seconds of spikes before and after a sample
 
 
+def check_bins(search: Any) -> None:
+    """Check the `bin_sizes` and `reaches` of a search. Raises ConfigError."""
+    kind = type(search).__name__
+    check_numbers(f"{kind}.bin_sizes", search.bin_sizes, BIN_SECONDS)
+    for place, reach in enumerate(search.reaches):
+        name = f"{kind}.reaches[{place}]"
+        check_numbers(name, reach, number(at_least=0, at_most=LONGEST_REACH))
+        if len(reach) != 2:
+            raise ConfigError(
+                f"{name} has {len(reach)} numbers; it must have two: the seconds of spikes before"
+                " and after a sample."
+            )
+
+
 def choose_bins(
     interval: float, sizes: Sequence[float], reaches: Reaches, *, causal: bool
 ) -> list[Bins]:
@@ -61,9 +81,20 @@ def choose_bins(
 
 
 def best_of(trials: Sequence[Trial]) -> int:
-    """Position of the trial with the highest valid R2; the first one if all are NaN."""
-    scores = []
-    for trial in trials:
-        unknown = math.isnan(trial.valid_r2)
-        scores.append(-math.inf if unknown else trial.valid_r2)
-    return scores.index(max(scores))
+    """Position of the trial with the highest valid R2. Raises DataError if all are NaN."""
+    return best_position([trial.valid_r2 for trial in trials], "valid R2 of the trials")
+
+
+def best_position(scores: Sequence[float], what: str) -> int:
+    """Position of the highest score, the first of equal ones; NaN never wins.
+
+    Raises DataError if no score is a number; `what` names the scores.
+    """
+    known = [-math.inf if math.isnan(score) else score for score in scores]
+    best = max(known, default=-math.inf)
+    if best == -math.inf:
+        raise DataError(
+            f"none of the {len(known)} {what} is a number, so none of them is the best. Look for"
+            " extreme values in the targets, or for units and splits without spikes."
+        )
+    return known.index(best)

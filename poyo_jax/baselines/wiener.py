@@ -7,7 +7,17 @@ import numpy as np
 from jaxtyping import Float64
 
 from poyo_jax.baselines.samples import Samples
-from poyo_jax.baselines.search import Reaches, SearchResult, Trial, best_of, choose_bins
+from poyo_jax.baselines.search import (
+    Reaches,
+    SearchResult,
+    Trial,
+    best_of,
+    best_position,
+    check_bins,
+    choose_bins,
+)
+from poyo_jax.checks import NOT_NEGATIVE, check_number, check_numbers, integer, number
+from poyo_jax.data.given import one_readout, one_session
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.session import Session
 from poyo_jax.data.spike_counts import Counts, Times, spike_counts
@@ -18,6 +28,7 @@ from poyo_jax.types import Readout
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 BIN_SIZE = 0.05  # s
 CHUNK = 4096  # samples whose features are in memory at once
+MOST_BINS = 10_000  # on each side of a sample
 
 Filter = tuple[np.ndarray, np.ndarray]  # coefficients [features, channels], intercepts [channels]
 
@@ -54,14 +65,21 @@ def wiener_filter(
     features.
 
     Raises:
-        DataError: no bin, no ridge, or a split without two samples that have targets.
+        ConfigError: a number that cannot be, such as a bin of 0 s.
+        DataError: no bin, no ridge, a split without two samples that have targets, targets of the
+        valid or test split that do not vary, or a train split without spikes.
         SessionError: the session lacks the behaviour or an interval that the readout names.
     """
+    session, readout = one_session(session), one_readout(readout)
+    check_number("bin_size", bin_size, number(above=0, or_none=True))
+    check_number("past", past, integer(0, MOST_BINS))
+    check_number("future", future, integer(0, MOST_BINS))
     if past + future < 1 or not ridges:
         raise DataError(
             f"past + future is {past + future} and {len(ridges)} ridges are given, but the filter"
             " needs at least one bin and one ridge; give more."
         )
+    check_numbers("ridges", ridges, NOT_NEGATIVE)
     samples = Samples.read(session, readout, labels)
     size = bin_size or max(BIN_SIZE, round(samples.interval, 3))
     return _fit(samples, size, past, future, ridges)
@@ -79,7 +97,7 @@ def _fit(
     filters = [_solve(*moments, ridge) for ridge in ridges]
     decoded = _decode(session, times["valid"], offsets, filters)
     scores = [r2_score(targets["valid"], values) for values in decoded]
-    best = int(np.argmax(scores))
+    best = best_position(scores, "valid R2 of the ridges")
     [values] = _decode(session, times["test"], offsets, filters[best : best + 1])
     test_score = r2_score(targets["test"], values)
     return WienerResult(
@@ -127,10 +145,12 @@ def _moments(
 def _solve(
     mean_x: np.ndarray, mean_y: np.ndarray, xx: np.ndarray, xy: np.ndarray, ridge: float
 ) -> Filter:
-    """Solve the ridge regression from the moments."""
+    """Solve the ridge regression from the moments; counts that never vary decode the mean."""
     size = len(xx)
     mean_variance = float(np.trace(xx)) / size
-    penalty = ridge * max(mean_variance, np.finfo(np.float64).tiny)
+    if not mean_variance > 0:
+        return np.zeros_like(xy), mean_y
+    penalty = ridge * mean_variance
     regularised = xx + penalty * np.eye(size)
     coefficients = np.linalg.solve(regularised, xy)
     return coefficients, mean_y - mean_x @ coefficients
@@ -149,11 +169,18 @@ def _decode(
 
 @dataclass(frozen=True, kw_only=True)
 class WienerSearch:
-    """Search over the bins and the ridge of `wiener_filter`."""
+    """Search over the bins and the ridge of `wiener_filter`.
+
+    Raises ConfigError for numbers that cannot be.
+    """
 
     bin_sizes: Sequence[float] = (0.05, 0.1)  #: s
     reaches: Reaches = ((0.5, 0.1), (1.0, 0.2), (1.5, 0.3))  #: s before and after a sample
     ridges: Sequence[float] = RIDGES  #: relative to the mean variance of the features
+
+    def __post_init__(self) -> None:
+        check_bins(self)
+        check_numbers("WienerSearch.ridges", self.ridges, NOT_NEGATIVE)
 
     def run(self, samples: Samples, *, causal: bool, seed: int) -> SearchResult:
         """Run all trials, and decode the test split with the best one; `seed` is not used."""

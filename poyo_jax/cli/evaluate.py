@@ -38,6 +38,8 @@ class Evaluate:
     """Split to decode."""
     overlap: int = 2
     """Windows that are averaged at each sample; more take longer and decode a little better."""
+    stitch: Literal["taper", "mean"] = "taper"
+    """Weights of that average: they fall towards the ends of a window, or are equal."""
     predictions: Path | None = None
     """Folder for the decoded behaviour."""
 
@@ -56,7 +58,9 @@ def evaluate_sessions(options: Evaluate) -> None:
     pretrained = load(options.model)
     sessions = known_sessions(pretrained, options.data)
     print(repr(pretrained), flush=True)
-    evaluation = evaluate(pretrained, sessions, options.split, overlap=options.overlap)
+    evaluation = evaluate(
+        pretrained, sessions, options.split, overlap=options.overlap, stitch=options.stitch
+    )
     print(score_lines(evaluation, options.split))
     if options.predictions is not None:
         save_predictions(evaluation, options.predictions)

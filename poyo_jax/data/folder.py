@@ -16,7 +16,7 @@ def open_sessions(folder: str | Path, names: Sequence[str] | None = None) -> lis
     DataError when the folder is missing or has no session, or when a name is not there;
     SessionError for a file that is not a session.
     """
-    folder = local_path(folder)
+    folder, names = local_path(folder), [names] if isinstance(names, str) else names
     paths = sorted(folder.rglob("*.h5")) if folder.is_dir() else []
     if not paths:
         state = "has no session files (*.h5)" if folder.is_dir() else "does not exist"

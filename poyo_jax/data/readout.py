@@ -5,6 +5,7 @@ from jaxtyping import Float32
 from numpy.typing import ArrayLike
 
 from poyo_jax.data import datasets
+from poyo_jax.data.given import one_session
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.plausible import USUAL_KEYS
 from poyo_jax.data.session import Session
@@ -30,6 +31,7 @@ def default_readout(session: Session, intervals: Intervals | None = None) -> Rea
             intervals that its readout names.
         DataError: there is no finite sample.
     """
+    session = one_session(session)
     readout = known_readout(session.brainset_id, session.session_id)
     if readout is None:
         return _measured_readout(session, intervals)

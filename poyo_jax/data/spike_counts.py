@@ -3,7 +3,9 @@
 import numpy as np
 from jaxtyping import Float32, Float64
 
+from poyo_jax.data.given import one_session
 from poyo_jax.data.session import Session
+from poyo_jax.errors import DataError
 
 Times = Float64[np.ndarray, " samples"]
 Counts = Float32[np.ndarray, "samples features"]
@@ -12,8 +14,17 @@ Counts = Float32[np.ndarray, "samples features"]
 def spike_counts(session: Session, times: Times, offsets: Float64[np.ndarray, " edges"]) -> Counts:
     """Count the spikes of each unit in bins around each time (s).
 
-    The bins lie between `offsets` (s). Bins of the same unit are adjacent in the result.
+    The bins lie between `offsets` (s). Bins of the same unit are adjacent in the result. Raises
+    DataError for less than two offsets, or offsets that do not increase.
     """
+    session = one_session(session)
+    if len(offsets) < 2 or not (np.diff(offsets) > 0).all() or not np.isfinite(times).all():
+        raise DataError(
+            f"spikes are counted around {len(times)} times, in bins between {len(offsets)} offsets;"
+            " give finite times, and two or more offsets that increase."
+        )
+    if not len(times):
+        return np.zeros((0, len(session.unit_ids) * (len(offsets) - 1)), np.float32)
     num_units, num_bins = len(session.unit_ids), len(offsets) - 1
     start = times.min() + offsets[0]
     stop = times.max() + offsets[-1]

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from poyo_jax.data.batches.tokens import ModelSession
+from poyo_jax.data.given import check_length, one_session, session_list
 from poyo_jax.data.session import Session
 from poyo_jax.decoding.predict import check_windows, make_predict_step, predict_sessions
-from poyo_jax.decoding.score import mean_score, score_sessions
+from poyo_jax.decoding.score import check_finite, mean_score, score_sessions
+from poyo_jax.decoding.stitch import Stitch, choose_weights
 from poyo_jax.distributed.mesh import make_mesh, put_params
 from poyo_jax.errors import DataError
-from poyo_jax.pretrained import Pretrained
+from poyo_jax.pretrained import Pretrained, check_model
 from poyo_jax.tasks import R2, Metric, choose_task
 from poyo_jax.types import Prediction
 
@@ -21,6 +23,7 @@ def decode(
     split: str = "test",
     *,
     overlap: int = 2,
+    stitch: Stitch = "taper",
     causal_step: float | None = None,
 ) -> Prediction:
     """Decode the samples of one split of a session.
@@ -32,30 +35,36 @@ def decode(
         overlap: number of windows that decode a sample; their outputs are averaged. More windows
             take longer and decode a little better. More than two reach over the ends of the split,
             whose neighbours give spikes and no labels.
+        stitch: weights of that average. "taper": they fall from the centre of a window to its ends,
+            where the model knows only one side of a sample, and the trace does not jump where a
+            window ends. "mean": equal ones, as in torch_brain.
         causal_step: decode a sample from one window instead, in whose last `causal_step` s it lies:
             from the spikes before it, and those of at most `causal_step` s after it. Then
-            `overlap` does not count.
+            `overlap` and `stitch` do not count.
 
     Returns:
         The values [samples, channels] in the units of the session file, at session times in s.
 
     Raises:
         VocabError: the model does not know the session.
-        DataError: the split is missing or empty.
-        ConfigError: `overlap` is no integer from 1 on, or `causal_step` does not lie between 0 and
-        the length of a window.
+        DataError: the split is missing or empty, the recording is shorter than a window, or a
+        decoded value is not finite.
+        ConfigError: `overlap` is no integer from 1 on, `stitch` has another name, or `causal_step`
+        does not lie between 0 and the length of a window.
     """
-    predictions, _ = _decode(pretrained, [session], split, overlap, causal_step)
-    return predictions[0]
+    sessions = [one_session(session)]
+    [prediction], _ = _decode(pretrained, sessions, split, overlap, stitch, causal_step)
+    check_finite([prediction])
+    return prediction
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """Scores of several sessions, in the metric of the model's task.
 
-    The score of a session is NaN where the metric is not defined: for R2, when fewer than two
-    samples are scored, or the behaviour does not vary. Such sessions do not count in `mean` and
-    `std`.
+    R2 is the mean over the channels that vary. The score of a session is NaN where the metric is
+    not defined: for R2, when fewer than two samples are scored, or no channel varies. Such sessions
+    do not count in `mean` and `std`.
     """
 
     scores: dict[str, float]  #: by session id
@@ -86,10 +95,11 @@ class Evaluation:
 
 def evaluate(
     pretrained: Pretrained,
-    sessions: Sequence[Session],
+    sessions: Session | Sequence[Session],
     split: str = "test",
     *,
     overlap: int = 2,
+    stitch: Stitch = "taper",
     causal_step: float | None = None,
 ) -> Evaluation:
     """Decode a split of every session as `decode` does, and score it by the metric of the task.
@@ -98,7 +108,10 @@ def evaluate(
     share the work: all get the scores of all samples, and each the predictions of its own share.
     Raises VocabError, DataError and ConfigError as `decode` does.
     """
-    predictions, sources = _decode(pretrained, sessions, split, overlap, causal_step)
+    sessions = session_list(sessions)
+    if not sessions:
+        raise DataError("there are no sessions to evaluate. Give at least one.")
+    predictions, sources = _decode(pretrained, sessions, split, overlap, stitch, causal_step)
     by_session = {prediction.session_id: prediction for prediction in predictions}
     metric = choose_task(pretrained.config.model).metric
     return Evaluation(score_sessions(predictions, sources), by_session, metric)
@@ -109,11 +122,15 @@ def _decode(
     sessions: Sequence[Session],
     split: str,
     overlap: int,
+    stitch: Stitch,
     causal_step: float | None,
 ) -> tuple[list[Prediction], list[ModelSession]]:
-    config, mesh = pretrained.config, make_mesh()
+    config, mesh = check_model(pretrained).config, make_mesh()
     window_length = config.model.window_length
+    for session in sessions:
+        check_length(session, window_length)
     check_windows(overlap, causal_step, window_length)
+    weigh = choose_weights(stitch)
     step = make_predict_step(
         pretrained.model, mesh, microbatch_windows=config.run.microbatch_windows
     )
@@ -127,5 +144,6 @@ def _decode(
         mesh,
         overlap=overlap,
         causal_step=causal_step,
+        weigh=weigh,
     )
     return predictions, sources

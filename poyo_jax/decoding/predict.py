@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
-from numbers import Integral, Real
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -12,11 +11,12 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Float64
 
+from poyo_jax.checks import check_number, integer, number
 from poyo_jax.config import DataConfig
 from poyo_jax.data.batches.pipeline import EvalBatches, prefetch
 from poyo_jax.data.batches.tokens import ModelSession
 from poyo_jax.data.batches.windows import causal_windows, overlapping_windows, sequential_windows
-from poyo_jax.decoding.stitch import Stitcher
+from poyo_jax.decoding.stitch import Stitcher, Weigh, taper_weights
 from poyo_jax.distributed.lookup import look_up
 from poyo_jax.distributed.mesh import AXES, own_part, put_batch
 from poyo_jax.distributed.processes import gather
@@ -25,6 +25,7 @@ from poyo_jax.model.apply import predict, used_rows
 from poyo_jax.model.poyo import POYO
 from poyo_jax.types import Batch, Prediction
 
+MOST_PER_SECOND = 1000  # windows
 EVERYWHERE, SPLIT = PartitionSpec(), PartitionSpec(AXES)
 
 
@@ -63,19 +64,24 @@ def _predict_step(
 
 
 def check_windows(overlap: int, causal_step: float | None, window_length: float) -> None:
-    """Raise ConfigError for an `overlap` or a `causal_step` that windows cannot have."""
-    if not isinstance(overlap, Integral) or isinstance(overlap, bool) or overlap < 1:
+    """Raise ConfigError for an `overlap` or a `causal_step` that windows cannot have.
+
+    Windows more than MOST_PER_SECOND times a second would decode for hours and fill the memory.
+    """
+    if integer(1).fault(overlap):
         raise ConfigError(
             f"overlap is {overlap!r}, but a sample is decoded from at least one window; give an"
             " integer from 1 on."
         )
+    check_number("overlap", overlap, integer(1, int(MOST_PER_SECOND * window_length)))
     if causal_step is None:
         return
-    if not isinstance(causal_step, Real) or not 0 < causal_step <= window_length:
+    if number(above=0, at_most=window_length).fault(causal_step):
         raise ConfigError(
             f"causal_step is {causal_step!r}, but a window decodes its last seconds; give a number"
             f" above 0 and up to the length of a window, {window_length} s."
         )
+    check_number("causal_step", causal_step, number(at_least=1 / MOST_PER_SECOND))
 
 
 def predict_sessions(
@@ -88,15 +94,17 @@ def predict_sessions(
     *,
     overlap: int = 2,
     causal_step: float | None = None,
+    weigh: Weigh = taper_weights,
     after_batch: Callable[[], None] = lambda: None,
 ) -> list[Prediction]:
     """Predict every behaviour sample inside the intervals of each session.
 
     Every moment lies in `overlap` windows (`window_starts`), and a sample gets the mean of their
-    outputs, matched by its index in the series, not by its time. With `causal_step`, windows follow
-    each other every `causal_step` s instead, and a sample is decoded by the one in whose last
-    `causal_step` seconds it lies. With several processes each returns the predictions of its share
-    of the samples; together they are those of one process. `after_batch` is called after each.
+    outputs, weighted by `weigh`, and matched by its index in the series, not by its time. With
+    `causal_step`, windows follow each other every `causal_step` s instead, and a sample is decoded
+    by the one in whose last `causal_step` seconds it lies. With several processes each returns the
+    predictions of its share of the samples; together they are those of one process. `after_batch`
+    is called after each.
     """
     if causal_step is None:
         starts = [window_starts(source, window_length, overlap) for source in sources]
@@ -106,7 +114,7 @@ def predict_sessions(
         ]
     shares = _shares(sources, starts, window_length)
     batches = _batches_of_equal_shape(sources, shares, config, window_length)
-    stitchers = [Stitcher(source, window_length, causal_step) for source in sources]
+    stitchers = [Stitcher(source, window_length, causal_step, weigh) for source in sources]
     with contextlib.closing(prefetch(batches)) as prepared:
         for number, batch in enumerate(prepared):
             outputs = own_part(predict_step(params, put_batch(batch, mesh)))

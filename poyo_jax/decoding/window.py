@@ -6,15 +6,19 @@ import numpy as np
 from jaxtyping import Float32, Float64
 from numpy.typing import ArrayLike
 
+from poyo_jax.checks import check_number, integer
+from poyo_jax.data.given import one_session
 from poyo_jax.data.session import Session
 from poyo_jax.errors import DataError
 from poyo_jax.model.one_session import make_window_function
-from poyo_jax.pretrained import Pretrained
+from poyo_jax.pretrained import Pretrained, check_model
 
 # A window is padded to the next of these numbers of spikes: 128, 192, 256, 384, ... From 128 spikes
 # on at most a third is padding.
 SPIKE_PLACES = sorted(size << doubled for size in (128, 192) for doubled in range(20))
 QUERY_MULTIPLE = 8  # and to a multiple of so many queries
+MOST_SPIKES, MOST_QUERIES = SPIKE_PLACES[-1], 2**20
+ROUNDING = 1e-6  # s by which a time may miss the window: session times are rounded
 
 
 class WindowDecoder:
@@ -31,10 +35,12 @@ class WindowDecoder:
     """
 
     def __init__(self, pretrained: Pretrained, session: Session):
+        pretrained, session = check_model(pretrained), one_session(session)
         source = pretrained.source(session, session.domain)
         self._predict = make_window_function(
             pretrained.model, pretrained.params, source.unit_rows, source.session_row
         )
+        self._window_length = pretrained.config.model.window_length
         self._num_units = len(source.unit_rows)
         self._task, self._readout = source.task, source.readout
 
@@ -43,32 +49,79 @@ class WindowDecoder:
     ) -> Float64[np.ndarray, "queries channels"]:
         """Decode the behaviour at `query_times` [queries].
 
-        Times are float64 seconds from the start of the window; `spike_units` [spikes] are positions
-        in the session's `unit_ids`. Raises DataError when a unit does not exist.
+        Times are float64 seconds from the start of the window, and lie in it; `spike_units`
+        [spikes] are positions in the session's `unit_ids`. Raises DataError when a time lies
+        outside the window, a unit does not exist, or an argument is no 1-D array of numbers.
         """
-        times, units = np.asarray(spike_times, np.float64), np.asarray(spike_units)
-        queries = np.asarray(query_times)
-        self._check(times, units)
+        times = _array(spike_times, "spike times")
+        units = _array(spike_units, "spike units")
+        queries = _array(query_times, "query times")
+        self._check_times(times, "a spike")
+        self._check_times(queries, "a query")
+        self._check_units(times, units)
         spikes = _padded_spikes(times, units)
         outputs = np.asarray(self._predict(*spikes, _padded_queries(queries)))[: len(queries)]
         return np.asarray(self._task.predict(outputs, self._readout), np.float64)
 
     def warm_up(self, num_spikes: int, num_queries: int) -> None:
         """Compile for all windows with up to `num_spikes` spikes and that many queries."""
+        check_number("num_spikes", num_spikes, integer(0, MOST_SPIKES))
+        check_number("num_queries", num_queries, integer(0, MOST_QUERIES))
         for size in SPIKE_PLACES[: bisect_left(SPIKE_PLACES, num_spikes) + 1]:
             self(np.zeros(size), np.zeros(size, int), np.zeros(num_queries))
 
-    def _check(self, times: np.ndarray, units: np.ndarray) -> None:
-        if times.shape != units.shape or times.ndim != 1:
+    def _check_times(self, times: np.ndarray, what: str) -> None:
+        """Check that times lie in the window; NaN does not."""
+        if not len(times):
+            return
+        first, last = times.min(), times.max()
+        if first >= -ROUNDING and last <= self._window_length + ROUNDING:
+            return
+        outside = ~((times >= -ROUNDING) & (times <= self._window_length + ROUNDING))
+        wrong = times[outside][0]
+        raise DataError(
+            f"{what} of the window has the time {wrong:g} s, but the window lasts from 0 to"
+            f" {self._window_length:g} s. Give times in seconds from the window's start: subtract"
+            " it from session times, and leave out what lies outside."
+        )
+
+    def _check_units(self, times: np.ndarray, units: np.ndarray) -> None:
+        if len(times) != len(units):
             raise DataError(
                 f"the window has spike times of shape {times.shape} and spike units of shape"
                 f" {units.shape}; pass two 1-D arrays of the same length."
             )
-        if len(units) and not 0 <= units.min() <= units.max() < self._num_units:
+        if len(times) > MOST_SPIKES:
+            raise DataError(f"the window has {len(times)} spikes; pass {MOST_SPIKES} at most.")
+        if not len(units):
+            return
+        if units.dtype.kind == "f" and not (units == np.floor(units)).all():
+            wrong = units[units != np.floor(units)][0]
+            raise DataError(
+                f"a spike of the window has the unit {wrong}, but units are whole numbers: pass"
+                " positions in the session's unit_ids."
+            )
+        if not 0 <= units.min() <= units.max() < self._num_units:
             raise DataError(
                 f"the window has spikes of units {units.min()} to {units.max()}, but the session"
                 f" has units 0 to {self._num_units - 1}; pass positions in its unit_ids."
             )
+
+
+def _array(values: ArrayLike, what: str) -> np.ndarray:
+    """The values as a 1-D array of integers or of float64."""
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError):  # rows of several lengths
+        array = np.asarray(None)
+    hidden = isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values)
+    if array.dtype.kind not in "fiu" or array.ndim != 1 or hidden:
+        kind = "masked values" if hidden else f"{array.dtype} of shape {array.shape}"
+        raise DataError(
+            f"the {what} of the window are {kind}; pass a 1-D array of numbers: seconds from the"
+            " window's start, and for units positions in the session's unit_ids."
+        )
+    return array.astype(np.float64, copy=False) if array.dtype.kind == "f" else array
 
 
 def _padded_spikes(times: np.ndarray, units: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from poyo_jax.data.given import session_list
 from poyo_jax.data.session import SPLITS, Session
 from poyo_jax.errors import DataError, PoyoError, suggest
 from poyo_jax.explore.questions import MAX_QUERIES, Question
 from poyo_jax.explore.ready import ReadyDecoder
-from poyo_jax.pretrained import Pretrained
+from poyo_jax.pretrained import Pretrained, check_model
 from poyo_jax.types import Readout
 
 MAX_DECODERS = 4  # sessions whose compiled decoders stay in memory
@@ -30,8 +31,9 @@ class Explorer:
     same id.
     """
 
-    def __init__(self, pretrained: Pretrained, sessions: Sequence[Session]):
-        self._pretrained = pretrained
+    def __init__(self, pretrained: Pretrained, sessions: Session | Sequence[Session]):
+        self._pretrained = pretrained = check_model(pretrained)
+        sessions = session_list(sessions)
         self._sessions = {session.id: session for session in sessions}
         self._decoders: dict[str, ReadyDecoder] = {}  # oldest first
         self._lock = Lock()  # of the decoders

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from poyo_jax.checks import SEED, check_numbers, number
+from poyo_jax.data.given import one_session
 from poyo_jax.data.session import Session
 from poyo_jax.decoding.offline import evaluate
 from poyo_jax.errors import DataError
@@ -41,6 +43,9 @@ def few_shot_curve(
     Amounts larger than the train split are left out. The valid split stays as it is and decides
     when a fit stops. Raises DataError when no amount is left, and all that `finetune` raises.
     """
+    session = one_session(session)
+    check_numbers("amounts", amounts, number(above=0, or_none=True))
+    check_numbers("seeds", seeds, SEED)
     config = replace(choose(strategy), num_trials=None)
     results = []
     for amount in _possible_amounts(session, amounts):

@@ -7,16 +7,17 @@ import contextlib
 from collections.abc import Mapping, Sequence
 
 from poyo_jax.data.batches.pipeline import prefetch
+from poyo_jax.data.given import readouts_by_session, session_list
 from poyo_jax.data.session import Session
 from poyo_jax.distributed.mesh import put_batch
 from poyo_jax.finetune.history import FitHistory
 from poyo_jax.finetune.result import FitResult
-from poyo_jax.finetune.setup import Known, session_list, set_up
+from poyo_jax.finetune.setup import Known, set_up
 from poyo_jax.finetune.stage import StageStep
 from poyo_jax.finetune.starts import StartFrom, starting_params
 from poyo_jax.finetune.strategies import STRATEGIES, choose
 from poyo_jax.fit_config import FitConfig
-from poyo_jax.pretrained import Pretrained
+from poyo_jax.pretrained import Pretrained, check_model
 from poyo_jax.train.progress import Progress
 from poyo_jax.types import Readout
 
@@ -97,8 +98,8 @@ def finetune(
             or a behaviour that does not fit the model.
         Diverged: a loss was not finite.
     """
-    config = choose(strategy)
-    setup = set_up(pretrained, session_list(sessions), config, readouts or {}, known)
+    pretrained, config = check_model(pretrained), choose(strategy)
+    setup = set_up(pretrained, session_list(sessions), config, readouts_by_session(readouts), known)
     history = FitHistory(setup, keep_snapshots)
     with Progress("fitting", 0, config.num_steps, show=progress) as bar:
         start = starting_params(setup, start_from)

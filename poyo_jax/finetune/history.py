@@ -6,7 +6,7 @@ import time
 import jax
 import numpy as np
 
-from poyo_jax.decoding.score import mean_score
+from poyo_jax.decoding.score import mean_score, warn_without_score
 from poyo_jax.errors import Diverged
 from poyo_jax.finetune.setup import FitSetup
 
@@ -49,6 +49,8 @@ class FitHistory:
         self._step_metrics = []
         self._check_finite(step, metrics)
         score = self._setup.valid_score(params)
+        if not self.entries and self._setup.valid:
+            warn_without_score(score, self._metric.key("valid"))
         entry = {
             "step": step,
             "loss": mean_score(values["loss"] for values in metrics),

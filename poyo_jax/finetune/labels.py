@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from poyo_jax.checks import POSITIVE, SEED, check_number, integer, number
+from poyo_jax.data.given import one_session
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.readout import default_readout, known_readout
 from poyo_jax.data.session import Session
@@ -33,7 +35,13 @@ def labelled_intervals(
     Raises:
         DataError: less than a window of labels, or more seconds or trials than the train split has.
         SessionError: trials are wanted, and the session has none.
+        ConfigError: a number that cannot be, such as -1 s.
     """
+    session = one_session(session)
+    check_number("window_length", window_length, POSITIVE)
+    check_number("num_seconds", num_seconds, number(above=0, or_none=True))
+    check_number("num_trials", num_trials, integer(1, or_none=True))
+    check_number("seed", seed, SEED)
     train = session.split("train")
     if num_trials is not None:
         return _trials(session, train, num_trials, seed)

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from poyo_jax.data.vocab import Vocab, VocabReport
+from poyo_jax.errors import DataError
 from poyo_jax.finetune.history import FitHistory
 from poyo_jax.finetune.setup import FitSetup
 from poyo_jax.pretrained import Pretrained
@@ -58,7 +59,10 @@ class FitResult:
         return rows
 
     def at(self, step: int) -> Pretrained:
-        """The model after `step` steps, one of `steps`."""
+        """The model after `step` steps, one of `steps`. Raises DataError for another step."""
+        if step not in self._snapshots:
+            kept = ", ".join(map(str, self.steps)) or "none; fit with keep_snapshots=True"
+            raise DataError(f"the fit kept no snapshot of step {step!r}; it has {kept}.")
         key = self._setup.task.metric.key("valid")
         scores = {int(entry["step"]): entry[key] for entry in self.history}
         return adapted_model(self._setup, self._snapshots[step], scores[step])

@@ -4,17 +4,18 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from poyo_jax.checks import check_choice
 from poyo_jax.config import DataConfig
 from poyo_jax.data.batches.pipeline import TrainBatches
 from poyo_jax.data.batches.tokens import ModelSession
 from poyo_jax.data.choose_readouts import choose_readouts
+from poyo_jax.data.given import check_length
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.session import Session
 from poyo_jax.data.vocab import Vocab
@@ -125,26 +126,12 @@ def set_up(
     )
 
 
-def session_list(sessions: Session | Sequence[Session]) -> list[Session]:
-    """The given sessions as a list; one session alone is allowed.
-
-    Raises DataError for anything else, such as the path of a file.
-    """
-    alone = isinstance(sessions, Session | str | Path)
-    given: list = [sessions] if alone else list(sessions)
-    for session in given:
-        if not isinstance(session, Session):
-            raise DataError(
-                f"a fit needs sessions, but got {session!r}, of type {type(session).__name__}. Open"
-                " the file first: poyo_jax.Session.open(path)."
-            )
-    return given
-
-
 def _check(pretrained: Pretrained, sessions: Sequence[Session], known: Known) -> None:
     if not sessions:
         raise DataError("there are no sessions to fit. Give at least one.")
+    check_choice("known", known, get_args(Known))
     for session in sessions:
+        check_length(session, pretrained.config.model.window_length)
         if session.id in pretrained.sessions and known == "refuse":
             raise VocabError(
                 f"the model knows session {session.id!r} already. Decode it directly, fit its rows"

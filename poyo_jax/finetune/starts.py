@@ -186,7 +186,8 @@ def choose_starts(setup: FitSetup, candidates: Sequence[Sequence[Start]]) -> lis
             tried = number < len(candidates[place])
             if tried and (measured[place] < mean_errors[place] or not start.must_beat_mean):
                 errors[number, place] = measured[place]
-    best = np.argmin(errors, axis=0)
+    # The first guess stands where no candidate has an error.
+    best = np.argmin(np.where(np.isnan(errors), np.inf, errors), axis=0)
     return [options[number] for options, number in zip(candidates, best, strict=True)]
 
 

@@ -43,7 +43,7 @@ def choose(strategy: str | FitConfig) -> FitConfig:
     """Return the settings of a strategy. Raises ConfigError for an unknown name."""
     if isinstance(strategy, FitConfig):
         return strategy
-    if strategy not in STRATEGIES:
+    if not isinstance(strategy, str) or strategy not in STRATEGIES:
         raise ConfigError(
             f"there is no strategy {strategy!r}.{suggest(strategy, STRATEGIES)} Choose"
             f" {', '.join(STRATEGIES)}, or give a FitConfig."

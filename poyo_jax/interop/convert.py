@@ -34,7 +34,7 @@ from poyo_jax.interop.torch_names import (
 from poyo_jax.model.build import build_model, shapes_of_params
 from poyo_jax.model.channel_order import interleaved_order, used_order
 from poyo_jax.model.rotary import omega
-from poyo_jax.pretrained import Pretrained
+from poyo_jax.pretrained import Pretrained, check_model
 from poyo_jax.types import Readout
 
 _log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ def to_torch(pretrained: Pretrained) -> dict[str, Any]:
     `POYO.load_state_dict` takes it once the arrays are tensors (torch.from_numpy). Raises
     ConfigError for a model whose processor torch_brain does not have.
     """
-    config = pretrained.config.model
+    config = check_model(pretrained).config.model
     _check_processor(config)
     state: dict[str, Any] = {}
     for path, leaf in flatten_dict(pretrained.params).items():
@@ -120,7 +120,7 @@ def save_torch(pretrained: Pretrained, path: str | Path) -> None:
     `from_torch` gets all of it back, with the readouts. Raises ConfigError for a model whose
     processor torch_brain does not have, PoyoError when the file cannot be written.
     """
-    config = pretrained.config.model
+    config = check_model(pretrained).config.model
     model: dict[str, Any] = {theirs: getattr(config, ours) for theirs, ours in SIZES.items()}
     model |= {theirs: float(getattr(config, ours)) for theirs, ours in (SECONDS | DROPOUTS).items()}
     checkpoint = {

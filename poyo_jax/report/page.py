@@ -10,13 +10,14 @@ import numpy as np
 from etils import epath
 
 from poyo_jax import __version__
+from poyo_jax.data.given import session_list
 from poyo_jax.data.session import Session
 from poyo_jax.decoding.offline import Evaluation, evaluate
 from poyo_jax.errors import MissingDependencyError, PoyoError
 from poyo_jax.files import local_path, write_text
 from poyo_jax.finetune.fit import FitResult
 from poyo_jax.pages import assemble
-from poyo_jax.pretrained import Pretrained
+from poyo_jax.pretrained import Pretrained, check_model
 from poyo_jax.report.decoded import attention, decoded, errors
 from poyo_jax.report.embeddings import embeddings
 from poyo_jax.report.fitting import fitting
@@ -30,7 +31,7 @@ MAX_SHOWN = 12  # sessions to look at; of more, some between the best and the wo
 def write_report(
     path: str | Path,
     pretrained: Pretrained,
-    sessions: Sequence[Session] = (),
+    sessions: Session | Sequence[Session] = (),
     *,
     workdir: epath.PathLike | None = None,
     evaluation: Evaluation | None = None,
@@ -55,6 +56,7 @@ def write_report(
         MissingDependencyError: without plotly.
         PoyoError: `path` cannot be written.
     """
+    pretrained, sessions = check_model(pretrained), session_list(sessions)
     script = _plotly()
     evaluation = evaluation or _evaluate(pretrained, sessions)
     content = contents(pretrained, sessions, evaluation, workdir, fits or {}, scores or {})

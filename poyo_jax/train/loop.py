@@ -1,11 +1,15 @@
 """Pretraining: `train_model` is the whole run, from sessions to a trained model."""
 
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
 from etils import epath
 
+from poyo_jax.checks import check_choice, check_number, check_numbers, integer, number
 from poyo_jax.config import Config
+from poyo_jax.data.given import readouts_by_session, session_list
 from poyo_jax.data.session import Session
+from poyo_jax.errors import ConfigError
 from poyo_jax.pretrained import Pretrained
 from poyo_jax.train.reliability.stop import Stop
 from poyo_jax.train.run import Run
@@ -16,7 +20,7 @@ from poyo_jax.types import Readout
 
 def train_model(
     config: Config,
-    sessions: Sequence[Session],
+    sessions: Session | Sequence[Session],
     workdir: epath.PathLike,
     *,
     readouts: Mapping[str, Readout] | None = None,
@@ -59,9 +63,19 @@ def train_model(
         Diverged: a loss or a gradient was not finite; the checkpoints saved before remain.
         Interrupted: the run was asked to stop; the state is saved, and the same call continues.
     """
+    if not isinstance(config, Config):
+        raise ConfigError(
+            f"a run needs a Config, but got {repr(config)[:80]}. Give that of a preset, such as"
+            " poyo_jax.presets.demo()."
+        )
+    sessions, readouts = session_list(sessions), readouts_by_session(readouts)
+    check_choice("resume", resume, get_args(Resume))
+    check_number("max_minutes", max_minutes, number(above=0, or_none=True))
+    if profile is not None:
+        check_numbers("profile", profile, integer(0))
     with (
         Stop(max_minutes) as stop,
-        Run(config, sessions, workdir, readouts or {}, stop, progress, writers) as run,
+        Run(config, sessions, workdir, readouts, stop, progress, writers) as run,
     ):
         state, scores = run.begin(resume, init_from)
         for step, batch, save in run.stream(int(state.step), profile):

@@ -16,7 +16,7 @@ from poyo_jax.checkpoint.store import without_padding
 from poyo_jax.config import Config
 from poyo_jax.data.session import Session
 from poyo_jax.decoding.predict import predict_sessions
-from poyo_jax.decoding.score import mean_score, score_sessions
+from poyo_jax.decoding.score import mean_score, score_sessions, warn_without_score
 from poyo_jax.distributed.processes import Votes, check_agreement
 from poyo_jax.errors import Interrupted
 from poyo_jax.files import run_path
@@ -225,6 +225,7 @@ class Run:
             metric, key = self.setup.metric, self.setup.metric.key("valid")
             self._write(int(state.step), {key: mean, f"{key}_by_session": scores})
             self._progress.note(f"valid {metric.label} {mean:.3f}")
+            warn_without_score(mean, key)
             self._feed.restart()
             return {key: mean} if np.isfinite(mean) else {}
         return {}

@@ -15,6 +15,7 @@ from poyo_jax.config import Config
 from poyo_jax.data.batches.pipeline import TrainBatches
 from poyo_jax.data.batches.tokens import ModelSession
 from poyo_jax.data.choose_readouts import choose_readouts
+from poyo_jax.data.given import check_length
 from poyo_jax.data.session import Session
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.decoding.predict import make_predict_step
@@ -61,6 +62,8 @@ class TrainSetup:
     ):
         if not sessions:
             raise DataError("there are no sessions to train on. Give at least one.")
+        for session in sessions:
+            check_length(session, config.model.window_length)
         self.config, self._task = config, choose_task(config.model)
         self.metric = self._task.metric
         units = Vocab(name for session in sessions for name in session.unit_names)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from poyo_jax.baselines import wiener, wiener_filter
+from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.readout import default_readout
 from poyo_jax.data.session import Session
 from poyo_jax.data.simulate import simulate_session
@@ -131,6 +132,53 @@ def test_missing_samples_are_left_out():
     targets[::7] = np.nan
     result = wiener_filter(make_session(targets, times), READOUT)
     assert np.isfinite(result.targets).all() and np.isfinite(result.values).all()
+
+
+def test_a_flat_channel_does_not_count():
+    session = simulate_session(1, num_units=8, duration=30.0, sampling_rate=50.0)
+    velocity = session.behaviour("cursor.vel").values(0, 1500)
+    flat = np.concatenate([velocity, np.full((1500, 1), 0.1, np.float32)], axis=1)
+    scores = {}
+    for name, targets in {"moving": velocity, "flat": flat}.items():
+        given = Session.from_arrays(
+            session.spike_times,
+            session.spike_units,
+            list(session.unit_ids),
+            np.arange(1500) / 50,
+            targets,
+            session_id=name,
+        )
+        scores[name] = wiener_filter(given, default_readout(given)).valid_r2
+    assert scores["flat"] == pytest.approx(scores["moving"], abs=1e-3)
+
+
+def test_targets_that_never_vary_are_explained():
+    session = make_session(np.ones((100, 2)), np.arange(0, 10, 0.1))
+    with pytest.raises(DataError, match="none of the 2 channels of the targets varies"):
+        wiener_filter(session, READOUT)
+
+
+def test_counts_that_never_vary_decode_the_mean():
+    """The labels cover 0.5 s without a spike."""
+    times = np.arange(0, 10, 0.1)
+    session = make_session(np.sin(times)[:, None].repeat(2, axis=1), times)
+    labels = Intervals.from_pairs([(4.0, 4.5)])
+    result = wiener_filter(session, READOUT, labels=labels)
+    expected = np.sin(times[40:45]).mean()
+    np.testing.assert_allclose(result.values, expected, atol=1e-6)
+
+
+def test_what_no_baseline_can_learn_from_is_explained():
+    times = np.arange(0, 10, 0.1)
+    splits = {"train": [(3, 8)], "valid": [(8, 9)], "test": [(9, 10)]}
+    silent = make_session(np.sin(times)[:, None].repeat(2, axis=1), times, **splits)
+    with pytest.raises(DataError, match="session s has no spike in its train split"):
+        wiener_filter(silent, READOUT)
+    short = Session.from_arrays(
+        [0.1], [0], ["a"], np.arange(40) / 50, np.zeros((40, 2)), session_id="s"
+    )
+    with pytest.raises(DataError, match=r"session s has 0.\d+ s, less than a window of 1 s"):
+        wiener_filter(short, READOUT)
 
 
 def test_a_split_without_samples_is_explained():

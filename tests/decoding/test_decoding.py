@@ -73,16 +73,16 @@ def on_a_grid(session: Session, gap: tuple[int, int]) -> Session:
 
 
 def brute_force(
-    pretrained, session: Session, intervals: Intervals, overlap: int = 2
+    pretrained, session: Session, intervals: Intervals, overlap: int = 2, stitch: str = "mean"
 ) -> dict[int, np.ndarray]:
     """Window by window: the mean of all predictions of every sample inside the intervals, by its
-    index.
+    index; with the stitch "taper", weighted by a triangle.
     """
     source = pretrained.source(session, intervals)
     behaviour = session.behaviour(source.readout.value_key)
     shape = BatchShape(windows=1, units=16, rows=32, tokens=64, queries=51, channels=2, packed=True)
     step = jax.jit(lambda params, batch: predict(pretrained.model, params, batch, None))
-    said = defaultdict(list)
+    said, weights = defaultdict(list), defaultdict(list)
     starts = sequential_windows(intervals, 1.0, 1.0 / overlap)
     if overlap > 2:  # they reach over the ends
         steps = [
@@ -99,15 +99,20 @@ def brute_force(
         for place, index in enumerate(inside):
             if intervals.contains(behaviour.times_at([index]))[0]:
                 said[index].append(values[place])
+                phase = behaviour.times_at([index])[0] - start
+                triangle = max(1 - 2 * abs(phase - 0.5), 1e-6)
+                weights[index].append(1.0 if stitch == "mean" else triangle)
     readout = source.readout
     return {
-        index: np.mean(each, axis=0) * readout.std + readout.mean
+        index: np.average(each, axis=0, weights=weights[index]) * readout.std + readout.mean
         for index, each in sorted(said.items())
     }
 
 
-@pytest.mark.parametrize("kind", ["irregular", "regular"])
-def test_overlapping_windows_are_averaged(kind, pretrained, tiny_sessions):
+@pytest.mark.parametrize(
+    ("kind", "stitch"), [("irregular", "mean"), ("regular", "mean"), ("regular", "taper")]
+)
+def test_overlapping_windows_are_averaged(kind, stitch, pretrained, tiny_sessions):
     """One interval is not a whole number of half windows long, one is shorter than a window."""
     splits = {"train": [(0, 20)], "test": [(20.0, 23.3), (30.011, 30.4), (40.0, 42.0)]}
     session = remake(tiny_sessions[0], splits=splits)
@@ -118,8 +123,8 @@ def test_overlapping_windows_are_averaged(kind, pretrained, tiny_sessions):
             session._tree.members[f"{name}_domain"] = Node(
                 "Interval", {}, {"start": starts, "end": ends}
             )
-    prediction = decode(pretrained, session)
-    expected = brute_force(pretrained, session, session.split("test"))
+    prediction = decode(pretrained, session, stitch=stitch)
+    expected = brute_force(pretrained, session, session.split("test"), stitch=stitch)
     behaviour = session.behaviour("cursor.vel")
     samples = np.array(list(expected))
     assert len(samples) == 165 + 19 + 100
@@ -136,12 +141,28 @@ def test_more_or_fewer_windows_may_overlap(overlap, pretrained, tiny_sessions):
     session = remake(
         tiny_sessions[0], splits={"train": [(0, 20)], "test": [(20.0, 23.3), (30.011, 30.4)]}
     )
-    prediction = decode(pretrained, session, overlap=overlap)
+    prediction = decode(pretrained, session, overlap=overlap, stitch="mean")
     expected = brute_force(pretrained, session, session.split("test"), overlap)
     np.testing.assert_allclose(prediction.values, list(expected.values()), atol=1e-4)
-    evaluation = evaluate(pretrained, [session], overlap=overlap)
+    evaluation = evaluate(pretrained, [session], overlap=overlap, stitch="mean")
     np.testing.assert_array_equal(evaluation.predictions[ID].values, prediction.values)
     assert np.abs(decode(pretrained, session).values - prediction.values).max() > 1e-3
+
+
+def test_the_trace_does_not_jump_where_windows_end(pretrained, tiny_sessions):
+    """Windows begin and end every half second of the test split, 18-24 s and 48-54 s."""
+    steps = {}
+    for stitch in ("taper", "mean"):
+        decoded = decode(pretrained, tiny_sessions[0], stitch=stitch)
+        change = np.abs(np.diff(decoded.values, axis=0)).mean(axis=1)
+        at_edge = np.diff(np.floor(2 * decoded.times + 1e-6)) == 1
+        steps[stitch] = change[at_edge].mean(), np.median(change[~at_edge])
+    assert steps["taper"][0] < 2 * steps["taper"][1]
+    assert steps["mean"][0] > 2 * steps["taper"][0]
+    default = decode(pretrained, tiny_sessions[0]).values
+    np.testing.assert_array_equal(
+        default, decode(pretrained, tiny_sessions[0], stitch="taper").values
+    )
 
 
 def test_no_window_is_no_overlap(pretrained, tiny_sessions):
@@ -149,6 +170,44 @@ def test_no_window_is_no_overlap(pretrained, tiny_sessions):
         ConfigError, match="overlap is 0, but a sample is decoded from at least one window"
     ):
         decode(pretrained, tiny_sessions[0], overlap=0)
+
+
+@pytest.mark.unchecked
+def test_options_of_decoding_are_checked(pretrained, tiny_sessions):
+    session = tiny_sessions[0]
+    with pytest.raises(ConfigError, match=r"stitch is 'tapre'.*Did you mean 'taper'"):
+        decode(pretrained, session, stitch="tapre")
+    with pytest.raises(ConfigError, match="overlap is 1000000; it must be at most 1000"):
+        decode(pretrained, session, overlap=10**6)
+    with pytest.raises(ConfigError, match=r"causal_step is 1e-09; it must be at least 0.001"):
+        decode(pretrained, session, causal_step=1e-9)
+    with pytest.raises(DataError, match=r"a session is needed, but got 'a.h5', of type str. Open"):
+        decode(pretrained, "a.h5")
+    with pytest.raises(DataError, match="one session is needed, but got 2"):
+        decode(pretrained, tiny_sessions[:2])
+    with pytest.raises(DataError, match=r"a model is needed, but got 'run'.*poyo_jax.load"):
+        evaluate("run", [session])
+    with pytest.raises(DataError, match="a session is needed, but got Pretrained"):
+        evaluate(session, pretrained)
+    alone = evaluate(pretrained, session).predictions[ID].values
+    np.testing.assert_array_equal(alone, decode(pretrained, [session]).values)
+
+
+def test_a_recording_shorter_than_a_window_is_refused(pretrained, tiny_sessions):
+    domain = [(0.0, 0.8)]
+    times = np.arange(40) / 50
+    arrays = ([0.1], [0], ["a"], times, np.zeros((40, 2)))
+    short = Session.from_arrays(*arrays, session_id="short", domain=domain)
+    with pytest.raises(DataError, match=r"has 0.8 s, less than a window of 1 s. Record more"):
+        decode(pretrained, short, "all")
+
+
+def test_values_that_are_not_finite_are_refused(pretrained, tiny_sessions):
+    params = jax.tree.map(lambda x: x * np.nan, pretrained.params)
+    text = r"decodes \d+ values of session simulated/session_0 that are not finite"
+    for function in (decode, evaluate):
+        with pytest.raises(DataError, match=text):
+            function(replace(pretrained, params=params), tiny_sessions[0])
 
 
 @pytest.mark.unchecked

@@ -9,7 +9,7 @@ from whole_model import predict
 
 from poyo_jax import Readout, Session, WindowDecoder, load
 from poyo_jax.data.batches.pipeline import EvalBatches
-from poyo_jax.errors import DataError, VocabError
+from poyo_jax.errors import ConfigError, DataError, VocabError
 
 ID = "simulated/session_0"
 
@@ -87,3 +87,55 @@ def test_what_cannot_be_decoded(pretrained, tiny_sessions):
         DataError, match=r"units 3 to 12, but the session has units 0 to 11; pass positions"
     ):
         decoder([0.1, 0.2], [3, 12], [0.5])
+
+
+WRONG = {
+    "session times": ([10.5], [1], [0.5], "a spike of the window has the time 10.5 s, but the"),
+    "before it": ([-0.1], [1], [0.5], "a spike of the window has the time -0.1 s"),
+    "query after it": ([0.1], [1], [0.5, 7.0], "a query of the window has the time 7 s"),
+    "NaN": ([0.1, np.nan], [1, 1], [0.5], "has the time nan s, but the window lasts from 0 to 1"),
+    "infinity": ([0.1], [1], [np.inf], "a query of the window has the time inf s"),
+    "half a unit": ([0.1], [1.5], [0.5], "has the unit 1.5, but units are whole numbers"),
+    "NaN unit": ([0.1], [np.nan], [0.5], "has the unit nan, but units are whole numbers"),
+    "a name": ([0.1], ["u1"], [0.5], "the spike units of the window are <U2 of shape"),
+    "booleans": ([0.1], [True], [0.5], "the spike units of the window are bool of shape"),
+    "no queries": ([0.1], [1], None, r"the query times of the window are object of shape \(\)"),
+    "one query": ([0.1], [1], 0.5, r"the query times of the window are float64 of shape \(\)"),
+    "text": (["a"], [1], [0.5], "the spike times of the window are <U1 of shape"),
+    "complex": ([0.1j], [1], [0.5], "the spike times of the window are complex128"),
+    "durations": (np.ones(1, "m8[ms]"), [1], [0.5], "spike times of the window are timedelta64"),
+    "masked": (np.ma.masked_array([0.1], [True]), [1], [0.5], "times of the window are masked"),
+    "rows": ([[0.1], [0.2, 0.3]], [1], [0.5], "the spike times of the window are object"),
+}
+
+
+@pytest.fixture(scope="module")
+def decoder(pretrained, tiny_sessions):
+    return WindowDecoder(pretrained, tiny_sessions[0])
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize("case", WRONG)
+def test_what_does_not_lie_in_the_window_is_refused(case, decoder):
+    times, units, queries, text = WRONG[case]
+    with pytest.raises(DataError, match=text):
+        decoder(times, units, queries)
+
+
+def test_the_ends_of_the_window_lie_in_it(decoder):
+    """As session times less the window's start give them, rounded."""
+    start = 99_999.9
+    times = np.array([start, start + 0.5, start + 1.0]) - start
+    assert np.isfinite(decoder(times, np.array([0.0, 3.0, 11.0]), times)).all()
+
+
+@pytest.mark.unchecked
+def test_arguments_of_the_decoder_are_checked(decoder, pretrained, tiny_sessions):
+    with pytest.raises(ConfigError, match="num_spikes is -1; it must be at least 0"):
+        decoder.warm_up(-1, 5)
+    with pytest.raises(ConfigError, match=r"num_queries is 2.5; it must be an integer"):
+        decoder.warm_up(5, 2.5)
+    with pytest.raises(DataError, match=r"a session is needed, but got 'a.h5'"):
+        WindowDecoder(pretrained, "a.h5")
+    with pytest.raises(DataError, match=r"a model is needed, but got 'run', of type str. Load it"):
+        WindowDecoder("run", tiny_sessions[0])

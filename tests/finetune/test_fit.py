@@ -169,6 +169,20 @@ def test_rows_that_were_never_better_than_the_first(pretrained, tiny_sessions, m
     assert_same_bits(fit.pretrained.params["unit_embedding"][25:], fit.snapshots[0])
 
 
+def test_without_any_score_the_last_rows_are_kept_and_the_log_says_so(
+    pretrained, tiny_sessions, monkeypatch, caplog
+):
+    scripted(monkeypatch, [math.nan] * 3)
+    config = replace(CONFIG, eval_every=2, num_steps=4)
+    fit = fit_units(pretrained, tiny_sessions[2:], config, keep_snapshots=True, progress=False)
+    assert math.isnan(fit.valid_r2) and fit.pretrained.metrics == {}
+    assert_same_bits(fit.pretrained.params["unit_embedding"][25:], fit.snapshots[4])
+    warnings = [line.message for line in caplog.records if line.levelname == "WARNING"]
+    assert len(warnings) == 1 and "no session has a valid_r2" in warnings[0]
+    with pytest.raises(DataError, match="kept no snapshot of step 3; it has 0, 2, 4"):
+        fit.at(3)
+
+
 def without_valid(session: Session, session_id: str) -> Session:
     """The session, as another one, without a valid split."""
     behaviour = session.behaviour("cursor.vel")
@@ -238,7 +252,7 @@ def test_settings_survive_json():
 @pytest.mark.unchecked
 @pytest.mark.parametrize("path", ["a.h5", Path("a.h5")])
 def test_paths_are_not_sessions(path, pretrained):
-    text = r"a fit needs sessions, but got .*a.h5.*, of type .* poyo_jax.Session.open\(path\)"
+    text = r"a session is needed, but got .*a.h5.*, of type .* poyo_jax.Session.open\(path\)"
     for given in (path, [path]):
         with pytest.raises(DataError, match=text):
             fit_units(pretrained, given, progress=False)

@@ -194,7 +194,7 @@ def test_unknown_names(strategy, text, pretrained, tiny_sessions):
         ({"rank": 4}, "rank is 4; it must be None when no part of the backbone learns"),
         ({"fresh": True}, "fresh is True; it must be False when no part"),
         ({"weight_decay": -1.0}, "weight_decay is -1.0; it must be at least 0"),
-        ({"num_trials": 0}, "num_trials is 0; it must be positive or None"),
+        ({"num_trials": 0}, "num_trials is 0; it must be at least 1, or None"),
         (
             {"num_trials": 4, "num_labelled_seconds": 4.0},
             "num_trials is 4; it must be None when num_labelled_seconds",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float64, Int
 
+from poyo_jax.checks import POSITIVE, check_number
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.errors import DataError
 
@@ -33,6 +34,7 @@ class RandomWindows:
         widen: bool,
     ):
         """Take `intervals` and `domains` of every session. Raises DataError if no window fits."""
+        check_number("window_length", window_length, POSITIVE)
         self.intervals = intervals
         self._domains = domains
         self.window_length = window_length
@@ -121,6 +123,8 @@ def sequential_windows(
     The last window ends where the interval ends. An interval shorter than the window gets one
     window, centred on it.
     """
+    check_number("window_length", window_length, POSITIVE)
+    check_number("step", step, POSITIVE)
     starts = []
     for start, end in intervals:
         if end - start < window_length:
@@ -163,6 +167,8 @@ def causal_windows(
     The last window ends at the interval's end or up to one step later. The last `step`
     seconds of all windows together cover the intervals once.
     """
+    check_number("window_length", window_length, POSITIVE)
+    check_number("step", step, POSITIVE)
     ends: list[np.ndarray] = [np.zeros(0)]
     for start, end in intervals:
         count = int(np.ceil((end - start) / step - 1e-9))

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
+from poyo_jax.checks import integer, number
 from poyo_jax.data.importers.arrays import Pairs
 from poyo_jax.data.session import Session
 from poyo_jax.data.simulate.movement import TASKS, Movement, draw_movement
@@ -131,7 +132,9 @@ class Laboratory(Sequence[Session]):
         }
         for name, (least, most) in bounds.items():
             value = getattr(self, name)
-            if not least <= value <= most or value == np.inf:
+            whole = name not in ("duration", "drift", "turnover")
+            allowed = integer(least, most) if whole else number(at_least=least, at_most=most)
+            if allowed.fault(value):
                 expected = f"{least} to {most}" if most < np.inf else f"at least {least}"
                 raise DataError(
                     f"{name} is {value}, but a laboratory needs {expected}; give another number."

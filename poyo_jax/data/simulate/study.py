@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float64
 
+from poyo_jax.checks import SEED, check_number, integer, number
 from poyo_jax.data.importers.arrays import Pairs
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.session import Session
@@ -122,6 +123,8 @@ def simulate_study(
     Raises:
         DataError: the bounds of `num_units` are reversed, or for a reason of `simulate_session`.
     """
+    check_number("num_sessions", num_sessions, integer(0))
+    check_number("seed", seed, SEED)
     if num_units[0] > num_units[1]:
         raise DataError(
             f"num_units is {num_units}, but must be (fewest, most) units of a session; swap the"
@@ -147,6 +150,9 @@ def _study_session(seed: int, i: int, num_units: tuple[int, int], duration: floa
 
 
 def _check(num_units: int, duration: float, sampling_rate: float, task: str) -> None:
+    check_number("num_units", num_units, integer(-1, 10**6))
+    check_number("duration", duration, number(at_most=10**6))
+    check_number("sampling_rate", sampling_rate, number(at_most=10**6))
     if task not in TASKS:
         raise DataError(
             f"task is {task!r}, but only {' and '.join(map(repr, TASKS))} can be simulated; choose"
