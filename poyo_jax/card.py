@@ -5,6 +5,8 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from poyo_jax.words import counted
+
 if TYPE_CHECKING:
     from poyo_jax.pretrained import Pretrained
 
@@ -19,7 +21,7 @@ tags:
 - jax
 ---
 
-# POYO, {num_backbone:.3g} M parameters, {num_sessions} sessions
+# POYO, {num_backbone:.3g} M parameters, {sessions}
 
 Decodes behaviour from spikes: a [POYO](https://arxiv.org/abs/2310.16046) for poyo_jax, step {step}.
 
@@ -87,7 +89,7 @@ def model_card(
         model=pretrained.config.model,
         num_backbone=pretrained.num_backbone / 1e6,
         num_tables=tables / 1e6,
-        num_sessions=len(pretrained.sessions),
+        sessions=counted(len(pretrained.sessions), "session"),
         step=pretrained.step,
         data_sets="\n".join(_data_sets(pretrained)),
         scores="\n".join(_scores(pretrained, r2 or {})),

@@ -15,6 +15,7 @@ from poyo_jax.data.session import Session
 from poyo_jax.errors import DataError, MissingDependencyError
 from poyo_jax.pca import Plane
 from poyo_jax.tasks import R2, Metric
+from poyo_jax.words import counted
 
 try:
     import matplotlib.pyplot as plt
@@ -63,7 +64,7 @@ def raster(session: Session, start: float, stop: float, ax: Axes | None = None) 
     )
     ax.set_yticklabels([str(tick + 1) for tick in ax.get_yticks().astype(int)])
     ax.set(xlabel="time (s)", ylabel="unit")
-    _title(ax, f"{session.id}, {num_units} units")
+    _title(ax, f"{session.id}, {counted(num_units, 'unit')}")
     return ax
 
 
@@ -288,7 +289,7 @@ def unit_embedding(
         if len(steps) > 1
         else f"step {steps[0]}"
     )
-    _title(ax, f"{paths.shape[1]} units, {span}")
+    _title(ax, f"{counted(paths.shape[1], 'unit')}, {span}")
     return ax
 
 

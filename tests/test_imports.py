@@ -19,11 +19,23 @@ DATA = sorted(
 HOMES = {name: home.split(".")[0] for name, home in poyo_jax._HOMES.items()}  # of public names
 ACCELERATED = {"jax", "jaxlib", "flax", "optax", "orbax"}
 # Packages and modules of poyo_jax that each of them may import, also inside functions.
-BASE = {"errors", "config", "types", "metrics", "files", "fit_config", "import_path", "tasks"}
+BASE = {
+    "errors",
+    "config",
+    "types",
+    "metrics",
+    "files",
+    "fit_config",
+    "import_path",
+    "tasks",
+    "words",
+}
 MODEL = {"data", "model", "distributed"}
 USE = {"pretrained", "data", "model", "decoding", "finetune"}  # of a trained model
 ALLOWED = {
     "errors": set(),
+    "words": set(),
+    "signals": set(),
     "config": {"errors"},
     "metrics": {"errors"},
     "files": {"errors"},
@@ -40,22 +52,32 @@ ALLOWED = {
     "distributed": BASE | {"model"},
     "checkpoint": BASE | MODEL | {"tuning"},
     "hub": {"errors", "files"},
-    "card": set(),
+    "card": {"tasks", "words"},
     "pretrained": BASE | {"data", "model", "checkpoint", "tuning", "hub", "card"},
     "surgery": BASE | {"data", "model", "pretrained"},
     "interop": BASE | {"data", "model", "pretrained"},
     "decoding": BASE | MODEL | {"pretrained"},
-    "train": BASE | MODEL | {"checkpoint", "tuning", "decoding", "pretrained"},
+    "train": BASE | MODEL | {"signals", "checkpoint", "tuning", "decoding", "pretrained"},
     "finetune": BASE | MODEL | {"tuning", "decoding", "pretrained", "train"},
     "estimator": BASE | USE,
-    "baselines": BASE | {"data", "model"},
+    "baselines": BASE | {"data", "model", "train"},
     "plots": BASE | {"data", "pca"},
     "explore": BASE | USE | {"pages"},
     "report": BASE | USE | {"pages", "pca", "train"},
     "cli": BASE
     | USE
     | MODEL
-    | {"presets", "checkpoint", "train", "tuning", "baselines", "interop", "explore", "report"},
+    | {
+        "signals",
+        "presets",
+        "checkpoint",
+        "train",
+        "tuning",
+        "baselines",
+        "interop",
+        "explore",
+        "report",
+    },
 }
 
 

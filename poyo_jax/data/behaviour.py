@@ -33,6 +33,7 @@ class Behaviour:
     timestamps: np.ndarray | ChunkedArray | None = None  #: s of session time
     sampling_rate: float = math.nan  #: Hz
     grid_start: float = 0.0  #: s of session time
+    unit: str = ""  #: of the samples, such as "cm/s"; empty if nobody wrote it down
 
     @property
     def count(self) -> int:

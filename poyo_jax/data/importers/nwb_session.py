@@ -107,7 +107,8 @@ def nwb_tree(path: str | Path, options: NwbOptions, session_id: str | None = Non
         trials = _trials(raw)
         splits = trial_splits(trials, measured, options.split, f"{raw.path.name}: {nwb.TRIALS}")
         session_id = session_id or raw.path.stem
-        tree = data_node(_identity(raw, series, session_id, options.brainset_id))
+        unit = f"{series.unit}/s" if options.derive_velocity and series.unit else series.unit
+        tree = data_node(_identity(raw, series, unit, session_id, options.brainset_id))
         tree.members |= {
             "domain": interval_node(domain),
             "units": units,
@@ -132,7 +133,7 @@ def nwb_tree(path: str | Path, options: NwbOptions, session_id: str | None = Non
 
 
 def _identity(
-    raw: RawFile, series: Series, session_id: str, brainset_id: str | None
+    raw: RawFile, series: Series, unit: str, session_id: str, brainset_id: str | None
 ) -> dict[str, Node]:
     """The groups that name data set, subject and session, and tell where the target came from."""
     date = None
@@ -143,7 +144,7 @@ def _identity(
         recording_date=date,
         source=raw.path.name,
         target=series.path,
-        target_unit=series.unit,
+        target_unit=unit,
     )
     groups = {"session": session}
     if brainset_id:
