@@ -27,7 +27,7 @@ def _row(check: SessionCheck, numbers: dict[str, Any]) -> dict[str, Any]:
         "units": numbers.get("units"),
         "spikes": numbers.get("spikes"),
         "minutes": numbers.get("minutes"),
-        "Hz/unit": numbers.get("rate"),
+        "median Hz/unit": numbers.get("rate"),
         "behaviour": numbers.get("key"),
         "Hz": numbers.get("sampling_rate"),
         "NaN": numbers.get("missing"),

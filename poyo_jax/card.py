@@ -77,11 +77,11 @@ Of the parameters: {licence}. Data sets have licences of their own. poyo_jax its
 
 
 def model_card(
-    pretrained: "Pretrained", r2: Mapping[str, float] | None = None, licence: str = "unknown"
+    pretrained: "Pretrained", scores: Mapping[str, float] | None = None, licence: str = "unknown"
 ) -> str:
     """The card in Markdown, with the front matter of the Hugging Face hub.
 
-    `r2` is the test R2 by session id, where it is known.
+    `scores` are test scores by session id, where they are known.
     """
     params = pretrained.params
     tables = params["unit_embedding"].size + params["session_embedding"].size
@@ -92,7 +92,7 @@ def model_card(
         sessions=counted(len(pretrained.sessions), "session"),
         step=pretrained.step,
         data_sets="\n".join(_data_sets(pretrained)),
-        scores="\n".join(_scores(pretrained, r2 or {})),
+        scores="\n".join(_scores(pretrained, scores or {})),
         licence=licence,
         licence_yaml=json.dumps(licence),
     )
@@ -121,11 +121,12 @@ def _decoded(pretrained: "Pretrained", session: str) -> str:
     return f"{readout.value_key} ({len(readout.mean)} channels)"
 
 
-def _scores(pretrained: "Pretrained", r2: Mapping[str, float]) -> list[str]:
+def _scores(pretrained: "Pretrained", scores: Mapping[str, float]) -> list[str]:
+    metric = choose_task(pretrained.config.model).metric
     lines = [
         f"{name}: {value:.4f} (mean over sessions)" for name, value in pretrained.metrics.items()
     ]
-    if r2:
-        lines += ["", "| session | test R² |", "|---|---|"]
-        lines += [f"| {session} | {value:.4f} |" for session, value in sorted(r2.items())]
+    if scores:
+        lines += ["", f"| session | test {metric.label} |", "|---|---|"]
+        lines += [f"| {session} | {value:.4f} |" for session, value in sorted(scores.items())]
     return lines or ["Not measured."]

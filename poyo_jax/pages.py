@@ -1,8 +1,11 @@
 """Assemble a web page in one file that needs nothing else, in the common style."""
 
+import os
 import re
 from collections.abc import Sequence
 from importlib.resources import files
+
+MAX_NAME = 7  # characters that fit beside an axis
 
 
 def look() -> str:
@@ -20,6 +23,18 @@ def assemble(package: str, scripts: Sequence[str], **parts: str) -> str:
     parts["style"] = (look() + _text(package, "page.css")).rstrip()
     parts["script"] = "\n".join(_text(package, name) for name in scripts).rstrip()
     return re.sub("@([A-Z]+)@", lambda mark: parts[mark[1].lower()], _text(package, "page.html"))
+
+
+def short_names(unit_ids: Sequence[str]) -> list[str]:
+    """Names of units for an axis: without the words that all of them begin with.
+
+    Words end at a character that is neither a letter nor a digit. Long names lose their beginning.
+    """
+    shared = os.path.commonprefix(list(unit_ids)) if len(unit_ids) > 1 else ""
+    words = re.match(r".*[^A-Za-z0-9]", shared)
+    start = words.end() if words else 0
+    names = [unit_id[start:] for unit_id in unit_ids]
+    return [name if len(name) <= MAX_NAME else f"…{name[1 - MAX_NAME :]}" for name in names]
 
 
 def _text(package: str, name: str) -> str:

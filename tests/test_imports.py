@@ -61,7 +61,7 @@ ALLOWED = {
     "finetune": BASE | MODEL | {"tuning", "decoding", "pretrained", "train"},
     "estimator": BASE | USE,
     "baselines": BASE | {"data", "model", "train"},
-    "plots": BASE | {"data", "pca"},
+    "plots": BASE | {"data", "pca", "pages"},
     "explore": BASE | USE | {"pages"},
     "report": BASE | USE | {"pages", "pca", "train"},
     "cli": BASE

@@ -23,7 +23,7 @@ PLOTS = (
     "fit_units",
     "fit_scores",
     "fit_traces",
-    "r2_plot",
+    "scores_plot",
 )
 PLOTS = (*PLOTS, "unit_plane", "session_plane", "loss", "valid", "time")
 
@@ -136,7 +136,7 @@ def test_what_is_absent_is_said_and_the_rest_is_shown(open_report, fit, tmp_path
         "errors",
         "attention",
         "fits",
-        "r2",
+        "scores",
         "training",
         "goodput",
         "sessions",

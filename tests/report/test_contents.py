@@ -37,8 +37,8 @@ def test_one_file_that_asks_for_nothing(report):
 
 def test_scores_are_those_of_evaluate(content, fit, tiny_sessions):
     expected = evaluate(fit.pretrained, tiny_sessions).r2
-    assert content["r2"]["POYO"] == pytest.approx(expected, rel=1e-3)
-    assert content["r2"]["Wiener filter"][NEW] == 0.5
+    assert content["scores"]["POYO"] == pytest.approx(expected, rel=1e-3)
+    assert content["scores"]["Wiener filter"][NEW] == 0.5
     rows = {row["session"]: row for row in content["sessions"]}
     assert (
         rows[NEW]["test R²"] == pytest.approx(expected[NEW], rel=1e-3) and rows[NEW]["units"] == 12
@@ -94,7 +94,7 @@ def test_unit_identification_step_by_step(content, fit, tiny_sessions):
     shown = content["fits"][NEW]
     assert shown["steps"] == [0, 5, 10, 15, 20]
     assert len(shown["values"]) == len(shown["points"]) == 5
-    for step, r2 in zip(shown["steps"], shown["test_r2"], strict=True):
+    for step, r2 in zip(shown["steps"], shown["test"], strict=True):
         assert r2 == pytest.approx(
             evaluate(fit.at(step), [tiny_sessions[2]]).r2[NEW], rel=1e-2, abs=1e-3
         )
@@ -199,7 +199,7 @@ def test_from_the_command_line(tiny_run, tiny_data, tmp_path, capsys):
     main([str(tiny_run), "--data", str(tiny_data / "session_0.h5"), "--out", str(out)])
     assert "open it in a browser" in capsys.readouterr().out
     content = content_of(out)
-    assert set(content["r2"]) == {"POYO", "Wiener filter"} and content["goodput"]["seconds"]
+    assert set(content["scores"]) == {"POYO", "Wiener filter"} and content["goodput"]["seconds"]
 
 
 @pytest.mark.parametrize("words", [["nowhere"], ["RUN", "--data", "nowhere"]])
@@ -227,5 +227,5 @@ def test_without_plotly_the_sentence_says_what_to_install(fit, tmp_path, monkeyp
 def test_text_of_the_recordings_cannot_leave_the_numbers(fit, tiny_sessions, tmp_path):
     scores = {"</script><script>alert(1)</script>@PLOTLY@": {tiny_sessions[0].id: 0.1}}
     page = write_report(tmp_path / "report.html", fit.pretrained, scores=scores)
-    assert set(content_of(page)["r2"]) == {"POYO", *scores}
+    assert set(content_of(page)["scores"]) == {"POYO", *scores}
     assert "</script><script>alert" not in page.read_text(encoding="utf-8")
