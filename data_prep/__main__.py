@@ -23,7 +23,7 @@ import tyro
 from data_prep.catalogue import all_entries, find_entry
 from poyo_jax import Session
 from poyo_jax.cli.options import Folder, MaybePath
-from poyo_jax.cli.program import run_command
+from poyo_jax.cli.program import MISUSED, run_command
 from poyo_jax.data.importers.nwb_session import NwbOptions
 from poyo_jax.errors import ConfigError, DataError
 from poyo_jax.words import counted
@@ -166,7 +166,7 @@ def prepare(options: Prepare) -> int:
     job = Job(options.name, convert, options.out, recipe(**settings), options.compress)
     results = prepare(job, files, min(options.workers, len(files)))
     print(results_table(results))
-    return int(any(result.skipped for result in results))
+    return MISUSED if any(result.skipped for result in results) else 0
 
 
 def conversion(options: Prepare) -> tuple[Callable[[Path], Session], list[Path]]:
@@ -218,7 +218,7 @@ def check(options: Check) -> int:
 
         write_report(checks, options.report)
         print(f"report: {options.report}")
-    return int(has_errors(checks))
+    return MISUSED if has_errors(checks) else 0
 
 
 def inspect(options: Inspect) -> int:

@@ -1,6 +1,5 @@
 """Assemble a web page in one file that needs nothing else, in the common style."""
 
-import os
 import re
 from collections.abc import Sequence
 from importlib.resources import files
@@ -30,7 +29,11 @@ def short_names(unit_ids: Sequence[str]) -> list[str]:
 
     Words end at a character that is neither a letter nor a digit. Long names lose their beginning.
     """
-    shared = os.path.commonprefix(list(unit_ids)) if len(unit_ids) > 1 else ""
+    shared = ""
+    if len(unit_ids) > 1:
+        first, last = min(unit_ids), max(unit_ids)
+        alike = [one == other for one, other in zip(first, last, strict=False)]
+        shared = first[: [*alike, False].index(False)]
     words = re.match(r".*[^A-Za-z0-9]", shared)
     start = words.end() if words else 0
     names = [unit_id[start:] for unit_id in unit_ids]

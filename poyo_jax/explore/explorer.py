@@ -182,13 +182,8 @@ class Explorer:
         """Measured behaviour, the position of the same series if there is one, and query times."""
         nothing = {"times": [], "values": []}
         if readout is None:
-            return {
-                "targets": nothing,
-                "position": None,
-                "query_times": [],
-                "quantity": None,
-                "unit": "",
-            }
+            unknown = {"quantity": None, "unit": "", "position": None}
+            return {"targets": nothing, "query_times": []} | unknown
         targets, times = self._samples(session, readout.value_key, start)
         position_key = f"{readout.value_key.rsplit('.', 1)[0]}.pos"
         has_position = position_key in session.behaviour_keys and readout.value_key != position_key

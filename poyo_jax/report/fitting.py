@@ -1,4 +1,4 @@
-"""Unit identification in action: embeddings, decoded behaviour and scores at every look of a fit."""
+"""Unit identification: embeddings, decoded behaviour and scores at every look of a fit."""
 
 import numpy as np
 

@@ -287,7 +287,7 @@ function draw_errors() {
   const ring = ringStep(Math.max(...given.by_direction.map((value) => value ?? 0)));
   draw("by_direction", [{ type: "barpolar", theta: degrees, r: given.by_direction, width: degrees.map(() => 0.9 * 360 / count), marker: { color: colour("accent") }, name: "error",
     hovertemplate: `error %{r:.3~g}${unit && ` ${unit}`} at %{theta}<extra></extra>` }],
-    { title: title(`Error over direction; rings are ${measured(ring, unit)} apart`), margin: { l: 40, r: 40, t: 52, b: 32 },
+    { title: title(`Error over direction; rings are ${measured(ring, unit)} apart`), margin: { l: 40, r: 40, t: 72, b: 32 },
       polar: { bgcolor: "rgba(0,0,0,0)", radialaxis: { ...polar, dtick: ring, showticklabels: false, ticks: "", showline: false }, angularaxis: { ...polar, dtick: 45 } }, showlegend: false });
 }
 
@@ -335,7 +335,7 @@ function embeddings(given) {
   if (units.rates.some(Number.isFinite)) fill($("colour"), ["rate"]);
   const redraw = () => {
     const by = $("colour").value, sessions = given.sessions?.names ?? [];
-    const layout = { height: 460, legend: { orientation: "h", y: -0.16, yanchor: "top" } };
+    const layout = { height: 460, legend: { orientation: "h", y: -0.22, yanchor: "top" } };
     const traces = by !== "rate" ? groups(units.points, units.colours[by], units.names, by === "session" ? sessions : [])
       : [{ type: "scatter", mode: "markers", x: units.points[0], y: units.points[1], text: units.names, hovertemplate: "%{text}: %{marker.color:.1f} Hz<extra></extra>",
         marker: { size: 6, color: Array.from(units.rates, (rate) => (Number.isFinite(rate) ? rate : null)), colorscale: RATES[scheme()], colorbar: { title: { text: "mean rate (Hz)", side: "right" }, thickness: 12 } } }];

@@ -51,13 +51,22 @@ def test_what_is_shown_of_a_recording(content, fit, tiny_sessions):
     shown, session = content["recordings"][NEW], tiny_sessions[2]
     prediction = evaluate(fit.pretrained, [session]).predictions[NEW]
     times = numbers(shown["times"])
-    np.testing.assert_allclose(times, prediction.times[: len(times)] - shown["start"], atol=1e-4)
+    # Both blocks of the test split, one behind the other, without the time between them.
+    assert [block[0] for block in shown["blocks"]] == pytest.approx([0.0, 6.0])
+    in_session = times.astype(float)
+    for begin, start, _ in shown["blocks"]:
+        here = times > begin - 1e-4
+        in_session[here] = times[here] - begin + start
+    np.testing.assert_allclose(in_session, prediction.times[: len(times)], atol=1e-4)
     for channel in range(2):
         np.testing.assert_allclose(
             numbers(shown["values"][channel]), prediction.values[: len(times), channel], atol=1e-4
         )
-    spikes = session.spikes_between(shown["start"], shown["start"] + float(times[-1]))
-    np.testing.assert_array_equal(numbers(shown["spike_units"]), spikes[1])
+    units = [
+        session.spikes_between(start, start + length)[1] for _, start, length in shown["blocks"]
+    ]
+    np.testing.assert_array_equal(numbers(shown["spike_units"]), np.concatenate(units))
+    assert shown["unit"] == "cm/s" and shown["unit_labels"][0] == "00"
     assert shown["position"] is None and shown["interval"] == pytest.approx(0.02)
 
 
