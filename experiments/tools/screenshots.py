@@ -3,7 +3,7 @@
     $ make demo
     $ python -m experiments.tools.screenshots --report demo/report.html --model demo/adapted \\
           --data demo/sessions
-    $ python -m experiments.tools.screenshots --report report.html --name report_real \\
+    $ python -m experiments.tools.screenshots --report report.html --name report_mine \\
           --session stevenson_2011/m1_stevenson_2011
 
 Needs playwright and a Chromium (playwright install chromium).

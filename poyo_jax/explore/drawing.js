@@ -172,7 +172,7 @@ function drawAnswer() { drawCurves(); drawPath(); }
 
 // Why the window is another one than that which was typed.
 function outside() {
-  if (wanted === null || Math.abs(wanted - view.start) < 1e-6) return "";
+  if (wanted === null || between(wanted, ...session.starts) === wanted) return "";
   const [first, last] = session.starts.map((time) => time.toFixed(2));
   return ` You typed ${wanted} s; windows start from ${first} to ${last} s.`;
 }

@@ -50,8 +50,8 @@ function latest(work) {
 const update = latest(async () => {
   const start = Number($("slider").value);
   if (!view || view.session !== session.id || view.start !== start) await open(session.id, start);
-  if (view.problem) return;
   remember();
+  if (view.problem) return;
   base ??= await predict(spikes.filter((s) => s.original), view.query_times);
   now = edits().length || grid ? await predict(spikes.filter((s) => s.alive), queryTimes()) : base;
   drawAnswer();
