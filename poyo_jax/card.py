@@ -5,6 +5,7 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from poyo_jax.tasks import choose_task
 from poyo_jax.words import counted
 
 if TYPE_CHECKING:
