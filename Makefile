@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 COLAB := .venv-colab
 BIN := $(VENV)/bin
+# Marks the environments that make built, the only ones that it changes and removes.
+MADE := .built-by-make
 # Check annotations of types and shapes at run time.
 CHECKED := --jaxtyping-packages=poyo_jax,typecheck.checked
 # Most of a test is compilation, on one core: two at a time, each file whole, since its tests share what they made, in the
@@ -54,25 +56,33 @@ test-colab: $(COLAB)/.installed  ## test model, loading, fitting and notebooks w
 		echo "Installing poyo_jax has moved what is listed above; lower its bounds in pyproject.toml." >&2; exit 1; }
 	@$(COLAB)/bin/pytest -q $(PARALLEL) $(CHECKED) $(HOSTED)
 
-clean:  ## remove the environments, caches and the demo
-	rm -rf $(VENV) $(COLAB) build dist demo docs/_build .cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+clean:  ## remove the environments that make built, caches and the demo
+	@for venv in $(VENV) $(COLAB); do \
+		if test -e $$venv/$(MADE) -o -e $$venv/.installed; then rm -rf $$venv; fi; done
+	rm -rf build dist demo docs/_build .cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.installed: pyproject.toml | check-python
 	$(call install,$(VENV),-e '.[dev]')
-	@touch $@
 
 $(COLAB)/.installed: pyproject.toml constraints-colab.txt | check-python
 	$(call install,$(COLAB),-r constraints-colab.txt)
 	$(call install,$(COLAB),-e '.[test]')
-	@touch $@
 
-# install(environment, pip arguments): create the environment if needed, install into it.
+# install(environment, pip arguments): create the environment if needed, install into it. An environment of someone else,
+# without the mark MADE or .installed, is used as it is: nothing is ever installed into it.
 define install
-	@echo "installing into $(1) (a few minutes the first time) ..."
-	@test -x $(1)/bin/pip || $(PYTHON) -m venv $(1) || { rm -rf $(1); \
-		echo "$(PYTHON) cannot create a virtual environment; install its venv module (Debian, Ubuntu: apt install python3-venv)." >&2; exit 1; }
-	@$(1)/bin/pip install -qq --disable-pip-version-check $(2)
+	@if test -e $(1) && ! test -e $(1)/$(MADE) -o -e $(1)/.installed; then \
+		$(1)/bin/python -c 'import poyo_jax' 2>/dev/null || { \
+			echo "$(1) exists, was not built by make, and has no poyo_jax that can be imported. Install it there yourself" \
+				"($(1)/bin/python -m pip install -e '.[dev]'), or name a folder that does not exist: make VENV=.venv" >&2; exit 1; }; \
+		echo "using $(1) as it is: make did not build it, and installs nothing into it"; \
+	else \
+		echo "installing into $(1) (a few minutes the first time) ..."; \
+		test -x $(1)/bin/pip || { $(PYTHON) -m venv $(1) && touch $(1)/$(MADE); } || { rm -rf $(1); \
+			echo "$(PYTHON) cannot create a virtual environment; install its venv module (Debian, Ubuntu: apt install python3-venv)." >&2; exit 1; }; \
+		$(1)/bin/pip install -qq --disable-pip-version-check $(2) && touch $(1)/.installed; \
+	fi
 endef
 
 check-python:

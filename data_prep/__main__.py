@@ -22,9 +22,11 @@ import tyro
 
 from data_prep.catalogue import all_entries, find_entry
 from poyo_jax import Session
-from poyo_jax.cli.program import run_program
+from poyo_jax.cli.options import Folder, MaybePath
+from poyo_jax.cli.program import MISUSED, run_command
 from poyo_jax.data.importers.nwb_session import NwbOptions
 from poyo_jax.errors import ConfigError, DataError
+from poyo_jax.words import counted
 
 OWN = "nwb"
 WITH_WAVEFORMS = "odoherty_sabes_nonhuman_2017"
@@ -39,7 +41,7 @@ class List:
 class Download:
     """Fetch and verify the raw files of a data set; the same command continues a stopped one."""
 
-    name: tyro.conf.Positional[str]
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
     """Data set, as `list` calls it."""
     raw: Path
     """Folder for the raw files."""
@@ -51,7 +53,7 @@ class Download:
 class Prepare:
     """Convert raw files to sessions; the same command continues a stopped conversion."""
 
-    name: tyro.conf.Positional[str]
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
     """Data set, as `list` calls it, or nwb for a lab's own NWB files."""
     raw: Path
     """Folder with raw files, searched with its sub-folders."""
@@ -75,9 +77,9 @@ class Prepare:
 class Check:
     """Check every session of a folder, and print a table of the findings."""
 
-    folder: tyro.conf.Positional[Path]
+    folder: Folder
     """Folder with session files, searched with its sub-folders."""
-    report: Path | None = None
+    report: MaybePath = None
     """HTML page to write, with rasters, velocities and splits."""
 
 
@@ -85,7 +87,7 @@ class Check:
 class Inspect:
     """List the content of an NWB file or a session: units, behaviour, trials, splits."""
 
-    file: tyro.conf.Positional[Path]
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
     """NWB file (.nwb) or session (.h5)."""
 
 
@@ -99,7 +101,6 @@ Command = (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    command = tyro.cli(Command, args=arguments, description=__doc__, prog="python -m data_prep")
     actions: dict[type, Callable[..., int]] = {
         List: show_list,
         Download: download,
@@ -107,9 +108,12 @@ def main(arguments: list[str] | None = None) -> None:
         Check: check,
         Inspect: inspect,
     }
-    run_program(
-        actions[type(command)],
-        command,
+    run_command(
+        lambda command: actions[type(command)](command),
+        Command,
+        arguments,
+        prog="python -m data_prep",
+        description=__doc__,
         interrupted="stopped; what is finished is kept, and the same command continues.",
     )
 
@@ -121,7 +125,7 @@ def show_list(_: List) -> int:
         sizes = (
             f"about {data_set.raw_gigabytes:g} GB raw, {data_set.processed_gigabytes:g} GB prepared"
         )
-        print(f"    {data_set.num_files} files, {sizes}")
+        print(f"    {counted(data_set.num_files, 'file')}, {sizes}")
     print(
         f"{OWN}\n    a lab's own NWB files: `python -m data_prep inspect FILE` lists what can be"
         " decoded"
@@ -162,7 +166,7 @@ def prepare(options: Prepare) -> int:
     job = Job(options.name, convert, options.out, recipe(**settings), options.compress)
     results = prepare(job, files, min(options.workers, len(files)))
     print(results_table(results))
-    return int(any(result.skipped for result in results))
+    return MISUSED if any(result.skipped for result in results) else 0
 
 
 def conversion(options: Prepare) -> tuple[Callable[[Path], Session], list[Path]]:
@@ -214,7 +218,7 @@ def check(options: Check) -> int:
 
         write_report(checks, options.report)
         print(f"report: {options.report}")
-    return int(has_errors(checks))
+    return MISUSED if has_errors(checks) else 0
 
 
 def inspect(options: Inspect) -> int:

@@ -16,7 +16,7 @@ from poyo_jax.errors import PoyoError
 from poyo_jax.plots import Axes, plt
 from poyo_jax.report.sections import Section, write_sections
 
-COLUMNS = ("session", "verdict", "units", "minutes", "Hz/unit", "splits, %")
+COLUMNS = ("session", "verdict", "units", "minutes", "median Hz/unit", "splits, %")
 MOST_PICTURES = 50
 SHOWN = 10.0  # seconds of spikes and behaviour
 MOST_TICKS = 20_000  # spikes that can be told apart in the picture
@@ -39,8 +39,8 @@ def write_report(checks: Sequence[SessionCheck], path: str | Path) -> Path:
     """
     shown = sorted(checks, key=lambda check: (not check.errors, not check.warnings))[:MOST_PICTURES]
     text = (
-        f"{summary(checks)} Hz/unit is the median rate of the units; splits are train, valid and"
-        " test in % of the time."
+        f"{summary(checks)} Median Hz/unit is the median over units of their rates; splits are"
+        " train, valid and test in % of the time."
     )
     if len(shown) < len(checks):
         text += (

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from data_prep.check import SessionCheck
+from poyo_jax.words import counted
 
 LONGEST = 33  # characters of a cell
 
@@ -26,7 +27,7 @@ def _row(check: SessionCheck, numbers: dict[str, Any]) -> dict[str, Any]:
         "units": numbers.get("units"),
         "spikes": numbers.get("spikes"),
         "minutes": numbers.get("minutes"),
-        "Hz/unit": numbers.get("rate"),
+        "median Hz/unit": numbers.get("rate"),
         "behaviour": numbers.get("key"),
         "Hz": numbers.get("sampling_rate"),
         "NaN": numbers.get("missing"),
@@ -47,10 +48,9 @@ def summary(checks: Sequence[SessionCheck]) -> str:
     """Say in a sentence how many sessions have errors or warnings."""
     wrong = sum(bool(check.errors) for check in checks)
     sound = sum(check.verdict == "ok" for check in checks)
-    many = "s" * (len(checks) != 1)
     return (
-        f"{len(checks)} session{many}: {wrong} with errors, {len(checks) - wrong - sound} with"
-        f" warnings, {sound} ok."
+        f"{counted(len(checks), 'session')}: {wrong} with errors, {len(checks) - wrong - sound}"
+        f" with warnings, {sound} ok."
     )
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import tyro
 
-from poyo_jax.cli.program import run_program
+from poyo_jax.cli.program import run_command
+from poyo_jax.cli.sessions import count_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Demo:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    run_program(demo, tyro.cli(Demo, args=arguments, description=__doc__))
+    run_command(demo, Demo, arguments, description=__doc__)
 
 
 def demo(options: Demo) -> None:
@@ -48,7 +48,7 @@ def demo(options: Demo) -> None:
     sessions = simulated_sessions(options)
     *known, new = sessions
     print(
-        f"pretraining on {len(known)} sessions, {sum(len(s.unit_ids) for s in known)} units",
+        f"pretraining on {count_line(known)}",
         flush=True,
     )
     train_model(config(options), known, options.workdir / "pretrain")

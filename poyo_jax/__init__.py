@@ -1,11 +1,16 @@
 """Decode behaviour from spikes with POYO, one model for many sessions, in JAX."""
 
+import os
 from importlib import import_module
 from importlib.util import find_spec
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# XLA logs a slow compilation as an error and asks the reader to report it as a bug. Its true errors
+# also arrive as exceptions. The variable works until jax is imported.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 _HOMES = {
     "Session": "data.session",

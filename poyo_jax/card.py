@@ -5,6 +5,9 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from poyo_jax.tasks import choose_task
+from poyo_jax.words import counted
+
 if TYPE_CHECKING:
     from poyo_jax.pretrained import Pretrained
 
@@ -19,7 +22,7 @@ tags:
 - jax
 ---
 
-# POYO, {num_backbone:.3g} M parameters, {num_sessions} sessions
+# POYO, {num_backbone:.3g} M parameters, {sessions}
 
 Decodes behaviour from spikes: a [POYO](https://arxiv.org/abs/2310.16046) for poyo_jax, step {step}.
 
@@ -75,11 +78,11 @@ Of the parameters: {licence}. Data sets have licences of their own. poyo_jax its
 
 
 def model_card(
-    pretrained: "Pretrained", r2: Mapping[str, float] | None = None, licence: str = "unknown"
+    pretrained: "Pretrained", scores: Mapping[str, float] | None = None, licence: str = "unknown"
 ) -> str:
     """The card in Markdown, with the front matter of the Hugging Face hub.
 
-    `r2` is the test R2 by session id, where it is known.
+    `scores` are test scores by session id, where they are known.
     """
     params = pretrained.params
     tables = params["unit_embedding"].size + params["session_embedding"].size
@@ -87,10 +90,10 @@ def model_card(
         model=pretrained.config.model,
         num_backbone=pretrained.num_backbone / 1e6,
         num_tables=tables / 1e6,
-        num_sessions=len(pretrained.sessions),
+        sessions=counted(len(pretrained.sessions), "session"),
         step=pretrained.step,
         data_sets="\n".join(_data_sets(pretrained)),
-        scores="\n".join(_scores(pretrained, r2 or {})),
+        scores="\n".join(_scores(pretrained, scores or {})),
         licence=licence,
         licence_yaml=json.dumps(licence),
     )
@@ -119,11 +122,12 @@ def _decoded(pretrained: "Pretrained", session: str) -> str:
     return f"{readout.value_key} ({len(readout.mean)} channels)"
 
 
-def _scores(pretrained: "Pretrained", r2: Mapping[str, float]) -> list[str]:
+def _scores(pretrained: "Pretrained", scores: Mapping[str, float]) -> list[str]:
+    metric = choose_task(pretrained.config.model).metric
     lines = [
         f"{name}: {value:.4f} (mean over sessions)" for name, value in pretrained.metrics.items()
     ]
-    if r2:
-        lines += ["", "| session | test R² |", "|---|---|"]
-        lines += [f"| {session} | {value:.4f} |" for session, value in sorted(r2.items())]
+    if scores:
+        lines += ["", f"| session | test {metric.label} |", "|---|---|"]
+        lines += [f"| {session} | {value:.4f} |" for session, value in sorted(scores.items())]
     return lines or ["Not measured."]

@@ -100,6 +100,7 @@ class ModelConfig:
 
     def _check_grid(self) -> None:
         steps = self.window_length / self.latent_step if self.latent_step > 0 else 0
+        steps = steps if math.isfinite(steps) else 0
         whole = math.isclose(steps, round(steps), rel_tol=1e-9) and round(steps) >= 1
         expected = f"a positive multiple of latent_step = {self.latent_step} s"
         require(self, "window_length", whole, expected)

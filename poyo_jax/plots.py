@@ -15,8 +15,10 @@ from poyo_jax.checks import check_number, integer, number
 from poyo_jax.data.given import one_session
 from poyo_jax.data.session import Session
 from poyo_jax.errors import DataError, MissingDependencyError
+from poyo_jax.pages import short_names
 from poyo_jax.pca import Plane
 from poyo_jax.tasks import R2, Metric
+from poyo_jax.words import counted
 
 try:
     import matplotlib.pyplot as plt
@@ -65,9 +67,10 @@ def raster(session: Session, start: float, stop: float, ax: Axes | None = None) 
         ylim=(-1, num_units),
         yticks=[0, num_units - 1] if num_units > 1 else [0],
     )
-    ax.set_yticklabels([str(tick + 1) for tick in ax.get_yticks().astype(int)])
+    names = short_names(session.unit_ids)
+    ax.set_yticklabels([names[tick] for tick in ax.get_yticks().astype(int)])
     ax.set(xlabel="time (s)", ylabel="unit")
-    _title(ax, f"{session.id}, {num_units} units")
+    _title(ax, f"{session.id}, {counted(num_units, 'unit')}")
     return ax
 
 
@@ -258,8 +261,6 @@ def unit_embedding(
 ) -> Axes:
     """Draw the paths of unit rows during a fit, given as {step: rows [units, dim]}.
 
-    The plane is that of the first two principal components (PCA).
-
     The plane is that of the first two principal components of all snapshots together. `colors` is
     anything matplotlib takes as colours: one for all units, or one each.
 
@@ -286,15 +287,13 @@ def unit_embedding(
     ax.scatter(*paths[-1].T, s=26, c=colors, edgecolor="white", linewidth=0.5, zorder=3)
     ax.set_aspect("equal", adjustable="datalim")
     ax.set(xticks=[], yticks=[])
-    ax.set(
-        xlabel=f"component 1 ({shares[0]:.0%} of variance)", ylabel=f"component 2 ({shares[1]:.0%})"
-    )
+    ax.set(xlabel=f"PC 1 ({shares[0]:.0%} of the variance)", ylabel=f"PC 2 ({shares[1]:.0%})")
     span = (
         f"open at step {steps[0]}, filled at step {steps[-1]}"
         if len(steps) > 1
         else f"step {steps[0]}"
     )
-    _title(ax, f"{paths.shape[1]} units, {span}")
+    _title(ax, f"{counted(paths.shape[1], 'unit')}, {span}")
     return ax
 
 

@@ -28,6 +28,7 @@ from poyo_jax.model.poyo import POYO
 from poyo_jax.tasks import choose_task
 from poyo_jax.tuning import TuningMap
 from poyo_jax.types import Readout
+from poyo_jax.words import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,10 +136,10 @@ class Pretrained:
     def __repr__(self) -> str:
         model = self.config.model
         scores = "".join(f"; {name} {value:.3f}" for name, value in self.metrics.items())
+        sessions, units = counted(len(self.sessions), "session"), counted(len(self.units), "unit")
         return (
             f"Pretrained(dim {model.dim} x depth {model.depth}, {self.num_backbone / 1e6:.2f} M"
-            f" backbone parameters; {len(self.sessions)} sessions, {len(self.units)} units; step"
-            f" {self.step}{scores})"
+            f" backbone parameters; {sessions}, {units}; step {self.step}{scores})"
         )
 
 

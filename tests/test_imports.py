@@ -29,11 +29,14 @@ BASE = {
     "fit_config",
     "import_path",
     "tasks",
+    "words",
 }
 MODEL = {"data", "model", "distributed"}
 USE = {"pretrained", "data", "model", "decoding", "finetune"}  # of a trained model
 ALLOWED = {
     "errors": set(),
+    "words": set(),
+    "signals": set(),
     "checks": {"errors"},
     "config": {"errors", "checks"},
     "metrics": {"errors"},
@@ -51,22 +54,32 @@ ALLOWED = {
     "distributed": BASE | {"model"},
     "checkpoint": BASE | MODEL | {"tuning"},
     "hub": {"errors", "files"},
-    "card": set(),
+    "card": {"tasks", "words"},
     "pretrained": BASE | {"data", "model", "checkpoint", "tuning", "hub", "card"},
     "surgery": BASE | {"data", "model", "pretrained"},
     "interop": BASE | {"data", "model", "pretrained"},
     "decoding": BASE | MODEL | {"pretrained"},
-    "train": BASE | MODEL | {"checkpoint", "tuning", "decoding", "pretrained"},
+    "train": BASE | MODEL | {"signals", "checkpoint", "tuning", "decoding", "pretrained"},
     "finetune": BASE | MODEL | {"tuning", "decoding", "pretrained", "train"},
     "estimator": BASE | USE,
-    "baselines": BASE | {"data", "model"},
-    "plots": BASE | {"data", "pca"},
+    "baselines": BASE | {"data", "model", "train"},
+    "plots": BASE | {"data", "pca", "pages"},
     "explore": BASE | USE | {"pages"},
     "report": BASE | USE | {"pages", "pca", "train"},
     "cli": BASE
     | USE
     | MODEL
-    | {"presets", "checkpoint", "train", "tuning", "baselines", "interop", "explore", "report"},
+    | {
+        "signals",
+        "presets",
+        "checkpoint",
+        "train",
+        "tuning",
+        "baselines",
+        "interop",
+        "explore",
+        "report",
+    },
 }
 
 

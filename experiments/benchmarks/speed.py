@@ -22,8 +22,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import tyro
-
 from experiments.benchmarks.data import measure_data
 from experiments.benchmarks.race import (
     REPOSITORY,
@@ -36,6 +34,7 @@ from experiments.benchmarks.race import (
     race,
     source_tree,
 )
+from poyo_jax.cli.program import run_command
 
 if TYPE_CHECKING:
     from poyo_jax.config import ModelConfig
@@ -82,7 +81,11 @@ class Benchmark:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    options = tyro.cli(Benchmark, args=arguments, description=__doc__)
+    run_command(benchmark, Benchmark, arguments, description=__doc__)
+
+
+def benchmark(options: Benchmark) -> None:
+    """Measure, print a table, and write the figures if a file is named."""
     figures = measure_data(options.num_sessions) if options.what == "data" else measure(options)
     if options.json:
         options.json.write_text(

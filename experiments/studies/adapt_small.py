@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import tyro
 
 from experiments.studies.results import complete, publish
-from poyo_jax.cli.program import run_program
+from poyo_jax.cli.options import Folder
+from poyo_jax.cli.program import run_command
 
 HELD_OUT = ("set1_expt19", "set2_expt11", "m_20140303_100ms")
 ALL = 0.0  # seconds, for all of the train split
@@ -37,7 +37,7 @@ SCORES = {2: "valid_r2", 3: "test_r2"}  # place in the curve of a fit for speed
 class AdaptSmall:
     """Strategies of adapting by labelled data, rates, and speed."""
 
-    data: tyro.conf.Positional[Path]
+    data: Folder
     """Folder with session files (*.h5), searched with its sub-folders."""
     model: Path
     """Folder of a run or of a saved model."""
@@ -72,7 +72,7 @@ KEY = ("what", "session", "seed", "strategy", "seconds", "rate", "plain", "num_s
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    run_program(adapt_small, tyro.cli(AdaptSmall, args=arguments, description=__doc__))
+    run_command(adapt_small, AdaptSmall, arguments, description=__doc__)
 
 
 def adapt_small(options: AdaptSmall) -> None:

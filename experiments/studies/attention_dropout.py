@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import tyro
 
 from poyo_jax import Session
-from poyo_jax.cli.program import run_program
+from poyo_jax.cli.options import Folder
+from poyo_jax.cli.program import run_command
 from poyo_jax.config import Config
 from poyo_jax.presets import few_sessions, poyo_1, poyo_1_fast, poyo_small, with_steps
 
@@ -32,7 +32,7 @@ RECIPES = {  # (feed-forward, residual, attention dropout)
 class AttentionDropout:
     """Training with and without attention dropout."""
 
-    data: tyro.conf.Positional[Path]
+    data: Folder
     """Folder with session files (*.h5), searched with its sub-folders."""
     workdir: Path = Path("runs/attention_dropout")
     """Folder for the runs."""
@@ -43,7 +43,7 @@ class AttentionDropout:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    run_program(attention_dropout, tyro.cli(AttentionDropout, args=arguments, description=__doc__))
+    run_command(attention_dropout, AttentionDropout, arguments, description=__doc__)
 
 
 def attention_dropout(options: AttentionDropout) -> None:

@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import tyro
-
 from poyo_jax import Session
-from poyo_jax.cli.program import run_program
+from poyo_jax.cli.options import Folder
+from poyo_jax.cli.program import run_command
 from poyo_jax.presets import few_sessions, poyo_small, with_steps
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ OVERLAP = 8  # windows averaged at each sample of the valid split, to compare tr
 class RealSmall:
     """Pretraining, unit identification and single-session training on small recordings."""
 
-    data: tyro.conf.Positional[Path]
+    data: Folder
     """Folder with session files (*.h5), searched with its sub-folders."""
     workdir: Path = Path("runs/real_small")
     """Folder for the runs and `results.json`."""
@@ -49,7 +48,7 @@ class RealSmall:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    run_program(real_small, tyro.cli(RealSmall, args=arguments, description=__doc__))
+    run_command(real_small, RealSmall, arguments, description=__doc__)
 
 
 def real_small(options: RealSmall) -> None:

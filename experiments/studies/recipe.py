@@ -26,11 +26,11 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-import tyro
 
 from experiments.studies.results import Cell, complete, publish
 from poyo_jax import Session
-from poyo_jax.cli.program import run_program
+from poyo_jax.cli.options import MaybeFolder
+from poyo_jax.cli.program import run_command
 from poyo_jax.cli.simulate import save_laboratory
 from poyo_jax.config import Config
 from poyo_jax.data.intervals import Intervals
@@ -48,7 +48,7 @@ BATCH = 32  # windows of a step
 class Recipe:
     """Comparison of training recipes."""
 
-    data: tyro.conf.Positional[Path | None] = None
+    data: MaybeFolder = None
     """Folder with session files (*.h5), searched with its sub-folders; by default sessions are
     simulated.
     """
@@ -65,7 +65,7 @@ class Recipe:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    run_program(recipe, tyro.cli(Recipe, args=arguments, description=__doc__))
+    run_command(recipe, Recipe, arguments, description=__doc__)
 
 
 def recipe(options: Recipe) -> None:

@@ -32,11 +32,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import tyro
 
 from experiments.studies.results import Cell, complete, publish
 from poyo_jax import Session
-from poyo_jax.cli.program import run_program
+from poyo_jax.cli.options import MaybeFolder
+from poyo_jax.cli.program import run_command
 from poyo_jax.cli.simulate import save_laboratory
 from poyo_jax.config import Config
 from poyo_jax.data.simulate import Laboratory
@@ -57,7 +57,7 @@ Law = tuple[float, float, float]  # a, b and c of 1 - R2 = a + b N^-c
 class Scaling:
     """R2 against the size of the model and the amount of pretraining data."""
 
-    data: tyro.conf.Positional[Path | None] = None
+    data: MaybeFolder = None
     """Folder with session files (*.h5), searched with its sub-folders; by default sessions are
     simulated.
     """
@@ -82,7 +82,7 @@ class Scaling:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    run_program(scaling, tyro.cli(Scaling, args=arguments, description=__doc__))
+    run_command(scaling, Scaling, arguments, description=__doc__)
 
 
 def scaling(options: Scaling) -> None:

@@ -27,12 +27,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import tyro
 
 from experiments.studies import real_small
 from experiments.studies.results import complete, publish
 from poyo_jax import Session
-from poyo_jax.cli.program import run_program
+from poyo_jax.cli.options import Folder
+from poyo_jax.cli.program import run_command
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.errors import ConfigError, DataError
 
@@ -96,7 +96,7 @@ Job = dict[str, Any]  # protocol, row, session and seed of a cell: the key of it
 class Table2:
     """Table 2 of the paper: baselines and POYO on sessions that pretraining has not seen."""
 
-    data: tyro.conf.Positional[Path]
+    data: Folder
     """Folder with session files (*.h5), searched with its sub-folders."""
     workdir: Path = Path("runs/table2")
     """Folder for results and runs."""
@@ -123,7 +123,7 @@ class Table2:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    run_program(table2, tyro.cli(Table2, args=arguments, description=__doc__))
+    run_command(table2, Table2, arguments, description=__doc__)
 
 
 def table2(options: Table2) -> None:

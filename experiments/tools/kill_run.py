@@ -21,11 +21,11 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import tyro
 from tqdm import tqdm
 
 from poyo_jax import load
 from poyo_jax.checkpoint.store import saved_steps
+from poyo_jax.cli.program import run_command
 from poyo_jax.data.simulate import simulate_study
 
 TINY = [
@@ -65,7 +65,11 @@ class Kill:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    options = tyro.cli(Kill, args=arguments, description=__doc__)
+    run_command(kill_runs, Kill, arguments, description=__doc__)
+
+
+def kill_runs(options: Kill) -> None:
+    """Kill a run again and again, and compare it with one that was left alone."""
     with tempfile.TemporaryDirectory() as folder:
         here, moments = Path(folder), random.Random(options.seed)
         data = here / "sessions"

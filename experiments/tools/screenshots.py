@@ -3,7 +3,7 @@
     $ make demo
     $ python -m experiments.tools.screenshots --report demo/report.html --model demo/adapted \\
           --data demo/sessions
-    $ python -m experiments.tools.screenshots --report report.html --name report_real \\
+    $ python -m experiments.tools.screenshots --report report.html --name report_mine \\
           --session stevenson_2011/m1_stevenson_2011
 
 Needs playwright and a Chromium (playwright install chromium).
@@ -16,10 +16,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import tyro
-
 from experiments.tools.browser import chromium
-from poyo_jax.cli.program import run_program
+from poyo_jax.cli.program import run_command
 from poyo_jax.cli.sessions import sessions_at
 from poyo_jax.errors import ConfigError
 
@@ -45,7 +43,7 @@ class Screenshots:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    run_program(screenshots, tyro.cli(Screenshots, args=arguments, description=__doc__))
+    run_command(screenshots, Screenshots, arguments, description=__doc__)
 
 
 def screenshots(options: Screenshots) -> None:

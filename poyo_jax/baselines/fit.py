@@ -29,6 +29,7 @@ def fit_baseline(
     search: Search | None = None,
     causal: bool = False,
     seed: int = 0,
+    progress: bool = True,
 ) -> BaselineResult:
     """Choose the settings of a baseline on the valid split, and decode the test split with them.
 
@@ -39,6 +40,7 @@ def fit_baseline(
         search: what to try, in place of the usual space.
         causal: try only what decodes a sample from the spikes before it.
         seed: decides rates, initial parameters, batches and dropout of the networks.
+        progress: show the progress.
 
     Raises:
         ConfigError: no baseline has that name, or the seed is not one.
@@ -62,7 +64,7 @@ def fit_baseline(
     readout = default_readout(session) if readout is None else one_readout(readout)
     samples = Samples.read(session, readout)
     search = search or BASELINES[name]
-    result = search.run(samples, causal=causal, seed=seed)
+    result = search.run(samples, causal=causal, seed=seed, progress=progress)
     chosen = result.trials[result.best]
     prediction = samples.prediction("test", result.values)
     return BaselineResult(name, chosen.settings, result.trials, chosen.valid_r2, prediction)

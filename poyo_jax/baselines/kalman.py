@@ -22,6 +22,7 @@ from poyo_jax.baselines.search import BIN_SECONDS, SearchResult, Trial, best_of
 from poyo_jax.checks import POSITIVE, check_numbers, integer, number
 from poyo_jax.errors import DataError
 from poyo_jax.metrics import r2_score
+from poyo_jax.train.progress import Progress
 
 STEPS = 1000  # most iterations of the Riccati equation
 DIVERGED = 1e12  # most growth of its covariance
@@ -158,7 +159,7 @@ class KalmanSearch:
         check_numbers("KalmanSearch.shrinkages", self.shrinkages, number(at_least=0, at_most=1))
         check_numbers("KalmanSearch.scales", self.scales, POSITIVE)
 
-    def run(self, samples: Samples, *, causal: bool, seed: int) -> SearchResult:
+    def run(self, samples: Samples, *, causal: bool, seed: int, progress: bool) -> SearchResult:
         """Run all trials, and decode the test split with the best one; `seed` is not used.
 
         Raises DataError when no point can be fitted.
@@ -171,29 +172,31 @@ class KalmanSearch:
         trials, decoded = [], []
         unfit = DataError("a Kalman filter needs at least one point to search.")
         points = self._points(grid.interval, causal)
-        for ticks, delay, order, shrinkage, scale in points:
-            counts, shift = grid.binned(ticks), delay * ticks
-            try:
-                kalman = _fit(counts, targets, weights, ticks, shift, order, shrinkage)
-            except DataError as error:  # bins longer than the trials
-                unfit = error
-                continue
-            kalman = kalman._replace(observation_noise=scale * kalman.observation_noise)
-            states = _run(kalman, counts, ticks)[grid.rows - shift, : len(mean)]
-            values = states * std + mean
-            size = ticks * grid.interval
-            settings = {
-                "bin_size": round(size, 6),
-                "past": math.inf,
-                "future": round(max(0, -delay) * size, 6),
-                "delay": round(delay * size, 6),
-                "order": order,
-                "shrinkage": shrinkage,
-                "scale": scale,
-            }
-            score = r2_score(samples.targets[valid], values[valid])
-            trials.append(Trial(settings, score))
-            decoded.append(values[test])
+        with Progress("tuning kalman", 0, len(points), progress, unit="trial") as bar:
+            for done, (ticks, delay, order, shrinkage, scale) in enumerate(points):
+                bar.advance(done)
+                counts, shift = grid.binned(ticks), delay * ticks
+                try:
+                    kalman = _fit(counts, targets, weights, ticks, shift, order, shrinkage)
+                except DataError as error:  # bins longer than the trials
+                    unfit = error
+                    continue
+                kalman = kalman._replace(observation_noise=scale * kalman.observation_noise)
+                states = _run(kalman, counts, ticks)[grid.rows - shift, : len(mean)]
+                values = states * std + mean
+                size = ticks * grid.interval
+                settings = {
+                    "bin_size": round(size, 6),
+                    "past": math.inf,
+                    "future": round(max(0, -delay) * size, 6),
+                    "delay": round(delay * size, 6),
+                    "order": order,
+                    "shrinkage": shrinkage,
+                    "scale": scale,
+                }
+                score = r2_score(samples.targets[valid], values[valid])
+                trials.append(Trial(settings, score))
+                decoded.append(values[test])
         if not trials:
             raise unfit
         best = best_of(trials)

@@ -1,6 +1,6 @@
 """Search over shapes and rates of the MLP and the GRU; the valid split decides when to stop."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -33,6 +33,7 @@ from poyo_jax.baselines.search import (
 from poyo_jax.checks import check_choice, check_fields, check_numbers, integer, number
 from poyo_jax.errors import ConfigError
 from poyo_jax.metrics import r2_score
+from poyo_jax.train.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,19 +77,29 @@ class NetworkSearch:
                     f"NetworkSearch.{name} is {bounds!r}; it must be two bounds, the lower first."
                 )
 
-    def run(self, samples: Samples, *, causal: bool, seed: int) -> SearchResult:
+    def run(self, samples: Samples, *, causal: bool, seed: int, progress: bool) -> SearchResult:
         """Run all trials, and decode the test split with the best; `seed` decides all draws."""
         grid, rates = Grid.of(samples), self._draw(seed)
         rows_of_rates = np.stack(rates, axis=1).tolist()  # one row a trial
         rates_by_trial = [Rates(*values) for values in rows_of_rates]
         trials, decoded = [], []
         all_bins = choose_bins(grid.interval, self.bin_sizes, self.reaches, causal=causal)
-        for bins, hidden in product(all_bins, self.hidden):
-            scores, values = self._fit(samples, grid, bins, hidden, rates, seed)
-            for trial_rates, score in zip(rates_by_trial, scores, strict=True):
-                settings = bins.settings() | {"hidden": hidden} | trial_rates._asdict()
-                trials.append(Trial(settings, score))
-            decoded += values
+        shapes = list(product(all_bins, self.hidden))
+        total = len(shapes) * self.num_steps  # fewer where a training ends early
+        with Progress(f"tuning {self.network}", 0, total, progress) as bar:
+            for number, (bins, hidden) in enumerate(shapes):
+                first = number * self.num_steps
+
+                def advance(done: int, first: int = first) -> None:
+                    bar.advance(first + done)
+
+                scores, values = self._fit(samples, grid, bins, hidden, rates, seed, advance)
+                for trial_rates, score in zip(rates_by_trial, scores, strict=True):
+                    settings = bins.settings() | {"hidden": hidden} | trial_rates._asdict()
+                    trials.append(Trial(settings, score))
+                decoded += values
+                best_score = trials[best_of(trials)].valid_r2
+                bar.note(f"shape {number + 1} of {len(shapes)}, best valid R² {best_score:.3f}")
         best = best_of(trials)
         return SearchResult(trials, best, decoded[best])
 
@@ -107,7 +118,14 @@ class NetworkSearch:
         )
 
     def _fit(
-        self, samples: Samples, grid: Grid, bins: Bins, hidden: int, rates: Rates, seed: int
+        self,
+        samples: Samples,
+        grid: Grid,
+        bins: Bins,
+        hidden: int,
+        rates: Rates,
+        seed: int,
+        advance: Callable[[int], None],
     ) -> tuple[list[float], list[np.ndarray]]:
         """Train all trials of a shape; return their best valid R2 and their test predictions."""
         readout = samples.readout
@@ -138,6 +156,7 @@ class NetworkSearch:
         for done in range(0, self.num_steps, self.look_every):
             num_steps = min(self.look_every, self.num_steps - done)
             state = train(shape, arrays, rates, state, key, jnp.asarray(done), num_steps)
+            advance(done + num_steps)
             decoded = decode(state[0], "valid")
             new = np.array([r2_score(targets, values) for values in decoded])
             better = new > scores

@@ -23,6 +23,7 @@ from poyo_jax.data.session import Session
 from poyo_jax.data.spike_counts import Counts, Times, spike_counts
 from poyo_jax.errors import DataError
 from poyo_jax.metrics import r2_score
+from poyo_jax.train.progress import Progress
 from poyo_jax.types import Readout
 
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -182,15 +183,17 @@ class WienerSearch:
         check_bins(self)
         check_numbers("WienerSearch.ridges", self.ridges, NOT_NEGATIVE)
 
-    def run(self, samples: Samples, *, causal: bool, seed: int) -> SearchResult:
+    def run(self, samples: Samples, *, causal: bool, seed: int, progress: bool) -> SearchResult:
         """Run all trials, and decode the test split with the best one; `seed` is not used."""
         results, trials = [], []
         all_bins = choose_bins(samples.interval, self.bin_sizes, self.reaches, causal=causal)
-        for bins in all_bins:
-            result = _fit(samples, bins.size, bins.past, bins.future, self.ridges)
-            for ridge, score in result.valid_r2.items():
-                settings = bins.settings() | {"ridge": ridge}
-                results.append(result)
-                trials.append(Trial(settings, score))
+        with Progress("tuning wiener", 0, len(all_bins), progress, unit="filter") as bar:
+            for done, bins in enumerate(all_bins, start=1):
+                result = _fit(samples, bins.size, bins.past, bins.future, self.ridges)
+                for ridge, score in result.valid_r2.items():
+                    settings = bins.settings() | {"ridge": ridge}
+                    results.append(result)
+                    trials.append(Trial(settings, score))
+                bar.advance(done)
         best = best_of(trials)
         return SearchResult(trials, best, results[best].values)

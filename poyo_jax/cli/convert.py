@@ -18,7 +18,8 @@ from typing import Annotated
 import tyro
 
 from poyo_jax import Readout
-from poyo_jax.cli.program import run_program
+from poyo_jax.cli.options import MaybePath
+from poyo_jax.cli.program import run_command
 from poyo_jax.errors import ConfigError
 
 
@@ -34,7 +35,7 @@ class Convert:
     """Folder to write, or with --to-torch the file."""
     to_torch: bool = False
     """Write a checkpoint that torch_brain's POYO.load_pretrained opens."""
-    readouts: Path | None = None
+    readouts: MaybePath = None
     """JSON file of readouts by session id or data set."""
     licence: str = "unknown"
     """Licence of the parameters, for the model card."""
@@ -43,8 +44,7 @@ class Convert:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command with these arguments, by default those of the command line."""
     prog = "python -m poyo_jax convert"
-    options = tyro.cli(Convert, args=arguments, prog=prog, description=__doc__)
-    run_program(convert, options)
+    run_command(convert, Convert, arguments, prog=prog, description=__doc__)
 
 
 def convert(options: Convert) -> None:

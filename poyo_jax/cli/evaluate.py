@@ -10,14 +10,15 @@ of session time), values and targets (in the units of the session file), scored.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import tyro
 
-from poyo_jax.cli.program import run_program
+from poyo_jax.cli.options import MaybePath, Model, Sessions
+from poyo_jax.cli.program import run_command
 from poyo_jax.cli.sessions import score_lines, sessions_at
 from poyo_jax.errors import VocabError
+from poyo_jax.words import counted
 
 if TYPE_CHECKING:
     from poyo_jax import Pretrained, Session
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
 class Evaluate:
     """Decode a split of sessions that a model knows, and score it."""
 
-    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+    model: Model
     """Folder of a run or of a saved model, here or on a hub (hf://organisation/name)."""
-    data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
+    data: Sessions
     """A session file, or a folder of them; sessions of a folder that the model does not know are
     left out.
     """
@@ -40,15 +41,14 @@ class Evaluate:
     """Windows that are averaged at each sample; more take longer and decode a little better."""
     stitch: Literal["taper", "mean"] = "taper"
     """Weights of that average: they fall towards the ends of a window, or are equal."""
-    predictions: Path | None = None
+    predictions: MaybePath = None
     """Folder for the decoded behaviour."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command with these arguments, by default those of the command line."""
     prog = "python -m poyo_jax evaluate"
-    options = tyro.cli(Evaluate, args=arguments, prog=prog, description=__doc__)
-    run_program(evaluate_sessions, options)
+    run_command(evaluate_sessions, Evaluate, arguments, prog=prog, description=__doc__)
 
 
 def evaluate_sessions(options: Evaluate) -> None:
@@ -57,7 +57,9 @@ def evaluate_sessions(options: Evaluate) -> None:
 
     pretrained = load(options.model)
     sessions = known_sessions(pretrained, options.data)
-    print(repr(pretrained), flush=True)
+    print(repr(pretrained))
+    count = counted(len(sessions), "session")
+    print(f"decoding {count}; compiling comes first and takes a while ...", flush=True)
     evaluation = evaluate(
         pretrained, sessions, options.split, overlap=options.overlap, stitch=options.stitch
     )
@@ -67,17 +69,26 @@ def evaluate_sessions(options: Evaluate) -> None:
 
 
 def known_sessions(pretrained: "Pretrained", data: Path) -> list["Session"]:
-    """The session of a file, or those of a folder that the model knows."""
+    """The session of a file, or those of a folder that the model knows.
+
+    Raises VocabError when the model knows none.
+    """
     sessions = sessions_at(data)
-    if not data.is_dir():
+    if not data.is_dir() and sessions[0].id in pretrained.sessions:
         return sessions
     known = [session for session in sessions if pretrained.knows(session)]
     if not known:
         raise VocabError(
-            f"the model knows none of the {len(sessions)} sessions in {data}. Fit their units"
-            " first: python -m poyo_jax finetune"
+            f"the model does not know {_named(sessions, data)}. Fit new units first with `python"
+            f" -m poyo_jax finetune MODEL {data} --out FOLDER`, and evaluate the model in FOLDER."
         )
     return known
+
+
+def _named(sessions: list["Session"], data: Path) -> str:
+    if len(sessions) == 1:
+        return f"session {sessions[0].id!r} of {data}"
+    return f"any of the {len(sessions)} sessions in {data}"
 
 
 def save_predictions(evaluation: "Evaluation", folder: Path) -> None:

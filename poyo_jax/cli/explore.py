@@ -10,11 +10,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-import tyro
-
-from poyo_jax.cli.program import run_program
+from poyo_jax.cli.options import Model
+from poyo_jax.cli.program import run_command
 from poyo_jax.cli.sessions import sessions_at
 
 
@@ -22,7 +20,7 @@ from poyo_jax.cli.sessions import sessions_at
 class Explore:
     """Watch a model decode."""
 
-    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+    model: Model
     """Folder of a run or of a saved model, here or on a hub (hf://organisation/name)."""
     data: Path
     """A session file, or a folder of them."""
@@ -33,8 +31,7 @@ class Explore:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command with these arguments, by default those of the command line."""
     prog = "python -m poyo_jax explore"
-    options = tyro.cli(Explore, args=arguments, prog=prog, description=__doc__)
-    run_program(explore, options, level=logging.WARNING)
+    run_command(explore, Explore, arguments, prog=prog, description=__doc__, level=logging.WARNING)
 
 
 def explore(options: Explore) -> None:

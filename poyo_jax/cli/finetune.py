@@ -12,12 +12,12 @@ all matrices; from_scratch trains a new model.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from poyo_jax.cli.program import run_program
+from poyo_jax.cli.options import MaybeFloat, MaybeInt, MaybeText, Model, Sessions
+from poyo_jax.cli.program import run_command
 from poyo_jax.cli.sessions import count_line, score_lines, sessions_at, with_split
 from poyo_jax.errors import ConfigError
 from poyo_jax.tasks import choose_task
@@ -40,25 +40,25 @@ CHOICES = "{" + ",".join(STRATEGIES) + "}"
 class Finetune:
     """Adapt a pretrained model to sessions that it does not know."""
 
-    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+    model: Model
     """Folder of a run or of a saved model, here or on a hub (hf://organisation/name)."""
-    data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
+    data: Sessions
     """A session file, or a folder of them, searched with its sub-folders."""
     out: str
     """Folder for the adapted model, or an address such as gs://bucket/model."""
     strategy: Annotated[str, tyro.conf.arg(metavar=CHOICES)] = STRATEGIES[0]
     """Parameters that are fitted, and how."""
-    num_steps: int | None = None
-    """Largest number of gradient steps; None takes the strategy's."""
-    learning_rate: float | None = None
-    """Peak rate of the embedding rows, in standard deviations of the trained rows; None takes the
+    num_steps: MaybeInt = None
+    """Largest number of gradient steps; by default the strategy's."""
+    learning_rate: MaybeFloat = None
+    """Peak rate of the embedding rows, in standard deviations of the trained rows; by default the
     strategy's.
     """
-    num_labelled_seconds: float | None = None
-    """Seconds of each train split to learn from; None takes all."""
-    num_trials: int | None = None
-    """Trials of each train split to learn from; None takes all."""
-    start_from: str | None = None
+    num_labelled_seconds: MaybeFloat = None
+    """Seconds of each train split to learn from; by default all."""
+    num_trials: MaybeInt = None
+    """Trials of each train split to learn from; by default all."""
+    start_from: MaybeText = None
     """Id of a known session: new units start from its units of the same unit id."""
     known: Literal["refuse", "refit"] = "refuse"
     """Refuse sessions that the model knows, or fit their embeddings again."""
@@ -69,8 +69,7 @@ class Finetune:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command with these arguments, by default those of the command line."""
     prog = "python -m poyo_jax finetune"
-    options = tyro.cli(Finetune, args=arguments, prog=prog, description=__doc__)
-    run_program(finetune_sessions, options)
+    run_command(finetune_sessions, Finetune, arguments, prog=prog, description=__doc__)
 
 
 def finetune_sessions(options: Finetune) -> None:
@@ -94,6 +93,7 @@ def finetune_sessions(options: Finetune) -> None:
     result.save(options.out)
     print(f"saved to {options.out}", flush=True)
     if testable := with_split(sessions, "test"):
+        print("decoding the test splits ...", flush=True)
         print(score_lines(evaluate(result.pretrained, testable), "test"))
 
 

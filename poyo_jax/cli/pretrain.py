@@ -19,6 +19,7 @@ from typing import Literal
 import tyro
 
 from poyo_jax import Session
+from poyo_jax.cli.options import MaybeFloat, MaybeInt, MaybePath, MaybeText
 from poyo_jax.cli.program import run_program, with_local_paths
 from poyo_jax.cli.sessions import count_line, score_lines, with_split
 from poyo_jax.config import Config
@@ -31,6 +32,7 @@ from poyo_jax.data.datasets.session_lists import (
 from poyo_jax.errors import ConfigError, DataError, suggest
 from poyo_jax.files import run_path
 from poyo_jax.presets import PRESETS
+from poyo_jax.words import counted
 
 INTERRUPTED = (
     "stopped at once; what the last checkpoint holds is saved, and the same command continues."
@@ -57,21 +59,21 @@ class Pretrain:
     """File names (without .h5) of sessions to leave out, for instance to fit their units later."""
     resume: Literal["auto", "must", "never"] = "auto"
     """Continue the run in the work directory if there is one, only if there is one, or never."""
-    init_from: str | None = None
+    init_from: MaybeText = None
     """A run or saved model whose weights a new run starts with."""
-    max_minutes: float | None = None
+    max_minutes: MaybeFloat = None
     """Save and stop with exit status 42 after this many minutes."""
     distributed: Literal["auto", "on", "off"] = "auto"
     """Join the other processes of the job: if the environment names them, always, or never."""
     profile: tuple[int, int] | None = None
     """Write a profile of the steps between these two, counted from the first of this start."""
-    compilation_cache: Path | None = None
+    compilation_cache: MaybePath = None
     """Folder for compiled programs, which a restart reuses. Keep it private: its content is
     executed.
     """
     dry_run: bool = False
     """Compile, print the memory and operations of a step, make three steps, and write nothing."""
-    cpu_devices: int | None = None
+    cpu_devices: MaybeInt = None
     """Number of devices that the CPU is split into; 2 are a little faster than 1 on two cores."""
     config: Config
     """Settings of the model, the data, the optimiser and the run."""
@@ -80,7 +82,7 @@ class Pretrain:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command with these arguments, by default those of the command line."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    run_program(parse_and_pretrain, given, interrupted=INTERRUPTED)
+    run_program(parse_and_pretrain, given, kind=Pretrain, interrupted=INTERRUPTED)
 
 
 def parse_and_pretrain(arguments: Sequence[str]) -> None:
@@ -187,6 +189,7 @@ def without(sessions: list[Session], names: Sequence[str]) -> list[Session]:
     for name in names:
         if name not in stems:
             raise DataError(
-                f"--exclude {name} is none of the {len(stems)} sessions.{suggest(name, stems)}"
+                f"--exclude {name} is none of {counted(len(stems), 'session')}."
+                f"{suggest(name, stems)}"
             )
     return [session for session, stem in zip(sessions, stems, strict=True) if stem not in names]

@@ -4,18 +4,25 @@ The exit statuses are those of docs/launching.md, by which a scheduler decides w
 run again.
 """
 
+import contextlib
 import logging
 import os
 import select
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import tyro
+
+from poyo_jax.cli.wording import in_options, option_names
 from poyo_jax.errors import DistributedError, Diverged, Interrupted, PoyoError
 from poyo_jax.files import local_path
+from poyo_jax.signals import heard_at_once
 
 Options = TypeVar("Options")
 
@@ -26,28 +33,54 @@ INTERRUPTED = 130  # a second Ctrl-C, or one outside of training
 LOST_PEER = 134  # another process of the job is gone
 
 STANDARD_OUTPUT = 1  # its file descriptor
+AT_ONCE = 0.5  # s within which a program that is not compiling stops
+
+
+def run_command(
+    work: Callable[[Any], int | None],
+    kind: Any,
+    arguments: Sequence[str] | None = None,
+    *,
+    description: str | None,
+    prog: str | None = None,
+    level: int = logging.INFO,
+    interrupted: str = "stopped.",
+) -> None:
+    """Read options of the dataclass `kind` and run `work(options)`, as `run_program` does.
+
+    `arguments` are by default those of the command line. Errors are written in the words of its
+    options.
+    """
+
+    def parse_and_work(given: Sequence[str] | None) -> int | None:
+        options = tyro.cli(kind, args=given, prog=prog, description=description)
+        return work(with_local_paths(options))
+
+    run_program(parse_and_work, arguments, kind=kind, level=level, interrupted=interrupted)
 
 
 def run_program(
     work: Callable[[Options], int | None],
     options: Options,
     *,
+    kind: Any = None,
     level: int = logging.INFO,
     interrupted: str = "stopped.",
 ) -> None:
     """Run `work(options)` and exit unless it succeeds; a PoyoError ends with its sentence alone.
 
-    `work` returns None or an exit status. `level` is that of the log lines shown on standard error,
-    and `interrupted` the sentence for Ctrl-C.
+    `work` returns None or an exit status. `kind` is the dataclass of the options, in whose words
+    errors are written. `level` is that of the log lines shown on standard error, and `interrupted`
+    the sentence for Ctrl-C.
     """
     log_to_stderr(level)
     try:
-        status = work(with_local_paths(options)) or 0
-        sys.stdout.flush()
+        with _stop_announced():
+            status = _status(work, with_local_paths(options))
     except KeyboardInterrupt:
         status = _say(interrupted, INTERRUPTED)
     except PoyoError as error:
-        status = _say(str(error), exit_status(error))
+        status = _say(in_options(str(error), option_names(kind)), exit_status(error))
     except BrokenPipeError:
         if not _reader_is_gone():
             raise
@@ -77,6 +110,35 @@ def with_local_paths(options: Options) -> Options:
                 local_path(entry) if isinstance(entry, Path) else entry for entry in value
             )
     return replace(options, **changes)
+
+
+def _status(work: Callable[[Options], int | None], options: Options) -> int:
+    """Do the work, and print all of its output while a reader that is gone is still noticed."""
+    try:
+        status = work(options) or 0
+    except SystemExit:  # after --help, or a command line that is not understood
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
+    return status
+
+
+@contextlib.contextmanager
+def _stop_announced() -> Iterator[None]:
+    """Say so at once when Ctrl-C has to wait, for instance until XLA has compiled."""
+    ended = threading.Event()
+
+    def hear(number: int) -> None:
+        if number == signal.SIGINT and not ended.wait(AT_ONCE):
+            print(
+                "\nstopping as soon as the present step or compilation is done ...", file=sys.stderr
+            )
+
+    with heard_at_once(hear):
+        try:
+            yield
+        finally:
+            ended.set()
 
 
 def log_to_stderr(level: int) -> None:

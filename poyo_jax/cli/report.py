@@ -11,12 +11,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import tyro
-
-from poyo_jax.cli.program import run_program
-from poyo_jax.cli.sessions import sessions_at
+from poyo_jax.cli.options import MaybeInt, MaybePath, Model
+from poyo_jax.cli.program import run_command
+from poyo_jax.cli.sessions import session_at, sessions_at
+from poyo_jax.tasks import R2, choose_task
+from poyo_jax.words import counted
 
 if TYPE_CHECKING:
     from poyo_jax import Pretrained, Session
@@ -27,16 +28,16 @@ if TYPE_CHECKING:
 class Report:
     """Write a page about a run."""
 
-    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+    model: Model
     """Folder of a run or of a saved model, here or on a hub (hf://organisation/name)."""
-    data: Path | None = None
+    data: MaybePath = None
     """A session file, or a folder of them."""
     adapt: tuple[Path, ...] = ()
     """Session files that the model does not know; their units are fitted first."""
     baseline: bool = True
-    """Fit a Wiener filter to every session, for comparison."""
-    step: int | None = None
-    """Checkpoint of the run; None takes the best on the valid splits."""
+    """Fit a Wiener filter to every session, for comparison, where the score is R2."""
+    step: MaybeInt = None
+    """Checkpoint of the run; by default the best on the valid splits."""
     title: str = "Report of a run"
     """Heading of the page."""
     out: Path = Path("report.html")
@@ -46,24 +47,25 @@ class Report:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command with these arguments, by default those of the command line."""
     prog = "python -m poyo_jax report"
-    options = tyro.cli(Report, args=arguments, prog=prog, description=__doc__)
-    run_program(report, options, level=logging.WARNING)
+    run_command(report, Report, arguments, prog=prog, description=__doc__, level=logging.WARNING)
 
 
 def report(options: Report) -> None:
     """Load the model, fit new units and baselines, decode, and write the page."""
-    from poyo_jax import Session, load
+    from poyo_jax import load
     from poyo_jax.report.page import write_report
 
     pretrained = load(options.model, options.step)
     sessions = [] if options.data is None else sessions_at(options.data)
-    new = [Session.open(path) for path in options.adapt]
+    new = [session_at(path) for path in options.adapt]
     fits = fit_each(pretrained, new)
     if fits:
         pretrained = fits[new[-1].id].pretrained
     sessions = [session for session in sessions if session.id not in fits] + new
-    scores = baseline_scores(pretrained, sessions) if options.baseline else {}
-    print("decoding ...", flush=True)
+    scored_by_r2 = choose_task(pretrained.config.model).metric.name == R2.name
+    compared = options.baseline and scored_by_r2
+    scores = baseline_scores(pretrained, sessions) if compared else {}
+    print("decoding; compiling comes first and takes a while ...", flush=True)
     path = write_report(
         options.out,
         pretrained,
@@ -82,7 +84,7 @@ def fit_each(pretrained: "Pretrained", sessions: list["Session"]) -> dict[str, "
 
     fits = {}
     for session in sessions:
-        print(f"fitting the {len(session.unit_ids)} units of {session.id} ...", flush=True)
+        print(f"fitting {counted(len(session.unit_ids), 'unit')} of {session.id} ...", flush=True)
         fits[session.id] = fit_units(pretrained, [session], keep_snapshots=True)
         pretrained = fits[session.id].pretrained
     return fits
@@ -98,7 +100,7 @@ def baseline_scores(
     known = testable(pretrained, sessions)
     if not known:
         return {}
-    print(f"fitting Wiener filters to {len(known)} sessions ...", flush=True)
+    print(f"fitting Wiener filters to {counted(len(known), 'session')} ...", flush=True)
     scores = {}
     for session in known:
         scores[session.id] = wiener_filter(session, pretrained.readouts[session.id]).r2["test"]

@@ -3,6 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from poyo_jax.errors import DataError, suggest
+from poyo_jax.words import counted
+
 if TYPE_CHECKING:
     from poyo_jax.data.session import Session
     from poyo_jax.decoding.offline import Evaluation
@@ -10,15 +13,32 @@ if TYPE_CHECKING:
 
 def sessions_at(path: Path) -> list["Session"]:
     """Open the session in a file, or all sessions in a folder."""
-    from poyo_jax import Session, open_sessions
+    from poyo_jax import open_sessions
 
-    return [Session.open(path)] if path.is_file() else open_sessions(path)
+    if path.is_dir():
+        return open_sessions(path)
+    if path.exists() or path.suffix:
+        return [session_at(path)]
+    raise DataError(f"there is neither a session file nor a folder {path}. Correct the path.")
+
+
+def session_at(path: Path) -> "Session":
+    """Open the session in a file. Raises DataError when there is no such file."""
+    from poyo_jax import Session
+
+    if path.exists():
+        return Session.open(path)
+    beside = [other.name for other in path.parent.glob("*.h5")]
+    raise DataError(
+        f"there is no session file {path}.{suggest(path.name, beside)} Correct the path, or give a"
+        " folder of session files."
+    )
 
 
 def count_line(sessions: list["Session"]) -> str:
     """Number of sessions and of their units."""
     num_units = sum(len(session.unit_ids) for session in sessions)
-    return f"{len(sessions)} sessions, {num_units} units"
+    return f"{counted(len(sessions), 'session')}, {counted(num_units, 'unit')}"
 
 
 def with_split(sessions: list["Session"], split: str) -> list["Session"]:

@@ -14,8 +14,9 @@ from typing import Annotated
 import tyro
 from tqdm import tqdm
 
-from poyo_jax.cli.program import run_program
+from poyo_jax.cli.program import run_command
 from poyo_jax.data.simulate import Laboratory
+from poyo_jax.words import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +32,7 @@ class Simulate:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command with these arguments, by default those of the command line."""
     prog = "python -m poyo_jax simulate"
-    options = tyro.cli(Simulate, args=arguments, prog=prog, description=__doc__)
-    run_program(simulate, options)
+    run_command(simulate, Simulate, arguments, prog=prog, description=__doc__)
 
 
 def simulate(options: Simulate) -> None:
@@ -48,8 +48,8 @@ def save_laboratory(laboratory: Laboratory, folder: Path) -> None:
     missing = laboratory.missing(folder)
     size = f"about {laboratory.num_bytes(missing) / 1e6:,.0f} MB"
     print(
-        f"{len(laboratory)} sessions of {laboratory.duration:g} s for {folder}, {len(missing)}"
-        f" missing, {size}",
+        f"{counted(len(laboratory), 'session')} of {laboratory.duration:g} s for {folder},"
+        f" {len(missing)} missing, {size}",
         flush=True,
     )
     for number in tqdm(missing, unit="session", disable=None):

@@ -38,6 +38,7 @@ class Behaviour:
     sampling_rate: float = math.nan  #: Hz
     grid_start: float = 0.0  #: s of session time
     session: str = ""  #: id of the session, for errors
+    unit: str = ""  #: of the samples, such as "cm/s"; empty if nobody wrote it down
 
     @property
     def count(self) -> int:

@@ -13,6 +13,7 @@ from poyo_jax.data.io.layout import read_tree
 from poyo_jax.data.session import SPLITS, Session
 from poyo_jax.errors import MissingDependencyError, RawDataError
 from poyo_jax.files import local_path
+from poyo_jax.words import counted
 
 NWB_MEMBERS = ("units", "processing", "acquisition", "intervals")
 INDENT = "  "
@@ -101,7 +102,7 @@ def _session_page(path: Path) -> str:
     intervals = []
     for name, node in tree.walk():
         if node.kind == "Interval" and not name.endswith("domain"):
-            rows = _number(len(node.column("start")), "row")
+            rows = counted(len(node.column("start")), "row")
             duration = session.intervals(name).duration
             intervals.append((name, rows, _time(duration)))
     splits = []
@@ -157,7 +158,7 @@ def _units(raw: RawFile) -> tuple[str, ...]:
 
 def _spiking(num_units: int, times: np.ndarray) -> tuple[str, ...]:
     span = f"from {times[0]:g} s to {times[-1]:g} s" if len(times) else ""
-    return _number(num_units, "unit"), _number(len(times), "spike"), span
+    return counted(num_units, "unit"), counted(len(times), "spike"), span
 
 
 def _behaviour(session: Session, key: str) -> tuple[str, ...]:
@@ -176,15 +177,11 @@ def _columns(table: h5py.Group) -> str:
 
 def _count_rows(table: h5py.Group) -> str:
     starts = table.get("start_time")
-    return _number(len(starts), "row") if isinstance(starts, h5py.Dataset) else "no start_time"
+    return counted(len(starts), "row") if isinstance(starts, h5py.Dataset) else "no start_time"
 
 
 def _intervals(duration: float, count: int) -> tuple[str, ...]:
-    return _time(duration), _number(count, "interval")
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' if count != 1 else ''}"
+    return _time(duration), counted(count, "interval")
 
 
 def _shape(shape: tuple[int, ...]) -> str:

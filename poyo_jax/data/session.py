@@ -22,6 +22,7 @@ from poyo_jax.data.spikes import Spikes, check_first_and_last, max_spikes
 from poyo_jax.data.unit_choice import chosen_units, rows_of
 from poyo_jax.errors import DataError, SessionError
 from poyo_jax.files import local_path
+from poyo_jax.words import counted
 
 __all__ = ["SPLITS", "Session"]
 
@@ -90,7 +91,7 @@ class Session(Sources):
 
     def __repr__(self) -> str:
         counts = (
-            f"{len(self.unit_ids)} units, {len(self.spike_times)} spikes,"
+            f"{counted(len(self.unit_ids), 'unit')}, {counted(len(self.spike_times), 'spike')},"
             f" {self.domain.duration:g} s"
         )
         return f"Session({self.id}: {counts}; {', '.join(self.behaviour_keys) or 'no behaviour'})"
@@ -219,8 +220,15 @@ class Session(Sources):
         if key not in self._behaviours:
             name, column, series = session_tree.find_series(self._tree, key, self.id)
             domain = self.intervals(f"{name}.domain")
-            self._behaviours[key] = behaviour_from_node(key, series, column, domain, self.id)
+            behaviour = behaviour_from_node(key, series, column, domain, self.id)
+            self._behaviours[key] = replace(behaviour, unit=self._unit(key))
         return self._behaviours[key]
+
+    def _unit(self, key: str) -> str:
+        """The unit of a behaviour, as the session or its data set names it."""
+        data_set = datasets.find(self.brainset_id)
+        known = {} if data_set is None else dict(data_set.units)
+        return session_tree.behaviour_unit(self._tree, key) or known.get(key, "")
 
     def check(self) -> None:
         """Read all spikes and time stamps.

@@ -216,6 +216,15 @@ def _is_numeric(samples: Node | np.ndarray | StoredArray) -> bool:
     return samples.dtype.kind in "iuf" and samples.ndim in (1, 2)
 
 
+def behaviour_unit(tree: Node, key: str) -> str:
+    """Return the unit of a behaviour that the session names, or an empty string.
+
+    `target_unit` is that of the target: the only behaviour of sessions that have this attribute.
+    """
+    unit = read_attribute(tree, "session", "target_unit")
+    return unit if unit and behaviour_keys(tree) == (key,) else ""
+
+
 def find_series(tree: Node, key: str, session: str) -> tuple[str, str, Node]:
     """Split a behaviour key into the names of series and column, and return the series' node.
 

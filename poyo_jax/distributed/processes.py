@@ -23,6 +23,7 @@ from jax.sharding import Mesh
 
 from poyo_jax.distributed.mesh import replicated, split_over_windows
 from poyo_jax.errors import ConfigError, DistributedError
+from poyo_jax.words import counted
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ def start(mode: Literal["auto", "on", "off"] = "auto") -> None:
             f"{launcher} launched {expected} processes, but jax sees {jax.process_count()}. Give"
             " every process one task of the launcher, or --distributed off to run alone."
         )
-    devices = f"{jax.local_device_count()} of {jax.device_count()} devices"
+    devices = f"{jax.local_device_count()} of {counted(jax.device_count(), 'device')}"
     logger.info("process %d of %d, %s", jax.process_index(), jax.process_count(), devices)
 
 

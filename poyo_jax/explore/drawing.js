@@ -2,10 +2,13 @@
 
 // Beside the raster there may be a scroll bar; what lies below it keeps that much free, too.
 const bar = () => $("raster").parentElement.offsetWidth - $("raster").parentElement.clientWidth;
-const scale = (svg) => svg.clientWidth - LEFT - RIGHT - (["axis", "strip"].includes(svg.id) ? bar() : 0);
+// Before the first layout, and in parts that are not shown, the width is 0.
+const scale = (svg) => Math.max(svg.clientWidth - LEFT - RIGHT - (["axis", "strip"].includes(svg.id) ? bar() : 0), 1);
 const xAt = (svg) => (time) => LEFT + time / model.window_length * scale(svg);
 const timeAt = (svg, event) => (event.clientX - svg.getBoundingClientRect().left - LEFT) / scale(svg) * model.window_length;
 const rowHeight = () => Math.max(7, Math.min(16, 330 / view.unit_ids.length));
+const withUnit = (text, unit) => (unit ? `${text} ${unit}` : text);
+const pathUnit = () => (view.unit.endsWith("/s") ? view.unit.slice(0, -2) : ""); // of the integral of a velocity
 const numChannels = () => (view.targets.values[0] ?? now?.values[0] ?? []).length;
 
 function short(value) {
@@ -53,7 +56,7 @@ function drawSpikes() {
     timeGrid(svg, 0, units * height, false),
     shape("rect", { class: "band", x: LEFT, y: cursor.unit * height, width: scale(svg), height }),
     view.unit_ids.map((_, unit) => unit % every ? []
-      : label(LEFT - 8, Math.max((unit + 0.5) * height + 4, 10), unit + 1, "end")).flat(),
+      : label(LEFT - 8, Math.max((unit + 0.5) * height + 4, 10), view.unit_labels[unit], "end")).flat(),
     ticks("spike", (s) => s.alive && s.original),
     ticks("removed", (s) => !s.alive && s.original),
     ticks("added", (s) => s.alive && !s.original),
@@ -121,22 +124,23 @@ const reachOf = (series) => 1.05 * Math.max(...series.flatMap((s) => s.values).f
 function drawCurves() {
   const svg = $("curves"), channels = [...Array(numChannels()).keys()], series = shownSeries();
   const name = (c) => channels.length < 4 ? "xyz"[c] : `channel ${c + 1}`;
+  const titled = (c) => view.unit ? `${name(c)} (${view.unit})` : name(c);
   const reach = reachOf(series.map(([, s]) => s));
-  const panels = channels.map((c) => panel(svg, c, reach, series.map(([kind, s]) => [kind, s, c]), name(c)));
+  const panels = channels.map((c) => panel(svg, c, reach, series.map(([kind, s]) => [kind, s, c]), titled(c)));
   const change = now && edits().length ? { times: now.times, values: differences(now.times, now, base) } : null;
   if (change) {
     const kinds = ["change", "change second", "change third"], text = ["solid", "dashed", "dotted"];
     const key = channels.length < 4 ? `: ${channels.map((c) => `${name(c)} ${text[c]}`).join(", ")}` : "";
     const curves = channels.map((c) => [kinds[c % 3], change, c]);
-    panels.push(panel(svg, channels.length, reachOf([change]), curves, `change${key}`));
+    panels.push(panel(svg, channels.length, reachOf([change]), curves, `change${view.unit && ` (${view.unit})`}${key}`));
   }
   fill(svg, PANEL * panels.length + 18, [timeGrid(svg, 0, PANEL * panels.length), ...panels]);
   $("change_key").textContent = change ? "change" : "";
-  $("quantity").textContent = `${view.quantity}, in the units of the recording`;
-  $("change").textContent = change ? short(Math.max(0, ...lengths(change.values))) : "–";
+  $("quantity").textContent = view.unit ? `${view.quantity} in ${view.unit}` : `${view.quantity}, in the units of the recording`;
+  $("change").textContent = change ? withUnit(short(Math.max(0, ...lengths(change.values))), view.unit) : "–";
   for (const [id, one] of [["error_before", base], ["error_now", now]]) {
     const errors = now ? lengths(differences(now.times, one, view.targets)) : [];
-    $(id).textContent = errors.length ? short(Math.sqrt(errors.reduce((sum, d) => sum + d * d, 0) / errors.length)) : "–";
+    $(id).textContent = errors.length ? withUnit(short(Math.sqrt(errors.reduce((sum, d) => sum + d * d, 0) / errors.length)), view.unit) : "–";
   }
 }
 
@@ -159,19 +163,26 @@ function drawPath() {
     drawn.map(([kind, p]) => path(kind, trace(p.map((q) => q && [x(q[0]), y(q[1])])))),
     ends.map(([kind, end]) => dot(kind, x(end[0]), y(end[1]), 4.5)),
   ]);
-  $("path_text").textContent = `Squares of ${short(step)}; a dot marks the end. ` + (view.position
+  $("path_text").textContent = `Squares of ${withUnit(short(step), pathUnit())}; a dot marks the end. ` + (view.position
     ? "Measured is the recorded position; the model's is its velocity, integrated."
     : "This session has no position: both are the velocity, integrated.");
 }
 
 function drawAnswer() { drawCurves(); drawPath(); }
 
+// Why the window is another one than that which was typed.
+function outside() {
+  if (wanted === null || between(wanted, ...session.starts) === wanted) return "";
+  const [first, last] = session.starts.map((time) => time.toFixed(2));
+  return ` You typed ${wanted} s; windows start from ${first} to ${last} s.`;
+}
+
 function drawAll() {
   const [from, to] = [view.start, view.start + model.window_length].map((time) => time.toFixed(2));
   const splits = view.splits.length ? `the ${view.splits.join(" and the ")} split` : "no split";
   const learned = view.splits.includes("train") && session.known ? "; the model may have learned from this" : "";
-  $("place").textContent = `${from} to ${to} s of the recording, in ${splits}${learned}.`;
-  $("seconds").value = view.start;
+  $("place").textContent = `${from} to ${to} s of the recording, in ${splits}${learned}.${outside()}`;
+  if (wanted === null) $("seconds").value = Number(view.start.toFixed(6));
   $("app").classList.toggle("undecoded", Boolean(view.problem));
   $("reason_text").textContent = view.problem ?? "";
   drawSpikes();

@@ -13,6 +13,7 @@ from poyo_jax.data.session import SPLITS, Session
 from poyo_jax.errors import DataError, PoyoError, suggest
 from poyo_jax.explore.questions import MAX_QUERIES, Question
 from poyo_jax.explore.ready import ReadyDecoder
+from poyo_jax.pages import short_names
 from poyo_jax.pretrained import Pretrained, check_model
 from poyo_jax.types import Readout
 
@@ -92,6 +93,7 @@ class Explorer:
         answer = {
             "start": start,
             "unit_ids": list(session.unit_ids),
+            "unit_labels": short_names(session.unit_ids),
             "spike_times": (times - start).tolist(),
             "spike_units": units.tolist(),
             "splits": [
@@ -182,7 +184,8 @@ class Explorer:
         """Measured behaviour, the position of the same series if there is one, and query times."""
         nothing = {"times": [], "values": []}
         if readout is None:
-            return {"targets": nothing, "position": None, "query_times": [], "quantity": None}
+            unknown = {"quantity": None, "unit": "", "position": None}
+            return {"targets": nothing, "query_times": []} | unknown
         targets, times = self._samples(session, readout.value_key, start)
         position_key = f"{readout.value_key.rsplit('.', 1)[0]}.pos"
         has_position = position_key in session.behaviour_keys and readout.value_key != position_key
@@ -193,6 +196,7 @@ class Explorer:
             )
         return {
             "quantity": readout.value_key,
+            "unit": session.behaviour(readout.value_key).unit,
             "targets": targets,
             "position": self._samples(session, position_key, start)[0] if has_position else None,
             "query_times": queries[:MAX_QUERIES].tolist(),

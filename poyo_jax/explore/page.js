@@ -6,6 +6,8 @@ let view = null;                // the window that is shown, as the server descr
 let spikes = [], history = [];  // spikes: {time, unit, original, alive}; history: lists of those that an edit turned over
 let grid = null;                // {offset, rate, number} of the query times; null: as measured
 let base = null, now = null;    // predictions before edits and now: {times, values}
+let wanted = null;               // start that was typed and stays in the box, s; null: the box shows the window's
+let kept = null;                 // what the address says about edits, until they are made
 let cursor = { unit: 0, time: 0 };
 let patience = new AbortController(); // ends when another window is chosen: compiling for this one may take long
 
@@ -48,6 +50,7 @@ function latest(work) {
 const update = latest(async () => {
   const start = Number($("slider").value);
   if (!view || view.session !== session.id || view.start !== start) await open(session.id, start);
+  remember();
   if (view.problem) return;
   base ??= await predict(spikes.filter((s) => s.original), view.query_times);
   now = edits().length || grid ? await predict(spikes.filter((s) => s.alive), queryTimes()) : base;
@@ -61,6 +64,7 @@ async function open(id, start) {
   spikes = view.spike_times.map((time, i) => ({ time, unit: view.spike_units[i], original: true, alive: true }));
   [history, base, now] = [[], null, null];
   if (changed) [grid, cursor] = [null, { unit: 0, time: model.window_length / 2 }];
+  if (kept) restoreEdits();
   drawAll();
 }
 
@@ -147,14 +151,16 @@ function dragGrid(event) {
 // ---------------------------------------------------------------------------------------------------- controls
 const between = (value, low, high) => Math.min(Math.max(value, low), high);
 
-function choose(id) {
+function choose(id, start) {
   session = model.sessions.find((one) => one.id === id);
+  start ??= session.first;
   for (const name of ["slider", "seconds"]) [$(name).min, $(name).max] = session.starts;
-  move(session.first);
+  move(start);
   tellProgress().catch((error) => complain(error.message));
 }
 
-function move(start) {
+function move(start, typed = false) {
+  wanted = typed ? start : null;
   patience.abort();
   patience = new AbortController();
   $("slider").value = between(start, ...session.starts);
@@ -191,7 +197,10 @@ function press(event) {
 function connect() {
   $("session").onchange = () => choose($("session").value);
   $("slider").oninput = () => move(Number($("slider").value));
-  $("seconds").onchange = () => move(Number($("seconds").value));
+  $("seconds").onchange = () => {
+    if ($("seconds").value === "") $("seconds").value = view.start;
+    else { move(Number($("seconds").value), true); drawAll(); }
+  };
   $("earlier").onclick = () => move(view.start - model.window_length / 2);
   $("later").onclick = () => move(view.start + model.window_length / 2);
   $("raster").onclick = (event) => { point(event); toggle(6 / scale($("raster")) * model.window_length); };
@@ -205,19 +214,50 @@ function connect() {
   new ResizeObserver(() => view && drawAll()).observe($("app"));
 }
 
+// ---------------------------------------------------------------------------------------------------- the address
+// It keeps session, window, edits and query times, so that a page loaded again shows the same.
+function remember() {
+  const state = { session: session.id, start: view.start };
+  const removed = spikes.flatMap((s, i) => (s.original && !s.alive ? [i] : []));
+  const added = spikes.filter((s) => s.alive && !s.original).map((s) => `${s.unit}:${s.time}`);
+  if (removed.length) state.removed = removed.join(",");
+  if (added.length) state.added = added.join(",");
+  if (grid) state.grid = [grid.offset, grid.rate, grid.number].join(",");
+  window.history.replaceState(null, "", `#${new URLSearchParams(state)}`);
+}
+
+function restoreEdits() {
+  const listed = (name) => (kept.get(name) ?? "").split(",").filter((text) => text !== "");
+  const changed = listed("removed").map((place) => spikes[place]).filter((spike) => spike);
+  for (const [unit, time] of listed("added").map((text) => text.split(":").map(Number)))
+    if (unit in view.unit_ids && time >= 0 && time <= model.window_length)
+      changed.push({ unit, time, original: false, alive: false });
+  for (const spike of changed) {
+    if (!spike.original) spikes.push(spike);
+    spike.alive = !spike.alive;
+    history.push([spike]);
+  }
+  const [offset, rate, number] = listed("grid").map(Number);
+  if (offset >= 0 && rate > 0 && number >= 1) grid = { offset, rate, number };
+  kept = null;
+}
+
 async function main() {
   model = await request("sessions");
   const text = (one) => `${one.id} (${one.num_units} units${one.known ? "" : ", not known to the model"})`;
   const first = model.sessions.find((one) => one.known) ?? model.sessions[0];
   $("session").replaceChildren(...model.sessions.map((one) => new Option(text(one), one.id)));
-  $("session").value = first.id;
+  kept = new URLSearchParams(location.hash.slice(1));
+  const again = model.sessions.find((one) => one.id === kept.get("session")) ?? first;
+  $("session").value = again.id;
   $("model").textContent = model.model;
   $("number").max = $("rate").max = model.max_queries;
   $("offset").max = model.window_length;
   $("status").textContent = "";
   $("app").hidden = false;
   connect();
-  choose(first.id);
+  if (again.id !== kept.get("session")) kept = null;
+  choose(again.id, kept?.has("start") ? Number(kept.get("start")) || 0 : undefined);
 }
 
 // Where the newest of what is used is missing, the sentence at the top stays.

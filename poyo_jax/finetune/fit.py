@@ -4,6 +4,7 @@ Only parameters that learn have gradients and optimiser state. All others keep t
 """
 
 import contextlib
+import logging
 from collections.abc import Mapping, Sequence
 
 from poyo_jax.data.batches.pipeline import prefetch
@@ -20,6 +21,8 @@ from poyo_jax.fit_config import FitConfig
 from poyo_jax.pretrained import Pretrained, check_model
 from poyo_jax.train.progress import Progress
 from poyo_jax.types import Readout
+
+logger = logging.getLogger(__name__)
 
 
 def fit_units(
@@ -102,6 +105,7 @@ def finetune(
     setup = set_up(pretrained, session_list(sessions), config, readouts_by_session(readouts), known)
     history = FitHistory(setup, keep_snapshots)
     with Progress("fitting", 0, config.num_steps, show=progress) as bar:
+        logger.info("compiling the steps of the fit, which takes a while")
         start = starting_params(setup, start_from)
         history.evaluate(0, start)
         for stage in config.stages:

@@ -1,9 +1,9 @@
-"""Unit identification in action: embeddings, decoded behaviour and R2 at every look of a fit."""
+"""Unit identification: embeddings, decoded behaviour and scores at every look of a fit."""
 
 import numpy as np
 
 from poyo_jax.data.session import Session
-from poyo_jax.decoding.offline import decode
+from poyo_jax.decoding.offline import evaluate
 from poyo_jax.errors import DataError
 from poyo_jax.finetune.fit import FitResult
 from poyo_jax.pca import Plane
@@ -29,7 +29,9 @@ def fitting(session: Session, fit: FitResult) -> Content:
     others = others[:: max(1, -(-len(others) // MAX_BACKGROUND))]
     plane = Plane(table[1:])
     models = [fit.at(step) for step in steps]
-    predictions = [decode(model, session) for model in models]
+    evaluations = [evaluate(model, [session]) for model in models]
+    predictions = [evaluation.predictions[session.id] for evaluation in evaluations]
+    scores = [evaluation.scores[session.id] for evaluation in evaluations]
     first = predictions[0]
     breaks = np.flatnonzero(np.diff(first.times) > LONG) + 1
     shown = slice(0, min([MAX_SAMPLES, *breaks[:1].tolist()]))
@@ -38,7 +40,7 @@ def fitting(session: Session, fit: FitResult) -> Content:
     return {
         "steps": steps,
         "valid": [plain(valid[step]) for step in steps],
-        "test_r2": [plain(prediction.r2) for prediction in predictions],
+        "test": [plain(score) for score in scores],
         "background": packed_columns(plane(table[others])),
         "points": [
             packed_columns(plane(np.asarray(model.params["unit_embedding"])[unit_rows]))
@@ -46,6 +48,7 @@ def fitting(session: Session, fit: FitResult) -> Content:
         ],
         "times": packed(first.times[shown] - first.times[0]),
         "start": float(first.times[0]),
+        "unit": session.behaviour(model.readouts[session.id].value_key).unit,
         "targets": packed_columns(first.targets[shown]),
         "values": [packed_columns(prediction.values[shown]) for prediction in predictions],
     }

@@ -2,10 +2,18 @@
 // Draws the numbers in #content. Every part has a function that draws all of it; changed controls draw it again.
 const content = JSON.parse(document.getElementById("content").textContent);
 const ARRAYS = { f4: Float32Array, u1: Uint8Array, u2: Uint16Array };
-const PALETTE = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#7f7f7f"];
+const PALETTES = {
+  light: ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#7f7f7f"],
+  dark: ["#56b4e9", "#ff9d4d", "#2fc79a", "#eaa3cb", "#f5c542", "#9cc8ff", "#bda2e6", "#b8b8b8"],
+};
+const RATES = { light: "Viridis", dark: [[0, "#5c6fd6"], [0.5, "#34c3a2"], [1, "#f7e94b"]] };
 const MAX_LEGEND = 12;
 const $ = (id) => document.getElementById(id);
 const redraws = [];
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const scheme = () => (dark.matches ? "dark" : "light");
+const palette = (place) => PALETTES[scheme()][place % PALETTES.light.length];
+const LABEL = content.metric.label, BEST = content.metric.perfect;
 
 // --- numbers and text
 
@@ -19,6 +27,11 @@ function text(value) {
   if (typeof value !== "number") return String(value);
   return (Number.isInteger(value) ? value.toLocaleString("en") : value.toFixed(3)).replace("-", "−");
 }
+
+// Three digits and the unit, as in "12.3 cm/s".
+const measured = (value, unit) => `${Number(value.toPrecision(3))}${unit ? ` ${unit}` : ""}`.replace("-", "−");
+const named = (name, unit) => (unit ? `${name} (${unit})` : name);
+const digits = (unit) => `%{y:.3~g}${unit ? ` ${unit}` : ""}`;
 
 function element(name, inner, parent) {
   const made = document.createElement(name);
@@ -35,11 +48,17 @@ function draw(id, traces, layout) {
   const axis = { gridcolor: colour("line"), zerolinecolor: colour("line"), linecolor: colour("line") };
   const whole = {
     height: 320, margin: { l: 52, r: 12, t: 34, b: 42 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-    font: { color: colour("ink"), size: 12, family: "system-ui, sans-serif" }, colorway: PALETTE, hovermode: "closest",
+    font: { color: colour("ink"), size: 12, family: "system-ui, sans-serif" }, colorway: PALETTES[scheme()], hovermode: "closest",
     legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, ...layout,
   };
   for (const name of Object.keys(whole).filter((name) => /^[xy]axis\d*$/.test(name))) whole[name] = { ...axis, ...whole[name] };
   Plotly.react(id, traces, whole, { responsive: true, displaylogo: false, displayModeBar: "hover", scrollZoom: false });
+}
+
+// The axis of a score: from zero, or the worst one that is shown, to the best that there is.
+function scoreAxis(values) {
+  if (BEST === null || !content.metric.up) return { rangemode: "tozero" };
+  return { range: [Math.max(-0.5, Math.min(0, ...values.filter((value) => value !== null))), BEST] };
 }
 
 const title = (words) => ({ text: words, x: 0, xanchor: "left", font: { size: 13 } });
@@ -90,30 +109,31 @@ function training(given) {
     draw("loss", [line("loss", given.loss.steps, given.loss.values, colour("accent"))],
       { title: title("Loss"), xaxis: { title: { text: "step" } }, yaxis: { type: "log" } });
     const single = Object.entries(given.sessions).map(([name, curve]) =>
-      line(name, curve.steps, curve.values, colour("soft"), { opacity: 0.45, line: { color: colour("soft"), width: 1 }, showlegend: false }));
+      line(name, curve.steps, curve.values, colour("soft"), { hovertemplate: `${name}: %{y:.3f} at step %{x}<extra></extra>`, opacity: 0.45, line: { color: colour("soft"), width: 1 }, showlegend: false }));
     const mean = line("mean", given.valid.steps, given.valid.values, colour("accent"), { line: { color: colour("accent"), width: 3 }, showlegend: false });
-    const lowest = Math.max(-0.2, Math.min(0, ...given.valid.values.filter((value) => value !== null)));
     draw("valid", [...single, mean],
-      { title: title("Validation R²: sessions, and their mean"), xaxis: { title: { text: "step" } }, yaxis: { range: [lowest, 1] } });
+      { title: title(`Validation ${LABEL}: sessions, and their mean`), xaxis: { title: { text: "step" } }, yaxis: scoreAxis(given.valid.values) });
   };
 }
 
 function scores(given) {
   const methods = Object.entries(given).filter(([, of]) => Object.keys(of).length);
-  if (!methods.length) { absent($("r2"), "No recording was scored."); return () => {}; }
+  $("scores_heading").textContent = `${LABEL} on the test splits`;
+  if (!methods.length) { absent($("scores"), "No recording was scored."); return () => {}; }
   const names = [...new Set(methods.flatMap(([, of]) => Object.keys(of)))].sort();
   const short = names.map((name) => name.split("/").pop());
   const few = names.length <= 30;
-  return () => draw("r2_plot", methods.map(([method, of], place) => few
-    ? { type: "bar", orientation: "h", name: method, y: short, x: names.map((name) => of[name] ?? null), marker: { color: PALETTE[place] } }
-    : { type: "box", boxpoints: "all", jitter: 0.6, pointpos: 0, name: method, x: Object.values(of), text: Object.keys(of), marker: { color: PALETTE[place], size: 4 } }),
+  return () => draw("scores_plot", methods.map(([method, of], place) => few
+    ? { type: "bar", orientation: "h", name: method, y: short, x: names.map((name) => of[name] ?? null), marker: { color: palette(place) },
+      text: names.map((name) => (name in of ? text(of[name]) : "")), textposition: "auto", textangle: 0, hovertemplate: `%{y}, ${method}: %{x:.3f}<extra></extra>` }
+    : { type: "box", boxpoints: "all", jitter: 0.6, pointpos: 0, name: method, x: Object.values(of), text: Object.keys(of), hovertemplate: "%{text}: %{x:.3f}<extra></extra>", marker: { color: palette(place), size: 4 } }),
   { height: few ? 110 + names.length * (12 + 14 * methods.length) : 120 + 90 * methods.length, bargap: 0.3,
-    xaxis: { title: { text: "R²" }, rangemode: "tozero" }, yaxis: { autorange: "reversed", automargin: true } });
+    xaxis: { title: { text: LABEL }, rangemode: "tozero" }, yaxis: { autorange: "reversed", automargin: true } });
 }
 
 function goodput(given) {
   return () => draw("time", Object.entries(given.seconds).map(([name, seconds], place) => (
-    { type: "bar", orientation: "h", name, x: [seconds], y: [""], marker: { color: PALETTE[place % PALETTE.length] },
+    { type: "bar", orientation: "h", name, x: [seconds], y: [""], marker: { color: palette(place) },
       hovertemplate: `${name}: %{x:.1f} s<extra></extra>` })),
   { barmode: "stack", height: 170, title: title(`${Math.round(100 * given.share)} % of all seconds went into steps that count`),
     xaxis: { ticksuffix: " s" }, yaxis: {}, legend: { orientation: "h", y: -0.4, yanchor: "top", traceorder: "normal" }, margin: { l: 12, r: 12, t: 34, b: 42 } });
@@ -160,21 +180,24 @@ function unpack(given) {
 function draw_recording(left) {
   const it = current;
   if (it.absent) { $("recordings_note").textContent = it.absent; Plotly.purge("traces"); Plotly.purge("path"); return; }
-  const from = Number($("from").value), to = from + Number($("span").value);
-  $("from_text").textContent = `${(it.start + from).toFixed(1)} s`;
-  $("recordings_note").textContent = `R² ${text(it.r2)} on the whole test split; its beginning is shown.${left}`;
-  const rows = it.values.length + 1, layout = { height: 220 + 150 * it.values.length, xaxis: { range: [from, to], title: { text: `s from ${it.start.toFixed(1)} s` }, anchor: `y${rows}` } };
+  const from = Number($("from").value), to = Math.min(from + Number($("span").value), from + it.times.at(-1));
+  $("from_text").textContent = `${sessionTime(it, from).toFixed(1)} s`;
+  const blocks = it.blocks.length > 1 ? ` Dotted lines: time between two of its ${it.blocks.length} blocks is left out.` : "";
+  $("recordings_note").textContent = `${LABEL} ${text(it.score)} on the whole test split; its beginning is shown.${blocks}${left}`;
+  const rows = it.values.length + 1, layout = { height: 220 + 150 * it.values.length, xaxis: { range: [from, to], ...timeTicks(it, from, to), title: { text: "s of the session" }, anchor: `y${rows}` }, shapes: borders(it) };
   const top = 0.42, each = (1 - top) / it.values.length;
-  layout.yaxis = { domain: [1 - top + 0.03, 1], title: { text: "unit" }, range: [-1, it.num_units] };
+  layout.yaxis = { domain: [1 - top + 0.03, 1], title: { text: "unit" }, range: [-1, it.unit_ids.length], ...unitTicks(it) };
+  const at = Array.from(it.times, (time) => sessionTime(it, time).toFixed(2));
   const traces = [raster(it, from, to)];
   it.values.forEach((values, channel) => {
     const axis = `y${channel + 2}`;
-    layout[`yaxis${channel + 2}`] = { domain: [1 - top - each * (channel + 1), 1 - top - each * channel - 0.04], title: { text: `${it.key} ${"xyz"[channel] ?? channel}` } };
-    const broken = gaps(it.times, it.interval);
-    traces.push(line("measured", it.times, broken(it.targets[channel]), colour("ink"), { yaxis: axis, showlegend: !channel }));
-    traces.push(line("decoded", it.times, broken(values), colour("accent"), { yaxis: axis, showlegend: !channel }));
+    layout[`yaxis${channel + 2}`] = { domain: [1 - top - each * (channel + 1), 1 - top - each * channel - 0.04], title: { text: named("xyz"[channel] ?? String(channel), it.unit) } };
+    const broken = gaps(it.times, it.interval, it.blocks);
+    const hover = (name) => ({ yaxis: axis, showlegend: !channel, text: at, hovertemplate: `${name} ${digits(it.unit)} at %{text} s<extra></extra>` });
+    traces.push(line("measured", it.times, broken(it.targets[channel]), colour("ink"), hover("measured")));
+    traces.push(line("decoded", it.times, broken(values), colour("accent"), hover("decoded")));
   });
-  draw("traces", traces, layout);
+  draw("traces", traces, { ...layout, title: title(it.key), margin: { l: 60, r: 12, t: 64, b: 42 } });
   draw_path(it, from, to, layout.height);
 }
 
@@ -189,25 +212,64 @@ function raster(it, from, to) {
   return line("spikes", x, y, colour("ink"), { line: { color: colour("ink"), width: 1 }, hoverinfo: "skip", showlegend: false });
 }
 
-/** Values without the first one behind a gap of the times, so that lines end there. */
-function gaps(times, interval) {
-  return (values) => Array.from(values, (value, place) => (place && times[place] - times[place - 1] > 1.6 * interval ? null : value));
+// Decoded time has no pauses: it.blocks holds [start in decoded time, start in the session, length].
+const blockAt = (it, time) => it.blocks.findLast(([start]) => start <= time + 1e-6) ?? it.blocks[0];
+
+function sessionTime(it, time) {
+  const [start, inSession] = blockAt(it, time);
+  return inSession + time - start;
+}
+
+/** Ticks at whole multiples of a step of session time, as far apart as their texts need. */
+function timeTicks(it, from, to) {
+  const step = [0.5, 1, 2, 5, 10, 20].find((value) => (to - from) / value <= 8) ?? 50, ticks = [];
+  for (const [start, inSession, length] of it.blocks)
+    for (let time = Math.ceil(inSession / step - 1e-6) * step; time < inSession + length; time += step) {
+      const place = start + time - inSession;
+      if (place >= from - 1e-6 && place <= to && !(place - ticks.at(-1)?.[0] < step / 2)) ticks.push([place, String(Number(time.toFixed(1)))]);
+    }
+  return { tickvals: ticks.map(([place]) => place), ticktext: ticks.map(([, words]) => words) };
+}
+
+/** About eight units by their names. */
+function unitTicks({ unit_labels: names }) {
+  const every = Math.ceil(names.length / 8), shown = names.map((_, place) => place).filter((place) => place % every === 0);
+  return { tickvals: shown, ticktext: shown.map((place) => names[place]) };
+}
+
+/** Lines between blocks. */
+const borders = (it) => it.blocks.slice(1).map(([start]) => (
+  { type: "line", x0: start, x1: start, yref: "paper", y0: 0, y1: 1, line: { color: colour("soft"), width: 1, dash: "dot" } }));
+
+/** Values without the first one behind a gap of the times, or of a block, so that lines end there. */
+function gaps(times, interval, blocks = []) {
+  const starts = blocks.map(([start]) => start);
+  return (values) => Array.from(values, (value, place) => {
+    const first = starts.some((start) => times[place] >= start - 1e-4 && times[place - 1] < start - 1e-4);
+    return place && (first || times[place] - times[place - 1] > 1.6 * interval) ? null : value;
+  });
 }
 
 function draw_path(it, from, to, height) {
   if (it.values.length !== 2) { Plotly.purge("path"); $("path").textContent = "A trajectory needs a behaviour of two channels."; return; }
   const within = [...it.times.keys()].filter((place) => it.times[place] >= from && it.times[place] < to);
-  const begin = it.position ? it.position.map((column) => column[within[0]]) : [0, 0];
-  const times = within.map((place) => it.times[place]), broken = gaps(times, it.interval);
+  const times = within.map((place) => it.times[place]), broken = gaps(times, it.interval, it.blocks);
+  // The sum begins anew in every block, where the position is measured.
   const summed = (columns) => columns.map((column, channel) => {
-    let sum = begin[channel];
-    return broken(within.map((place) => (sum += (Number.isFinite(column[place]) ? column[place] : 0) * it.interval)));
+    let sum = 0, block = null;
+    return broken(within.map((place) => {
+      const here = blockAt(it, it.times[place]);
+      if (here !== block) [block, sum] = [here, it.position ? it.position[channel][place] : sum];
+      return (sum += (Number.isFinite(column[place]) ? column[place] : 0) * it.interval);
+    }));
   });
+  const unit = it.unit.endsWith("/s") ? it.unit.slice(0, -2) : "";
+  const hover = (name) => ({ hovertemplate: `${name} %{x:.3~g}, ${digits(unit)}<extra></extra>` });
   const measured = it.position ? it.position.map((column) => broken(within.map((place) => column[place]))) : summed(it.targets);
   const decoded = summed(it.values);
   const words = it.position ? "Position, and decoded velocity added up" : "Velocities added up (no position here)";
-  draw("path", [line("measured", measured[0], measured[1], colour("ink")), line("decoded", decoded[0], decoded[1], colour("accent"))],
-    { height: Math.min(height, 460), title: title(words), yaxis: { scaleanchor: "x" }, xaxis: {}, showlegend: false });
+  draw("path", [line("measured", measured[0], measured[1], colour("ink"), hover("measured")), line("decoded", decoded[0], decoded[1], colour("accent"), hover("decoded"))],
+    { height: Math.min(height, 460), title: title(words), yaxis: { scaleanchor: "x", title: { text: named("y", unit) } }, xaxis: { title: { text: named("x", unit) } }, showlegend: false });
 }
 
 function draw_errors() {
@@ -215,12 +277,24 @@ function draw_errors() {
   section.querySelectorAll(".absent").forEach((old) => old.remove());
   for (const child of section.children) child.hidden = false;
   if (!given || given.absent) return absent(section, given ? given.absent : current.absent);
-  draw("by_speed", [line("error", given.speed, given.by_speed, colour("accent"), { mode: "lines+markers" })],
-    { title: title("Error over speed"), xaxis: { title: { text: "measured speed" } }, yaxis: { rangemode: "tozero" }, showlegend: false });
+  const unit = given.unit, size = current.key.endsWith(".vel") ? "speed" : "magnitude";
+  const tip = `error ${digits(unit)} at ${size} %{x:.3~g}${unit && ` ${unit}`}<extra></extra>`;
+  draw("by_speed", [line("error", given.speed, given.by_speed, colour("accent"), { mode: "lines+markers", hovertemplate: tip })],
+    { title: title(`Error over ${size}`), xaxis: { title: { text: named(`measured ${size}`, unit) } }, yaxis: { rangemode: "tozero", title: { text: named("error", unit) } }, showlegend: false });
   const count = given.by_direction.length, degrees = given.by_direction.map((_, place) => (360 / count) * place);
+  // Numbers at the rings would lie on the bars: the title says how far apart rings are.
   const polar = { gridcolor: colour("line"), linecolor: colour("line") };
-  draw("by_direction", [{ type: "barpolar", theta: degrees, r: given.by_direction, width: degrees.map(() => 0.9 * 360 / count), marker: { color: colour("accent") }, name: "error" }],
-    { title: title("Error over direction"), polar: { bgcolor: "rgba(0,0,0,0)", radialaxis: polar, angularaxis: polar }, showlegend: false });
+  const ring = ringStep(Math.max(...given.by_direction.map((value) => value ?? 0)));
+  draw("by_direction", [{ type: "barpolar", theta: degrees, r: given.by_direction, width: degrees.map(() => 0.9 * 360 / count), marker: { color: colour("accent") }, name: "error",
+    hovertemplate: `error %{r:.3~g}${unit && ` ${unit}`} at %{theta}<extra></extra>` }],
+    { title: title(`Error over direction; rings are ${measured(ring, unit)} apart`), margin: { l: 40, r: 40, t: 72, b: 32 },
+      polar: { bgcolor: "rgba(0,0,0,0)", radialaxis: { ...polar, dtick: ring, showticklabels: false, ticks: "", showline: false }, angularaxis: { ...polar, dtick: 45 } }, showlegend: false });
+}
+
+/** The largest of 1, 2 and 5 times a power of ten that gives two rings at least. */
+function ringStep(largest) {
+  const power = 10 ** Math.floor(Math.log10(largest / 2 || 1));
+  return [5, 2, 1].map((factor) => factor * power).find((step) => step <= largest / 2) ?? power;
 }
 
 function draw_attention() {
@@ -232,11 +306,11 @@ function draw_attention() {
   const weights = Array.from(all.subarray(step * times.length, (step + 1) * times.length), (value) => value / 255);
   $("latent_text").textContent = `${given.latent_times[step].toFixed(3)} s`;
   draw("attended", [{ type: "scatter", mode: "markers", x: times, y: units, showlegend: false,
-    hovertemplate: "unit %{y}, %{x:.3f} s<extra></extra>",
+    text: Array.from(units, (unit) => given.unit_ids[unit]), hovertemplate: "%{text}, %{x:.3f} s: weight %{marker.color:.2f}<extra></extra>",
     marker: { size: weights.map((weight) => 3 + 15 * Math.sqrt(weight)), color: weights, cmin: 0, cmax: 1, opacity: 0.75, line: { width: 0 },
-      colorscale: [[0, colour("line")], [0.5, colour("accent")], [1, colour("other")]], colorbar: { title: { text: "weight" }, thickness: 12, outlinewidth: 0 } } }],
+      colorscale: [[0, colour("line")], [0.5, colour("accent")], [1, colour("other")]], colorbar: { title: { text: "weight", side: "right" }, thickness: 12, outlinewidth: 0 } } }],
   { title: title(`Spikes get ${Math.round(100 * given.shares[step])} % of these latents' weights`), shapes: [{ type: "line", x0: given.latent_times[step], x1: given.latent_times[step], yref: "paper", y0: 0, y1: 1, line: { color: colour("other"), dash: "dot" } }],
-    xaxis: { title: { text: `s from ${given.start.toFixed(1)} s` }, range: [0, given.length] }, yaxis: { title: { text: "unit" } } });
+    xaxis: { title: { text: `s from ${given.start.toFixed(1)} s` }, range: [0, given.length] }, yaxis: { title: { text: "unit" }, ...unitTicks(given) } });
 }
 
 // --- embeddings
@@ -246,11 +320,13 @@ function groups(points, keys, names, order = []) {
   return found.map((key, place) => {
     const chosen = [...keys.keys()].filter((index) => keys[index] === key);
     return { type: "scatter", mode: "markers", name: String(key).split("/").pop(), showlegend: few && found.length > 1, x: chosen.map((i) => points[0][i]), y: chosen.map((i) => points[1][i]),
-      text: chosen.map((i) => names[i]), hovertemplate: "%{text}<extra></extra>", marker: { size: 6, opacity: 0.75, color: PALETTE[place % PALETTE.length] } };
+      text: chosen.map((i) => names[i]), hovertemplate: "%{text}<extra></extra>", marker: { size: 6, opacity: 0.75, color: palette(place) } };
   });
 }
 
-const shares = (given) => given.shares.map((share) => `${Math.round(100 * share)} %`).join(" and ");
+// The axes of a plane: principal components, and their shares of the variance.
+const component = (given, place) => ({ title: { text: `PC ${place + 1} (${Math.round(100 * given.shares[place])} % of the variance)` } });
+const plane = (given) => ({ xaxis: component(given, 0), yaxis: component(given, 1) });
 
 function embeddings(given) {
   const units = { ...given.units, points: given.units.points.map(numbers), rates: numbers(given.units.rates) };
@@ -259,14 +335,14 @@ function embeddings(given) {
   if (units.rates.some(Number.isFinite)) fill($("colour"), ["rate"]);
   const redraw = () => {
     const by = $("colour").value, sessions = given.sessions?.names ?? [];
-    const layout = { height: 440, xaxis: {}, yaxis: {}, legend: { orientation: "h", y: -0.1, yanchor: "top" } };
+    const layout = { height: 460, legend: { orientation: "h", y: -0.22, yanchor: "top" } };
     const traces = by !== "rate" ? groups(units.points, units.colours[by], units.names, by === "session" ? sessions : [])
       : [{ type: "scatter", mode: "markers", x: units.points[0], y: units.points[1], text: units.names, hovertemplate: "%{text}: %{marker.color:.1f} Hz<extra></extra>",
-        marker: { size: 6, color: Array.from(units.rates, (rate) => (Number.isFinite(rate) ? rate : null)), colorscale: "Viridis", colorbar: { title: { text: "Hz" }, thickness: 12 } } }];
-    draw("unit_plane", traces, { ...layout, title: title(`Units (${shares(units)} of the variance)`) });
+        marker: { size: 6, color: Array.from(units.rates, (rate) => (Number.isFinite(rate) ? rate : null)), colorscale: RATES[scheme()], colorbar: { title: { text: "mean rate (Hz)", side: "right" }, thickness: 12 } } }];
+    draw("unit_plane", traces, { ...layout, ...plane(units), title: title("Units, by PCA of their embeddings") });
     if (!sessions.length) { $("session_plane").textContent = "The model knows fewer than three sessions."; return; }
     draw("session_plane", groups(given.sessions.points.map(numbers), sessions, sessions).map((trace) => ({ ...trace, marker: { ...trace.marker, size: 10 } })),
-      { ...layout, title: title(`Sessions (${shares(given.sessions)} of the variance)`) });
+      { ...layout, ...plane(given.sessions), title: title("Sessions, by PCA of their embeddings") });
   };
   $("colour").onchange = redraw;
   return redraw;
@@ -281,22 +357,22 @@ function fits(given) {
     if (it.absent) { $("fit_text").textContent = it.absent; for (const id of ["fit_units", "fit_scores", "fit_traces"]) Plotly.purge(id); return; }
     $("fit_step").max = it.steps.length - 1;
     const look = Number($("fit_step").value), step = it.steps[look];
-    $("fit_text").textContent = `step ${step}, test R² ${text(it.test_r2[look])}`;
+    $("fit_text").textContent = `step ${step}, test ${LABEL} ${text(it.test[look])}`;
     const dots = (name, points, shade, size, opacity) => ({ type: "scatter", mode: "markers", name, x: numbers(points[0]), y: numbers(points[1]), hoverinfo: "skip", marker: { color: shade, size, opacity } });
     const ends = it.points.flat().concat(it.background).reduce((most, packed) => Math.max(most, ...numbers(packed).map(Math.abs)), 0) * 1.05;
     draw("fit_units", [dots("units known before", it.background, colour("soft"), 5, 0.35), dots("new units", it.points[look], colour("other"), 8, 0.85)],
-      { height: 360, title: title("Unit embeddings"), margin: { l: 40, r: 12, t: 64, b: 30 }, xaxis: { range: [-ends, ends] }, yaxis: { range: [-ends, ends] } });
-    const values = it.test_r2.concat(it.valid).filter((value) => value !== null), low = Math.max(-0.5, Math.min(0, ...values));
-    draw("fit_scores", [line("test R²", it.steps, it.test_r2, colour("accent")), line("validation R²", it.steps, it.valid, colour("soft")),
-      { type: "scatter", mode: "markers", x: [step], y: [it.test_r2[look]], showlegend: false, marker: { size: 12, color: colour("other") } }],
-    { height: 360, title: title("R² over the steps"), margin: { l: 40, r: 12, t: 64, b: 42 }, xaxis: { title: { text: "step" } }, yaxis: { range: [low, 1] } });
+      { height: 360, title: title("Unit embeddings, by PCA"), margin: { l: 52, r: 12, t: 64, b: 42 }, xaxis: { range: [-ends, ends], title: { text: "PC 1" } }, yaxis: { range: [-ends, ends], title: { text: "PC 2" } } });
+    draw("fit_scores", [line(`test ${LABEL}`, it.steps, it.test, colour("accent")), line(`validation ${LABEL}`, it.steps, it.valid, colour("soft")),
+      { type: "scatter", mode: "markers", x: [step], y: [it.test[look]], showlegend: false, hoverinfo: "skip", marker: { size: 12, color: colour("other") } }],
+    { height: 360, title: title(`${LABEL} over the steps`), margin: { l: 52, r: 12, t: 64, b: 42 }, xaxis: { title: { text: "step" } }, yaxis: scoreAxis(it.test.concat(it.valid)) });
     const times = numbers(it.times), layout = { height: 150 + 130 * it.targets.length, xaxis: { title: { text: `s from ${it.start.toFixed(1)} s` }, anchor: `y${it.targets.length > 1 ? it.targets.length : ""}` } };
     const interval = times.length > 1 ? times.slice(1).map((time, place) => time - times[place]).sort()[times.length >> 1] : 1, traces = [];
     it.targets.forEach((target, channel) => {
       const number = channel ? String(channel + 1) : "", each = 1 / it.targets.length, broken = gaps(times, interval);
-      layout[`yaxis${number}`] = { domain: [1 - each * (channel + 1) + 0.03, 1 - each * channel], title: { text: "xyz"[channel] ?? String(channel) } };
-      traces.push(line("measured", times, broken(numbers(target)), colour("ink"), { yaxis: `y${number}`, showlegend: !channel }));
-      traces.push(line("decoded", times, broken(numbers(it.values[look][channel])), colour("other"), { yaxis: `y${number}`, showlegend: !channel }));
+      layout[`yaxis${number}`] = { domain: [1 - each * (channel + 1) + 0.03, 1 - each * channel], title: { text: named("xyz"[channel] ?? String(channel), it.unit) } };
+      const hover = { hovertemplate: `${digits(it.unit)}<extra></extra>` };
+      traces.push(line("measured", times, broken(numbers(target)), colour("ink"), { ...hover, yaxis: `y${number}`, showlegend: !channel }));
+      traces.push(line("decoded", times, broken(numbers(it.values[look][channel])), colour("other"), { ...hover, yaxis: `y${number}`, showlegend: !channel }));
     });
     draw("fit_traces", traces, { ...layout, margin: { l: 52, r: 12, t: 64, b: 42 }, title: title("Behaviour") });
   };
@@ -306,13 +382,29 @@ function fits(given) {
   return show;
 }
 
+// --- what was chosen, kept in the address
+
+function remember(ids) {
+  const saved = new URLSearchParams(location.hash.slice(1));
+  for (const id of ids.filter((name) => saved.has(name) && $(name).onchange !== undefined)) {
+    $(id).value = saved.get(id);
+    if ($(id).selectedIndex === -1) $(id).selectedIndex = 0;
+    ($(id).oninput ?? $(id).onchange)?.();
+  }
+  document.addEventListener("input", () => {
+    const values = ids.filter((id) => $(id).value !== "").map((id) => [id, $(id).value]);
+    history.replaceState(null, "", `#${new URLSearchParams(values)}`);
+  });
+}
+
 highlights();
 part("recordings", recordings);
 if (content.recordings.absent) for (const id of ["errors", "attention"]) absent($(id), content.recordings.absent);
 part("fits", fits);
-part("r2", scores);
+part("scores", scores);
 part("embeddings", embeddings);
 part("training", training);
 part("goodput", goodput);
 part("sessions", table);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => redraws.forEach((redraw) => redraw()));
+remember(["session", "span", "from", "latent", "fit_session", "fit_step", "colour"]);
+dark.addEventListener("change", () => redraws.forEach((redraw) => redraw()));

@@ -24,6 +24,7 @@ from poyo_jax.report.fitting import fitting
 from poyo_jax.report.numbers import Content, evenly, plain
 from poyo_jax.report.training import goodput, training
 from poyo_jax.tasks import choose_task
+from poyo_jax.types import Readout
 
 MAX_SHOWN = 12  # sessions to look at; of more, some between the best and the worst are chosen
 
@@ -49,7 +50,7 @@ def write_report(
         evaluation: of these sessions, if they have been decoded already.
         fits: by session id, results of `fit_units(..., keep_snapshots=True)` to look at step by
         step.
-        scores: test R2 of other methods, by method and session id.
+        scores: test scores of other methods, by method and session id.
         title: heading of the page.
 
     Raises:
@@ -95,18 +96,18 @@ def contents(
 ) -> Content:
     """All numbers of the page; a part that cannot be shown is {"absent": sentence}."""
     scored = [session for session in sessions if session.id in evaluation.predictions]
-    shown = _between_best_and_worst(scored, evaluation.scores)
+    shown = _between_best_and_worst(scored, evaluation)
     recordings = {session.id: _recording(pretrained, session, evaluation) for session in shown}
     by_id = {session.id: session for session in sessions}
     return {
         "model": repr(pretrained).removeprefix("Pretrained(").removesuffix(")"),
         "highlights": _highlights(pretrained, evaluation),
         "sessions": (
-            [_row(pretrained, session, evaluation.scores) for session in sessions]
-            or _absent_recordings()
+            [_row(pretrained, session, evaluation) for session in sessions] or _absent_recordings()
         ),
+        "metric": _metric(pretrained),
         "training": _part(training, workdir, choose_task(pretrained.config.model).metric),
-        "r2": {
+        "scores": {
             "POYO": _finite(evaluation.scores),
             **{name: _finite(value) for name, value in scores.items()},
         },
@@ -140,20 +141,30 @@ def _absent_recordings() -> Content:
 
 def _recording(pretrained: Pretrained, session: Session, evaluation: Evaluation) -> Content:
     prediction = evaluation.predictions[session.id]
-    content = _part(decoded, session, prediction, pretrained.readouts[session.id].value_key)
+    value_key = pretrained.readouts[session.id].value_key
+    content = _part(decoded, session, prediction, value_key)
     start = float(prediction.times[0]) if len(prediction.times) else 0.0
     content |= {
-        "errors": _part(errors, prediction),
+        "errors": _part(errors, prediction, session.behaviour(value_key).unit),
         "attention": _part(attention, pretrained, session, start),
     }
-    return content | {"r2": plain(evaluation.scores[session.id])}
+    return content | {"score": plain(evaluation.scores[session.id])}
 
 
-def _between_best_and_worst(sessions: Sequence[Session], r2: Mapping[str, float]) -> list[Session]:
+def _metric(pretrained: Pretrained) -> Content:
+    """The words for the score, and its best value where that is a number."""
+    metric = choose_task(pretrained.config.model).metric
+    return {"label": metric.label, "perfect": plain(metric.perfect), "up": metric.higher_is_better}
+
+
+def _between_best_and_worst(sessions: Sequence[Session], evaluation: Evaluation) -> list[Session]:
     """At most MAX_SHOWN sessions, the best first."""
-    return evenly(
-        sorted(sessions, key=lambda session: -np.nan_to_num(r2[session.id], nan=-np.inf)), MAX_SHOWN
-    )
+
+    def distance_to_best(session: Session) -> float:
+        score = evaluation.scores[session.id]
+        return -evaluation.metric.rank(score) if np.isfinite(score) else np.inf
+
+    return evenly(sorted(sessions, key=distance_to_best), MAX_SHOWN)
 
 
 def _highlights(pretrained: Pretrained, evaluation: Evaluation) -> Content:
@@ -166,8 +177,9 @@ def _highlights(pretrained: Pretrained, evaluation: Evaluation) -> Content:
     }
 
 
-def _row(pretrained: Pretrained, session: Session, r2: Mapping[str, float]) -> Content:
+def _row(pretrained: Pretrained, session: Session, evaluation: Evaluation) -> Content:
     """A line of the table of recordings."""
+    scores = evaluation.scores
     seconds, spikes, units = (
         session.domain.duration,
         len(session.spike_times),
@@ -177,14 +189,23 @@ def _row(pretrained: Pretrained, session: Session, r2: Mapping[str, float]) -> C
     readout = pretrained.readouts.get(session.id)
     return {
         "session": session.id,
+        f"test {evaluation.metric.label}": (
+            plain(scores[session.id]) if session.id in scores else None
+        ),
         "subject": session.subject_id or "",
         "units": units,
         "minutes": plain(seconds / 60),
-        "spikes/s and unit": plain(spikes / max(seconds, 1e-9) / units),
-        "decodes": readout.value_key if readout else "",
-        "test R²": plain(r2[session.id]) if session.id in r2 else None,
-        "": "" if session.id in r2 else "no test split" if known else "not known to the model",
+        "mean Hz per unit": plain(spikes / max(seconds, 1e-9) / units),
+        "decodes": _quantity(session, readout) if readout else "",
+        "": "" if session.id in scores else "no test split" if known else "not known to the model",
     }
+
+
+def _quantity(session: Session, readout: Readout) -> str:
+    """The behaviour that is decoded, with its unit where it is known."""
+    known = readout.value_key in session.behaviour_keys
+    unit = session.behaviour(readout.value_key).unit if known else ""
+    return f"{readout.value_key} ({unit})" if unit else readout.value_key
 
 
 def _finite(scores: Mapping[str, float]) -> dict[str, float]:

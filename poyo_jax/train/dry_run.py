@@ -1,5 +1,6 @@
 """A dry run: measure the cost of a training step by making three of them."""
 
+import logging
 import time
 from collections.abc import Sequence
 
@@ -12,8 +13,11 @@ from poyo_jax.data.session import Session
 from poyo_jax.distributed.mesh import put_batch
 from poyo_jax.distributed.processes import check_agreement, gather
 from poyo_jax.model.flops import TRAINING, forward_flops
+from poyo_jax.train.progress import compiling
 from poyo_jax.train.setup import TrainSetup
 from poyo_jax.types import PADDING, Batch
+
+logger = logging.getLogger(__name__)
 
 STEPS = 3
 
@@ -34,9 +38,11 @@ def rehearse(config: Config, sessions: Sequence[Session]) -> str:
     fitting = [shape_index(batch, shards, shapes) + 1 for batch in host]
     grown = [grow(batch, shards, largest) for batch in host]
     batches = [put_batch(batch, setup.mesh) for batch in grown]
+    if jax.process_index() == 0:
+        logger.info(compiling(setup.mesh.size))
     began = time.monotonic()
     setup.train_step.compile(state, batches[0])
-    compiling = time.monotonic() - began
+    compile_time = time.monotonic() - began
     (program,) = setup.train_step.programs.values()
     memory = _memory(program)
     size = _size(sum(x.nbytes for x in jax.tree.leaves(state)))
@@ -56,7 +62,7 @@ def rehearse(config: Config, sessions: Sequence[Session]) -> str:
             f" of {largest.tokens} tokens on a device; the first {STEPS} batches fit shapes"
             f" {fitting}"
         ),
-        "compiling": f"{compiling:.1f} s, for the largest shape",
+        "compiling": f"{compile_time:.1f} s, for the largest shape",
         "memory": memory,
         "operations": (
             f"{flops / 1e9:.2f} GFLOP; {flops / seconds / jax.device_count() / 1e9:.2f} GFLOP/s on"

@@ -5,17 +5,25 @@ import time
 
 from tqdm import tqdm
 
+from poyo_jax.words import counted
+
 logger = logging.getLogger(__name__)
+
+
+def compiling(num_devices: int) -> str:
+    """Say that a training step is being compiled."""
+    return f"compiling the training step for {counted(num_devices, 'device')}, which takes a while"
 
 
 class Progress:
     """A progress bar on a terminal; elsewhere a log line every 30 s. Close it, or enter it.
 
-    The first step is not timed, since it is compiled before.
+    `unit` is the noun of what is counted. The first step is not timed, since it is compiled before.
     """
 
-    def __init__(self, what: str, first: int, total: int, show: bool = True):
+    def __init__(self, what: str, first: int, total: int, show: bool = True, unit: str = "step"):
         self._what, self._first, self._total, self._show = what, first, total, show
+        self._unit = unit
         self._bar: tqdm | None = None
         self._start: tuple[int, float] | None = None  # step after which time counts, and when
         self._logged = time.monotonic()
@@ -33,7 +41,7 @@ class Progress:
                 desc=self._what,
                 initial=self._first,
                 total=self._total,
-                unit="step",
+                unit=self._unit,
                 disable=None if self._show else True,
             )
             self._bar.set_postfix_str(self._note)
@@ -47,8 +55,9 @@ class Progress:
         pace = (self._logged - began) / (done - first)
         left = pace * (self._total - done)
         note = f", {self._note}" if self._note else ""
-        text = "%s: step %d of %d, %.3g s per step, %.0f s left%s"
-        logger.info(text, self._what, done, self._total, pace, left, note)
+        text = "%s: %s %d of %d, %.3g s per %s, %.0f s left%s"
+        unit = self._unit
+        logger.info(text, self._what, unit, done, self._total, pace, unit, left, note)
 
     def note(self, text: str) -> None:
         """Show a few words behind the bar."""

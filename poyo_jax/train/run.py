@@ -23,7 +23,7 @@ from poyo_jax.files import run_path
 from poyo_jax.pretrained import Pretrained
 from poyo_jax.train.divergence import report_divergence, steps_not_finite
 from poyo_jax.train.feed import Fed, Feed
-from poyo_jax.train.progress import Progress
+from poyo_jax.train.progress import Progress, compiling
 from poyo_jax.train.reliability.goodput import Clock, GoodputLines, describe_goodput
 from poyo_jax.train.reliability.health import effective_ranks, parameter_norms
 from poyo_jax.train.reliability.lock import WorkdirLock
@@ -145,8 +145,7 @@ class Run:
             return train_step(state, batch)
 
     def _compile(self, state: TrainState, batch: Batch) -> None:
-        count = self.setup.mesh.size
-        logger.info("compiling the training step for %d devices, which takes a while", count)
+        logger.info(compiling(self.setup.mesh.size))
         self._watchdog.beat(PATIENCE)
         began = time.monotonic()
         with self._clock.part("compile"):

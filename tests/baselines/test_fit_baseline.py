@@ -12,6 +12,7 @@ from poyo_jax.data.readout import default_readout
 from poyo_jax.data.session import Session
 from poyo_jax.data.simulate import simulate_session
 from poyo_jax.errors import ConfigError, DataError
+from poyo_jax.train.progress import Progress
 from poyo_jax.types import Readout
 
 NETWORK = {
@@ -47,8 +48,29 @@ def session():
 
 
 @pytest.fixture(scope="module")
-def results(session):
+def shown():
+    """What searches show of their progress: (what, done, total)."""
+    lines, advance = [], Progress.advance
+
+    def record(self, done):
+        lines.append((self._what, done, self._total))
+        advance(self, done)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Progress, "advance", record)
+        yield lines
+
+
+@pytest.fixture(scope="module")
+def results(session, shown):
     return {name: fit_baseline(name, session, search=search) for name, search in QUICK.items()}
+
+
+def test_every_search_shows_how_far_it_is(results, shown):
+    for name in QUICK:
+        steps = [(done, total) for what, done, total in shown if what == f"tuning {name}"]
+        assert len(steps) > 1 and steps == sorted(steps), name
+        assert all(0 <= done <= total for done, total in steps)
 
 
 @pytest.mark.parametrize("name", QUICK)

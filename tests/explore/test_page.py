@@ -191,6 +191,28 @@ def test_a_session_that_the_model_does_not_know_is_shown_with_the_reason(open_pa
     expect(page.locator("#reason")).to_be_hidden()
 
 
+def test_what_was_typed_and_changed_stays(open_page):
+    page = open_page()
+    assert page.locator("#raster text").first.text_content() == "00"  # as the unit is named
+    assert page.inner_text("#error_now").endswith(" cm/s")
+    page.fill("#seconds", "36.123456")
+    page.press("#seconds", "Enter")
+    expect(page.locator("#place")).to_contain_text("36.12 to 37.12 s")
+    shows_an_answer(page)
+    click_raster(page, 0.5, 3)
+    expect(page.locator("#change")).to_have_text(re.compile(r"\d"))
+    changed = count(page)
+    page.reload()
+    shows_an_answer(page)
+    expect(page.locator("#seconds")).to_have_value("36.123456")
+    expect(page.locator("#change")).to_have_text(re.compile(r"\d"))
+    assert count(page) == changed
+    page.fill("#seconds", "59.7")
+    page.press("#seconds", "Enter")
+    expect(page.locator("#place")).to_contain_text("You typed 59.7 s; windows start from 0.00 to")
+    expect(page.locator("#seconds")).to_have_value("59.7")
+
+
 @pytest.mark.parametrize("width", [400, 1280])
 def test_it_fits_and_is_dark_in_the_dark(open_page, width):
     page = open_page(width, "dark")

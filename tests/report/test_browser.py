@@ -23,7 +23,7 @@ PLOTS = (
     "fit_units",
     "fit_scores",
     "fit_traces",
-    "r2_plot",
+    "scores_plot",
 )
 PLOTS = (*PLOTS, "unit_plane", "session_plane", "loss", "valid", "time")
 
@@ -79,11 +79,19 @@ def test_another_session_and_another_time(open_report, report):
     after = curve(page, "traces", 1), curve(page, "by_speed", 0), curve(page, "path", 0)
     assert all(one != other for one, other in zip(before, after, strict=True))
     page.locator("#from").fill("1.5")
-    expect(page.locator("#traces .xtick text").nth(1)).not_to_have_text("1")
+    start = page.evaluate("current.start")
+    expect(page.locator("#from_text")).to_have_text(f"{start + 1.5:.1f} s")
     assert curve(page, "path", 0) != after[2]
-    assert page.locator("#traces .xtick text").first.text_content() in ("1.5", "2")
+    first = float(page.locator("#traces .xtick text").first.text_content())
+    assert first in (start + 1.5, start + 2)
     page.select_option("#span", "2")
-    assert float(page.locator("#traces .xtick text").last.text_content()) <= 3.5
+    assert float(page.locator("#traces .xtick text").last.text_content()) <= start + 3.5
+    page.select_option("#span", "30")  # more than both blocks of the test split hold
+    page.locator("#from").fill("0")
+    last = float(page.locator("#traces .xtick text").last.text_content())
+    assert last > start + 24  # in the second block
+    page.reload()
+    expect(page.locator("#span")).to_have_value("30")
 
 
 def test_latents_of_another_time_attend_to_other_spikes(open_report, report):
@@ -136,7 +144,7 @@ def test_what_is_absent_is_said_and_the_rest_is_shown(open_report, fit, tmp_path
         "errors",
         "attention",
         "fits",
-        "r2",
+        "scores",
         "training",
         "goodput",
         "sessions",

@@ -37,8 +37,8 @@ def test_one_file_that_asks_for_nothing(report):
 
 def test_scores_are_those_of_evaluate(content, fit, tiny_sessions):
     expected = evaluate(fit.pretrained, tiny_sessions).r2
-    assert content["r2"]["POYO"] == pytest.approx(expected, rel=1e-3)
-    assert content["r2"]["Wiener filter"][NEW] == 0.5
+    assert content["scores"]["POYO"] == pytest.approx(expected, rel=1e-3)
+    assert content["scores"]["Wiener filter"][NEW] == 0.5
     rows = {row["session"]: row for row in content["sessions"]}
     assert (
         rows[NEW]["test R²"] == pytest.approx(expected[NEW], rel=1e-3) and rows[NEW]["units"] == 12
@@ -51,13 +51,22 @@ def test_what_is_shown_of_a_recording(content, fit, tiny_sessions):
     shown, session = content["recordings"][NEW], tiny_sessions[2]
     prediction = evaluate(fit.pretrained, [session]).predictions[NEW]
     times = numbers(shown["times"])
-    np.testing.assert_allclose(times, prediction.times[: len(times)] - shown["start"], atol=1e-4)
+    # Both blocks of the test split, one behind the other, without the time between them.
+    assert [block[0] for block in shown["blocks"]] == pytest.approx([0.0, 6.0])
+    in_session = times.astype(float)
+    for begin, start, _ in shown["blocks"]:
+        here = times > begin - 1e-4
+        in_session[here] = times[here] - begin + start
+    np.testing.assert_allclose(in_session, prediction.times[: len(times)], atol=1e-4)
     for channel in range(2):
         np.testing.assert_allclose(
             numbers(shown["values"][channel]), prediction.values[: len(times), channel], atol=1e-4
         )
-    spikes = session.spikes_between(shown["start"], shown["start"] + float(times[-1]))
-    np.testing.assert_array_equal(numbers(shown["spike_units"]), spikes[1])
+    units = [
+        session.spikes_between(start, start + length)[1] for _, start, length in shown["blocks"]
+    ]
+    np.testing.assert_array_equal(numbers(shown["spike_units"]), np.concatenate(units))
+    assert shown["unit"] == "cm/s" and shown["unit_labels"][0] == "00"
     assert shown["position"] is None and shown["interval"] == pytest.approx(0.02)
 
 
@@ -94,7 +103,7 @@ def test_unit_identification_step_by_step(content, fit, tiny_sessions):
     shown = content["fits"][NEW]
     assert shown["steps"] == [0, 5, 10, 15, 20]
     assert len(shown["values"]) == len(shown["points"]) == 5
-    for step, r2 in zip(shown["steps"], shown["test_r2"], strict=True):
+    for step, r2 in zip(shown["steps"], shown["test"], strict=True):
         assert r2 == pytest.approx(
             evaluate(fit.at(step), [tiny_sessions[2]]).r2[NEW], rel=1e-2, abs=1e-3
         )
@@ -199,7 +208,7 @@ def test_from_the_command_line(tiny_run, tiny_data, tmp_path, capsys):
     main([str(tiny_run), "--data", str(tiny_data / "session_0.h5"), "--out", str(out)])
     assert "open it in a browser" in capsys.readouterr().out
     content = content_of(out)
-    assert set(content["r2"]) == {"POYO", "Wiener filter"} and content["goodput"]["seconds"]
+    assert set(content["scores"]) == {"POYO", "Wiener filter"} and content["goodput"]["seconds"]
 
 
 @pytest.mark.parametrize("words", [["nowhere"], ["RUN", "--data", "nowhere"]])
@@ -227,5 +236,5 @@ def test_without_plotly_the_sentence_says_what_to_install(fit, tmp_path, monkeyp
 def test_text_of_the_recordings_cannot_leave_the_numbers(fit, tiny_sessions, tmp_path):
     scores = {"</script><script>alert(1)</script>@PLOTLY@": {tiny_sessions[0].id: 0.1}}
     page = write_report(tmp_path / "report.html", fit.pretrained, scores=scores)
-    assert set(content_of(page)["r2"]) == {"POYO", *scores}
+    assert set(content_of(page)["scores"]) == {"POYO", *scores}
     assert "</script><script>alert" not in page.read_text(encoding="utf-8")

@@ -95,6 +95,7 @@ def readout(session_id: str) -> Readout:
 DATA_SET = DataSet(
     id="perich_miller_population_2018",
     readout=readout,
+    units=(("cursor.pos", "cm"), ("cursor.vel", "cm/s"), ("cursor.acc", "cm/s²")),
     paper_sessions=tuple(PAPER.split()),
     released_sessions=tuple(sorted((PAPER + RELEASED_ONLY).split())),
     held_out_sessions=tuple(HELD_OUT.split()),

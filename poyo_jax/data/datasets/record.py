@@ -19,6 +19,7 @@ class DataSet:
     paper_sessions: tuple[str, ...] = ()  #: pretrained on in the paper
     released_sessions: tuple[str, ...] = ()  #: pretrained on by torch_brain 0.2
     held_out_sessions: tuple[str, ...] = ()  #: adapted to in Table 2 of the paper
+    units: tuple[tuple[str, str], ...] = ()  #: (behaviour, unit) where the unit is known
     old_suffixes: tuple[tuple[str, str], ...] = ()  #: (suffix of session ids, suffix in old files)
 
 

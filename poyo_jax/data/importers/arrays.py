@@ -47,6 +47,7 @@ def tree_from_arrays(
     *,
     ids: dict[str, str | None],
     target_key: str,
+    target_unit: str | None = None,
     splits: dict[str, Pairs | None],
     intervals: dict[str, Pairs],
     domain: Pairs | None,
@@ -80,6 +81,8 @@ def tree_from_arrays(
     for group, name in ids.items():
         if name is not None:
             tree.members[group] = data_node(id=_name(name, f"{group}_id"))
+    if target_unit is not None:
+        tree.group("session").attrs["target_unit"] = _name(target_unit, "target_unit")
     tree.members["units"] = units_node(names)
     tree.members["spikes"] = irregular_node(spike_times, session_domain, unit_index=spike_units)
     place_targets(tree, target_key, targets, target_times, session_domain)

@@ -113,7 +113,8 @@ def nwb_tree(
         trials = _trials(raw)
         splits = trial_splits(trials, measured, options.split, f"{raw.path.name}: {nwb.TRIALS}")
         session_id = session_id or raw.path.stem
-        tree = data_node(_identity(raw, series, session_id, options.brainset_id))
+        unit = f"{series.unit}/s" if options.derive_velocity and series.unit else series.unit
+        tree = data_node(_identity(raw, series, unit, session_id, options.brainset_id))
         tree.members |= {
             "domain": interval_node(domain),
             "units": units,
@@ -138,7 +139,7 @@ def nwb_tree(
 
 
 def _identity(
-    raw: RawFile, series: Series, session_id: str, brainset_id: str | None
+    raw: RawFile, series: Series, unit: str, session_id: str, brainset_id: str | None
 ) -> dict[str, Node]:
     """The groups that name data set, subject and session, and tell where the target came from."""
     date = None
@@ -149,7 +150,7 @@ def _identity(
         recording_date=date,
         source=raw.path.name,
         target=series.path,
-        target_unit=series.unit,
+        target_unit=unit,
     )
     groups = {"session": session}
     if brainset_id:

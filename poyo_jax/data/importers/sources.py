@@ -37,6 +37,7 @@ class Sources:
         brainset_id: str | None = None,
         subject_id: str | None = None,
         target_key: str = "cursor.vel",
+        target_unit: str | None = None,
         train: Pairs | None = None,
         valid: Pairs | None = None,
         test: Pairs | None = None,
@@ -61,6 +62,7 @@ class Sources:
             brainset_id: name of the data set.
             subject_id: name of the subject.
             target_key: "<series>.<column>", the name of the behaviour.
+            target_unit: unit of the decoded behaviour, such as "cm/s", for the axes of figures.
             train: (start, end) pairs of the train split. Without any split the time in which
                 behaviour and spikes were measured is cut in ten equal blocks: block 5 is valid,
                 blocks 3 and 8 are test (counted from 0), the others are train.
@@ -84,6 +86,7 @@ class Sources:
             *(spike_times, spike_units, unit_ids, target_times, targets),
             ids={"brainset": brainset_id, "subject": subject_id, "session": session_id},
             target_key=target_key,
+            target_unit=target_unit,
             splits={"train": train, "valid": valid, "test": test},
             intervals=intervals or {},
             domain=domain,

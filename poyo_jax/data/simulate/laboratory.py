@@ -206,6 +206,7 @@ class Laboratory(Sequence[Session]):
             brainset_id="laboratory",
             subject_id=about.subject_id,
             target_key="cursor.vel",
+            target_unit="cm/s",
             intervals=truth.intervals,
             domain=[(0.0, self.duration)],
         )

@@ -103,6 +103,7 @@ def simulate_session(
         brainset_id="simulated",
         subject_id=subject_id,
         target_key="cursor.vel",
+        target_unit="cm/s",
         intervals=intervals,
         domain=Intervals.from_pairs([(0.0, duration)]),
     )

@@ -1,11 +1,16 @@
 """Requests to stop or to save: Ctrl-C, signals of the scheduler, and the clock."""
 
 import contextlib
+import logging
 import signal
 import threading
 import time
 from types import FrameType
 from typing import Any
+
+from poyo_jax.signals import heard_at_once
+
+logger = logging.getLogger(__name__)
 
 # SLURM can be told to send SIGUSR1 before the end of the time.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -13,6 +18,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 class Stop:
     """While entered, signals set `requested`, and so does the clock after `max_minutes`.
+
+    A signal is answered by a line in the log at once, even while XLA compiles.
 
     A second Ctrl-C takes its usual effect at once; other signals never do, since schedulers repeat
     them. Python delivers signals to the main thread alone: in another thread only the clock counts.
@@ -23,6 +30,7 @@ class Stop:
         self._deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
         self._signalled = False
         self._previous: dict[int, Any] = {}
+        self._heard = contextlib.ExitStack()
 
     @property
     def requested(self) -> bool:
@@ -33,6 +41,7 @@ class Stop:
 
     def __enter__(self) -> "Stop":
         if threading.current_thread() is threading.main_thread():
+            self._heard.enter_context(heard_at_once(_announce))
             self._previous = {number: signal.signal(number, self._request) for number in SIGNALS}
         return self
 
@@ -44,12 +53,24 @@ class Stop:
     def __exit__(self, *_: object) -> None:
         for number in [*self._previous]:
             self._restore(number)
+        self._heard.close()
 
     def _restore(self, number: int) -> None:
         with contextlib.suppress(KeyError):
             handler = self._previous.pop(number)
             # None: the handler was not set by Python.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def _announce(number: int) -> None:
+    """Say that a signal was heard, since what it leads to may take a while."""
+    if number in SIGNALS:
+        name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        logger.warning(
+            "%s: the run saves its state and stops as soon as the present step or compilation is"
+            " done",
+            name,
+        )
 
 
 class SaveTimer:
