@@ -32,6 +32,7 @@ ALLOWED = {
     "pages": set(),
     "pca": set(),
     "import_path": {"errors"},
+    "exit_status": {"errors"},
     "tasks": {"errors", "config", "metrics", "import_path", "types"},
     "data": BASE,
     "model": BASE,
@@ -45,7 +46,7 @@ ALLOWED = {
     "surgery": BASE | {"data", "model", "pretrained"},
     "interop": BASE | {"data", "model", "pretrained"},
     "decoding": BASE | MODEL | {"pretrained"},
-    "train": BASE | MODEL | {"checkpoint", "tuning", "decoding", "pretrained"},
+    "train": BASE | MODEL | {"checkpoint", "tuning", "decoding", "pretrained", "exit_status"},
     "finetune": BASE | MODEL | {"tuning", "decoding", "pretrained", "train"},
     "estimator": BASE | USE,
     "baselines": BASE | {"data", "model"},
@@ -55,7 +56,8 @@ ALLOWED = {
     "cli": BASE
     | USE
     | MODEL
-    | {"presets", "checkpoint", "train", "tuning", "baselines", "interop", "explore", "report"},
+    | {"presets", "checkpoint", "train", "tuning", "baselines", "interop", "explore", "report"}
+    | {"exit_status"},
 }
 
 

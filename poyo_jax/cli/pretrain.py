@@ -23,9 +23,9 @@ from poyo_jax.cli.program import run_program
 from poyo_jax.cli.sessions import count_line, score_lines, with_split
 from poyo_jax.config import Config
 from poyo_jax.data.datasets.session_lists import (
-    DATA_SETS,
     find_sessions,
     missing_sessions_error,
+    model_of,
     pretraining_sessions,
 )
 from poyo_jax.errors import ConfigError, DataError, suggest
@@ -100,7 +100,7 @@ def parse(arguments: Sequence[str]) -> Pretrain:
         options = Pretrain(
             data=tyro.MISSING,
             workdir=tyro.MISSING,
-            sessions="paper" if name in DATA_SETS else "all",
+            sessions="all" if model_of(name) is None else "paper",
             config=preset(),
         )
         defaults[name] = (inspect.getdoc(preset) or "", options)

@@ -69,6 +69,13 @@ class FeedForward(nn.Module):
         return Linear(dim, dtype=dtype, name="contract")(hidden)
 
 
+def feedforward_flops(dim: int) -> int:
+    """Operations of a `FeedForward` for one token (model/flops.py)."""
+    expand = 2 * dim * 8 * dim
+    contract = 2 * 4 * dim * dim
+    return expand + contract
+
+
 @partial(jax.checkpoint, static_argnums=1)
 def _gated_gelu(hidden: Array, dropout_rate: float, seeds: Array | None) -> Array:
     """Multiply the first half of the channels by GELU of the second half, and apply dropout.

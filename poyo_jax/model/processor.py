@@ -17,6 +17,7 @@ from poyo_jax.model.layers import (
     PRODUCT,
     FeedForward,
     Linear,
+    feedforward_flops,
     join_heads,
     layer_norm,
     split_heads,
@@ -63,6 +64,17 @@ class Transformer(nn.Module):
         )(config, self.compute, name="layers")
         latents, _ = layers(latents, jnp.arange(config.depth), rotation, seeds)
         return latents
+
+    @staticmethod
+    def flops(config: ModelConfig) -> int:
+        """Operations of a forward pass over the latents of one window (model/flops.py)."""
+        dim = config.dim
+        channels = config.self_heads * config.head_dim
+        latents = config.num_latent_steps * config.num_latents
+        projections = 2 * dim * 3 * channels + 2 * channels * dim
+        scores_and_values = 4 * channels * latents
+        of_latent = projections + scores_and_values + feedforward_flops(dim)
+        return config.depth * latents * of_latent
 
 
 class Layer(nn.Module):

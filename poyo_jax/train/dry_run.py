@@ -1,5 +1,6 @@
 """A dry run: measure the cost of a training step by making three of them."""
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -58,10 +59,7 @@ def rehearse(config: Config, sessions: Sequence[Session]) -> str:
         ),
         "compiling": f"{compiling:.1f} s, for the largest shape",
         "memory": memory,
-        "operations": (
-            f"{flops / 1e9:.2f} GFLOP; {flops / seconds / jax.device_count() / 1e9:.2f} GFLOP/s on"
-            " a device"
-        ),
+        "operations": _operations(flops, seconds),
         "step": f"{seconds:.3f} s at best, {windows / seconds:.1f} windows/s in the largest shape",
         "input pipeline": (
             f"{windows / jax.process_count() / made:.0f} windows/s per process, without reading"
@@ -97,6 +95,14 @@ def _flops(config: Config, batches: Sequence[Batch]) -> float:
         config.model, windows=windows, tokens=int(tokens), units=int(units), queries=queries
     )
     return TRAINING * cost.total
+
+
+def _operations(flops: float, seconds: float) -> str:
+    """Operations of a step that takes `seconds`; NaN stands for a number that is not known."""
+    if math.isnan(flops):
+        return "not known: the processor has no method `flops` (poyo_jax/model/flops.py)"
+    speed = flops / seconds / jax.device_count()
+    return f"{flops / 1e9:.2f} GFLOP; {speed / 1e9:.2f} GFLOP/s on a device"
 
 
 def _size(count: float) -> str:

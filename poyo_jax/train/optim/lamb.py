@@ -16,9 +16,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int32, PyTree
 
+from poyo_jax.config import OptimConfig
 from poyo_jax.model.params import is_stacked, path_names
 from poyo_jax.train.optim.rows import RowRule, TableState
-from poyo_jax.train.optim.schedules import Schedule, value_at
+from poyo_jax.train.optim.schedules import Schedule, one_cycle, one_cycle_beta1, value_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,38 @@ class LambSettings:
     def step(self, mu: Array, nu: Array, weights: Array) -> Array:
         """Direction of the step, before its trust ratio and learning rate."""
         return mu / (jnp.sqrt(nu) + self.eps) + self.weight_decay * weights
+
+
+@dataclass(frozen=True)
+class SparseLamb:
+    """LAMB with the schedules of the paper: a constant rate, then half a cosine."""
+
+    config: OptimConfig
+    total_steps: int  # updates
+
+    @property
+    def learning_rate(self) -> Schedule:
+        return one_cycle(self.config.learning_rate, self.total_steps, self.config.pct_start)
+
+    @property
+    def beta1(self) -> Schedule:
+        return one_cycle_beta1(self.total_steps, self.config.pct_start)
+
+    @property
+    def settings(self) -> LambSettings:
+        return LambSettings(
+            learning_rate=self.learning_rate,
+            b1=self.beta1,
+            weight_decay=self.config.weight_decay,
+        )
+
+    @property
+    def backbone(self) -> optax.GradientTransformation:
+        return lamb(self.settings)
+
+    @property
+    def rows(self) -> RowRule:
+        return lamb_rows(self.settings)
 
 
 class LambState(NamedTuple):

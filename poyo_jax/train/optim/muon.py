@@ -1,15 +1,26 @@
 """Muon for the matrices of the backbone, and Adam for its other parameters."""
 
+from dataclasses import dataclass
+
 import jax
 import optax
 from jaxtyping import PyTree
 from optax.contrib import MuonDimensionNumbers
 from optax.contrib import muon as optax_muon
 
-from poyo_jax.train.optim.adam import BETA1, BETA2, matrices
+from poyo_jax.train.optim.adam import BETA1, BETA2, AdamW, matrices
 from poyo_jax.train.optim.schedules import Schedule
 
 RMS = 0.2
+
+
+@dataclass(frozen=True)
+class Muon(AdamW):
+    """Muon for the matrices of the backbone; the rate and the rows of tables are those of AdamW."""
+
+    @property
+    def backbone(self) -> optax.GradientTransformation:
+        return muon(self.learning_rate, self.config.weight_decay)
 
 
 def muon(

@@ -10,12 +10,13 @@ import sys
 import threading
 import time
 
-HUNG = 142  # exit status; schedulers restart on it
+from poyo_jax.exit_status import HUNG
+
 PATIENCE = 6  # compiling, saving and restoring may take so many times the limit
 
 
 class Watchdog:
-    """While entered, ends the process with status 142 when no `beat` comes for too long.
+    """While entered, ends the process with status HUNG when no `beat` comes for too long.
 
     It writes the stacks of all threads first.
     """
