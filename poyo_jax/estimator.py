@@ -43,7 +43,7 @@ class Decoder:
         return decode(self.pretrained, session, split)
 
     def score(self, session: Session, split: str = "test") -> float:
-        """R2 of a split."""
+        """Score of a split in the metric of the task: R2 for regression."""
         return evaluate(self.pretrained, [session], split).mean
 
     def save(self, path: str | Path) -> None:

@@ -38,6 +38,10 @@ class Evaluate:
     """Split to decode."""
     overlap: int = 2
     """Windows that are averaged at each sample; more take longer and decode a little better."""
+    causal_step: float | None = None
+    """Decode causally: each window decodes only its last so many seconds. None averages overlapping
+    windows.
+    """
     predictions: Path | None = None
     """Folder for the decoded behaviour."""
 
@@ -56,7 +60,13 @@ def evaluate_sessions(options: Evaluate) -> None:
     pretrained = load(options.model)
     sessions = known_sessions(pretrained, options.data)
     print(repr(pretrained), flush=True)
-    evaluation = evaluate(pretrained, sessions, options.split, overlap=options.overlap)
+    evaluation = evaluate(
+        pretrained,
+        sessions,
+        options.split,
+        overlap=options.overlap,
+        causal_step=options.causal_step,
+    )
     print(score_lines(evaluation, options.split))
     if options.predictions is not None:
         save_predictions(evaluation, options.predictions)

@@ -111,7 +111,7 @@ def parse(arguments: Sequence[str]) -> Pretrain:
 
 
 def pretrain(options: Pretrain, preset: str) -> None:
-    """Train on the sessions of the folder, and print the test R2."""
+    """Train on the sessions of the folder, and print the test scores."""
     import jax
 
     from poyo_jax import train_model
@@ -153,7 +153,7 @@ def training_sessions(options: Pretrain, preset: str, say: Callable) -> list[Ses
 
 
 def finish(options: Pretrain, sessions: list[Session], say: Callable) -> None:
-    """Print the test R2 of the best checkpoint, session by session."""
+    """Print the test scores of the best checkpoint, session by session."""
     from poyo_jax import evaluate, load
 
     best = load(options.workdir)

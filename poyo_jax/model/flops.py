@@ -35,7 +35,12 @@ class Flops(NamedTuple):
 
 
 def forward_flops(
-    config: ModelConfig, *, windows: int, tokens: int, units: int, queries: int
+    config: ModelConfig,
+    *,
+    windows: int,
+    tokens: int,
+    units: int,
+    queries: int,
 ) -> Flops:
     """Operations of predictions for `windows` windows with `tokens` tokens of `units` units in all.
 
@@ -46,10 +51,11 @@ def forward_flops(
     cross = config.cross_heads * config.head_dim
     feedforward = feedforward_flops(dim)
 
-    projections = 2 * dim * cross * latents + 2 * dim * 2 * cross * units * NUM_KINDS
+    encoder_queries = 2 * dim * cross * latents
+    keys_and_values = 2 * dim * 2 * cross * units * NUM_KINDS
     scores_and_values = 4 * cross * latents * tokens
     update = latents * (2 * cross * dim + feedforward)
-    encoder = projections + scores_and_values + windows * update
+    encoder = encoder_queries + keys_and_values + scores_and_values + windows * update
 
     kind = resolve(config.processor, "ModelConfig.processor")
     count = getattr(kind, "flops", None)

@@ -57,9 +57,7 @@ def test_the_study(recipe, tiny_data, tmp_path, capsys):
     assert [cell["arm"] for cell in found] == ARMS  # the first two were not trained again
     for cell in found:
         data_seen, seconds, r2 = np.array(cell["curve"]).T
-        assert (
-            data_seen[-1] == cell["num_seconds"] == (640 if "published" in cell["arm"] else 320)
-        )
+        assert data_seen[-1] == cell["num_seconds"] == (640 if "published" in cell["arm"] else 320)
         assert (np.diff(seconds) > 0).all() and r2[-1] == cell["r2"]
         norms, ranks = np.array(cell["health"]).T[1:]
         assert (norms > 1).all() and (ranks >= 1).all() and (ranks <= 16).all()

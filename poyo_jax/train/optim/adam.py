@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int32, PyTree
 
 from poyo_jax.config import OptimConfig
 from poyo_jax.model.params import LOW_RANK, is_stacked, path_names
-from poyo_jax.train.optim.rows import RowRule, TableState
+from poyo_jax.train.optim.rows import Moved, RowRule, TableState, zeros_like
 from poyo_jax.train.optim.schedules import Schedule, value_at, warmup_cosine
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
@@ -64,8 +64,9 @@ def adam_rows(learning_rate: float | Schedule) -> RowRule:
     """
 
     def init(table: Float[Array, "rows dim"]) -> TableState:
-        mu, nu = (jnp.zeros_like(table, jnp.float32) for _ in range(2))
-        return TableState(AdamRows(mu, nu, jnp.zeros(len(table), jnp.int32)), ())
+        updates = jnp.zeros(len(table), jnp.int32)
+        rows = AdamRows(zeros_like(table), zeros_like(table), updates)
+        return TableState(rows, ())
 
     def move(
         weights: Array,
@@ -73,7 +74,7 @@ def adam_rows(learning_rate: float | Schedule) -> RowRule:
         state: TableState,
         count: Array,
         total: Callable[[Array], Array],
-    ) -> tuple[Array, TableState]:
+    ) -> Moved:
         updates = state.rows.updates + 1
         mu = BETA1 * state.rows.mu + (1 - BETA1) * gradient
         nu = BETA2 * state.rows.nu + (1 - BETA2) * gradient**2

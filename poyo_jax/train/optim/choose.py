@@ -24,7 +24,11 @@ from poyo_jax.train.optim.lamb import SparseLamb
 from poyo_jax.train.optim.muon import Muon
 from poyo_jax.train.optim.rows import Optimizer, with_tables
 
-BUILT_IN: dict[str, type] = {"sparse_lamb": SparseLamb, "adamw": AdamW, "muon": Muon}
+BUILT_IN: dict[str, type] = {
+    "sparse_lamb": SparseLamb,
+    "adamw": AdamW,
+    "muon": Muon,
+}
 _MEMBERS = ("learning_rate", "beta1", "backbone", "rows")
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import jax
 import optax
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 from optax.contrib import MuonDimensionNumbers
 from optax.contrib import muon as optax_muon
 
@@ -33,10 +33,16 @@ def muon(
     """
 
     def axes(params: optax.Params) -> PyTree:
-        return jax.tree.map(lambda x: MuonDimensionNumbers(x.ndim - 2, x.ndim - 1), params)
+        def last_two(x: Array) -> MuonDimensionNumbers:
+            return MuonDimensionNumbers(x.ndim - 2, x.ndim - 1)
+
+        return jax.tree.map(last_two, params)
 
     def kinds(params: optax.Params) -> PyTree[str]:
-        return jax.tree.map(lambda matrix: "matrix" if matrix else "other", matrices(params))
+        def kind(is_matrix: bool) -> str:
+            return "matrix" if is_matrix else "other"
+
+        return jax.tree.map(kind, matrices(params))
 
     of_matrices = optax_muon(
         learning_rate,

@@ -24,7 +24,11 @@ class Watchdog:
     def __init__(self, minutes: float):
         self._limit = 60 * minutes
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._thread = threading.Thread(
+            target=self._watch,
+            name="watchdog",
+            daemon=True,
+        )
         self.beat()
 
     def beat(self, patience: int = 1) -> None:

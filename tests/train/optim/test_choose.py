@@ -79,7 +79,7 @@ def test_what_is_no_optimizer_is_refused():
         ConfigError, match="subprocess:Popen', which is not an optimiser: it has no"
     ):
         make(name="subprocess:Popen")
-    with pytest.raises(ConfigError, match="OptimConfig.name is 'stranger:Descent', but module"):
+    with pytest.raises(ConfigError, match=r"OptimConfig.name is 'stranger:Descent', but module"):
         make(name="stranger:Descent")
 
 
