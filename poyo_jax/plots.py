@@ -179,7 +179,8 @@ def r2_by_size(
 ) -> Axes:
     """Draw scores against size, given as {curve: {size: score of every seed}}.
 
-    `fits` are curves to draw through the points: functions of sizes, [sizes] -> [sizes].
+    `fits` are curves to draw through the points: functions from sizes to scores (such as R2),
+    [sizes] -> [sizes].
 
     `size` and `score` name the axes; that of sizes is logarithmic.
 
