@@ -9,11 +9,17 @@ from pathlib import Path
 _DIRECTIVE = re.compile(r"^\.\. (?:autofunction|autoclass|py:data):: (\S+)", re.MULTILINE)
 # Classes that are shown with the members of their bases.
 _INHERITING = re.compile(r"^\.\. autoclass:: (\S+)\n +:inherited-members:", re.MULTILINE)
+# Packages that are shown with all of their public names.
+_PACKAGE = re.compile(r"^\.\. automodule:: (\S+)", re.MULTILINE)
 
 
 def listed() -> list[str]:
-    """Full names in the order of the pages, as often as they stand there."""
-    return _texts(_DIRECTIVE)
+    """Full names, as often as they stand on the pages."""
+    names = _texts(_DIRECTIVE)
+    for package in _texts(_PACKAGE):
+        public = getattr(import_module(package), "__all__", ())
+        names += [f"{package}.{item}" for item in public]
+    return names
 
 
 def _texts(pattern: re.Pattern[str]) -> list[str]:

@@ -203,9 +203,10 @@ class DataConfig:
 class OptimConfig:
     """Settings of the optimiser. A change invalidates the optimiser state."""
 
-    name: OptimizerName = "sparse_lamb"
+    name: OptimizerName | str = "sparse_lamb"
     """The reference's LAMB with sparse embedding updates; or, with warm-up, AdamW, or Muon for
-    matrices and Adam for the rest.
+    matrices and Adam for the rest; or the import path, "module:Class", of another optimiser
+    (train/optim/choose.py).
     """
     learning_rate: float = 4e-3
     """Peak learning rate of an update; another batch size may need another rate."""
@@ -231,7 +232,10 @@ class OptimConfig:
     """
 
     def __post_init__(self):
-        _require_choice(self, "name", OptimizerName)
+        names = get_args(OptimizerName)
+        is_path = isinstance(self.name, str) and ":" in self.name
+        expected = f"{', '.join(map(repr, names))} or an import path 'module:Class'"
+        require(self, "name", self.name in names or is_path, expected)
         check_fields(
             self,
             learning_rate=POSITIVE,

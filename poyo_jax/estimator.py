@@ -47,7 +47,7 @@ class Decoder:
         return decode(self.pretrained, session, split)
 
     def score(self, session: Session, split: str = "test") -> float:
-        """R2 of a split; NaN if it is not defined there."""
+        """Score of a split in the metric of the task, such as R2; NaN if undefined there."""
         return evaluate(self.pretrained, [one_session(session)], split).mean
 
     def save(self, path: str | Path) -> None:

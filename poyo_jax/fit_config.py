@@ -68,7 +68,8 @@ class FitConfig:
     eval_every: int = 25
     """Steps between two evaluations on the valid split."""
     patience: int = 8
-    """Stop after this many consecutive evaluations whose 1 - R2 is more than 10 % above the best.
+    """Stop after this many consecutive evaluations that miss a perfect score (R2 = 1 for
+    regression) by over 10 % more than the best.
     In a fit of two stages, this ends the current stage.
     """
     chunk_tokens: int | None = None

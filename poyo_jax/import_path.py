@@ -34,10 +34,11 @@ def resolve(path: str, setting: str) -> type:
             f"{setting} is {path!r}; it must be an import path 'module:Class', such as"
             " 'poyo_jax.tasks:Regression'."
         )
-    module = _module(module_name, path, setting)
-    value = getattr(module, name, None)
+    # Attributes that a module makes when they are asked for may import other modules.
+    attributes = vars(_module(module_name, path, setting))
+    value = attributes.get(name)
     if value is None:
-        known = [key for key, item in vars(module).items() if isclass(item)]
+        known = [key for key, item in attributes.items() if isclass(item)]
         raise ConfigError(
             f"{setting} is {path!r}, but module {module_name} has no class"
             f" {name!r}.{suggest(name, known)} Correct the path, or update the package that holds"
@@ -52,8 +53,9 @@ def resolve(path: str, setting: str) -> type:
 
 def _module(name: str, path: str, setting: str) -> ModuleType:
     """Return a module of poyo_jax, or one that has been imported already."""
-    if name in sys.modules:
-        return sys.modules[name]
+    imported = sys.modules.get(name)
+    if isinstance(imported, ModuleType):
+        return imported
     if name.partition(".")[0] != PACKAGE:
         raise ConfigError(
             f"{setting} is {path!r}, but module {name} has not been imported, and a"

@@ -6,7 +6,7 @@ None shows or saves anything: notebooks show the figure by themselves, and `ax.f
 saves it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -125,17 +125,20 @@ def decoding(
     return ax
 
 
-def r2_by_session(table: Mapping[str, Mapping[str, float]], ax: Axes | None = None) -> Axes:
-    """Draw the R2 of every method on every session, given as {session: {method: R2}}.
+def r2_by_session(
+    table: Mapping[str, Mapping[str, float]], ax: Axes | None = None, *, metric: Metric = R2
+) -> Axes:
+    """Draw the score of every method on every session, given as {session: {method: score}}.
 
-    A method may lack sessions.
+    A method may lack sessions. Scores are R2, or those of another `metric`.
 
     Raises:
         DataError: the table is empty.
     """
     if not table:
         raise DataError(
-            "the table of R2 has no session; give at least one, as {session: {method: R2}}."
+            f"the table of {metric.text} has no session; give at least one, as {{session: {{method:"
+            f" {metric.text}}}}}."
         )
     ax = _prepare(ax, height=0.9 + 0.26 * len(table))
     methods = list(dict.fromkeys(method for scores in table.values() for method in scores))
@@ -165,9 +168,9 @@ def r2_by_session(table: Mapping[str, Mapping[str, float]], ax: Axes | None = No
         yticks=places,
         yticklabels=list(table),
         ylim=(len(table) - 0.4, -0.6),
-        xlabel="R² on the test split",
+        xlabel=f"{metric.label} on the test split",
     )
-    ax.set_xlim(min(0.0, ax.get_xlim()[0]), 1.0)
+    ax.set_xlim(_limits(metric, ax.get_xlim()))
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="x", color=FAINT, linewidth=0.5)
     ax.spines["left"].set_visible(False)
@@ -183,9 +186,10 @@ def r2_by_size(
     score: str = "R² on the test split",
     fits: Mapping[str, Callable[[np.ndarray], np.ndarray] | None] | None = None,
 ) -> Axes:
-    """Draw R2 against size, given as {curve: {size: R2 of every seed}}.
+    """Draw scores against size, given as {curve: {size: score of every seed}}.
 
-    `fits` are curves to draw through the points: functions of sizes, [sizes] -> [sizes].
+    `fits` are curves to draw through the points: functions from sizes to scores (such as R2),
+    [sizes] -> [sizes].
 
     `size` and `score` name the axes; that of sizes is logarithmic.
 
@@ -194,7 +198,7 @@ def r2_by_size(
     """
     if not table:
         raise DataError(
-            "the table of R2 has no curve; give at least one, as {curve: {size: [R2 of every"
+            "the table of scores has no curve; give at least one, as {curve: {size: [score of every"
             " seed]}}."
         )
     ax = _prepare(ax, height=3.2)
@@ -204,7 +208,7 @@ def r2_by_size(
     ax.minorticks_off()
     for i, (name, scores) in enumerate(table.items()):
         color, sizes = COLORS[i % len(COLORS)], np.array(sorted(scores))
-        points = np.array([(x, r2) for x in sizes for r2 in scores[x]])
+        points = np.array([(x, value) for x in sizes for value in scores[x]])
         ax.scatter(*points.T, s=24, color=color, edgecolor="white", zorder=2)
         if (fit := (fits or {}).get(name)) is not None:
             sizes = np.geomspace(sizes[0], sizes[-1], 100)
@@ -245,8 +249,7 @@ def training_curve(
     right = ax.twinx()
     right.plot(*valid.T, color=COLORS[1], linewidth=1.4, marker="o", markersize=4)
     right.set(ylabel=f"{metric.label} on the valid split")
-    worst = min if metric.higher_is_better else max
-    right.set(ylim=sorted((worst(0.0, *valid[:, 1]), metric.perfect)))
+    right.set(ylim=_limits(metric, valid[:, 1]))
     for name in ("top", "left", "bottom"):
         right.spines[name].set_visible(False)
     for side, color in ((ax, COLORS[0]), (right, COLORS[1])):  # each axis in the colour of its line
@@ -300,6 +303,13 @@ def unit_embedding(
 def _check_stretch(start: float, stop: float) -> None:
     check_number("start", start, number())
     check_number("stop", stop, number(above=start))
+
+
+def _limits(metric: Metric, scores: Iterable[float]) -> tuple[float, float]:
+    """Limits of an axis that shows 0, all scores and a perfect one."""
+    if metric.higher_is_better:
+        return min(0.0, *scores), metric.perfect
+    return metric.perfect, max(0.0, *scores)
 
 
 def _series(history: Sequence[Mapping[str, float]], key: str) -> np.ndarray:

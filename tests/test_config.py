@@ -60,7 +60,11 @@ REFUSED = [
     (DataConfig, {"batch_size": 0}, "batch_size is 0; it must be at least 1"),
     (DataConfig, {"layout": "dense"}, "layout is 'dense'; it must be 'packed' or 'padded'"),
     (DataConfig, {"seed": -1}, "seed is -1; it must be at least 0"),
-    (OptimConfig, {"name": "adam"}, "name is 'adam'; it must be 'sparse_lamb', 'adamw' or 'muon'"),
+    (
+        OptimConfig,
+        {"name": "adam"},
+        "name is 'adam'; it must be 'sparse_lamb', 'adamw', 'muon' or an import path",
+    ),
     (OptimConfig, {"pct_start": 1.0}, "pct_start is 1.0; it must be between 0 and 1"),
     (OptimConfig, {"learning_rate": 0.0}, "learning_rate is 0.0; it must be positive"),
     (OptimConfig, {"weight_decay": -1.0}, "weight_decay is -1.0; it must be at least 0"),

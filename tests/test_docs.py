@@ -22,6 +22,7 @@ from doc_pages import DOCS, PAGES, REPOSITORY, blocks
 import poyo_jax
 from poyo_jax.baselines import BASELINES, NetworkSearch
 from poyo_jax.finetune import STRATEGIES
+from poyo_jax.presets import PRESETS
 
 matplotlib.use("Agg")
 
@@ -107,7 +108,8 @@ def prepared(tiny_run, tiny_data, tmp_path, monkeypatch):
     write_nwb(tmp_path / "monday.nwb", tables=trial_table())
     write_other_formats(tmp_path)
     for preset in ("poyo_single", "poyo_mp", "demo"):
-        monkeypatch.setattr(f"poyo_jax.presets.{preset}", lambda: tiny.config(num_steps=4))
+        monkeypatch.setattr(f"poyo_jax.presets.{preset}", lambda: tiny.config(num_steps=1))
+    presets = dict(PRESETS)
     for name, config in STRATEGIES.items():
         monkeypatch.setitem(
             STRATEGIES, name, replace(config, **SHORT, unit_steps=min(config.unit_steps, 2))
@@ -131,6 +133,8 @@ def prepared(tiny_run, tiny_data, tmp_path, monkeypatch):
     for name in set(sys.modules) - before:
         if name.startswith("my_"):
             del sys.modules[name]  # files of a page
+    PRESETS.clear()
+    PRESETS.update(presets)  # a page adds one
     plt.close("all")
 
 

@@ -46,6 +46,7 @@ ALLOWED = {
     "pages": set(),
     "pca": set(),
     "import_path": {"errors"},
+    "exit_status": {"errors"},
     "tasks": {"errors", "config", "metrics", "import_path", "types"},
     "data": BASE,
     "model": BASE,
@@ -59,7 +60,9 @@ ALLOWED = {
     "surgery": BASE | {"data", "model", "pretrained"},
     "interop": BASE | {"data", "model", "pretrained"},
     "decoding": BASE | MODEL | {"pretrained"},
-    "train": BASE | MODEL | {"signals", "checkpoint", "tuning", "decoding", "pretrained"},
+    "train": BASE
+    | MODEL
+    | {"signals", "checkpoint", "tuning", "decoding", "pretrained", "exit_status"},
     "finetune": BASE | MODEL | {"tuning", "decoding", "pretrained", "train"},
     "estimator": BASE | USE,
     "baselines": BASE | {"data", "model", "train"},
@@ -69,17 +72,8 @@ ALLOWED = {
     "cli": BASE
     | USE
     | MODEL
-    | {
-        "signals",
-        "presets",
-        "checkpoint",
-        "train",
-        "tuning",
-        "baselines",
-        "interop",
-        "explore",
-        "report",
-    },
+    | {"presets", "checkpoint", "train", "tuning", "baselines", "interop", "explore", "report"}
+    | {"exit_status", "signals"},
 }
 
 

@@ -2,7 +2,7 @@
 
 import importlib
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import matplotlib
 import numpy as np
@@ -15,6 +15,7 @@ import matplotlib.pyplot as plt
 from poyo_jax import plots
 from poyo_jax.data.simulate import simulate_session
 from poyo_jax.errors import DataError, MissingDependencyError
+from poyo_jax.tasks import R2
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +100,10 @@ def test_r2_by_session_draws_every_score_once():
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b", "c"]
     assert words(ax) == ["Wiener", "POYO"]
     assert ax.get_xlim()[0] < -0.2 and ax.get_xlim()[1] == 1.0
+    lower = replace(R2, label="error", higher_is_better=False, perfect=0.0)
+    ax = plots.r2_by_session({"a": {"POYO": 3.0}}, metric=lower)
+    assert ax.get_xlabel() == "error on the test split"
+    assert ax.get_xlim()[0] == 0.0 and ax.get_xlim()[1] > 3.0
     with pytest.raises(DataError, match="no session"):
         plots.r2_by_session({})
 
@@ -120,7 +125,7 @@ def test_r2_by_size_draws_every_seed_and_the_fits():
         ["2 layers", "6 layers"],
     )
     assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "4", "16"]
-    with pytest.raises(DataError, match="the table of R2 has no curve"):
+    with pytest.raises(DataError, match="the table of scores has no curve"):
         plots.r2_by_size({}, size="sessions")
 
 

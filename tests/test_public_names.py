@@ -29,6 +29,7 @@ PACKAGES = (
     "poyo_jax.baselines",
     "poyo_jax.data",
     "poyo_jax.data.simulate",
+    "poyo_jax.presets",
     "poyo_jax.report",
 )
 MODULES = (
@@ -38,7 +39,6 @@ MODULES = (
     "explore.server",
     "metrics",
     "plots",
-    "presets",
     "report.sections",
     "surgery",
     "tasks",

@@ -76,9 +76,9 @@ def test_large_tables_are_saved_and_read(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("version", "sentence"), [(9, "up to 3. Update"), (1, "from 2 to 3. Tr")])
-def test_formats_that_cannot_be_read(version, sentence):
+def test_formats_that_cannot_be_read(version, sentence, tmp_path):
     with pytest.raises(CheckpointError, match=rf"format version {version}, but .*{sentence}"):
-        parse({"format_version": version})
+        parse({"format_version": version}, epath.Path(tmp_path))
 
 
 def test_the_tuning_map_of_format_2_is_read(tmp_path):

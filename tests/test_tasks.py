@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import types
 from dataclasses import dataclass, replace
 
 import jax
@@ -130,9 +131,16 @@ def test_a_task_of_ones_own_is_used_once_it_is_imported():
         ("subprocess:Popen", "is not a task"),
         ("antigravity:Task", "antigravity has not been imported.*`import antigravity`"),
         ("os.path:", "must be an import path"),
+        ("lazy_attributes:Task", "module lazy_attributes has no class 'Task'"),
     ],
 )
-def test_a_path_that_names_no_task_is_explained(path, text):
+def test_a_path_that_names_no_task_is_explained(path, text, monkeypatch):
+    def make_attribute(name):
+        pytest.fail("an attribute was made, which may import a module")
+
+    module = types.ModuleType("lazy_attributes")
+    vars(module)["__getattr__"] = make_attribute
+    monkeypatch.setitem(sys.modules, "lazy_attributes", module)
     with pytest.raises(ConfigError, match=text):
         choose_task(named(path))
 

@@ -7,8 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from flax.traverse_util import flatten_dict
 from jaxtyping import Array, UInt32
 
 from poyo_jax.model.params import path_names
@@ -35,16 +33,6 @@ def digest_of_arrays(tree: Any) -> str:
 def digest_of_values(values: Mapping[str, Any]) -> str:
     """SHA-256 of values as they are written in JSON; the order of keys does not matter."""
     return _sha256(json.dumps(values, sort_keys=True))
-
-
-def digest_of_format_2(params: Mapping[str, Any]) -> str:
-    """SHA-256 that a saved model of format 2 has of its parameters, without padding."""
-    whole = hashlib.sha256()
-    for name, leaf in sorted(flatten_dict(params, sep="/").items()):
-        array = np.asarray(leaf)
-        whole.update(f"{name} {array.dtype} {array.shape}\n".encode())
-        whole.update(array.tobytes())
-    return whole.hexdigest()
 
 
 def _sha256(text: str) -> str:

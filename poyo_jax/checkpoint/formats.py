@@ -1,15 +1,24 @@
-"""The metadata file of a checkpoint: its fields, its digest, and the formats that can be read."""
+"""The metadata file of a checkpoint: its fields, its digest, and the formats that can be read.
+
+To change what a checkpoint holds, edit metadata.py, raise `FORMAT_VERSION`, and add a module like
+format_2.py that reads the format before.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
+from etils import epath
+
+from poyo_jax.checkpoint import format_2
 from poyo_jax.checkpoint.digest import digest_of_values
 from poyo_jax.checkpoint.metadata import Metadata
 from poyo_jax.errors import CheckpointError
 
 FORMAT_VERSION = 3
-FIELDS_OF_2 = {"format_version", "config", "units", "sessions", "readouts", "metrics", "digest"}
+# Each has parse, from_saved, as_saved and digest_of_params.
+OLDER: dict[int, ModuleType] = {2: format_2}
 
 
 @dataclass(frozen=True)
@@ -32,12 +41,12 @@ class Saved:
         return {**values, "digest": digest_of_values(values)}
 
 
-def parse(values: Mapping[str, Any], tuning_of_2: Mapping[str, Any] | None = None) -> Saved:
-    """The content of a metadata file of format 2 or 3.
+def parse(values: Mapping[str, Any], folder: epath.Path) -> Saved:
+    """The content of the metadata file of the step in `folder`.
 
     Args:
         values: the fields of the file.
-        tuning_of_2: the tuning map that format 2 keeps in another file, if there is one.
+        folder: that of the step.
 
     Raises:
         CheckpointError: the format is newer or older.
@@ -49,25 +58,19 @@ def parse(values: Mapping[str, Any], tuning_of_2: Mapping[str, Any] | None = Non
             f"the checkpoint has format version {version}, but this poyo_jax reads up to"
             f" {FORMAT_VERSION}. Update the package."
         )
-    if version < 2:
+    if version in OLDER:
+        metadata, digests = OLDER[version].parse(values, folder)
+        return Saved(metadata, int(folder.name), digests, version)
+    if version < FORMAT_VERSION:
         raise CheckpointError(
-            f"the checkpoint has format version {version}, but this poyo_jax reads formats from 2"
-            f" to {FORMAT_VERSION}. Train or convert the model again."
+            f"the checkpoint has format version {version}, but this poyo_jax reads formats from"
+            f" {min(OLDER)} to {FORMAT_VERSION}. Train or convert the model again."
         )
-    if version == 2:
-        return _parse_2(values, tuning_of_2)
     content = {name: value for name, value in values.items() if name != "digest"}
     if values.get("digest") is None:
         raise ValueError("its metadata have no digest")
     if values["digest"] != digest_of_values(content):
         raise ValueError("its metadata are not those that were saved: their SHA-256 differs")
+    if values["step"] != int(folder.name):
+        raise ValueError(f"it is step {values['step']} in a folder of another name")
     return Saved(Metadata.from_dict(values), values["step"], values["arrays"])
-
-
-def _parse_2(values: Mapping[str, Any], tuning: Mapping[str, Any] | None) -> Saved:
-    """The content of a file of format 2, which tells no step; of a run it has no digest."""
-    if set(values) != FIELDS_OF_2:
-        raise ValueError("its metadata are not those of format 2")
-    metadata = Metadata.from_dict({**values, "tuning": tuning, "fit": None})
-    digest = values["digest"]
-    return Saved(metadata, -1, {} if digest is None else {"params": digest}, version=2)

@@ -17,11 +17,10 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.sharding import SingleDeviceSharding
 
-from poyo_jax.checkpoint.digest import digest_of_arrays, digest_of_format_2
+from poyo_jax.checkpoint.digest import digest_of_arrays
 from poyo_jax.checkpoint.files import check_files, items_of_step, list_files
-from poyo_jax.checkpoint.formats import Saved, parse
+from poyo_jax.checkpoint.formats import OLDER, Saved, parse
 from poyo_jax.checkpoint.metadata import Metadata
-from poyo_jax.checkpoint.migrations import as_format_2, from_format_2
 from poyo_jax.checkpoint.shapes import check_shapes
 from poyo_jax.distributed.mesh import with_padding
 from poyo_jax.errors import CheckpointError
@@ -144,12 +143,8 @@ def read_step(folder: epath.Path) -> Saved:
 
 def _read_step(folder: epath.Path) -> Saved:
     values = json.loads((folder / "meta" / "metadata").read_text())
-    tuning = folder.parent.parent / "tuning_maps" / f"{folder.name}.json"
-    of_format_2 = values["format_version"] == 2 and tuning.exists()
-    saved = parse(values, json.loads(tuning.read_text()) if of_format_2 else None)
-    if saved.step != int(folder.name) and saved.version > 2:
-        raise ValueError(f"it is step {saved.step} in a folder of another name")
-    if saved.version > 2:
+    saved = parse(values, folder)
+    if saved.version not in OLDER:
         check_files(folder, "meta")
     elif not saved.arrays and not (folder / "opt_state").exists():  # a run of format 2 had none
         raise ValueError("its metadata have no digest")
@@ -172,26 +167,27 @@ def read_params(folder: epath.Path, saved: Saved) -> dict:
 
 
 def _read_params(folder: epath.Path, saved: Saved) -> dict:
-    if saved.version > 2:
+    if saved.version not in OLDER:
         check_files(folder, "params")
     config = saved.metadata.config
     units, sessions = saved.metadata.units.num_rows, saved.metadata.sessions.num_rows
     run = replace(config.run, attention="auto")  # this may be another platform
     model = build_model(config.model, run, units, sessions)
     like = jax.eval_shape(with_padding, shapes_of_params(model))
-    if saved.version == 2:
-        return _read_params_of_format_2(folder, saved, like)
+    if saved.version in OLDER:
+        return _read_older_params(folder, saved, like)
     params = _restore_params(folder, like)
     check_arrays(saved, params=params)
     return without_padding(params, saved.metadata)
 
 
-def _read_params_of_format_2(folder: epath.Path, saved: Saved, like: dict) -> dict:
-    """Parameters of format 2 in the present one; their digest leaves out the padding."""
-    params = without_padding(_restore_params(folder, as_format_2(like)), saved.metadata)
-    if saved.arrays and saved.arrays["params"] != digest_of_format_2(params):
+def _read_older_params(folder: epath.Path, saved: Saved, like: dict) -> dict:
+    """Parameters of an older format in the present one; their digest leaves out the padding."""
+    older = OLDER[saved.version]
+    params = without_padding(_restore_params(folder, older.as_saved(like)), saved.metadata)
+    if saved.arrays and saved.arrays["params"] != older.digest_of_params(params):
         raise ValueError("its params are not those that were saved: their SHA-256 differs")
-    return from_format_2(params, saved.metadata.config.model)
+    return older.from_saved(params, saved.metadata.config.model)
 
 
 def _restore_params(folder: epath.Path, like: dict) -> dict:
@@ -263,7 +259,7 @@ def _is_whole(folder: epath.Path) -> bool:
     """Tell if all files of a checkpoint are those that were saved."""
     try:
         saved = _read_step(folder)
-        if saved.version == 2:  # which has no list of files
+        if saved.version in OLDER:  # which have no list of files
             _read_params(folder, saved)
         else:
             for item in items_of_step(folder):

@@ -41,6 +41,10 @@ class Evaluate:
     """Windows that are averaged at each sample; more take longer and decode a little better."""
     stitch: Literal["taper", "mean"] = "taper"
     """Weights of that average: they fall towards the ends of a window, or are equal."""
+    causal_step: float | None = None
+    """Decode causally: each window decodes only its last so many seconds. None averages overlapping
+    windows.
+    """
     predictions: MaybePath = None
     """Folder for the decoded behaviour."""
 
@@ -61,7 +65,12 @@ def evaluate_sessions(options: Evaluate) -> None:
     count = counted(len(sessions), "session")
     print(f"decoding {count}; compiling comes first and takes a while ...", flush=True)
     evaluation = evaluate(
-        pretrained, sessions, options.split, overlap=options.overlap, stitch=options.stitch
+        pretrained,
+        sessions,
+        options.split,
+        overlap=options.overlap,
+        stitch=options.stitch,
+        causal_step=options.causal_step,
     )
     print(score_lines(evaluation, options.split))
     if options.predictions is not None:

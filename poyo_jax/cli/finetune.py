@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def finetune_sessions(options: Finetune) -> None:
-    """Fit, save, and print the test R2."""
+    """Fit, save, and print the test scores."""
     from poyo_jax import evaluate, load
     from poyo_jax.checkpoint.store import saved_steps
     from poyo_jax.finetune import finetune

@@ -24,9 +24,9 @@ from poyo_jax.cli.program import run_program, with_local_paths
 from poyo_jax.cli.sessions import count_line, score_lines, with_split
 from poyo_jax.config import Config
 from poyo_jax.data.datasets.session_lists import (
-    DATA_SETS,
     find_sessions,
     missing_sessions_error,
+    model_of,
     pretraining_sessions,
 )
 from poyo_jax.errors import ConfigError, DataError, suggest
@@ -104,7 +104,7 @@ def parse(arguments: Sequence[str]) -> Pretrain:
         options = Pretrain(
             data=tyro.MISSING,
             workdir=tyro.MISSING,
-            sessions="paper" if name in DATA_SETS else "all",
+            sessions="all" if model_of(name) is None else "paper",
             config=preset(),
         )
         defaults[name] = (inspect.getdoc(preset) or "", options)
@@ -115,7 +115,7 @@ def parse(arguments: Sequence[str]) -> Pretrain:
 
 
 def pretrain(options: Pretrain, preset: str) -> None:
-    """Train on the sessions of the folder, and print the test R2."""
+    """Train on the sessions of the folder, and print the test scores."""
     import jax
 
     from poyo_jax import train_model
@@ -157,7 +157,7 @@ def training_sessions(options: Pretrain, preset: str, say: Callable) -> list[Ses
 
 
 def finish(options: Pretrain, sessions: list[Session], say: Callable) -> None:
-    """Print the test R2 of the best checkpoint, session by session."""
+    """Print the test scores of the best checkpoint, session by session."""
     from poyo_jax import evaluate, load
 
     best = load(options.workdir)

@@ -1,8 +1,4 @@
-"""Run the work of a command: log lines, errors as sentences, and the exit status.
-
-The exit statuses are those of docs/launching.md, by which a scheduler decides whether it starts a
-run again.
-"""
+"""Run the work of a command: log lines, errors as sentences, and the exit status."""
 
 import contextlib
 import logging
@@ -20,17 +16,12 @@ from typing import Any, TypeVar
 import tyro
 
 from poyo_jax.cli.wording import in_options, option_names
-from poyo_jax.errors import DistributedError, Diverged, Interrupted, PoyoError
+from poyo_jax.errors import PoyoError
+from poyo_jax.exit_status import FAILED, INTERRUPTED, LOST_PEER, exit_status
 from poyo_jax.files import local_path
 from poyo_jax.signals import heard_at_once
 
 Options = TypeVar("Options")
-
-FAILED = 1  # crashed, diverged, or the processes of a job did not find each other
-MISUSED = 2  # wrong usage, configuration or data: the same command fails again
-STOPPED = 42  # stopped early with a good checkpoint: the same command continues
-INTERRUPTED = 130  # a second Ctrl-C, or one outside of training
-LOST_PEER = 134  # another process of the job is gone
 
 STANDARD_OUTPUT = 1  # its file descriptor
 AT_ONCE = 0.5  # s within which a program that is not compiling stops
@@ -147,15 +138,6 @@ def log_to_stderr(level: int) -> None:
     # absl also logs the tracebacks of errors that are raised
     for library in ("absl", "jax", "orbax"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
-
-
-def exit_status(error: PoyoError) -> int:
-    """Exit status of a program that ends with `error`."""
-    if isinstance(error, Interrupted):
-        return STOPPED
-    if isinstance(error, Diverged | DistributedError):
-        return FAILED
-    return MISUSED
 
 
 def lost_peer() -> bool:

@@ -24,8 +24,8 @@ class FewShot:
     num_seconds: float | None  #: of labels; None for all of the train split
     seed: int  #: of the labels, windows and dropout
     steps: int  #: gradient steps until the fit stopped
-    valid_r2: float  #: R2 of the valid split
-    test_r2: float  #: R2 of the test split
+    valid_score: float  #: of the valid split, in the metric of the task (R2 for regression)
+    test_score: float  #: of the test split
 
 
 def few_shot_curve(
@@ -53,8 +53,8 @@ def few_shot_curve(
             limited = replace(config, num_labelled_seconds=amount, seed=seed)
             fit = finetune(pretrained, [session], limited, readouts=readouts, progress=progress)
             steps = int(fit.history[-1]["step"])
-            test_r2 = evaluate(fit.pretrained, [session]).mean
-            results.append(FewShot(amount, seed, steps, fit.valid_r2, test_r2))
+            test_score = evaluate(fit.pretrained, [session]).mean
+            results.append(FewShot(amount, seed, steps, fit.valid_score, test_score))
     return results
 
 

@@ -70,10 +70,10 @@ def finetune(
     do frozen parameters of the backbone. A unit that never spikes is allowed.
 
     Every `eval_every` steps the valid splits are decoded. The result has the latest parameters
-    whose 1 - R2, with R2 the mean over sessions, is at most 10 % above the smallest one: a valid
-    split of half a minute cannot resolve smaller differences. A stage ends early after `patience`
-    evaluations without such parameters. Sessions without a valid split do not count in the mean; if
-    no session has one, the last parameters are returned.
+    whose score, the mean over sessions, misses a perfect one by at most 10 % more than the best: a
+    valid split of half a minute cannot resolve smaller differences. A stage ends early after
+    `patience` evaluations without such parameters. Sessions without a valid split do not count in
+    the mean; if no session has one, the last parameters are returned.
 
     Args:
         pretrained: the model to adapt.

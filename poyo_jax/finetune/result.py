@@ -15,6 +15,7 @@ from poyo_jax.errors import DataError
 from poyo_jax.finetune.history import FitHistory
 from poyo_jax.finetune.setup import FitSetup
 from poyo_jax.pretrained import Pretrained
+from poyo_jax.tasks import R2
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,12 +69,23 @@ class FitResult:
         return adapted_model(self._setup, self._snapshots[step], scores[step])
 
     @property
-    def valid_r2(self) -> float:
-        """Validation R2 of the parameters that were kept; NaN without a valid split.
+    def valid_score(self) -> float:
+        """Validation score of the parameters that were kept; NaN without a valid split.
 
-        `pretrained.metrics` has the validation score of any task.
+        It is in the metric of the task: R2 for regression.
         """
-        return self.pretrained.metrics.get("valid_r2", math.nan)
+        key = self._setup.task.metric.key("valid")
+        return self.pretrained.metrics.get(key, math.nan)
+
+    @property
+    def valid_r2(self) -> float:
+        """The validation score, if it is R2. Raises DataError for another metric."""
+        metric = self._setup.task.metric
+        if metric.name != R2.name:
+            raise DataError(
+                f"the fit is scored by {metric.label}, not by R2; read `valid_score` of the result."
+            )
+        return self.valid_score
 
     def save(self, path: str | Path) -> None:
         """Write the adapted model to a folder that `poyo_jax.load` reads."""

@@ -18,6 +18,7 @@ from poyo_jax.tasks import choose_task
 from poyo_jax.types import Batch
 
 Params = dict
+Leaves = dict[Path, Any]
 Learns = Callable[[Path], bool]  # whether the parameter of the backbone at a path has a gradient
 
 
@@ -48,25 +49,32 @@ def loss_sum(
     module = Backbone(model.config, model.compute)
     learning, frozen = _split(backbone, learns)
     variables = _variables(learning, frozen)
-    attended = module.apply(variables, vectors[UNITS], batch, seeds, method="attend")
+    units = vectors[UNITS]
+    attended = module.apply(variables, units, batch, seeds, method="attend")
 
     def weighted_loss(learning, windows, frozen, constants):
         attended, session_vectors = windows
         query_times, targets, weights, seeds = constants
         variables = _variables(learning, frozen)
         inputs = (attended, session_vectors, query_times, seeds)
-        outputs = cast(Array, module.apply(variables, *inputs, method="predict"))
-        losses = task.loss(outputs, targets)
+        outputs = module.apply(variables, *inputs, method="predict")
+        losses = task.loss(cast(Array, outputs), targets)
         return (weights * losses).sum()
 
     windows = (attended, vectors[SESSIONS])
     constants = (batch.query_times, batch.targets, batch.target_weights, seeds)
     size = microbatch_size(len(batch.session_rows), microbatch_windows)
-    return sum_over(weighted_loss, learning, cut(windows, size), frozen, cut(constants, size))
+    windows = cut(windows, size)
+    constants = cut(constants, size)
+    return sum_over(weighted_loss, learning, windows, frozen, constants)
 
 
 def predict(
-    model: POYO, backbone: Params, vectors: Params, batch: Batch, microbatch_windows: int | None
+    model: POYO,
+    backbone: Params,
+    vectors: Params,
+    batch: Batch,
+    microbatch_windows: int | None,
 ) -> Float[Array, "windows queries outputs"]:
     """Compute the outputs of the task, without dropout.
 
@@ -74,7 +82,8 @@ def predict(
     """
     module = Backbone(model.config, model.compute)
     variables = {"params": backbone}
-    attended = module.apply(variables, vectors[UNITS], batch, None, method="attend")
+    units = vectors[UNITS]
+    attended = module.apply(variables, units, batch, None, method="attend")
 
     def predictions(windows):
         return module.apply(variables, *windows, None, method="predict")
@@ -84,13 +93,17 @@ def predict(
     return map_over(predictions, cut(windows, size))
 
 
-def _split(backbone: Params, learns: Learns) -> tuple[dict[Path, Any], dict[Path, Any]]:
+def _split(backbone: Params, learns: Learns) -> tuple[Leaves, Leaves]:
     """The parameters with a gradient and the others, by path."""
-    flat = cast(dict[Path, Any], flatten_dict(backbone))
-    learning = {path: x for path, x in flat.items() if learns(path)}
-    frozen = {path: jax.lax.stop_gradient(x) for path, x in flat.items() if not learns(path)}
+    learning: Leaves = {}
+    frozen: Leaves = {}
+    for path, leaf in flatten_dict(backbone).items():
+        if learns(path):
+            learning[path] = leaf
+        else:
+            frozen[path] = jax.lax.stop_gradient(leaf)
     return learning, frozen
 
 
-def _variables(learning: dict[Path, Any], frozen: dict[Path, Any]) -> dict[str, Any]:
+def _variables(learning: Leaves, frozen: Leaves) -> Params:
     return {"params": unflatten_dict(learning | frozen)}

@@ -13,7 +13,12 @@ from poyo_jax.model.poyo import POYO
 from poyo_jax.types import PADDING, Batch
 
 
-def build_model(config: ModelConfig, run: RunConfig, num_units: int, num_sessions: int) -> POYO:
+def build_model(
+    config: ModelConfig,
+    run: RunConfig,
+    num_units: int,
+    num_sessions: int,
+) -> POYO:
     """Build the model for tables of `num_units` and `num_sessions` rows, padding included.
 
     Raises ConfigError when `config.processor` names no processor (model/choose_processor.py).
@@ -26,7 +31,8 @@ def build_model(config: ModelConfig, run: RunConfig, num_units: int, num_session
 def init_params(model: POYO, seed: int) -> dict:
     """Initial parameters; traceable."""
     batch = jax.tree.map(jnp.asarray, empty_batch(model.config))
-    return cast(dict, model.init(jax.random.key(seed), batch)["params"])
+    variables = model.init(jax.random.key(seed), batch)
+    return cast(dict, variables["params"])
 
 
 def shapes_of_params(model: POYO) -> dict:
@@ -38,6 +44,7 @@ def empty_batch(config: ModelConfig) -> Batch:
     """The smallest batch, of padding only, from which the shapes of parameters are found."""
     tokens = np.zeros((1, 1), np.float32)
     queries = np.zeros((1, 1), np.float32)
+    targets = np.zeros((1, 1, config.num_channels), np.float32)
     rows = np.zeros(1, np.int32)
     return Batch(
         unit_rows=rows,
@@ -49,7 +56,7 @@ def empty_batch(config: ModelConfig) -> Batch:
         token_offsets=rows,
         session_rows=rows,
         query_times=queries,
-        targets=np.zeros((1, 1, config.num_channels), np.float32),
+        targets=targets,
         target_weights=queries,
         window_ids=rows.astype(np.uint32),
     )

@@ -18,9 +18,11 @@ INPUTS, OUTPUTS = -2, -1  # axes of a kernel
 
 def half_split_order(head_dim: int, heads: int) -> np.ndarray:
     """Channels of `heads` heads with interleaved pairs, in the order [firsts, seconds, rest]."""
-    rotating = np.arange(head_dim // 2)
-    rest = np.arange(head_dim // 2, head_dim)
-    head = np.concatenate([rotating[0::2], rotating[1::2], rest])
+    half = head_dim // 2
+    firsts = np.arange(0, half, 2)
+    seconds = np.arange(1, half, 2)
+    rest = np.arange(half, head_dim)
+    head = np.concatenate([firsts, seconds, rest])
     starts = np.arange(heads)[:, None] * head_dim
     return (starts + head).reshape(-1)
 
@@ -36,12 +38,15 @@ def interleaved_order(path: Path, leaf: Any, config: ModelConfig) -> Any:
 
 
 def _permuted(path: Path, leaf: Any, config: ModelConfig, *, inverse: bool) -> Any:
-    if path not in (orders := _orders(config)):
+    orders = _orders(config)
+    if path not in orders:
         return leaf
     axis, order = orders[path]
     if inverse:
         order = np.argsort(order)
-    return leaf[..., order] if axis == OUTPUTS else leaf[..., order, :]
+    if axis == OUTPUTS:
+        return leaf[..., order]
+    return leaf[..., order, :]
 
 
 def _orders(config: ModelConfig) -> dict[Path, tuple[int, np.ndarray]]:
@@ -54,14 +59,18 @@ def _orders(config: ModelConfig) -> dict[Path, tuple[int, np.ndarray]]:
         return half_split_order(config.head_dim, count)
 
     cross = heads(config.cross_heads)
+    both = heads(2 * config.cross_heads)
     values = np.arange(cross.size, 2 * cross.size)
+    keys_alone = np.concatenate([cross, values])
+    within = heads(config.self_heads)
+    all_three = heads(3 * config.self_heads)
     attention = ("processor", "layers", "attention")
     return {
         ("encoder", "query", "kernel"): (OUTPUTS, cross),
-        ("encoder", "key_value", "kernel"): (OUTPUTS, heads(2 * config.cross_heads)),
+        ("encoder", "key_value", "kernel"): (OUTPUTS, both),
         ("encoder", "output", "kernel"): (INPUTS, cross),
         ("decoder", "query", "kernel"): (OUTPUTS, cross),
-        ("decoder", "key_value", "kernel"): (OUTPUTS, np.concatenate([cross, values])),
-        (*attention, "query_key_value", "kernel"): (OUTPUTS, heads(3 * config.self_heads)),
-        (*attention, "output", "kernel"): (INPUTS, heads(config.self_heads)),
+        ("decoder", "key_value", "kernel"): (OUTPUTS, keys_alone),
+        (*attention, "query_key_value", "kernel"): (OUTPUTS, all_three),
+        (*attention, "output", "kernel"): (INPUTS, within),
     }

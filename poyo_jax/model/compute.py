@@ -25,4 +25,9 @@ class Compute:
     @classmethod
     def of_run(cls, run: RunConfig) -> "Compute":
         """The settings of a run."""
-        return cls(jnp.dtype(run.compute_dtype), run.attention, run.remat, run.rows_per_group)
+        return cls(
+            dtype=jnp.dtype(run.compute_dtype),
+            back_end=run.attention,
+            remat=run.remat,
+            rows_per_group=run.rows_per_group,
+        )

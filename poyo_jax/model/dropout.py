@@ -10,17 +10,21 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Shaped, UInt32
 
 # Sites of dropout outside the processor, each with a few numbers after it. A processor folds
 # smaller numbers into the seeds that it gets.
 ENCODER_SITES, DECODER_SITES = 1 << 20, 1 << 21
 
+SPREAD = np.uint32(0x9E3779B9)  # an odd number, which spreads numbers over 32 bits
+
 
 def fold(seed: UInt32[Array, "..."], data: Shaped[Array, "..."] | int) -> UInt32[Array, "..."]:
     """Derive a new seed from `seed` and an integer; both broadcast."""
     data = jnp.asarray(data).astype(jnp.uint32)
-    return _mix(seed ^ _mix(data * jnp.uint32(0x9E3779B9) + jnp.uint32(0x7F4A7C15)))
+    data = data * SPREAD + jnp.uint32(0x7F4A7C15)
+    return _mix(seed ^ _mix(data))
 
 
 def dropout(
@@ -39,12 +43,14 @@ def dropout(
         return x
     if numbers is None:
         shape = x.shape[1:]
-        numbers = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
+        numbers = jax.lax.iota(jnp.uint32, math.prod(shape))
+        numbers = numbers.reshape(shape)
     if seeds.ndim == 1:
-        seeds = seeds.reshape(-1, *(1,) * (x.ndim - 1))
-    bits = _mix(numbers * jnp.uint32(0x9E3779B9) ^ seeds)
+        seeds = jnp.expand_dims(seeds, tuple(range(1, x.ndim)))
+    bits = _mix(numbers * SPREAD ^ seeds)
     kept = bits >= jnp.uint32(round(rate * 2**32))
-    return jnp.where(kept, x * (1 / (1 - rate)), 0).astype(x.dtype)
+    scaled = x * (1 / (1 - rate))
+    return jnp.where(kept, scaled, 0).astype(x.dtype)
 
 
 def _mix(x: Array) -> Array:

@@ -28,8 +28,10 @@ class Linear(nn.Module):
         inputs = x.shape[-1]
         bound = inputs**-0.5
         kernel = self.param("kernel", _uniform, (inputs, self.features), bound)
-        y = x.astype(self.dtype).reshape(-1, inputs) @ kernel.astype(self.dtype)
-        y = checkpoint_name(y.reshape(*x.shape[:-1], self.features), PRODUCT)
+        rows = x.astype(self.dtype).reshape(-1, inputs)
+        y = rows @ kernel.astype(self.dtype)
+        y = y.reshape(*x.shape[:-1], self.features)
+        y = checkpoint_name(y, PRODUCT)
         if self.use_bias:
             bias = self.param("bias", _uniform, (self.features,), bound)
             y = y + bias.astype(self.dtype)
@@ -47,7 +49,12 @@ def embedding(key: Array, shape: tuple[int, ...]) -> Float[Array, "..."]:
 
 def layer_norm(name: str | None = None) -> nn.LayerNorm:
     """LayerNorm with PyTorch's epsilon, computed in float32."""
-    return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, dtype=jnp.float32, name=name)
+    return nn.LayerNorm(
+        epsilon=1e-5,
+        use_fast_variance=False,
+        dtype=jnp.float32,
+        name=name,
+    )
 
 
 class FeedForward(nn.Module):
@@ -58,7 +65,9 @@ class FeedForward(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "windows tokens dim"], seeds: UInt32[Array, " windows"] | None
+        self,
+        x: Float[Array, "windows tokens dim"],
+        seeds: UInt32[Array, " windows"] | None,
     ) -> Float[Array, "windows tokens dim"]:
         dim = self.config.dim
         dtype = self.compute.dtype
@@ -69,6 +78,13 @@ class FeedForward(nn.Module):
         return Linear(dim, dtype=dtype, name="contract")(hidden)
 
 
+def feedforward_flops(dim: int) -> int:
+    """Operations of a `FeedForward` for one token (model/flops.py)."""
+    expand = 2 * dim * 8 * dim
+    contract = 2 * 4 * dim * dim
+    return expand + contract
+
+
 @partial(jax.checkpoint, static_argnums=1)
 def _gated_gelu(hidden: Array, dropout_rate: float, seeds: Array | None) -> Array:
     """Multiply the first half of the channels by GELU of the second half, and apply dropout.
@@ -77,7 +93,8 @@ def _gated_gelu(hidden: Array, dropout_rate: float, seeds: Array | None) -> Arra
     """
     value, gate = jnp.split(hidden, 2, axis=-1)
     # jax.nn.gelu takes erfc, which is slow on CPUs.
-    gelu = 0.5 * gate * (1 + jax.lax.erf(gate * math.sqrt(0.5)))
+    erf = jax.lax.erf(gate * math.sqrt(0.5))
+    gelu = 0.5 * gate * (1 + erf)
     return dropout(value * gelu, dropout_rate, seeds)
 
 
@@ -85,11 +102,14 @@ def split_heads(
     x: Float[Array, "... tokens channels"], head_dim: int
 ) -> Float[Array, "... heads tokens head_dim"]:
     """Channels as heads of `head_dim` channels each."""
-    x = x.reshape(*x.shape[:-1], -1, head_dim)
+    *lead, tokens, _ = x.shape
+    x = x.reshape(*lead, tokens, -1, head_dim)
     return jnp.swapaxes(x, -2, -3)
 
 
-def join_heads(x: Float[Array, "... heads tokens head_dim"]) -> Float[Array, "... tokens channels"]:
+def join_heads(
+    x: Float[Array, "... heads tokens head_dim"],
+) -> Float[Array, "... tokens channels"]:
     """The inverse of `split_heads`."""
     x = jnp.swapaxes(x, -2, -3)
     return x.reshape(*x.shape[:-2], -1)

@@ -17,12 +17,19 @@ from jaxtyping import Array, Float
 def microbatch_size(num_windows: int, limit: int | None) -> int:
     """The largest divisor of the number of windows that does not exceed `limit`."""
     limit = num_windows if limit is None else min(limit, num_windows)
-    return max(size for size in range(1, limit + 1) if num_windows % size == 0)
+    size = limit
+    while num_windows % size:
+        size -= 1
+    return size
 
 
 def cut(tree: Any, size: int) -> Any:
     """Split the leading axis of every array into micro-batches of `size`."""
-    return jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), tree)
+
+    def cut_array(x: Array) -> Array:
+        return x.reshape(-1, size, *x.shape[1:])
+
+    return jax.tree.map(cut_array, tree)
 
 
 def map_over(function: Callable, windows: Any) -> Array:
@@ -32,7 +39,11 @@ def map_over(function: Callable, windows: Any) -> Array:
 
 
 def sum_over(
-    function: Callable, shared: Any, windows: Any, shared_constants: Any, constants: Any
+    function: Callable,
+    shared: Any,
+    windows: Any,
+    shared_constants: Any,
+    constants: Any,
 ) -> Float[Array, ""]:
     """Sum of `function(shared, windows, shared_constants, constants)` over micro-batches.
 
@@ -58,10 +69,13 @@ def sum_over(
             windows, constants = microbatch
             value, gradients = value_and_gradient(shared, windows, shared_constants, constants)
             dshared, dwindows = gradients
-            return jax.tree.map(jnp.add, sums, (value, dshared)), dwindows
+            sums = jax.tree.map(jnp.add, sums, (value, dshared))
+            return sums, dwindows
 
-        zeros = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, shared))
-        (value, dshared), dwindows = jax.lax.scan(add, zeros, (windows, constants))
+        no_gradient = jax.tree.map(jnp.zeros_like, shared)
+        nothing = (jnp.zeros(()), no_gradient)
+        sums, dwindows = jax.lax.scan(add, nothing, (windows, constants))
+        value, dshared = sums
         return value, (dshared, dwindows)
 
     def backward(gradients, factor):

@@ -41,7 +41,10 @@ class Tables(NamedTuple):
 
 
 def make_window_function(
-    model: POYO, params: dict, unit_rows: Int[Any, " units"], session_row: int
+    model: POYO,
+    params: dict,
+    unit_rows: Int[Any, " units"],
+    session_row: int,
 ) -> Callable[..., Float[Array, "queries outputs"]]:
     """A jitted function of one window of a session, whose parameters are constants of it.
 
@@ -50,7 +53,8 @@ def make_window_function(
     session; False in `is_spike` marks padding.
     """
     backbone = Backbone(model.config, model.compute)
-    variables = {"params": jax.tree.map(jnp.asarray, params[BACKBONE])}
+    on_device = jax.tree.map(jnp.asarray, params[BACKBONE])
+    variables = {"params": on_device}
     tables = _tables(model, params, unit_rows)
     session_vectors = params[SESSIONS][np.array([session_row])]
 
@@ -59,11 +63,16 @@ def make_window_function(
         return module.predict(attended[None], session_vectors, query_times[None], None)
 
     def predict(
-        spike_units: Array, times: Array, times_low: Array, is_spike: Array, query_times: Array
+        spike_units: Array,
+        times: Array,
+        times_low: Array,
+        is_spike: Array,
+        query_times: Array,
     ) -> Array:
         spikes = Spikes(spike_units, times, times_low, is_spike)
         tokens = _tokens(tables, spikes, model.config)
-        sums = merge(tables.edges, _attend(tables.query, tokens, is_spike))
+        of_spikes = _attend(tables.query, tokens, is_spike)
+        sums = merge(tables.edges, of_spikes)
         predictions = backbone.apply(variables, sums, query_times, method=predict_after)
         return cast(Array, predictions)[0]
 
@@ -80,20 +89,29 @@ def make_attention_function(
     """
     tables = _tables(model, params, unit_rows)
 
-    def attention(spike_units: Array, times: Array, times_low: Array, is_spike: Array) -> Array:
+    def attention(
+        spike_units: Array,
+        times: Array,
+        times_low: Array,
+        is_spike: Array,
+    ) -> Array:
         spikes = Spikes(spike_units, times, times_low, is_spike)
         tokens = _tokens(tables, spikes, model.config)
-        sums = merge(tables.edges, _attend(tables.query, tokens, is_spike))
+        of_spikes = _attend(tables.query, tokens, is_spike)
+        sums = merge(tables.edges, of_spikes)
         scores = _scores(tables.query, tokens, is_spike)
-        return jnp.exp(scores - sums.largest[..., None]) / sums.total[..., None]
+        weights = jnp.exp(scores - sums.largest[..., None])
+        return weights / sums.total[..., None]
 
     return jax.jit(attention)
 
 
 def _tables(model: POYO, params: dict, unit_rows: Int[Any, " units"]) -> Tables:
-    apply = partial(Backbone(model.config, model.compute).apply, method=_tables_of)
+    backbone = Backbone(model.config, model.compute)
+    make_tables = jax.jit(partial(backbone.apply, method=_tables_of))
     unit_vectors = params[UNITS][jnp.asarray(unit_rows)]
-    return cast(Tables, jax.jit(apply)({"params": params[BACKBONE]}, unit_vectors))
+    tables = make_tables({"params": params[BACKBONE]}, unit_vectors)
+    return cast(Tables, tables)
 
 
 def _tables_of(backbone: Backbone, unit_vectors: Float[Array, "units dim"]) -> Tables:
@@ -107,9 +125,11 @@ def _tables_of(backbone: Backbone, unit_vectors: Float[Array, "units dim"]) -> T
     times = jnp.array([0.0, config.window_length], jnp.float32)
     times = jnp.repeat(times, len(unit_vectors))
     low = jnp.zeros_like(times)
-    edges = rotate(edges, token_rotation(times, low, config.head_dim, config.frequencies))
+    rotation = token_rotation(times, low, config.head_dim, config.frequencies)
+    edges = rotate(edges, rotation)
     all_tokens = jnp.ones(times.shape, bool)
-    return Tables(query, table[SPIKE], _attend(query, edges, all_tokens))
+    of_edges = _attend(query, edges, all_tokens)
+    return Tables(query, spikes=table[SPIKE], edges=of_edges)
 
 
 def _tokens(
@@ -131,10 +151,16 @@ def _attend(
     largest = scores.max(axis=-1)
     largest = jnp.maximum(largest, jnp.finfo(jnp.float32).min)  # finite without any token
     weights = jnp.exp(scores - largest[..., None])
-    return Sums(largest, weights.sum(axis=-1), weights.astype(value.dtype) @ value)
+    total = weights.sum(axis=-1)
+    out = weights.astype(value.dtype) @ value
+    return Sums(largest, total, out)
 
 
-def _scores(query: Array, tokens: Array, mask: Array) -> Float[Array, "heads latents tokens"]:
+def _scores(
+    query: Array,
+    tokens: Array,
+    mask: Array,
+) -> Float[Array, "heads latents tokens"]:
     """Scores of the keys in `tokens`; minus infinity where the mask is False."""
     key, _ = jnp.split(tokens, 2)
     scores = jnp.matmul(query, key.mT, preferred_element_type=jnp.float32)

@@ -26,4 +26,5 @@ def is_stacked(path: Path) -> bool:
 
 def path_names(path: tuple) -> Path:
     """Names of the keys and fields by which jax reaches a leaf."""
-    return tuple(jax.tree_util.keystr((entry,), simple=True) for entry in path)
+    names = [jax.tree_util.keystr((entry,), simple=True) for entry in path]
+    return tuple(names)

@@ -48,7 +48,7 @@ def rates_of(backbone: Params, rates: Mapping[str, float]) -> dict[Path, float]:
     for group in groups:
         if not any(_begins(path, group) for path in paths):
             raise ConfigError(_no_such_part("/".join(group), paths))
-    rate_of = {}
+    rate_of: dict[Path, float] = {}
     for path in paths:
         fitting = [group for group in groups if _begins(path, group)]
         if fitting:
@@ -65,7 +65,10 @@ def _begins(path: Path, group: Path) -> bool:
 
 
 def _no_such_part(name: str, paths: list[Path]) -> str:
-    known = {"/".join(path[:end]) for path in paths for end in range(1, len(path))}
+    known: set[str] = set()
+    for path in paths:
+        for end in range(1, len(path)):
+            known.add("/".join(path[:end]))
     modules = sorted({path[0] for path in paths})
     return (
         f"the backbone has no part {name!r} to learn.{suggest(name, sorted(known))} Parts are"
@@ -75,30 +78,36 @@ def _no_such_part(name: str, paths: list[Path]) -> str:
 
 def take(backbone: Params, rates: Mapping[Path, float]) -> tuple[Params, Params]:
     """The parameters of the backbone that have a rate, and the others, as two trees."""
-    flat = _flat(backbone)
-    learning = {path: x for path, x in flat.items() if path in rates}
-    frozen = {path: x for path, x in flat.items() if path not in rates}
+    learning: dict[Path, Any] = {}
+    frozen: dict[Path, Any] = {}
+    for path, leaf in _flat(backbone).items():
+        chosen = learning if path in rates else frozen
+        chosen[path] = leaf
     return unflatten_dict(learning), unflatten_dict(frozen)
 
 
 def low_rank_factors(
-    backbone: Params, rates: Mapping[Path, float], rank: int, key: Array
+    backbone: Params,
+    rates: Mapping[Path, float],
+    rank: int,
+    key: Array,
 ) -> Params:
     """Make the factors of the matrices that have a rate.
 
     `down` is random and `up` is zero, so the model is unchanged at first.
     """
     flat = _flat(backbone)
-    matrices = {path: x for path, x in flat.items() if path in rates and path[-1] == "kernel"}
-    keys = jax.random.split(key, max(len(matrices), 1))
+    paths = [path for path in flat if path in rates and path[-1] == "kernel"]
+    keys = jax.random.split(key, max(len(paths), 1))
     factors = {}
-    for (path, matrix), key_of_matrix in zip(matrices.items(), keys, strict=False):
-        *stack, inputs, outputs = matrix.shape
+    for path, key_of_matrix in zip(paths, keys, strict=False):
+        *stack, inputs, outputs = flat[path].shape
         width = min(rank, inputs, outputs)
         shape = (*stack, inputs, width)
         drawn = jax.random.normal(key_of_matrix, shape, jnp.float32)
         factors[*path, "down"] = inputs**-0.5 * drawn
-        factors[*path, "up"] = jnp.zeros((*stack, width, outputs), jnp.float32)
+        shape = (*stack, width, outputs)
+        factors[*path, "up"] = jnp.zeros(shape, jnp.float32)
     return unflatten_dict(factors)
 
 

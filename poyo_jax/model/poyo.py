@@ -122,4 +122,5 @@ class Backbone(nn.Module):
 
 def _table(key: Array, shape: tuple[int, ...]) -> Array:
     """Initial values of a table, whose row 0, padding, is zero."""
-    return cast(Array, embedding(key, shape).at[0].set(0.0))
+    table = embedding(key, shape)
+    return cast(Array, table.at[0].set(0.0))

@@ -17,6 +17,7 @@ from poyo_jax.model.layers import (
     PRODUCT,
     FeedForward,
     Linear,
+    feedforward_flops,
     join_heads,
     layer_norm,
     split_heads,
@@ -61,8 +62,20 @@ class Transformer(nn.Module):
             length=config.depth,
             unroll=config.depth if unrolled else 1,
         )(config, self.compute, name="layers")
-        latents, _ = layers(latents, jnp.arange(config.depth), rotation, seeds)
+        numbers = jnp.arange(config.depth)
+        latents, _ = layers(latents, numbers, rotation, seeds)
         return latents
+
+    @staticmethod
+    def flops(config: ModelConfig) -> int:
+        """Operations of a forward pass over the latents of one window (model/flops.py)."""
+        dim = config.dim
+        channels = config.self_heads * config.head_dim
+        latents = config.num_latent_steps * config.num_latents
+        projections = 2 * dim * 3 * channels + 2 * channels * dim
+        scores_and_values = 4 * channels * latents
+        of_latent = projections + scores_and_values + feedforward_flops(dim)
+        return config.depth * latents * of_latent
 
 
 class Layer(nn.Module):
@@ -76,7 +89,11 @@ class Layer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, latents: Float[Array, "windows latents dim"], number: Array, rotation: Rotation, seeds
+        self,
+        latents: Float[Array, "windows latents dim"],
+        number: Array,
+        rotation: Rotation,
+        seeds,
     ):
         sites: list[Any] = [None] * 4
         if seeds is not None:
@@ -86,11 +103,13 @@ class Layer(nn.Module):
 
         attention = SelfAttention(self.config, self.compute, name="attention")
         branch = attention(latents, rotation, sites[0])
-        latents = latents + drop(branch, seeds=sites[1]).astype(latents.dtype)
+        branch = drop(branch, seeds=sites[1])
+        latents = latents + branch.astype(latents.dtype)
 
         feedforward = FeedForward(self.config, self.compute, name="feedforward")
         branch = feedforward(latents, sites[2])
-        latents = latents + drop(branch, seeds=sites[3]).astype(latents.dtype)
+        branch = drop(branch, seeds=sites[3])
+        latents = latents + branch.astype(latents.dtype)
         return latents, None
 
 
@@ -116,7 +135,8 @@ class SelfAttention(nn.Module):
         project = Linear(3 * channels, use_bias=False, dtype=dtype, name="query_key_value")
         hidden = project(layer_norm("norm")(x))
         hidden = split_heads(hidden, config.head_dim)  # [W, L, 3HK] -> [W, 3H, L, K]
-        query, key, value = jnp.split(rotate(hidden, rotation), 3, axis=1)
+        hidden = rotate(hidden, rotation)
+        query, key, value = jnp.split(hidden, 3, axis=1)
         out = attend(
             query,
             key,

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 SHORTEST_PERIOD, LONGEST_PERIOD = 1e-4, 2.0627  # s
+LEADING_BITS = np.uint32(0xFFFFF000)  # of a float32: sign, exponent, 12 bits of the significand
 
 # 2 pi / exp(lerp(log 1e-4, log 2.0627)) as PyTorch rounds it in float32, by number of frequencies.
 # numpy's float32 functions differ from these in the last bits, and a last bit of the first
@@ -70,7 +71,9 @@ def omega(head_dim: int, frequencies: Frequencies = None) -> Float[np.ndarray, "
     count = head_dim // 4
     if count in _OMEGAS:
         return np.array(_OMEGAS[count].split(), np.float32)
-    periods = np.exp(np.linspace(np.log(SHORTEST_PERIOD), np.log(LONGEST_PERIOD), count))
+    shortest = np.log(SHORTEST_PERIOD)
+    longest = np.log(LONGEST_PERIOD)
+    periods = np.exp(np.linspace(shortest, longest, count))
     return (2 * np.pi / periods).astype(np.float32)
 
 
@@ -79,7 +82,8 @@ def frequencies_between(shortest: float, longest: float, head_dim: int) -> tuple
 
     The logarithms of their periods (s) are evenly spaced.
     """
-    return tuple((2 * np.pi / np.geomspace(shortest, longest, head_dim // 4)).tolist())
+    periods = np.geomspace(shortest, longest, head_dim // 4)
+    return tuple((2 * np.pi / periods).tolist())
 
 
 def grid_rotation(
@@ -127,11 +131,13 @@ def rotate(x: Float[Array, "... head_dim"], rotation: Rotation) -> Float[Array, 
     gradient.
     """
     count = rotation.cos.shape[-1]
-    first, second, rest = jnp.split(x, [count, 2 * count], axis=-1)
+    ends = [count, 2 * count]
+    first, second, rest = jnp.split(x, ends, axis=-1)
     cos = rotation.cos.astype(x.dtype)
     sin = rotation.sin.astype(x.dtype)
-    turned = [first * cos - second * sin, second * cos + first * sin]
-    return jnp.concatenate([*turned, rest], axis=-1)
+    turned_first = first * cos - second * sin
+    turned_second = second * cos + first * sin
+    return jnp.concatenate([turned_first, turned_second, rest], axis=-1)
 
 
 def _rotate_forward(x, rotation):
@@ -152,10 +158,16 @@ def _turns(times: Array, times_low: Array, frequencies: np.ndarray) -> Array:
     hertz_b = _truncate((hertz - hertz_a).astype(np.float32))
     hertz_c = (hertz - hertz_a - hertz_b).astype(np.float32)
     times, times_low = times[..., None], times_low[..., None]
-    bits = jax.lax.bitcast_convert_type(times, jnp.uint32) & jnp.uint32(0xFFFFF000)
+    bits = jax.lax.bitcast_convert_type(times, jnp.uint32)
+    bits = bits & LEADING_BITS
     times_a = jax.lax.bitcast_convert_type(bits, jnp.float32)  # leading 12 bits
     times_b = times - times_a  # the other 12 bits, exactly
-    exact = [times_a * hertz_a, times_a * hertz_b, times_b * hertz_a, times_b * hertz_b]
+    exact = [
+        times_a * hertz_a,
+        times_a * hertz_b,
+        times_b * hertz_a,
+        times_b * hertz_b,
+    ]
     small = times * hertz_c + times_low * frequencies / (2 * np.pi)
     return sum(product - jnp.round(product) for product in exact) + small
 
@@ -171,7 +183,9 @@ def _cos_and_sin(turns: Array) -> Rotation:
     squared = turns * turns
     cos = _polynomial(_COS, squared)
     sin = turns * _polynomial(_SIN, squared)
-    return Rotation((cos - sin) * (cos + sin), 2 * sin * cos)
+    cos_of_double = (cos - sin) * (cos + sin)
+    sin_of_double = 2 * sin * cos
+    return Rotation(cos_of_double, sin_of_double)
 
 
 def _polynomial(coefficients: list[float], x: Array) -> Array:
@@ -185,9 +199,12 @@ def _polynomial(coefficients: list[float], x: Array) -> Array:
 
 def _series(first: int) -> list[float]:
     """Coefficients of cos(pi x) (first = 0) or sin(pi x) / x (first = 1), by falling powers."""
-    falling = reversed(range(first, first + 13, 2))
-    signed = [((-1) ** (power // 2), power) for power in falling]
-    return [sign * math.pi**power / math.factorial(power) for sign, power in signed]
+    coefficients = []
+    for power in range(first, first + 13, 2):
+        sign = (-1) ** (power // 2)
+        value = sign * math.pi**power / math.factorial(power)
+        coefficients.append(value)
+    return coefficients[::-1]
 
 
 _COS, _SIN = _series(0), _series(1)
@@ -195,4 +212,5 @@ _COS, _SIN = _series(0), _series(1)
 
 def _truncate(x: np.ndarray) -> np.ndarray:
     """Keep the leading 12 bits of the significand."""
-    return (x.view(np.uint32) & np.uint32(0xFFFFF000)).view(np.float32)
+    bits = x.view(np.uint32) & LEADING_BITS
+    return bits.view(np.float32)

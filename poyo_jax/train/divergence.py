@@ -13,10 +13,16 @@ from poyo_jax.files import write_text
 from poyo_jax.train.reliability.health import parameter_norms
 
 
-def steps_not_finite(steps: Sequence[int], metrics: Sequence[Mapping[str, Any]]) -> list[int]:
+def steps_not_finite(
+    steps: Sequence[int],
+    metrics: Sequence[Mapping[str, Any]],
+) -> list[int]:
     """The steps that have a metric that is not finite."""
-    pairs = zip(steps, metrics, strict=True)
-    return [step for step, values in pairs if not np.isfinite([*values.values()]).all()]
+    bad = []
+    for step, values in zip(steps, metrics, strict=True):
+        if not np.isfinite([*values.values()]).all():
+            bad.append(step)
+    return bad
 
 
 def report_divergence(
@@ -39,7 +45,9 @@ def report_divergence(
     """
     norms = parameter_norms(params)
     if jax.process_index() == 0:
-        finite = {path: norm if np.isfinite(norm) else None for path, norm in norms.items()}
+        finite = {}
+        for path, norm in norms.items():
+            finite[path] = norm if np.isfinite(norm) else None
         report = {
             "steps": [steps[0], steps[-1]],
             "bad_steps": bad_steps,

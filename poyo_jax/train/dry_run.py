@@ -1,6 +1,7 @@
 """A dry run: measure the cost of a training step by making three of them."""
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 
@@ -45,18 +46,20 @@ def rehearse(config: Config, sessions: Sequence[Session]) -> str:
     compile_time = time.monotonic() - began
     (program,) = setup.train_step.programs.values()
     memory = _memory(program)
-    size = _size(sum(x.nbytes for x in jax.tree.leaves(state)))
+    num_bytes = sum(x.nbytes for x in jax.tree.leaves(state))
     seconds, losses = _run(setup, state, batches)
     flops = _flops(config, host)
     windows = config.data.batch_size
-    parameters = sum(x.size for x in jax.tree.leaves(state.params))
-    mesh = " x ".join(f"{name} {size}" for name, size in setup.mesh.shape.items())
+    leaves = jax.tree.leaves(state.params)
+    parameters = sum(x.size for x in leaves)
+    axes = [f"{name} {size}" for name, size in setup.mesh.shape.items()]
+    mesh = " x ".join(axes)
     lines = {
         "devices": (
             f"{jax.device_count()} ({jax.devices()[0].device_kind}) of {jax.process_count()}"
             f" processes; {mesh}"
         ),
-        "parameters": f"{parameters:,} values, {size} with optimiser state",
+        "parameters": f"{parameters:,} values, {_size(num_bytes)} with optimiser state",
         "batch": (
             f"{windows} windows; {len(shapes)} shapes, of {shapes[0].rows} to {largest.rows} rows"
             f" of {largest.tokens} tokens on a device; the first {STEPS} batches fit shapes"
@@ -64,10 +67,7 @@ def rehearse(config: Config, sessions: Sequence[Session]) -> str:
         ),
         "compiling": f"{compile_time:.1f} s, for the largest shape",
         "memory": memory,
-        "operations": (
-            f"{flops / 1e9:.2f} GFLOP; {flops / seconds / jax.device_count() / 1e9:.2f} GFLOP/s on"
-            " a device"
-        ),
+        "operations": _operations(flops, seconds),
         "step": f"{seconds:.3f} s at best, {windows / seconds:.1f} windows/s in the largest shape",
         "input pipeline": (
             f"{windows / jax.process_count() / made:.0f} windows/s per process, without reading"
@@ -78,7 +78,11 @@ def rehearse(config: Config, sessions: Sequence[Session]) -> str:
     return "\n".join(f"{name:17}{text}" for name, text in lines.items())
 
 
-def _run(setup: TrainSetup, state, batches: Sequence[Batch]) -> tuple[float, list[float]]:
+def _run(
+    setup: TrainSetup,
+    state,
+    batches: Sequence[Batch],
+) -> tuple[float, list[float]]:
     """Make the steps; return the time (s) of the fastest one and all losses."""
     seconds, losses = [], []
     for batch in batches:
@@ -96,13 +100,26 @@ def _flops(config: Config, batches: Sequence[Batch]) -> float:
         is_token = batch.token_kinds != PADDING
         is_unit = batch.unit_rows > 0
         counts.append((is_token.sum(), is_unit.sum()))
-    tokens, units = gather(np.mean(counts, axis=0)).sum(axis=0)
+    of_processes = gather(np.mean(counts, axis=0))
+    tokens, units = of_processes.sum(axis=0)
     queries = batches[0].query_times.shape[1]
     windows = config.data.batch_size
     cost = forward_flops(
-        config.model, windows=windows, tokens=int(tokens), units=int(units), queries=queries
+        config.model,
+        windows=windows,
+        tokens=int(tokens),
+        units=int(units),
+        queries=queries,
     )
     return TRAINING * cost.total
+
+
+def _operations(flops: float, seconds: float) -> str:
+    """Operations of a step that takes `seconds`; NaN stands for a number that is not known."""
+    if math.isnan(flops):
+        return "not known: the processor has no method `flops` (poyo_jax/model/flops.py)"
+    speed = flops / seconds / jax.device_count()
+    return f"{flops / 1e9:.2f} GFLOP; {speed / 1e9:.2f} GFLOP/s on a device"
 
 
 def _size(count: float) -> str:

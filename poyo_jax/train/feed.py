@@ -29,9 +29,19 @@ class Fed(NamedTuple):
 class Feed:
     """Makes, votes on and transfers the next batch while one is used."""
 
-    def __init__(self, setup: TrainSetup, votes: Votes, clock: Clock, stop: Stop, timer: SaveTimer):
-        self._setup, self._votes, self._clock = setup, votes, clock
-        self._stop, self._timer = stop, timer
+    def __init__(
+        self,
+        setup: TrainSetup,
+        votes: Votes,
+        clock: Clock,
+        stop: Stop,
+        timer: SaveTimer,
+    ):
+        self._setup = setup
+        self._votes = votes
+        self._clock = clock
+        self._stop = stop
+        self._timer = timer
         self.stopped = False  # whether the processes agreed to stop
         self.restart()
 
@@ -82,7 +92,10 @@ class Feed:
 
     def restart(self) -> None:
         """Measure speeds from now on."""
-        self._began, self._waited, self._tokens, self._places = time.monotonic(), 0.0, 0.0, 0.0
+        self._began = time.monotonic()
+        self._waited = 0.0
+        self._tokens = 0.0
+        self._places = 0.0
 
     def leave_out(self, seconds: float) -> None:
         """Do not count so many seconds, in which something else was done."""
@@ -94,7 +107,8 @@ class Feed:
         With several processes, `slowest_process` is the one that waited longest for data.
         """
         seconds = time.monotonic() - self._began
-        waited, tokens, places = gather(np.array([self._waited, self._tokens, self._places])).T
+        own = np.array([self._waited, self._tokens, self._places])
+        waited, tokens, places = gather(own).T
         self.restart()
         values = {
             "seconds_per_step": seconds / steps,

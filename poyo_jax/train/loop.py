@@ -33,11 +33,12 @@ def train_model(
 ) -> Pretrained:
     """Train a model on the train splits of `sessions`, or continue the run that `workdir` holds.
 
-    Validation R2 is measured on the valid splits, as far as there are any. The work directory gets
-    `config.json`, `metrics.jsonl`, `goodput.jsonl`, `tb/` and `checkpoints/`. Returns the model
-    after the last step; `poyo_jax.load(workdir)` gives the one with the best validation R2. Both
-    have a tuning map, from which `fit_units` starts. With several processes, which must have joined
-    (`poyo_jax.distributed.processes.start`), all call this alike, and process 0 writes.
+    The validation score is measured on the valid splits, as far as there are any. The work
+    directory gets `config.json`, `metrics.jsonl`, `goodput.jsonl`, `tb/` and `checkpoints/`.
+    Returns the model after the last step; `poyo_jax.load(workdir)` gives the one with the best
+    validation score. Both have a tuning map, from which `fit_units` starts. With several processes,
+    which must have joined (`poyo_jax.distributed.processes.start`), all call this alike, and
+    process 0 writes.
 
     Args:
         config: settings of the run.

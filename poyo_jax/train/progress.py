@@ -22,7 +22,10 @@ class Progress:
     """
 
     def __init__(self, what: str, first: int, total: int, show: bool = True, unit: str = "step"):
-        self._what, self._first, self._total, self._show = what, first, total, show
+        self._what = what
+        self._first = first
+        self._total = total
+        self._show = show
         self._unit = unit
         self._bar: tqdm | None = None
         self._start: tuple[int, float] | None = None  # step after which time counts, and when

@@ -53,22 +53,28 @@ class Run:
         writers: Sequence[Writer] | None,
     ):
         run = config.run
-        self._clock, self._watchdog = Clock(), Watchdog(run.watchdog_minutes)
+        self._clock = Clock()
+        self._watchdog = Watchdog(run.watchdog_minutes)
         self._watchdog.beat(PATIENCE)
         self.config, self.workdir = config, run_path(workdir)
         self.setup = TrainSetup(config, sessions, readouts)
         check_agreement(lambda: self.setup.facts() | {"work directory": str(workdir)})
         self._main = jax.process_index() == 0
-        self._stop, self._votes, self._cut_short = stop, Votes(self.setup.mesh), False
+        self._stop = stop
+        self._votes = Votes(self.setup.mesh)
+        self._cut_short = False
         self._timer = SaveTimer(run.save_minutes if self._main else None)
         self._feed = Feed(self.setup, self._votes, self._clock, stop, self._timer)
         self._goodput = GoodputLines(self.workdir, self._clock)
         if writers is None:
             writers = [JsonLines(workdir), TensorBoard(workdir)]
-        self._writers = Writers([*writers, self._goodput] if self._main else writers)
+        if self._main:
+            writers = [*writers, self._goodput]
+        self._writers = Writers(writers)
         self._progress = Progress("training", 0, run.num_steps, progress and self._main)
         self._pending: list[tuple[int, Mapping[str, Any]]] = []
-        self._first, self._saved_step = 0, 0
+        self._first = 0
+        self._saved_step = 0
         self._tuning = None
         with contextlib.ExitStack() as opened:
             lock = WorkdirLock(self.workdir, lambda: stop.requested)
@@ -221,8 +227,10 @@ class Run:
             )
             scores = score_sessions(predictions, self.setup.valid)
             mean = mean_score(scores.values())
-            metric, key = self.setup.metric, self.setup.metric.key("valid")
-            self._write(int(state.step), {key: mean, f"{key}_by_session": scores})
+            metric = self.setup.metric
+            key = metric.key("valid")
+            values = {key: mean, f"{key}_by_session": scores}
+            self._write(int(state.step), values)
             self._progress.note(f"valid {metric.label} {mean:.3f}")
             warn_without_score(mean, key)
             self._feed.restart()
@@ -230,7 +238,9 @@ class Run:
         return {}
 
     def _after_batch(self) -> None:
-        self._cut_short = bool(self._votes.largest(int(self._stop.requested))[0])
+        asked = int(self._stop.requested)
+        (any_asked,) = self._votes.largest(asked)
+        self._cut_short = bool(any_asked)
         self._watchdog.beat()  # after the vote: peers may still compile
         if self._cut_short:
             raise _StopAsked
@@ -271,7 +281,8 @@ class Run:
         if self._main and int(state.step) > self._first:
             logger.info(describe_goodput(self.workdir))
         metadata = replace(self.setup.metadata, metrics=scores, tuning=self._tuning)
-        return Pretrained.of(metadata, without_padding(state.params, metadata), int(state.step))
+        params = without_padding(state.params, metadata)
+        return Pretrained.of(metadata, params, int(state.step))
 
 
 class _StopAsked(Exception):

@@ -44,11 +44,17 @@ class TrainStep:
 
     def compile(self, state: TrainState, batch: Batch) -> None:
         """Compile the step for the shape of a batch."""
-        self.programs[batch.token_kinds.shape] = self._step.lower(state, batch, {}).compile()
+        lowered = self._step.lower(state, batch, {})
+        self.programs[batch.token_kinds.shape] = lowered.compile()
 
-    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
+    def __call__(
+        self,
+        state: TrainState,
+        batch: Batch,
+    ) -> tuple[TrainState, dict[str, Any]]:
         """Make one step with a batch whose shape was compiled. The given state is donated."""
-        return self.programs[batch.token_kinds.shape](state, batch, {})
+        program = self.programs[batch.token_kinds.shape]
+        return program(state, batch, {})
 
 
 class TrainSetup:
@@ -58,7 +64,10 @@ class TrainSetup:
     """
 
     def __init__(
-        self, config: Config, sessions: Sequence[Session], readouts: Mapping[str, Readout]
+        self,
+        config: Config,
+        sessions: Sequence[Session],
+        readouts: Mapping[str, Readout],
     ):
         if not sessions:
             raise DataError("there are no sessions to train on. Give at least one.")
@@ -79,7 +88,8 @@ class TrainSetup:
             jax.process_index(),
             jax.process_count(),
         )
-        self.valid = self._sources("valid", [s for s in sessions if s.has_split("valid")])
+        with_valid = [session for session in sessions if session.has_split("valid")]
+        self.valid = self._sources("valid", with_valid)
         self.mesh = make_mesh(config.run.mesh)
         self.tuning = UnitTuning(self.batches.sessions, self.mesh)
         self._build_steps()
@@ -88,18 +98,23 @@ class TrainSetup:
         data = self.metadata
         sources = []
         for session in sessions:
-            intervals, readout = session.split(split), data.readouts[session.id]
-            sources.append(
-                ModelSession.build(
-                    session, readout, data.units, data.sessions, intervals, self._task
-                )
+            source = ModelSession.build(
+                session,
+                data.readouts[session.id],
+                data.units,
+                data.sessions,
+                session.split(split),
+                self._task,
             )
+            sources.append(source)
         return sources
 
     def _build_steps(self) -> None:
         """Build the model, the optimiser and the steps; they compile when first used."""
-        config, seed = self.config, self.config.data.seed
-        units, sessions = self.metadata.units.num_rows, self.metadata.sessions.num_rows
+        config = self.config
+        seed = config.data.seed
+        units = self.metadata.units.num_rows
+        sessions = self.metadata.sessions.num_rows
         model = build_model(config.model, config.run, units, sessions)
         updates = config.run.num_steps // config.optim.accumulate_steps
         optimizer, self.schedule = choose_optimizer(config.optim, updates, self.mesh)
@@ -133,8 +148,10 @@ class TrainSetup:
 
 def _fingerprint(source: ModelSession) -> str:
     """One line that tells a session from another, or from another version of itself."""
-    session, digest = source.session, hashlib.sha256()
-    for array in (source.intervals.starts, source.intervals.ends, source.unit_rows):
+    session = source.session
+    intervals = source.intervals
+    digest = hashlib.sha256()
+    for array in (intervals.starts, intervals.ends, source.unit_rows):
         digest.update(np.ascontiguousarray(array).tobytes())
     digest.update("\n".join(session.unit_names).encode())
     return f"{session.id}: {len(session.spike_times)} spikes, {digest.hexdigest()[:12]}"

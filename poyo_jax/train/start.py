@@ -43,7 +43,8 @@ def starting_state(
         logger.info("restoring step %d from %s", step, workdir)
         if init_from is not None:
             logger.info("only a new run starts with the weights of %s; not used", init_from)
-        state = checkpoints.restore(step, jax.eval_shape(setup.fresh_state), setup.mesh)
+        like = jax.eval_shape(setup.fresh_state)
+        state = checkpoints.restore(step, like, setup.mesh)
         return state, checkpoints.metadata(step)
     if init_from is not None:
         logger.info("a new run, with the weights of %s", init_from)
@@ -54,8 +55,10 @@ def starting_state(
 
 def _step_to_continue(checkpoints: Checkpoints, resume: Resume) -> int | None:
     """Step of the newest checkpoint that process 0 sees, from which all continue; None: start."""
-    latest, workdir = checkpoints.latest(), checkpoints.folder.parent
-    step = int(gather(np.array([-1 if latest is None else latest]))[0, 0])
+    workdir = checkpoints.folder.parent
+    latest = checkpoints.latest()
+    seen = -1 if latest is None else latest
+    step = int(gather(np.array([seen]))[0, 0])
     if step < 0 and resume == "must":
         raise ConfigError(
             f"{workdir} holds no checkpoint to continue from. Check --workdir, or give"
@@ -92,13 +95,16 @@ def state_from(setup: TrainSetup, pretrained: Pretrained) -> TrainState:
     )
     for table, (mine, theirs) in zip(TABLES, vocabularies, strict=True):
         known = [name for name in mine.names if name in theirs]
-        rows = np.asarray(pretrained.params[table])[theirs.rows(known)]
+        saved_table = np.asarray(pretrained.params[table])
+        rows = saved_table[theirs.rows(known)]
         params[table] = params[table].at[mine.rows(known)].set(rows)
 
     def begin(params: dict) -> TrainState:
-        return TrainState(jnp.zeros((), jnp.int32), params, setup.init_optimizer(params))
+        step = jnp.zeros((), jnp.int32)
+        return TrainState(step, params, setup.init_optimizer(params))
 
-    return jax.jit(begin, out_shardings=state_shardings(fresh, setup.mesh))(params)
+    shardings = state_shardings(fresh, setup.mesh)
+    return jax.jit(begin, out_shardings=shardings)(params)
 
 
 def _sizes(config: ModelConfig) -> ModelConfig:

@@ -25,7 +25,9 @@ def init_state(model: POYO, optimizer: Optimizer, seed: int, mesh: Mesh) -> Trai
     """Create the state before the first step on the devices of the mesh."""
 
     def init():
+        step = jnp.zeros((), jnp.int32)
         params = with_padding(init_params(model, seed))
-        return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+        return TrainState(step, params, optimizer.init(params))
 
-    return jax.jit(init, out_shardings=state_shardings(jax.eval_shape(init), mesh))()
+    shardings = state_shardings(jax.eval_shape(init), mesh)
+    return jax.jit(init, out_shardings=shardings)()

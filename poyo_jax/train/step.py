@@ -59,22 +59,28 @@ def make_train_step(
 
         differentiate = jax.value_and_grad(loss_of_device, argnums=(0, 1))
         loss, (backbone_gradient, vectors_gradient) = differentiate(learning, vectors)
-        summed = jax.tree.map(lambda x: sum_over_devices(x, mesh), (loss, backbone_gradient))
-        return *summed, vectors_gradient
+        sum_up = partial(sum_over_devices, mesh=mesh)
+        loss, backbone_gradient = jax.tree.map(sum_up, (loss, backbone_gradient))
+        return loss, backbone_gradient, vectors_gradient
 
     @partial(jax.jit, donate_argnums=0)
     def train_step(state: TrainState, batch: Batch, frozen: dict):
         params = state.params
         rows = used_rows(batch)
-        vectors = {name: look_up(params[name], rows[name], mesh) for name in rows}
-        learning = {name: value for name, value in params.items() if name not in rows}
+        learning = dict(params)
+        vectors = {}
+        for name in rows:
+            table = learning.pop(name)
+            vectors[name] = look_up(table, rows[name], mesh)
 
         loss, gradient, vectors_gradient = loss_and_gradient(
             learning, frozen, vectors, batch, state.step
         )
         for name in rows:
-            gradient[name] = sum_rows(rows[name], vectors_gradient[name], len(params[name]), mesh)
-        metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradient_values(gradient))}
+            num_rows = len(params[name])
+            gradient[name] = sum_rows(rows[name], vectors_gradient[name], num_rows, mesh)
+        norm = optax.tree.norm(gradient_values(gradient))
+        metrics = {"loss": loss, "gradient_norm": norm}
 
         params, opt_state = optimizer.update(gradient, state.opt_state, params)
         following = TrainState(state.step + 1, params, opt_state)

@@ -1,7 +1,7 @@
 """Tuning of a run's units: rows that they can start from, and the map saved with the model.
 
-With random embeddings every unit has to be learned by itself before anything is decoded, and R2
-stays near zero for the longer the more units there are. Rows that start from tuning let the model
+With random embeddings every unit has to be learned by itself before anything is decoded. The
+more units there are, the longer nothing is decoded. Rows that start from tuning let the model
 apply to all units of like tuning what it learns of one.
 """
 
@@ -69,10 +69,13 @@ class UnitTuning:
                 rows[overlap.rows] = of_session[overlap.inside]
             return rows
 
+        def add(table: Array, added: Array) -> Array:
+            return table + added[:num_rows]
+
         shape = (self._padded(num_rows), dim)
         added = jax.make_array_from_callback(shape, self._divided, rows_of)
-        add = jax.jit(lambda table, added: table + added[:num_rows], out_shardings=table.sharding)
-        params = state.params | {"unit_embedding": add(table, added)}
+        table = jax.jit(add, out_shardings=table.sharding)(table, added)
+        params = state.params | {"unit_embedding": table}
         return state._replace(params=params)
 
     def fit(self, table: Float32[Array, "rows dim"]) -> TuningMap | None:
@@ -89,12 +92,14 @@ class UnitTuning:
                 features = self._known_features(overlap.number)
                 if features is None:
                     continue
-                sums = sums or TuningSums.zeros(features.shape[1], values.shape[1])
+                if sums is None:
+                    sums = TuningSums.zeros(features.shape[1], values.shape[1])
                 folds = folds_of(overlap.number, len(self._sources), len(features))
                 inside = overlap.inside
                 sums.add(features[inside], values[overlap.rows], folds[inside])
         total = self._total(sums, table.shape[1])
-        return TuningMap.fit_sums(total) if total.features[:, 0, 0].any() else None
+        has_units = total.features[:, 0, 0].any()
+        return TuningMap.fit_sums(total) if has_units else None
 
     def _total(self, sums: TuningSums | None, dim: int) -> TuningSums:
         """Sums over the units of all processes, of which this one may have none."""

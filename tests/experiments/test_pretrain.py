@@ -16,6 +16,7 @@ import tiny
 
 from poyo_jax import load
 from poyo_jax.checkpoint.store import saved_steps
+from poyo_jax.presets import PRESETS
 from poyo_jax.train.writers import read_metrics
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -135,10 +136,7 @@ def test_help(main, capsys):
 
 
 def test_an_unknown_preset(main, capsys):
-    names = (
-        "poyo_single, poyo_mp, poyo_1, poyo_mp_fast, poyo_1_fast, poyo_single_paper, poyo_mp_paper,"
-        " poyo_1_paper, poyo_small, demo"
-    )
+    names = ", ".join(PRESETS)
     text = f"there is no preset 'dmo'. Did you mean 'demo'? Choose {names}."
     assert refused(main, capsys, ["dmo", "--data", "x"]) == text
     assert f"Expected one of {{{names}}}" in refused(main, capsys, [], status=2)

@@ -4,7 +4,7 @@ import json
 import math
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 
 import jax
 import numpy as np
@@ -13,11 +13,12 @@ import pytest
 from poyo_jax import Readout, Session, evaluate, fit_units, load
 from poyo_jax.config import UnitDropoutConfig, from_dict
 from poyo_jax.errors import ConfigError, DataError, Diverged, SessionError, VocabError
-from poyo_jax.finetune import STRATEGIES, FitConfig
+from poyo_jax.finetune import STRATEGIES, FitConfig, FitResult
 from poyo_jax.finetune.history import TOLERANCE
 from poyo_jax.finetune.setup import FitSetup, set_up
 from poyo_jax.finetune.stage import StageStep
 from poyo_jax.finetune.starts import starting_params
+from poyo_jax.tasks import R2
 
 CONFIG = FitConfig(num_steps=60, batch_size=16, eval_every=20)
 NEW = "simulated/session_2"
@@ -320,3 +321,14 @@ def test_a_loss_that_is_not_finite(pretrained, tiny_sessions):
     text = "not finite at one of the steps 0 to 19 of the fit. Lower the rates of FitConfig"
     with pytest.raises(Diverged, match=text):
         fit_units(pretrained, [session], CONFIG, readouts={session.id: extreme}, progress=False)
+
+
+@pytest.mark.unchecked
+def test_a_fit_that_is_scored_by_another_metric_has_no_r2():
+    task = SimpleNamespace(metric=replace(R2, name="error", label="error"))
+    model = SimpleNamespace(metrics={"valid_error": 0.5})
+    setup = SimpleNamespace(task=task)
+    fit = FitResult(model, [], units=None, sessions=None, _setup=setup, _snapshots={})  # pyright: ignore[reportArgumentType]
+    assert fit.valid_score == 0.5
+    with pytest.raises(DataError, match="scored by error, not by R2; read `valid_score`"):
+        _ = fit.valid_r2

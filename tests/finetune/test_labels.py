@@ -110,11 +110,12 @@ def test_decoding_by_labelled_data(pretrained, tiny_sessions):
         (None, 1),
     ]
     assert all(
-        point.steps == 6 and np.isfinite([point.valid_r2, point.test_r2]).all() for point in curve
+        point.steps == 6 and np.isfinite([point.valid_score, point.test_score]).all()
+        for point in curve
     )
-    assert curve[0].test_r2 != curve[1].test_r2
+    assert curve[0].test_score != curve[1].test_score
     same = finetune(pretrained, tiny_sessions[2:], replace(config, seed=1), progress=False)
-    assert same.valid_r2 == curve[3].valid_r2
+    assert same.valid_score == curve[3].valid_score
     with pytest.raises(
         DataError, match=r"train split of .* has 42 s, less than the smallest .* 50, 60 s. Give"
     ):

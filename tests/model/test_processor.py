@@ -1,6 +1,7 @@
 """Processors of other people: one that works, and sentences for those that cannot."""
 
 import dataclasses
+import math
 import sys
 import types
 from functools import partial
@@ -17,6 +18,8 @@ from poyo_jax.errors import ConfigError
 from poyo_jax.interop.convert import to_torch
 from poyo_jax.model.build import build_model, init_params
 from poyo_jax.model.compute import Compute
+from poyo_jax.model.flops import forward_flops
+from poyo_jax.train.dry_run import _operations
 
 
 class Recurrent(nn.Module):
@@ -116,6 +119,13 @@ def test_what_is_no_processor_is_refused(path, text):
 def test_latents_keep_their_shape_and_type(name, text):
     with pytest.raises(ConfigError, match=text):
         jax.eval_shape(partial(init_params, model_with(name), 0))
+
+
+def test_operations_of_a_processor_that_does_not_count_them_are_not_known():
+    config = dataclasses.replace(CONFIG, processor=f"{__name__}:Recurrent")
+    cost = forward_flops(config, windows=1, tokens=10, units=2, queries=3)
+    assert math.isnan(cost.processor) and math.isnan(cost.total) and cost.encoder > 0
+    assert _operations(cost.total, 1.0).startswith("not known: the processor has no method")
 
 
 def test_no_module_is_imported_because_a_configuration_names_it(tmp_path, monkeypatch):

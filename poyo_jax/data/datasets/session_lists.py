@@ -19,14 +19,7 @@ POYO_1 = (
     "churchland_shenoy_neural_2012",
     "flint_slutzky_accurate_2012",
 )
-DATA_SETS = {  # of every preset that has a list, in the order of training
-    "poyo_mp": POYO_MP,
-    "poyo_1": POYO_1,
-    "poyo_mp_fast": POYO_MP,
-    "poyo_mp_paper": POYO_MP,
-    "poyo_1_fast": POYO_1,
-    "poyo_1_paper": POYO_1,
-}
+DATA_SETS = {"poyo_mp": POYO_MP, "poyo_1": POYO_1}  # of every model, in the order of training
 TABLE_2 = ("perich_miller_population_2018", "pei_pandarinath_nlb_2021")
 VERSIONS = ("paper", "released")
 
@@ -37,16 +30,28 @@ def pretraining_sessions(preset: str, version: str = "paper") -> tuple[str, ...]
     Raises ConfigError for a preset without a list, or for a version other than "paper" and
     "released".
     """
-    if preset not in DATA_SETS:
+    model = model_of(preset)
+    if model is None:
         raise ConfigError(
-            f"preset {preset!r} has no list of sessions; {', '.join(DATA_SETS)} have"
-            f" one.{suggest(preset, DATA_SETS)}"
+            f"preset {preset!r} has no list of sessions; {' and '.join(DATA_SETS)} have one, and so"
+            f" do presets whose names begin with theirs.{suggest(preset, DATA_SETS)}"
         )
     if version not in VERSIONS:
         raise ConfigError(
             f"there is no list {version!r} of sessions; choose {' or '.join(VERSIONS)}."
         )
-    return _sessions(DATA_SETS[preset], f"{version}_sessions")
+    return _sessions(DATA_SETS[model], f"{version}_sessions")
+
+
+def model_of(preset: str) -> str | None:
+    """Return the model with a list of sessions that a preset is named after.
+
+    It is "poyo_1" for poyo_1 and poyo_1_fast, and None for presets of other models.
+    """
+    for model in DATA_SETS:
+        if preset == model or preset.startswith(f"{model}_"):
+            return model
+    return None
 
 
 def held_out_sessions() -> tuple[str, ...]:

@@ -80,7 +80,11 @@ def choose(
 
 
 def _obstacle(
-    name: BackEnd, dtype: jnp.dtype, head_dim: int, attention_dropout: float, masked: bool
+    name: BackEnd,
+    dtype: jnp.dtype,
+    head_dim: int,
+    attention_dropout: float,
+    masked: bool,
 ) -> str | None:
     """Why a flash back end cannot do something here, and what would help."""
     where = platform()
@@ -139,7 +143,7 @@ def attend(
         return FLASH[chosen](query, key, value)[0]
     if mask is not None:
         mask = jnp.asarray(mask)
-        mask = mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
+        mask = jnp.expand_dims(mask, tuple(range(4 - mask.ndim)))
     attention = attend_in_chunks if chosen == "chunked" else attend_plainly
     return attention(query, key, value, rate, seeds, mask)
 

@@ -19,6 +19,7 @@ from poyo_jax.model.attention.tokens import (
     attend_rows,
     drop_weights,
     keys_and_values,
+    merge_rows_and_tokens,
     scores_of,
 )
 from poyo_jax.model.dropout import dropout
@@ -41,7 +42,8 @@ def attend_in_chunks(
     heads, num_queries = query.shape[1:3]
     num_keys = key.shape[2]
     query = scaled(query)
-    pairs = jax.lax.iota(jnp.uint32, heads * num_queries).reshape(heads, num_queries, 1)
+    pairs = jax.lax.iota(jnp.uint32, heads * num_queries)  # of a head and a query
+    pairs = pairs.reshape(heads, num_queries, 1)
 
     @jax.checkpoint
     def add(sums: Sums, chunk):
@@ -52,17 +54,24 @@ def attend_in_chunks(
         largest = jnp.maximum(largest, MASKED / 2)
         weights = jnp.exp(scores - largest[..., None])  # 0 where masked
         total = weights.sum(axis=-1)
-        places = (first + jnp.arange(CHUNK_KEYS)).astype(jnp.uint32)
-        kept = dropout(weights, rate, seeds, pairs * jnp.uint32(num_keys) + places)
+        places = first + jnp.arange(CHUNK_KEYS)
+        numbers = pairs * jnp.uint32(num_keys) + places.astype(jnp.uint32)
+        kept = dropout(weights, rate, seeds, numbers)
         kept = kept.astype(value.dtype)
         out = jnp.matmul(kept, value, preferred_element_type=jnp.float32)
         return merge(sums, Sums(largest, total, out)), None
 
-    allowed = jnp.ones((1, 1, 1, num_keys), bool) if mask is None else mask
-    allowed = jnp.broadcast_to(allowed, (*allowed.shape[:3], num_keys))
-    firsts = jnp.arange(0, num_keys, CHUNK_KEYS)
-    chunks = (_cut(key, 2), _cut(value, 2), _cut(allowed, 3), firsts)
-    sums, _ = jax.lax.scan(add, no_keys(*query.shape), chunks)
+    if mask is None:
+        mask = jnp.ones((1, 1, 1, num_keys), bool)
+    mask = jnp.broadcast_to(mask, (*mask.shape[:3], num_keys))
+    chunks = (
+        _cut(key, axis=2),
+        _cut(value, axis=2),
+        _cut(mask, axis=3),
+        jnp.arange(0, num_keys, CHUNK_KEYS),  # number of its first key
+    )
+    nothing = no_keys(*query.shape)
+    sums, _ = jax.lax.scan(add, nothing, chunks)
     return sums.attention().astype(value.dtype)
 
 
@@ -71,7 +80,9 @@ def _cut(x: Array, axis: int) -> Array:
     padding = [(0, 0)] * x.ndim
     padding[axis] = (0, -x.shape[axis] % CHUNK_KEYS)
     x = jnp.pad(x, padding)
-    x = x.reshape(*x.shape[:axis], -1, CHUNK_KEYS, *x.shape[axis + 1 :])
+    before = x.shape[:axis]
+    after = x.shape[axis + 1 :]
+    x = x.reshape(*before, -1, CHUNK_KEYS, *after)
     return jnp.moveaxis(x, axis, 0)
 
 
@@ -89,13 +100,19 @@ def attend_in_groups(
     A window without tokens gives zeros.
     """
     size = math.gcd(rows_per_group, len(windows))
-    groups = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), (rows, windows))
-    return cast(Array, _attend(scaled(query), table, groups, num_windows, rate))
+
+    def divided(x: Array) -> Array:
+        return x.reshape(-1, size, *x.shape[1:])
+
+    groups = jax.tree.map(divided, (rows, windows))
+    attended = _attend(scaled(query), table, groups, num_windows, rate)
+    return cast(Array, attended)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _attend(query: Array, table: Array, groups: Groups, num_windows: int, rate: float) -> Array:
-    return _forward(query, table, groups, num_windows, rate)[0]
+def _attend(query, table, groups: Groups, num_windows, rate):
+    out, _ = _forward(query, table, groups, num_windows, rate)
+    return out
 
 
 def _forward(query, table, groups, num_windows, rate):
@@ -103,22 +120,32 @@ def _forward(query, table, groups, num_windows, rate):
         rows, windows = group
         by_row = attend_rows(query, table[rows.entries], rows, rate)
         for row, window in enumerate(windows):
-            sums = Sums(*(x[window] for x in by_window))
-            sums = merge(sums, Sums(*(x[:, row] for x in by_row)))
-            updates = zip(by_window, sums, strict=True)
-            by_window = Sums(*(x.at[window].set(new) for x, new in updates))
+            by_window = _add_row(by_window, by_row, row, window)
         return by_window, None
 
-    by_window, _ = jax.lax.scan(add, no_keys(num_windows, *query.shape), groups)
+    nothing = no_keys(num_windows, *query.shape)
+    by_window, _ = jax.lax.scan(add, nothing, groups)
     out = by_window.attention().astype(table.dtype)
-    total = jnp.where(by_window.total > 0, by_window.total, 1)
-    log_sum = jnp.where(by_window.total > 0, by_window.largest + jnp.log(total), -MASKED)
+    has_keys = by_window.total > 0
+    total = jnp.where(has_keys, by_window.total, 1)
+    log_sum = by_window.largest + jnp.log(total)
+    log_sum = jnp.where(has_keys, log_sum, -MASKED)
     return out, (query, table, groups, out, log_sum)
+
+
+def _add_row(by_window: Sums, by_row: Sums, row: int, window: Array) -> Sums:
+    """Merge the sums of a row into those of its window."""
+    of_window = Sums(*(x[window] for x in by_window))
+    of_row = Sums(*(x[:, row] for x in by_row))
+    merged = merge(of_window, of_row)
+    pairs = zip(by_window, merged, strict=True)
+    return Sums(*(x.at[window].set(new) for x, new in pairs))
 
 
 def _backward(num_windows, rate, saved, dout):
     query, table, groups, out, log_sum = saved
-    dtotal = (dout * out).sum(axis=-1, dtype=jnp.float32)  # [W, H, L]
+    products = dout * out
+    dtotal = products.sum(axis=-1, dtype=jnp.float32)  # [W, H, L]
 
     def add(sums, group):
         rows, windows = group
@@ -127,21 +154,27 @@ def _backward(num_windows, rate, saved, dout):
         key, value = keys_and_values(table[rows.entries], rows)
         scores = scores_of(query, key, rows)  # [H, R, T, L]
         weights = jnp.exp(scores - by_row(log_sum)[:, :, None])
-        dkept = jnp.matmul(value, by_row(dout).mT, preferred_element_type=jnp.float32)
-        dscores = weights * (drop_weights(dkept, rows, rate) - by_row(dtotal)[:, :, None])
-        dscores = dscores.astype(query.dtype)
-        dscores = dscores.reshape(len(key), -1, weights.shape[-1])  # [H, R * T, L]
+        dout_of_rows = by_row(dout)
+        dkept = jnp.matmul(value, dout_of_rows.mT, preferred_element_type=jnp.float32)
+        dweights = drop_weights(dkept, rows, rate) - by_row(dtotal)[:, :, None]
+        dscores = (weights * dweights).astype(query.dtype)
+        dscores = merge_rows_and_tokens(dscores)  # [H, R * T, L]
         dk = (dscores @ query).reshape(key.shape)
-        dv = drop_weights(weights, rows, rate).astype(dout.dtype) @ by_row(dout)
-        dtokens = rotate(jnp.concatenate([dk, dv]), rows.rotation.inverse())
-        all_keys = key.reshape(len(key), -1, key.shape[-1])
-        dq_of_rows = jnp.matmul(dscores.mT, all_keys, preferred_element_type=jnp.float32)
+        kept = drop_weights(weights, rows, rate).astype(dout.dtype)
+        dv = kept @ dout_of_rows
+        dtokens = jnp.concatenate([dk, dv])
+        dtokens = rotate(dtokens, rows.rotation.inverse())
         dtokens = jnp.moveaxis(dtokens, 0, 2)  # [2H, R, T, K] -> [R, T, 2H, K]
-        dtokens = dtokens.reshape(*rows.entries.shape, -1).astype(jnp.float32)
-        return (dq + dq_of_rows, dtable.at[rows.entries].add(dtokens)), None
+        dtokens = dtokens.reshape(*rows.entries.shape, -1)
+        dtable = dtable.at[rows.entries].add(dtokens.astype(jnp.float32))
+        keys = merge_rows_and_tokens(key)
+        dq_of_rows = jnp.matmul(dscores.mT, keys, preferred_element_type=jnp.float32)
+        return (dq + dq_of_rows, dtable), None
 
-    zeros = (jnp.zeros(query.shape, jnp.float32), jnp.zeros(table.shape, jnp.float32))
-    (dq, dtable), _ = jax.lax.scan(add, zeros, groups)
+    no_dq = jnp.zeros(query.shape, jnp.float32)
+    no_dtable = jnp.zeros(table.shape, jnp.float32)
+    sums, _ = jax.lax.scan(add, (no_dq, no_dtable), groups)
+    dq, dtable = sums
     return dq.astype(query.dtype), dtable.astype(table.dtype), None
 
 

@@ -41,12 +41,13 @@ def cudnn(
     num_keys = key.shape[2]
     if lengths is None and num_keys % MULTIPLE:
         lengths = jnp.full(len(key), num_keys, jnp.int32)
-    settings: dict[str, Any] = {"return_residual": True} if log_sum else {}
-    query, key, value = (_tokens_before_heads(_padded(x)) for x in (query, key, value))
+    settings: dict[str, Any] = {}
+    if log_sum:
+        settings["return_residual"] = True
     attended = jax.nn.dot_product_attention(
-        query,
-        key,
-        value,
+        _tokens_before_heads(_padded(query)),
+        _tokens_before_heads(_padded(key)),
+        _tokens_before_heads(_padded(value)),
         key_value_seq_lengths=lengths,
         implementation=implementation,
         **settings,
@@ -54,8 +55,9 @@ def cudnn(
     if not log_sum:
         return _tokens_before_heads(attended[:, :num_queries]), None
     out, sums = attended
-    sums = _tokens_before_heads(sums[:, :num_queries]).astype(jnp.float32)
-    return _tokens_before_heads(out[:, :num_queries]), sums
+    out = _tokens_before_heads(out[:, :num_queries])
+    sums = _tokens_before_heads(sums[:, :num_queries])
+    return out, sums.astype(jnp.float32)
 
 
 def _tokens_before_heads(x: Array) -> Array:
@@ -85,13 +87,16 @@ def splash(
     query = _padded(query * head_dim**-0.5)
     key = _padded(key)
     value = _padded(value)
-    kernel = _splash_kernel(heads, query.shape[2], key.shape[2], log_sum, interpret)
+    padded_queries = query.shape[2]
+    padded_keys = key.shape[2]
+    kernel = _splash_kernel(heads, padded_queries, padded_keys, log_sum, interpret)
     if lengths is None:
         attended = jax.vmap(kernel)(query, key, value)
     else:
         # Queries attend to keys of their own segment only: 0 for tokens, 1 for padding.
-        of_keys = (jnp.arange(key.shape[2]) >= lengths[:, None]).astype(jnp.int32)
-        of_queries = jnp.zeros((len(query), query.shape[2]), jnp.int32)
+        is_padding = jnp.arange(padded_keys) >= lengths[:, None]
+        of_keys = is_padding.astype(jnp.int32)
+        of_queries = jnp.zeros((len(query), padded_queries), jnp.int32)
         segments = SegmentIds(q=of_queries, kv=of_keys)
         attended = jax.vmap(kernel)(query, key, value, segments)
     if not log_sum:
@@ -100,7 +105,13 @@ def splash(
     return out[:, :, :num_queries], sums[:, :, :num_queries]
 
 
-def _splash_kernel(heads: int, queries: int, keys: int, log_sum: bool, interpret: bool) -> Callable:
+def _splash_kernel(
+    heads: int,
+    queries: int,
+    keys: int,
+    log_sum: bool,
+    interpret: bool,
+) -> Callable:
     from jax.experimental.pallas.ops.tpu import splash_attention as kernels
 
     of_queries = _block(queries)
@@ -113,9 +124,9 @@ def _splash_kernel(heads: int, queries: int, keys: int, log_sum: bool, interpret
         block_q_dq=of_queries,
         block_kv_dq=of_keys,
     )
-    mask = kernels.MultiHeadMask([kernels.FullMask((queries, keys))] * heads)
+    everything = kernels.FullMask((queries, keys))
     return kernels.make_splash_mha(
-        mask,
+        kernels.MultiHeadMask([everything] * heads),
         block_sizes=sizes,
         head_shards=1,
         q_seq_shards=1,
@@ -130,7 +141,10 @@ def _block(length: int) -> int:
 
 
 def _padded(x: Array) -> Array:
-    return jnp.pad(x, ((0, 0), (0, 0), (0, -x.shape[2] % MULTIPLE), (0, 0)))
+    """Pad the axis of the tokens to a multiple of `MULTIPLE`."""
+    padding = [(0, 0)] * x.ndim
+    padding[2] = (0, -x.shape[2] % MULTIPLE)
+    return jnp.pad(x, padding)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -147,11 +161,13 @@ def attend_with_log_sum(
     the key, so its gradient for a query is what attention gives with keys in the place of values,
     and its gradient for the keys is what those values would get.
     """
-    return cast(tuple[Array, Array], flash(query, key, value, lengths, log_sum=True))
+    attended = flash(query, key, value, lengths, log_sum=True)
+    return cast(tuple[Array, Array], attended)
 
 
 def _forward(flash, query, key, value, lengths):
-    return attend_with_log_sum(flash, query, key, value, lengths), (query, key, value, lengths)
+    given = (query, key, value, lengths)
+    return attend_with_log_sum(flash, *given), given
 
 
 def _backward(flash, saved, gradients):
@@ -164,10 +180,11 @@ def _backward(flash, saved, gradients):
 
     _, pull = jax.vjp(attention, query, key, value)
     dq, dk, dv = pull(dout)
-    mean_key, pull_key = jax.vjp(lambda values: attention(query, key, values), key)
+    attention_to = partial(attention, query, key)
+    mean_key, pull_key = jax.vjp(attention_to, key)
     dq = dq + (dsum * mean_key).astype(query.dtype)
-    dk = dk + pull_key((dsum * query).astype(key.dtype))[0]
-    return dq, dk, dv, None
+    (dk_of_sum,) = pull_key((dsum * query).astype(key.dtype))
+    return dq, dk + dk_of_sum, dv, None
 
 
 attend_with_log_sum.defvjp(_forward, _backward)

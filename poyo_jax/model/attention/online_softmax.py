@@ -24,18 +24,22 @@ class Sums(NamedTuple):
     def relative_to(self, largest: Float[Array, "*queries"]) -> "Sums":
         """The same contribution with another `largest`."""
         factor = jnp.exp(self.largest - largest)
-        return Sums(largest, self.total * factor, self.out * factor[..., None])
+        out = self.out * factor[..., None]
+        return Sums(largest, self.total * factor, out)
 
     def attention(self) -> Float[Array, "*queries head_dim"]:
         """Mean of the values by their weights; zeros for a query that attends to no key."""
         total = jnp.where(self.total > 0, self.total, 1)
-        return self.out / total[..., None].astype(self.out.dtype)
+        total = total.astype(self.out.dtype)
+        return self.out / total[..., None]
 
 
 def no_keys(*shape: int) -> Sums:
     """Sums over no key for queries [*shape] = [..., head_dim]."""
     queries = shape[:-1]
-    return Sums(jnp.full(queries, MASKED), jnp.zeros(queries), jnp.zeros(shape))
+    largest = jnp.full(queries, MASKED)
+    total = jnp.zeros(queries)
+    return Sums(largest, total, out=jnp.zeros(shape))
 
 
 def merge(one: Sums, other: Sums) -> Sums:
@@ -43,7 +47,8 @@ def merge(one: Sums, other: Sums) -> Sums:
     largest = jnp.maximum(one.largest, other.largest)
     one = one.relative_to(largest)
     other = other.relative_to(largest)
-    return Sums(largest, one.total + other.total, one.out + other.out)
+    total = one.total + other.total
+    return Sums(largest, total, one.out + other.out)
 
 
 def merge_rows(rows: Sums, windows: Int[Array, " rows"], num_windows: int) -> Sums:

@@ -33,13 +33,18 @@ def cut(rows: TokenRows) -> tuple[TokenRows, Int[Array, " chunks"]]:
     missing = num_chunks * CHUNK_TOKENS - num_tokens
 
     def chunks_of(x: Array) -> Array:
-        x = jnp.pad(x, ((0, 0), (0, missing), *((0, 0),) * (x.ndim - 2)))
-        return x.reshape(num_rows * num_chunks, CHUNK_TOKENS, *x.shape[2:])
+        padding = [(0, 0)] * x.ndim
+        padding[1] = (0, missing)
+        x = jnp.pad(x, padding)
+        return x.reshape(-1, CHUNK_TOKENS, *x.shape[2:])
 
     entries, rotation, mask = jax.tree.map(chunks_of, rows[:3])
     firsts = jnp.arange(num_chunks) * CHUNK_TOKENS
-    offsets = (rows.offsets[:, None] + firsts).reshape(-1)
-    seeds = None if rows.seeds is None else jnp.repeat(rows.seeds, num_chunks)
+    offsets = rows.offsets[:, None] + firsts
+    offsets = offsets.reshape(-1)
+    seeds = rows.seeds
+    if seeds is not None:
+        seeds = jnp.repeat(seeds, num_chunks)
     windows = jnp.repeat(jnp.arange(num_rows), num_chunks)
     return TokenRows(entries, rotation, mask, offsets, seeds), windows
 
@@ -54,8 +59,16 @@ def keys_and_values(
     head_dim = 4 * rows.rotation.cos.shape[-1]
     tokens = tokens.reshape(*tokens.shape[:2], -1, head_dim)  # [R, T, 2HK] -> [R, T, 2H, K]
     tokens = jnp.moveaxis(tokens, 2, 0)
-    key, value = jnp.split(rotate(tokens, rows.rotation), 2)
+    tokens = rotate(tokens, rows.rotation)
+    key, value = jnp.split(tokens, 2)
     return key, value
+
+
+def merge_rows_and_tokens(
+    x: Float[Array, "heads rows tokens channels"],
+) -> Float[Array, "heads rows*tokens channels"]:
+    """One axis for the tokens of all rows."""
+    return x.reshape(len(x), -1, x.shape[-1])
 
 
 def scores_of(
@@ -65,10 +78,11 @@ def scores_of(
 ) -> Float[Array, "heads rows tokens latents"]:
     """Scores of queries that are scaled already, in float32; MASKED at padding."""
     # The queries are those of all rows, so one product for each head is enough.
-    all_keys = key.reshape(len(key), -1, key.shape[-1])
-    scores = jnp.matmul(all_keys, query.mT, preferred_element_type=jnp.float32)
+    keys = merge_rows_and_tokens(key)
+    scores = jnp.matmul(keys, query.mT, preferred_element_type=jnp.float32)
     scores = scores.reshape(*key.shape[:-1], -1)
-    return jnp.where(rows.mask[:, :, None], scores, MASKED)
+    mask = rows.mask[:, :, None]
+    return jnp.where(mask, scores, MASKED)
 
 
 def attend_rows(
@@ -84,7 +98,8 @@ def attend_rows(
     key, value = keys_and_values(tokens, rows)
     scores = scores_of(query, key, rows)  # [H, R, T, L]
     largest = jax.lax.stop_gradient(scores.max(axis=2))
-    weights = jnp.exp(scores - jnp.maximum(largest, MASKED / 2)[:, :, None])  # 0 where masked
+    subtracted = jnp.maximum(largest, MASKED / 2)
+    weights = jnp.exp(scores - subtracted[:, :, None])  # 0 where masked
     total = weights.sum(axis=2)
     kept = drop_weights(weights, rows, rate).astype(value.dtype)
     return Sums(largest, total, kept.mT @ value)
@@ -102,9 +117,12 @@ def drop_weights(
     heads, _, tokens, latents = weights.shape
     places = rows.offsets[:, None] + jnp.arange(tokens)  # of the tokens in their windows
     places = places.astype(jnp.uint32)
-    pairs = jax.lax.iota(jnp.uint32, heads * latents).reshape(heads, 1, 1, latents)
-    numbers = places[:, :, None] * jnp.uint32(heads * latents) + pairs
-    return dropout(weights, rate, rows.seeds[:, None, None], numbers)
+    num_pairs = heads * latents
+    pairs = jax.lax.iota(jnp.uint32, num_pairs)
+    pairs = pairs.reshape(heads, 1, 1, latents)
+    numbers = places[:, :, None] * jnp.uint32(num_pairs) + pairs
+    seeds = rows.seeds[:, None, None]
+    return dropout(weights, rate, seeds, numbers)
 
 
 def recomputed(
@@ -127,11 +145,15 @@ def recomputed(
 
     def backward(saved, gradients):
         query, table, rows = saved
-        tokens = table[rows.entries]
-        _, pull = jax.vjp(lambda query, tokens: attention(query, tokens, rows), query, tokens)
+
+        def of_rows(query, tokens):
+            return attention(query, tokens, rows)
+
+        _, pull = jax.vjp(of_rows, query, table[rows.entries])
         dq, dtokens = pull(gradients)
-        zeros = jnp.zeros(table.shape, jnp.float32)
-        dtable = zeros.at[rows.entries].add(dtokens.astype(jnp.float32))
+        dtokens = dtokens.astype(jnp.float32)
+        dtable = jnp.zeros(table.shape, jnp.float32)
+        dtable = dtable.at[rows.entries].add(dtokens)
         return dq, dtable.astype(table.dtype), None
 
     run.defvjp(forward, backward)
@@ -141,18 +163,31 @@ def recomputed(
 def plain_rows(rate: float, query: Array, tokens: Array, rows: TokenRows) -> Sums:
     """The contribution of every row [rows, heads, latents] with all scores in memory."""
     sums = attend_rows(scaled(query), tokens, rows, rate)
-    return Sums(*(jnp.swapaxes(x, 0, 1) for x in sums))
+    return jax.tree.map(_swap_rows_and_heads, sums)
 
 
-def flash_rows(flash: Flash, packed: bool, query: Array, tokens: Array, rows: TokenRows) -> Sums:
+def _swap_rows_and_heads(x: Array) -> Array:
+    return jnp.swapaxes(x, 0, 1)
+
+
+def flash_rows(
+    flash: Flash,
+    packed: bool,
+    query: Array,
+    tokens: Array,
+    rows: TokenRows,
+) -> Sums:
     """Compute the contribution of every row [rows, heads, latents] by flash attention.
 
     The sums are the log-sum-exp, 1, and the mean of the values. Only packed rows need the
     log-sum-exp, because they are merged.
     """
-    key, value = (jnp.swapaxes(x, 0, 1) for x in keys_and_values(tokens, rows))  # [R, H, T, K]
+    key, value = keys_and_values(tokens, rows)
+    key = _swap_rows_and_heads(key)  # [R, H, T, K]
+    value = _swap_rows_and_heads(value)
     # From float32, so that the gradients of all rows are summed in float32.
-    query = jnp.broadcast_to(query.astype(jnp.float32), (len(key), *query.shape))
+    query = query.astype(jnp.float32)
+    query = jnp.broadcast_to(query, (len(key), *query.shape))
     query = query.astype(key.dtype)
     counts = rows.mask.sum(axis=1, dtype=jnp.int32)
     lengths = jnp.maximum(counts, 1)  # no kernel is made for a softmax over nothing
@@ -163,6 +198,8 @@ def flash_rows(flash: Flash, packed: bool, query: Array, tokens: Array, rows: To
         out, _ = flash(query, key, value, lengths)
         log_sum = jnp.zeros(out.shape[:-1])
     filled = (counts > 0)[:, None, None]
-    total = jnp.broadcast_to(filled.astype(jnp.float32), log_sum.shape)
+    total = filled.astype(jnp.float32)
+    total = jnp.broadcast_to(total, log_sum.shape)
     largest = jnp.where(filled, log_sum, MASKED)
-    return Sums(largest, total, jnp.where(filled[..., None], out, 0))
+    out = jnp.where(filled[..., None], out, 0)
+    return Sums(largest, total, out)

@@ -29,23 +29,23 @@ def attend_plainly(
 
     Dropout applies to the softmax weights unless `seeds` is None.
     """
-    return cast(Array, _attend(scaled(query), key, value, rate, seeds, mask))
+    attended = _attend(scaled(query), key, value, rate, seeds, mask)
+    return cast(Array, attended)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _attend(
-    query: Array, key: Array, value: Array, rate: float, seeds: Array | None, mask: Array | None
-) -> Array:
-    return _forward(query, key, value, rate, seeds, mask)[0]
+def _attend(query, key, value, rate, seeds, mask):
+    out, _ = _forward(query, key, value, rate, seeds, mask)
+    return out
 
 
 def _forward(query, key, value, rate, seeds, mask):
     scores = jnp.matmul(query, key.mT, preferred_element_type=jnp.float32)  # [B, H, Q, M]
-    if mask is None:
-        largest = scores.max(axis=-1, keepdims=True)
-    else:
+    if mask is not None:
         scores = jnp.where(mask, scores, MASKED)
-        largest = jnp.maximum(scores.max(axis=-1, keepdims=True), MASKED / 2)
+    largest = scores.max(axis=-1, keepdims=True)
+    if mask is not None:
+        largest = jnp.maximum(largest, MASKED / 2)
     weights = jnp.exp(scores - largest)  # 0 where masked
     total = weights.sum(axis=-1, keepdims=True)
     if mask is not None:
@@ -59,7 +59,8 @@ def _backward(rate, saved, dout):
     query, key, value, seeds, weights, total, out = saved
     dout = dout / total.astype(dout.dtype)
     dkept = jnp.matmul(dout, value.mT, preferred_element_type=jnp.float32)
-    dtotal = (dout * out).sum(axis=-1, keepdims=True, dtype=jnp.float32)
+    products = dout * out
+    dtotal = products.sum(axis=-1, keepdims=True, dtype=jnp.float32)
     dscores = weights * (dropout(dkept, rate, seeds) - dtotal)
     dscores = dscores.astype(query.dtype)
     kept = dropout(weights, rate, seeds).astype(dout.dtype)
@@ -79,4 +80,7 @@ def transpose(x: Float[Array, "*batch m n"]) -> Float[Array, "*batch n m"]:
     def stored(x: Array) -> Array:
         return barrier(barrier(x).mT)
 
-    return jax.lax.platform_dependent(x, cpu=stored, default=lambda x: x.mT)
+    def view(x: Array) -> Array:
+        return x.mT
+
+    return jax.lax.platform_dependent(x, cpu=stored, default=view)

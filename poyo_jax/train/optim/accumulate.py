@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int32, PyTree
 
 from poyo_jax.distributed.lookup import Rows
-from poyo_jax.train.optim.rows import Optimizer, add_rows
+from poyo_jax.train.optim.rows import Optimizer, add_rows, zeros_like
 
 
 class AccumulatingState(NamedTuple):
@@ -30,21 +30,24 @@ def accumulate(optimizer: Optimizer, num_batches: int, mesh: Mesh) -> Optimizer:
 
     def init(params: dict) -> AccumulatingState:
         none = jnp.zeros((), jnp.int32)
-        return AccumulatingState(none, _zeros_like(params), optimizer.init(params))
+        return AccumulatingState(none, zeros_like(params), optimizer.init(params))
 
     def update(
         gradient: dict, state: AccumulatingState, params: dict
     ) -> tuple[dict, AccumulatingState]:
-        sums = {name: _add(state.sums[name], gradient[name], mesh) for name in gradient}
+        sums = {}
+        for name, value in gradient.items():
+            sums[name] = _add(state.sums[name], value, mesh)
 
         def move() -> tuple[dict, AccumulatingState]:
             mean = jax.tree.map(lambda x: x / num_batches, sums)
             for name, value in gradient.items():
                 if isinstance(value, Rows):
-                    mean[name] = Rows(jnp.arange(len(mean[name])), mean[name])
+                    numbers = jnp.arange(len(mean[name]))
+                    mean[name] = Rows(numbers, mean[name])
             moved, inner = optimizer.update(mean, state.optimizer, params)
             none = jnp.zeros((), jnp.int32)
-            return moved, AccumulatingState(none, _zeros_like(sums), inner)
+            return moved, AccumulatingState(none, zeros_like(sums), inner)
 
         def wait() -> tuple[dict, AccumulatingState]:
             return params, AccumulatingState(state.batches + 1, sums, state.optimizer)
@@ -58,7 +61,3 @@ def _add(sums: PyTree, gradient: PyTree, mesh: Mesh) -> PyTree:
     if isinstance(gradient, Rows):
         return add_rows(sums, gradient, mesh)
     return jax.tree.map(jnp.add, sums, gradient)
-
-
-def _zeros_like(params: dict) -> dict:
-    return jax.tree.map(lambda x: jnp.zeros_like(x, jnp.float32), params)

@@ -1,6 +1,7 @@
 """AdamW for the backbone, and Adam for the rows of tables."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -8,9 +9,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int32, PyTree
 
+from poyo_jax.config import OptimConfig
 from poyo_jax.model.params import LOW_RANK, is_stacked, path_names
-from poyo_jax.train.optim.rows import RowRule, TableState
-from poyo_jax.train.optim.schedules import Schedule, value_at
+from poyo_jax.train.optim.rows import Moved, RowRule, TableState, zeros_like
+from poyo_jax.train.optim.schedules import Schedule, value_at, warmup_cosine
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
@@ -21,6 +23,32 @@ class AdamRows(NamedTuple):
     mu: Float[Array, "rows dim"]
     nu: Float[Array, "rows dim"]
     updates: Int32[Array, " rows"]  # how often the row has moved
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """AdamW for the backbone, Adam for the rows of tables; the rate warms up, then falls to 0."""
+
+    config: OptimConfig
+    total_steps: int  # updates
+
+    @property
+    def learning_rate(self) -> Schedule:
+        config = self.config
+        peak = config.learning_rate
+        return warmup_cosine(peak, self.total_steps, config.warmup_steps, config.hold)
+
+    @property
+    def beta1(self) -> Schedule:
+        return optax.constant_schedule(BETA1)
+
+    @property
+    def backbone(self) -> optax.GradientTransformation:
+        return adamw(self.learning_rate, self.config.weight_decay)
+
+    @property
+    def rows(self) -> RowRule:
+        return adam_rows(self.learning_rate)
 
 
 def adamw(learning_rate: float | Schedule, weight_decay: float) -> optax.GradientTransformation:
@@ -36,8 +64,9 @@ def adam_rows(learning_rate: float | Schedule) -> RowRule:
     """
 
     def init(table: Float[Array, "rows dim"]) -> TableState:
-        mu, nu = (jnp.zeros_like(table, jnp.float32) for _ in range(2))
-        return TableState(AdamRows(mu, nu, jnp.zeros(len(table), jnp.int32)), ())
+        updates = jnp.zeros(len(table), jnp.int32)
+        rows = AdamRows(zeros_like(table), zeros_like(table), updates)
+        return TableState(rows, ())
 
     def move(
         weights: Array,
@@ -45,7 +74,7 @@ def adam_rows(learning_rate: float | Schedule) -> RowRule:
         state: TableState,
         count: Array,
         total: Callable[[Array], Array],
-    ) -> tuple[Array, TableState]:
+    ) -> Moved:
         updates = state.rows.updates + 1
         mu = BETA1 * state.rows.mu + (1 - BETA1) * gradient
         nu = BETA2 * state.rows.nu + (1 - BETA2) * gradient**2

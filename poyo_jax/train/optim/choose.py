@@ -1,18 +1,35 @@
-"""Choose the optimiser of a run by its configuration."""
+"""Choose the optimiser of a run by its configuration.
+
+An optimiser is a class that is made by `Class(config=OptimConfig, total_steps=int)` and has
+
+- `learning_rate` and `beta1`: schedules (schedules.py), whose values are logged;
+- `backbone`: an optax transformation, which moves all parameters but the tables;
+- `rows`: a `RowRule` (rows.py), which moves the rows of the tables.
+
+`OptimConfig.name` is a name in `BUILT_IN`, or "module:Class" for a class of your own; a program
+imports its module first (import_path.py).
+"""
 
 from collections.abc import Callable
 
-import optax
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from poyo_jax.config import OptimConfig
+from poyo_jax.errors import ConfigError
+from poyo_jax.import_path import resolve
 from poyo_jax.train.optim.accumulate import accumulate
-from poyo_jax.train.optim.adam import BETA1, adam_rows, adamw
-from poyo_jax.train.optim.lamb import LambSettings, lamb, lamb_rows
-from poyo_jax.train.optim.muon import muon
+from poyo_jax.train.optim.adam import AdamW
+from poyo_jax.train.optim.lamb import SparseLamb
+from poyo_jax.train.optim.muon import Muon
 from poyo_jax.train.optim.rows import Optimizer, with_tables
-from poyo_jax.train.optim.schedules import one_cycle, one_cycle_beta1, warmup_cosine
+
+BUILT_IN: dict[str, type] = {
+    "sparse_lamb": SparseLamb,
+    "adamw": AdamW,
+    "muon": Muon,
+}
+_MEMBERS = ("learning_rate", "beta1", "backbone", "rows")
 
 
 def choose_optimizer(
@@ -21,21 +38,32 @@ def choose_optimizer(
     """Make the optimiser of a run, and a function from an update's number to what is logged of it.
 
     `total_steps` counts updates; with accumulation an update takes `accumulate_steps` batches. What
-    is logged are the learning rate and beta1. Raises ConfigError when the schedule does not fit.
+    is logged are the learning rate and beta1. Raises ConfigError when the schedule does not fit, or
+    when `config.name` names no optimiser.
     """
-    peak = config.learning_rate
-    if config.name == "sparse_lamb":
-        rate = one_cycle(peak, total_steps, config.pct_start)
-        beta1 = one_cycle_beta1(total_steps, config.pct_start)
-        settings = LambSettings(learning_rate=rate, b1=beta1, weight_decay=config.weight_decay)
-        backbone, rows = lamb(settings), lamb_rows(settings)
-    else:
-        rate = warmup_cosine(peak, total_steps, config.warmup_steps, config.hold)
-        beta1 = optax.constant_schedule(BETA1)
-        make_backbone = {"adamw": adamw, "muon": muon}[config.name]
-        backbone, rows = make_backbone(rate, config.weight_decay), adam_rows(rate)
-
-    optimizer = with_tables(backbone, rows, mesh, config.clip_norm)
+    chosen = _class_of(config)(config=config, total_steps=total_steps)
+    optimizer = with_tables(chosen.backbone, chosen.rows, mesh, config.clip_norm)
     if config.accumulate_steps > 1:
         optimizer = accumulate(optimizer, config.accumulate_steps, mesh)
-    return optimizer, lambda step: {"learning_rate": rate(step), "beta1": beta1(step)}
+    learning_rate = chosen.learning_rate
+    beta1 = chosen.beta1
+
+    def logged(step: ArrayLike) -> dict[str, ArrayLike]:
+        return {"learning_rate": learning_rate(step), "beta1": beta1(step)}
+
+    return optimizer, logged
+
+
+def _class_of(config: OptimConfig) -> type:
+    """The class that `config.name` names; raises ConfigError if it is no optimiser."""
+    if config.name in BUILT_IN:
+        return BUILT_IN[config.name]
+    kind = resolve(config.name, "OptimConfig.name")
+    missing = [name for name in _MEMBERS if not hasattr(kind, name)]
+    if missing:
+        raise ConfigError(
+            f"OptimConfig.name is {config.name!r}, which is not an optimiser: it has no"
+            f" {', '.join(missing)}. Derive it from poyo_jax.train.optim.adam.AdamW, which has all"
+            " of them."
+        )
+    return kind

@@ -16,9 +16,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int32, PyTree
 
+from poyo_jax.config import OptimConfig
 from poyo_jax.model.params import is_stacked, path_names
-from poyo_jax.train.optim.rows import RowRule, TableState
-from poyo_jax.train.optim.schedules import Schedule, value_at
+from poyo_jax.train.optim.rows import Moved, RowRule, TableState, zeros_like
+from poyo_jax.train.optim.schedules import Schedule, one_cycle, one_cycle_beta1, value_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +40,45 @@ class LambSettings:
 
     def mean_square(self, nu: Array, gradient: Array) -> Array:
         """Running mean of the squared gradient, after one more gradient."""
-        return self.b2 * nu + (1 - self.b2) * gradient.astype(jnp.float32) ** 2
+        square = gradient.astype(jnp.float32) ** 2
+        return self.b2 * nu + (1 - self.b2) * square
 
     def step(self, mu: Array, nu: Array, weights: Array) -> Array:
         """Direction of the step, before its trust ratio and learning rate."""
-        return mu / (jnp.sqrt(nu) + self.eps) + self.weight_decay * weights
+        direction = mu / (jnp.sqrt(nu) + self.eps)
+        return direction + self.weight_decay * weights
+
+
+@dataclass(frozen=True)
+class SparseLamb:
+    """LAMB with the schedules of the paper: a constant rate, then half a cosine."""
+
+    config: OptimConfig
+    total_steps: int  # updates
+
+    @property
+    def learning_rate(self) -> Schedule:
+        return one_cycle(self.config.learning_rate, self.total_steps, self.config.pct_start)
+
+    @property
+    def beta1(self) -> Schedule:
+        return one_cycle_beta1(self.total_steps, self.config.pct_start)
+
+    @property
+    def settings(self) -> LambSettings:
+        return LambSettings(
+            learning_rate=self.learning_rate,
+            b1=self.beta1,
+            weight_decay=self.config.weight_decay,
+        )
+
+    @property
+    def backbone(self) -> optax.GradientTransformation:
+        return lamb(self.settings)
+
+    @property
+    def rows(self) -> RowRule:
+        return lamb_rows(self.settings)
 
 
 class LambState(NamedTuple):
@@ -69,13 +104,13 @@ def lamb(settings: LambSettings) -> optax.GradientTransformation:
     """
 
     def init(params: optax.Params) -> LambState:
-        def zeros() -> PyTree:
-            return jax.tree.map(lambda x: jnp.zeros_like(x, jnp.float32), params)
-
-        return LambState(jnp.zeros((), jnp.int32), mu=zeros(), nu=zeros())
+        count = jnp.zeros((), jnp.int32)
+        return LambState(count, mu=zeros_like(params), nu=zeros_like(params))
 
     def update(
-        updates: optax.Updates, state: Any, params: optax.Params | None = None
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
     ) -> tuple[optax.Updates, Any]:
         if params is None:
             raise ValueError("lamb needs the parameters: call update(gradients, state, params).")
@@ -86,7 +121,9 @@ def lamb(settings: LambSettings) -> optax.GradientTransformation:
             step = settings.step(mu, nu, weights)
             first_axis = int(is_stacked(path_names(path)))
             axes = tuple(range(first_axis, step.ndim))
-            ratio = trust_ratio(_norm(weights, axes), _norm(step, axes), settings.clamp)
+            weights_norm = _norm(weights, axes)
+            step_norm = _norm(step, axes)
+            ratio = trust_ratio(weights_norm, step_norm, settings.clamp)
             return (-rate * ratio * step).astype(parameter.dtype)
 
         mean = partial(settings.mean, count=state.count)
@@ -107,8 +144,8 @@ def lamb_rows(settings: LambSettings) -> RowRule:
     """
 
     def init(table: Float[Array, "rows dim"]) -> TableState:
-        mu, nu = (jnp.zeros_like(table, jnp.float32) for _ in range(2))
-        rows = LambRows(mu, nu, jnp.full(len(table), -1, jnp.int32))
+        moved = jnp.full(len(table), -1, jnp.int32)
+        rows = LambRows(zeros_like(table), zeros_like(table), moved)
         square = jnp.sum(jnp.square(table.astype(jnp.float32)))
         return TableState(rows, (square, jnp.zeros(())))
 
@@ -118,9 +155,10 @@ def lamb_rows(settings: LambSettings) -> RowRule:
         state: TableState,
         count: Array,
         total: Callable[[Array], Array],
-    ) -> tuple[Array, TableState]:
+    ) -> Moved:
         last = state.rows
-        recent = jnp.where(last.moved == count - 1, 1.0, 0.0)[:, None]
+        recent = jnp.where(last.moved == count - 1, 1.0, 0.0)
+        recent = recent[:, None]
         mu = settings.mean(last.mu * recent, gradient, count)
         nu = settings.mean_square(last.nu * recent, gradient)
         step = settings.step(mu, nu, weights)
@@ -128,7 +166,8 @@ def lamb_rows(settings: LambSettings) -> RowRule:
         high, low = state.shared
         square = high + low
         other_rows = jnp.maximum(square - total(weights**2), 0)
-        step_norm = jnp.sqrt(total(step**2) + settings.weight_decay**2 * other_rows)
+        decay_of_others = settings.weight_decay**2 * other_rows
+        step_norm = jnp.sqrt(total(step**2) + decay_of_others)
         weights_norm = jnp.sqrt(jnp.maximum(square, 0))
         ratio = trust_ratio(weights_norm, step_norm, settings.clamp)
         moved = weights - value_at(settings.learning_rate, count) * ratio * step
@@ -141,17 +180,21 @@ def lamb_rows(settings: LambSettings) -> RowRule:
 
 
 def trust_ratio(
-    weights_norm: Float[Array, "..."], step_norm: Float[Array, "..."], clamp: float
+    weights_norm: Float[Array, "..."],
+    step_norm: Float[Array, "..."],
+    clamp: float,
 ) -> Float[Array, "..."]:
     """min(|weights|, clamp) / |step|, or 1 where either norm is zero."""
     defined = (weights_norm > 0) & (step_norm > 0)
-    ratio = jnp.minimum(weights_norm, clamp) / jnp.where(defined, step_norm, 1)
+    clamped = jnp.minimum(weights_norm, clamp)
+    ratio = clamped / jnp.where(defined, step_norm, 1)
     return jnp.where(defined, ratio, 1)
 
 
 def _norm(x: Array, axes: tuple[int, ...]) -> Array:
     """Norm over the axes, which remain with length 1."""
-    return jnp.sqrt(jnp.sum(x**2, axis=axes, keepdims=True))
+    square = jnp.sum(x**2, axis=axes, keepdims=True)
+    return jnp.sqrt(square)
 
 
 def _two_sum(high: Array, low: Array, change: Array) -> tuple[Array, Array]:

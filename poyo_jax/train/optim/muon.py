@@ -1,15 +1,26 @@
 """Muon for the matrices of the backbone, and Adam for its other parameters."""
 
+from dataclasses import dataclass
+
 import jax
 import optax
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 from optax.contrib import MuonDimensionNumbers
 from optax.contrib import muon as optax_muon
 
-from poyo_jax.train.optim.adam import BETA1, BETA2, matrices
+from poyo_jax.train.optim.adam import BETA1, BETA2, AdamW, matrices
 from poyo_jax.train.optim.schedules import Schedule
 
 RMS = 0.2
+
+
+@dataclass(frozen=True)
+class Muon(AdamW):
+    """Muon for the matrices of the backbone; the rate and the rows of tables are those of AdamW."""
+
+    @property
+    def backbone(self) -> optax.GradientTransformation:
+        return muon(self.learning_rate, self.config.weight_decay)
 
 
 def muon(
@@ -22,10 +33,16 @@ def muon(
     """
 
     def axes(params: optax.Params) -> PyTree:
-        return jax.tree.map(lambda x: MuonDimensionNumbers(x.ndim - 2, x.ndim - 1), params)
+        def last_two(x: Array) -> MuonDimensionNumbers:
+            return MuonDimensionNumbers(x.ndim - 2, x.ndim - 1)
+
+        return jax.tree.map(last_two, params)
 
     def kinds(params: optax.Params) -> PyTree[str]:
-        return jax.tree.map(lambda matrix: "matrix" if matrix else "other", matrices(params))
+        def kind(is_matrix: bool) -> str:
+            return "matrix" if is_matrix else "other"
+
+        return jax.tree.map(kind, matrices(params))
 
     of_matrices = optax_muon(
         learning_rate,

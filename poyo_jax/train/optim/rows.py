@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int32
+from jaxtyping import Array, Float, Int32, PyTree
 
 from poyo_jax.distributed.lookup import EVERYWHERE, Rows, first_row, table_spec
 from poyo_jax.distributed.mesh import AXES
@@ -36,6 +36,9 @@ class TableState(NamedTuple):
     shared: Any  # numbers of the whole table
 
 
+Moved = tuple[Array, TableState]  # new weights and state of rows
+
+
 class RowRule(NamedTuple):
     """An update rule for the rows of a table.
 
@@ -46,9 +49,16 @@ class RowRule(NamedTuple):
     """
 
     init: Callable[[Array], TableState]
-    move: Callable[
-        [Array, Array, TableState, Array, Callable[[Array], Array]], tuple[Array, TableState]
-    ]
+    move: Callable[[Array, Array, TableState, Array, Callable], Moved]
+
+
+def zeros_like(tree: PyTree) -> PyTree:
+    """Zeros in float32 for every array of a tree."""
+
+    def zeros(x: Array) -> Array:
+        return jnp.zeros_like(x, jnp.float32)
+
+    return jax.tree.map(zeros, tree)
 
 
 class TablesState(NamedTuple):
@@ -71,10 +81,18 @@ def with_tables(
     """
 
     def init(params: dict) -> TablesState:
-        tables = {name: rule.init(params[name]) for name in TABLES if name in params}
-        return TablesState(jnp.zeros((), jnp.int32), backbone.init(_others(params)), tables)
+        tables = {}
+        for name in TABLES:
+            if name in params:
+                tables[name] = rule.init(params[name])
+        count = jnp.zeros((), jnp.int32)
+        return TablesState(count, backbone.init(_others(params)), tables)
 
-    def update(gradient: dict, state: TablesState, params: dict) -> tuple[dict, TablesState]:
+    def update(
+        gradient: dict,
+        state: TablesState,
+        params: dict,
+    ) -> tuple[dict, TablesState]:
         if clip_norm is not None:
             gradient = _clipped(gradient, clip_norm)
         others = _others(params)
@@ -90,12 +108,22 @@ def with_tables(
     return Optimizer(init, update)
 
 
-def add_rows(table: Float[Array, "rows dim"], added: Rows, mesh: Mesh) -> Float[Array, "rows dim"]:
+def add_rows(
+    table: Float[Array, "rows dim"],
+    added: Rows,
+    mesh: Mesh,
+) -> Float[Array, "rows dim"]:
     """Add vectors to rows of a table."""
     num_rows = len(table)
     spec = table_spec(num_rows, mesh)
 
-    @partial(jax.shard_map, mesh=mesh, in_specs=(spec, spec), out_specs=spec, check_vma=False)
+    @partial(
+        jax.shard_map,
+        mesh=mesh,
+        in_specs=(spec, spec),
+        out_specs=spec,
+        check_vma=False,
+    )
     def add(table: Array, added: Rows) -> Array:
         places = added.rows - first_row(len(table), num_rows)
         return table.at[places].add(added.values, mode="drop")
@@ -113,8 +141,13 @@ def gradient_values(gradient: dict) -> dict:
 
 
 def _move_rows(
-    rule: RowRule, table: Array, gradient: Rows, state: TableState, count: Array, mesh: Mesh
-) -> tuple[Array, TableState]:
+    rule: RowRule,
+    table: Array,
+    gradient: Rows,
+    state: TableState,
+    count: Array,
+    mesh: Mesh,
+) -> Moved:
     """Move the rows that have a gradient, each on the device that has it.
 
     Returns the new table and state.
@@ -140,14 +173,20 @@ def _move_rows(
             return x.at[places].get(mode="fill", fill_value=0)
 
         def write(x: Array, values: Array) -> Array:
-            return x.at[places].set(values.astype(x.dtype), mode="drop")
+            values = values.astype(x.dtype)
+            return x.at[places].set(values, mode="drop")
 
         def total(x: Array) -> Array:
-            of_device = jnp.sum(jnp.where(used[:, None], x, 0))
-            return of_device if spec == EVERYWHERE else jax.lax.psum(of_device, AXES)
+            x = jnp.where(used[:, None], x, 0)
+            of_device = jnp.sum(x)
+            if spec == EVERYWHERE:
+                return of_device
+            return jax.lax.psum(of_device, AXES)
 
-        entries = TableState(jax.tree.map(read, state.rows), state.shared)
-        weights, moved = rule.move(read(table), gradient.values, entries, count, total)
+        weights = read(table)
+        rows = jax.tree.map(read, state.rows)
+        entries = TableState(rows, state.shared)
+        weights, moved = rule.move(weights, gradient.values, entries, count, total)
         rows = jax.tree.map(write, state.rows, moved.rows)
         return write(table, weights), TableState(rows, moved.shared)
 

@@ -33,14 +33,22 @@ def one_cycle(
 
 
 def one_cycle_beta1(
-    total_steps: int, pct_start: float = 0.5, high: float = 0.95, low: float = 0.85
+    total_steps: int,
+    pct_start: float = 0.5,
+    high: float = 0.95,
+    low: float = 0.85,
 ) -> Schedule:
     """Momentum beside `one_cycle`: from `high` to `low` at the turn, and back, as in PyTorch."""
     _require_steps(total_steps)
     return lambda step: _one_cycle(step, total_steps, pct_start, (high, low, high))
 
 
-def warmup_cosine(peak: float, total_steps: int, warmup_steps: int, hold: float = 0.0) -> Schedule:
+def warmup_cosine(
+    peak: float,
+    total_steps: int,
+    warmup_steps: int,
+    hold: float = 0.0,
+) -> Schedule:
     """Rise linearly from 0 to `peak`, then decay by half a cosine to 0 at `total_steps`.
 
     With `hold`, the peak stays for that share of the steps after the warm-up before it decays.
@@ -64,11 +72,16 @@ def value_at(value: float | Schedule, count: Array) -> float | Array:
 
     A plain number stays one: 1 - 0.999 is exact enough in Python's floats, and not in float32.
     """
-    return jnp.asarray(value(count), jnp.float32) if callable(value) else value
+    if callable(value):
+        return jnp.asarray(value(count), jnp.float32)
+    return value
 
 
 def _one_cycle(
-    step: ArrayLike, total_steps: int, pct_start: float, values: tuple[float, float, float]
+    step: ArrayLike,
+    total_steps: int,
+    pct_start: float,
+    values: tuple[float, float, float],
 ) -> Float[Array, "..."] | np.ndarray:
     """First value to second until the turn, then to the third at the last step.
 
@@ -92,7 +105,8 @@ def _half_cosine(
     sin(x / 2)^2 stands for (1 - cos x) / 2, which loses its digits in float32 where it is small.
     """
     share = remaining / max(length, 1e-9)
-    return final + (first - final) * xp.sin(0.5 * math.pi * share) ** 2
+    weight = xp.sin(0.5 * math.pi * share) ** 2
+    return final + (first - final) * weight
 
 
 def _require_steps(total_steps: int) -> None:

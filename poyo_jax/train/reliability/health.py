@@ -26,13 +26,17 @@ def effective_ranks(params: dict[str, Any]) -> dict[str, float]:
 
 @jax.jit
 def _norms(params: dict[str, Any]) -> dict[str, Any]:
-    return jax.tree.map(lambda x: jnp.linalg.norm(x.astype(jnp.float32)), params)
+    def norm(x: Array) -> Array:
+        return jnp.linalg.norm(x.astype(jnp.float32))
+
+    return jax.tree.map(norm, params)
 
 
 @jax.jit
 def _ranks(params: dict[str, Any]) -> dict[str, Any]:
     def rank(path: tuple, x: Array) -> Array | None:
-        return effective_rank(x).min() if x.ndim - is_stacked(path_names(path)) == 2 else None
+        num_axes = x.ndim - is_stacked(path_names(path))
+        return effective_rank(x).min() if num_axes == 2 else None
 
     return jax.tree_util.tree_map_with_path(rank, params)
 
@@ -43,15 +47,20 @@ def effective_rank(matrix: Float[Array, "... rows columns"]) -> Float[Array, "..
     It is between 1 and the rank, and 0 for a matrix of zeros.
     """
     matrix = matrix.astype(jnp.float32)
-    gram = matrix.mT @ matrix if matrix.shape[-1] <= matrix.shape[-2] else matrix @ matrix.mT
+    rows, columns = matrix.shape[-2:]
+    if columns > rows:
+        matrix = matrix.mT
+    gram = matrix.mT @ matrix
     trace = jnp.trace(gram, axis1=-2, axis2=-1)  # sum of s^2
     square = jnp.square(gram).sum((-2, -1))  # sum of s^4
-    return jnp.where(square > 0, trace**2 / jnp.where(square > 0, square, 1), 0)
+    positive = square > 0
+    ratio = trace**2 / jnp.where(positive, square, 1)
+    return jnp.where(positive, ratio, 0)
 
 
 def _by_path(tree: Any) -> dict[str, float]:
-    leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(tree))
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="."): float(np.asarray(x))
-        for path, x in leaves
-    }
+    values = {}
+    for path, x in jax.tree_util.tree_leaves_with_path(jax.device_get(tree)):
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        values[name] = float(np.asarray(x))
+    return values

@@ -10,12 +10,13 @@ import sys
 import threading
 import time
 
-HUNG = 142  # exit status; schedulers restart on it
+from poyo_jax.exit_status import HUNG
+
 PATIENCE = 6  # compiling, saving and restoring may take so many times the limit
 
 
 class Watchdog:
-    """While entered, ends the process with status 142 when no `beat` comes for too long.
+    """While entered, ends the process with status HUNG when no `beat` comes for too long.
 
     It writes the stacks of all threads first.
     """
@@ -23,7 +24,11 @@ class Watchdog:
     def __init__(self, minutes: float):
         self._limit = 60 * minutes
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._thread = threading.Thread(
+            target=self._watch,
+            name="watchdog",
+            daemon=True,
+        )
         self.beat()
 
     def beat(self, patience: int = 1) -> None:

@@ -10,6 +10,7 @@ from poyo_jax.data.datasets.session_lists import (
     find_sessions,
     held_out_sessions,
     missing_sessions_error,
+    model_of,
     pretraining_sessions,
 )
 from poyo_jax.errors import ConfigError
@@ -23,9 +24,10 @@ def test_counts_are_those_of_the_paper_and_of_the_release():
     assert len(set(held_out_sessions())) == 2 + 6 + 6 + 2
 
 
-def test_presets_for_accelerators_have_the_same_sessions():
+def test_presets_have_the_sessions_of_the_model_that_they_are_named_after():
     for name in ("poyo_mp", "poyo_1"):
         assert pretraining_sessions(f"{name}_fast") == pretraining_sessions(name)
+    assert model_of("poyo_1_mine") == "poyo_1" and model_of("poyo_1mine") is None
 
 
 def test_nothing_held_out_is_trained_on():
@@ -57,7 +59,7 @@ def test_lists_are_those_of_the_facts(shared):
 def test_other_names_are_refused():
     with pytest.raises(
         ConfigError,
-        match="preset 'poyo_single' has no list of sessions; poyo_mp, poyo_1, poyo_mp_fast",
+        match="preset 'poyo_single' has no list of sessions; poyo_mp and poyo_1 have one",
     ):
         pretraining_sessions("poyo_single")
     with pytest.raises(ConfigError, match="no list 'papers' of sessions; choose paper or released"):

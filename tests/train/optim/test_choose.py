@@ -1,5 +1,7 @@
 """The optimiser of a configuration: schedule, clipping, and accumulation of gradients."""
 
+from typing import get_args
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,13 +16,14 @@ from optimizer_runs import (
     summed_gradient,
 )
 
-from poyo_jax.config import OptimConfig
+from poyo_jax.config import OptimConfig, OptimizerName
 from poyo_jax.distributed.mesh import make_mesh
 from poyo_jax.errors import ConfigError
 from poyo_jax.model.params import TABLES
-from poyo_jax.train.optim.choose import choose_optimizer
+from poyo_jax.train.optim.adam import AdamW
+from poyo_jax.train.optim.choose import BUILT_IN, choose_optimizer
 
-NAMES = ["sparse_lamb", "adamw", "muon"]
+NAMES = get_args(OptimizerName)
 
 
 def make(num_updates: int = 20, **settings):
@@ -49,6 +52,35 @@ def test_the_optimizer_follows_the_schedule_it_reports(name):
             size = rate
         moved, state = update({"bias": jnp.ones(1)}, state, {"bias": jnp.zeros(1)})
         np.testing.assert_allclose(moved["bias"], -size, rtol=1e-4)
+
+
+def test_the_configuration_knows_the_names_of_all_optimizers():
+    assert set(NAMES) == set(BUILT_IN)
+
+
+class Descent(AdamW):
+    """Plain gradient descent, an optimiser of one's own."""
+
+    @property
+    def backbone(self):
+        return optax.sgd(self.learning_rate)
+
+
+def test_an_optimizer_of_ones_own_is_named_by_its_import_path():
+    optimizer, schedule = make(name=f"{__name__}:Descent", warmup_steps=0)
+    params = {"kernel": jnp.ones((2, 2))}
+    moved, _ = optimizer.update(params, optimizer.init(params), params)
+    np.testing.assert_allclose(moved["kernel"], 1 - 0.08, rtol=1e-6)
+    assert float(schedule(0)["learning_rate"]) == pytest.approx(0.08)
+
+
+def test_what_is_no_optimizer_is_refused():
+    with pytest.raises(
+        ConfigError, match="subprocess:Popen', which is not an optimiser: it has no"
+    ):
+        make(name="subprocess:Popen")
+    with pytest.raises(ConfigError, match=r"OptimConfig.name is 'stranger:Descent', but module"):
+        make(name="stranger:Descent")
 
 
 def test_a_warmup_must_be_shorter_than_the_run():

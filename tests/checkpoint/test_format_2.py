@@ -10,14 +10,14 @@ import pytest
 from golden_model import TINY, interleaved_params, load, params_from_torch
 
 from poyo_jax import Session, decode
-from poyo_jax.checkpoint.migrations import as_format_2, from_format_2
+from poyo_jax.checkpoint.format_2 import as_saved, from_saved
 from poyo_jax.checkpoint.store import find_step, read_step
 from poyo_jax.model.build import build_model, init_params
 from poyo_jax.pretrained import Pretrained
 
 GOLDEN = Path(__file__).parent.parent / "golden_checkpoints"
 ARRAYS = load("poyo_tiny")
-FORMAT_2 = as_format_2(interleaved_params(ARRAYS, "param", TINY.depth))
+FORMAT_2 = as_saved(interleaved_params(ARRAYS, "param", TINY.depth))
 PRESENT = params_from_torch(ARRAYS, "param", TINY.depth)
 
 
@@ -29,9 +29,9 @@ def test_names_of_format_2():
 
 
 def test_parameters_and_moments_get_present_names_and_order():
-    jax.tree.map(np.testing.assert_array_equal, from_format_2(FORMAT_2, TINY), PRESENT)
+    jax.tree.map(np.testing.assert_array_equal, from_saved(FORMAT_2, TINY), PRESENT)
     moments = ({"mu": FORMAT_2}, {"backbone": FORMAT_2["backbone"]}, np.zeros(()))
-    mu, nu, count = from_format_2(moments, TINY)
+    mu, nu, count = from_saved(moments, TINY)
     jax.tree.map(np.testing.assert_array_equal, mu["mu"], PRESENT)
     jax.tree.map(np.testing.assert_array_equal, nu["backbone"], PRESENT["backbone"])
     assert count == 0
@@ -48,7 +48,7 @@ def saved():
     config = metadata.config
     sizes = (metadata.units.num_rows, metadata.sessions.num_rows)
     model = build_model(config.model, config.run, *sizes)
-    like = as_format_2(jax.eval_shape(partial(init_params, model, 0)))
+    like = as_saved(jax.eval_shape(partial(init_params, model, 0)))
     like = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
     with ocp.StandardCheckpointer() as checkpointer:
         return metadata, checkpointer.restore(folder.absolute() / "params", like)
@@ -56,7 +56,7 @@ def saved():
 
 def test_a_saved_model_predicts_the_same(saved):
     metadata, params = saved
-    params = jax.tree.map(np.asarray, from_format_2(params, metadata.config.model))
+    params = jax.tree.map(np.asarray, from_saved(params, metadata.config.model))
     pretrained = Pretrained(
         config=metadata.config,
         params=params,

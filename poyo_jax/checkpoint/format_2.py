@@ -1,25 +1,58 @@
-"""Parameters of checkpoints of format 2 in the present format.
+"""Checkpoints of format 2: all that is needed to read one as if it had the present format.
 
-In format 2 the names of encoder and decoder were flat ("encoder_query"), the processor's layers and
+The metadata file had other fields and, of a run, no digest; the tuning map was a file of its own.
+The digest of parameters was one of all their bytes.
+
+The names of encoder and decoder were flat ("encoder_query"), the processor's layers and
 the head were "layers" and "readout", and the channels of heads were interleaved pairs
-(model/channel_order.py). All functions work on the parameters and on every tree of the same shape,
-such as the moments of an optimiser, and on a tree that has such trees in it.
+(model/channel_order.py). Functions of parameters work on every tree of the same shape, too, such as
+the moments of an optimiser, and on a tree that has such trees in it.
 """
 
-from collections.abc import Callable
+import hashlib
+import json
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import jax
+import numpy as np
+from etils import epath
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from poyo_jax.checkpoint.metadata import Metadata
 from poyo_jax.config import ModelConfig
 from poyo_jax.model.channel_order import used_order
 from poyo_jax.model.params import BACKBONE, Path
 
+FIELDS = {"format_version", "config", "units", "sessions", "readouts", "metrics", "digest"}
 _EMBEDDINGS = ("token_kind_embedding", "latent_embedding")  # of the encoder
 
 
-def from_format_2(tree: Any, config: ModelConfig) -> Any:
+def parse(values: Mapping[str, Any], folder: epath.Path) -> tuple[Metadata, dict[str, str]]:
+    """The metadata and the digests of the arrays of the step in `folder`.
+
+    `values` are the fields of its metadata file.
+    """
+    if set(values) != FIELDS:
+        raise ValueError("its metadata are not those of format 2")
+    path = folder.parent.parent / "tuning_maps" / f"{folder.name}.json"
+    tuning = json.loads(path.read_text()) if path.exists() else None
+    metadata = Metadata.from_dict({**values, "tuning": tuning, "fit": None})
+    digest = values["digest"]
+    return metadata, {} if digest is None else {"params": digest}
+
+
+def digest_of_params(params: Mapping[str, Any]) -> str:
+    """SHA-256 of the parameters of a saved model, without padding."""
+    whole = hashlib.sha256()
+    for name, leaf in sorted(flatten_dict(params, sep="/").items()):
+        array = np.asarray(leaf)
+        whole.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        whole.update(array.tobytes())
+    return whole.hexdigest()
+
+
+def from_saved(tree: Any, config: ModelConfig) -> Any:
     """Parameters (or moments) of format 2 by their present names, in the order of their use."""
 
     def migrated(backbone: dict[Path, Any]) -> dict[Path, Any]:
@@ -29,7 +62,7 @@ def from_format_2(tree: Any, config: ModelConfig) -> Any:
     return _with_backbones(tree, migrated)
 
 
-def as_format_2(tree: Any) -> Any:
+def as_saved(tree: Any) -> Any:
     """The same leaves by their names in format 2, as Orbax needs to know to read it.
 
     Shapes are equal in both formats, so leaves may be abstract. Channels are not permuted.

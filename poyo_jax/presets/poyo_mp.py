@@ -1,0 +1,51 @@
+"""Preset `poyo_mp`."""
+
+from poyo_jax.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    RunConfig,
+    UnitDropoutConfig,
+)
+
+
+def poyo_mp() -> Config:
+    """POYO-MP with our recipe: 11.8 M parameters, reaching of monkeys C, M and J.
+
+        $ python -m poyo_jax pretrain poyo_mp --data sessions/ --workdir runs/poyo_mp
+
+    Hours: not measured. Test R2: not measured at this size.
+    """
+    return Config(
+        model=ModelConfig(
+            dim=128,
+            depth=24,
+            cross_heads=4,
+            num_latents=32,
+            feedforward_dropout=0.2,
+            residual_dropout=0.2,
+            attention_dropout=0.2,
+        ),
+        data=DataConfig(
+            batch_size=1024,
+            unit_dropout=UnitDropoutConfig(min_units=30, mode_units=100, max_units=300),
+            max_queries=128,
+            short_intervals="drop",
+        ),
+        optim=OptimConfig(
+            name="muon",
+            learning_rate=3e-3,
+            weight_decay=0.05,
+            warmup_steps=200,
+            clip_norm=1.0,
+            unit_start="tuning",
+        ),
+        run=RunConfig(
+            num_steps=48_500,
+            log_every=100,
+            eval_every=5_000,
+            save_every=1_000,
+            keep_every=20_000,
+        ),
+    )
