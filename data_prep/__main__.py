@@ -23,9 +23,10 @@ import tyro
 from data_prep.catalogue import all_entries, find_entry
 from poyo_jax import Session
 from poyo_jax.cli.options import Folder, MaybePath
-from poyo_jax.cli.program import MISUSED, run_command
+from poyo_jax.cli.program import run_command
 from poyo_jax.data.importers.nwb_session import NwbOptions
 from poyo_jax.errors import ConfigError, DataError
+from poyo_jax.exit_status import MISUSED
 from poyo_jax.words import counted
 
 OWN = "nwb"

@@ -127,6 +127,7 @@ class SortedTimes:
 
     def __init__(self, times: np.ndarray | ChunkedArray, name: str):
         self.times, self.name = times, name
+        self._count = len(times)
         self._checked: set[int] = set()
 
     def between(self, start: float, stop: float) -> tuple[int, int]:
@@ -140,14 +141,15 @@ class SortedTimes:
 
     def need(self, first: int, end: int) -> None:
         """Raise SessionError unless the times at first ... end - 1 are sorted and finite."""
-        last = min(end, len(self.times)) - 1
-        blocks = range(max(first, 0) // BLOCK, last // BLOCK + 1)
-        if not self._checked.issuperset(blocks):
-            self._check(blocks)
+        low = first // BLOCK if first > 0 else 0
+        high = (min(end, self._count) - 1) // BLOCK
+        is_known = high - low < 2 and low in self._checked and high in self._checked
+        if not is_known:  # a window mostly lies in one or two blocks
+            self._check(range(low, high + 1))
 
     def _check(self, blocks: Iterable[int]) -> None:
-        count = len(self.times)
-        if not self._checked:
+        count = self._count
+        if not self._checked and count:
             step = BLOCK * math.ceil(count / BLOCK / MOST_MARKS)
             marks = np.asarray(self.times[np.arange(0, count, step)])
             check_times(marks, self.name, step=step)

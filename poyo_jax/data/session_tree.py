@@ -128,11 +128,18 @@ def _columns(node: Node) -> dict[str, np.ndarray]:
 
 
 def read_bounds(tree: Node, name: str, session: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return starts and ends (s) of the intervals `name` as in the file.
+    """Return starts and ends (s) of the intervals `name`.
 
-    Raises SessionError when there are no such intervals, when the bounds are not numbers in two
-    columns of one length, or, in a domain or a split, when a row is not a time that can be.
+    Raises SessionError as `read_table` does and, in a domain or a split, when a row has a bound
+    that is not finite or ends before it starts, or when the rows span more than `LONGEST`.
     """
+    starts, ends = _bounds(tree, name, session)
+    if name.endswith("domain"):
+        _check_domain(starts, ends, f"session {session}: {name}")
+    return starts, ends
+
+
+def _bounds(tree: Node, name: str, session: str) -> tuple[np.ndarray, np.ndarray]:
     node = find_intervals(tree, name, session)
     place = f"session {session}: {name}"
     starts, ends = node.column("start"), node.column("end")
@@ -143,10 +150,7 @@ def read_bounds(tree: Node, name: str, session: str) -> tuple[np.ndarray, np.nda
             f"{place} has {len(starts)} starts but {len(ends)} ends; every row needs both."
             f" {DAMAGED}"
         )
-    starts, ends = np.asarray(starts, np.float64), np.asarray(ends, np.float64)
-    if name.endswith("domain"):
-        _check_domain(starts, ends, place)
-    return starts, ends
+    return np.asarray(starts, np.float64), np.asarray(ends, np.float64)
 
 
 def _check_domain(starts: np.ndarray, ends: np.ndarray, place: str) -> None:
@@ -168,9 +172,10 @@ def _check_domain(starts: np.ndarray, ends: np.ndarray, place: str) -> None:
 def read_table(tree: Node, name: str, session: str) -> dict[str, np.ndarray]:
     """Return the columns of the intervals `name` as in the file.
 
-    Raises SessionError as `read_bounds` does, or when columns differ in length.
+    Raises SessionError when there are no such intervals, when the bounds are not numbers in two
+    columns of one length, or when another column has another length.
     """
-    starts, _ = read_bounds(tree, name, session)
+    starts, _ = _bounds(tree, name, session)
     columns = _columns(find_intervals(tree, name, session))
     for column, values in columns.items():
         if values.shape[:1] != starts.shape:

@@ -5,6 +5,7 @@ are refused, unless the caller allows them. No array is larger than what its fil
 """
 
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from h5py import h5a, h5d, h5l, h5o, h5t  # pyright: ignore[reportAttributeAccessIssue]
 
 from poyo_jax.errors import PoyoError
 
@@ -79,6 +81,8 @@ class SafeGroup(h5py.Group):
 
     def _walk(self, path: str, hops: int) -> Any:
         place: Any = self
+        if not path:
+            raise KeyError("a name is empty")
         if path.startswith("/"):
             place = SafeGroup(super().__getitem__("/").id, self.source)
         for name in filter(None, path.split("/")):
@@ -92,10 +96,10 @@ class SafeGroup(h5py.Group):
         if not self.id.links.exists(key):
             raise KeyError(f"there is no {name!r} in {self.name}")
         kind = self.id.links.get_info(key).type
-        if kind == h5py.h5l.TYPE_HARD:
+        if kind == h5l.TYPE_HARD:
             return self._safe(super().__getitem__(name))
         place = f"{str(self.name).rstrip('/')}/{name}"
-        if kind == h5py.h5l.TYPE_SOFT:
+        if kind == h5l.TYPE_SOFT:
             target = self._d(self.id.links.get_val(key))
             if not hops or not isinstance(target, str):
                 raise self.source.damaged(place, "is a link that leads in a circle")
@@ -103,7 +107,7 @@ class SafeGroup(h5py.Group):
                 return self._walk(target, hops - 1)
             except KeyError:
                 raise KeyError(f"{place} is a link to {target}, which is missing") from None
-        if kind != h5py.h5l.TYPE_EXTERNAL:
+        if kind != h5l.TYPE_EXTERNAL:
             raise self.source.damaged(place, "is a link of an unknown kind")
         if not self.source.allow_links:
             file, _ = self.id.links.get_val(key)
@@ -131,19 +135,19 @@ def safe_root(file: h5py.File, source: Source) -> SafeGroup:
 
 def address(member: h5py.Group | h5py.Dataset) -> tuple[int, int]:
     """Return numbers of the file and of the place in it, which are the same for every link."""
-    info = h5py.h5o.get_info(member.id)
+    info = h5o.get_info(member.id)
     return info.fileno, info.addr
 
 
 def lies_outside(data_set: h5py.Dataset) -> bool:
     """True if the data set keeps its values in other files."""
     properties = data_set.id.get_create_plist()
-    return properties.get_layout() == h5py.h5d.VIRTUAL or properties.get_external_count() > 0
+    return properties.get_layout() == h5d.VIRTUAL or properties.get_external_count() > 0
 
 
 def is_plain(data_set: h5py.Dataset) -> bool:
     """True if the bytes of the numbers in the file are those of numpy's type."""
-    return data_set.id.get_type() == h5py.h5t.py_create(data_set.dtype)
+    return data_set.id.get_type() == h5t.py_create(data_set.dtype)
 
 
 def subgroups(group: SafeGroup, prefix: str) -> Iterator[tuple[str, SafeGroup]]:
@@ -155,11 +159,11 @@ def subgroups(group: SafeGroup, prefix: str) -> Iterator[tuple[str, SafeGroup]]:
         below = []
         for name in place:
             key = place._e(name)
-            if place.id.links.get_info(key).type != h5py.h5l.TYPE_HARD:
+            if place.id.links.get_info(key).type != h5l.TYPE_HARD:
                 continue
-            info = h5py.h5o.get_info(place.id, key)
+            info = h5o.get_info(place.id, key)
             at = (info.fileno, info.addr)
-            if info.type == h5py.h5o.TYPE_GROUP and at not in seen:
+            if info.type == h5o.TYPE_GROUP and at not in seen:
                 seen.add(at)
                 below.append((f"{parent}/{name}", place[name]))
         if place is not group:
@@ -205,29 +209,31 @@ def _inflation(properties: Any) -> int:
 def _check_outside(data_set: h5py.Dataset, source: Source) -> None:
     """Refuse values in files that are missing or too short; HDF5 would read zeros."""
     name = str(data_set.name)
+    held = 0
     if data_set.is_virtual:
-        files = _virtual_files(data_set, source)
+        for file in _virtual_files(data_set, source):
+            held += OTHER_INFLATION * _size_of(file, name, source)
     else:
-        files = [Path(file) for file, _, _ in data_set.external]
-    sizes = [file.stat().st_size if file.is_file() else -1 for file in files]
-    if -1 in sizes:
-        missing = files[sizes.index(-1)]
-        raise source.error(
-            f"{source.path}: {name} keeps its values in {missing}, which does not exist; put that"
-            " file there."
-        )
-    held = sum(sizes)
-    if data_set.is_virtual:
-        held *= OTHER_INFLATION
-    else:
-        for size, (_, offset, length) in zip(sizes, data_set.external, strict=True):
-            held += min(size - offset, length) - size
-    needed = data_set.size * data_set.dtype.itemsize
+        properties = data_set.id.get_create_plist()
+        for row in range(properties.get_external_count()):
+            file, offset, length = properties.get_external(row)
+            size = _size_of(Path(os.fsdecode(file)), name, source)
+            held += min(size - offset, length)
+    needed = math.prod(data_set.shape) * data_set.dtype.itemsize
     if needed > held:
         raise source.error(
             f"{source.path}: {name} should have {needed:,} bytes, but the files in which it keeps"
             f" its values hold at most {held:,}; copy them again."
         )
+
+
+def _size_of(file: Path, name: str, source: Source) -> int:
+    if not file.is_file():
+        raise source.error(
+            f"{source.path}: {name} keeps its values in {file}, which does not exist; put that file"
+            " there."
+        )
+    return file.stat().st_size
 
 
 def _virtual_files(data_set: h5py.Dataset, source: Source) -> list[Path]:
@@ -246,7 +252,7 @@ def _virtual_files(data_set: h5py.Dataset, source: Source) -> list[Path]:
                         f"{source.path}: {data_set.name} takes values from {part.dset_name} in"
                         f" {path}, which is not there."
                     )
-    if mapped < data_set.size:
+    if mapped < math.prod(data_set.shape):
         raise source.error(
             f"{source.path}: {data_set.name} has {data_set.size} values, of which other files give"
             f" {mapped}; write it anew."
@@ -261,7 +267,7 @@ def read_attributes(group: h5py.Group, source: Source) -> dict[str, Any]:
     """Read the attributes of a group. Refuses attributes larger than the file."""
     values = {}
     for name in group.attrs:
-        needed = h5py.h5a.get_info(group.id, group._e(name)).data_size
+        needed = h5a.get_info(group.id, group._e(name)).data_size
         if needed > source.size:
             raise source.damaged(f"attribute {name} of {group.name}", f"has {needed:,} bytes")
         values[name] = group.attrs[name]
@@ -279,7 +285,7 @@ def read_texts(data_set: h5py.Dataset, source: Source) -> np.ndarray:
     step = max(FEW_TEXTS, TEXT_BYTES // max(source.size, 1))
     length = 0
     for start in range(0, len(data_set), step):
-        piece = data_set.asstr()[start : start + step]
+        piece = np.asarray(data_set.asstr()[start : start + step], object)
         texts[start : start + step] = piece
         length += sum(map(len, piece.flat))
         if length > max(source.size, FREE):

@@ -103,25 +103,20 @@ class Reader:
         text_columns = {_text(name) for name in np.ravel(attrs.pop("_unicode_keys", ()))}
         dropped = SPLIT_MASKS | ({SECOND_INDEX} if kind == "IrregularTimeSeries" else set())
         members: dict[str, Node | np.ndarray | StoredArray] = {}
-        for name in group:
+        for name in map(str, group):
             member = group[name]
             place = f"{path}/{name}"
             if isinstance(member, SafeGroup):
                 members[name] = self.group(member, place, depth + 1)
-            elif not isinstance(name, str) or not isinstance(member, h5py.Dataset):
+            elif not isinstance(member, h5py.Dataset):
                 raise group.source.damaged(place, "is neither a group nor an array")
             elif name not in dropped:
                 array = self._array(member, place, group.source)
-                if (
-                    name in text_columns
-                    and isinstance(array, np.ndarray)
-                    and array.dtype.kind == "S"
-                ):
-                    array = np.char.decode(array, "ascii")
                 members[name] = array
-        if [_text(key) for key in np.ravel(attrs.get("timekeys", ()))] == DEFAULT_TIMEKEYS.get(
-            kind
-        ):
+                if name in text_columns and isinstance(array, np.ndarray):
+                    members[name] = _decoded(array)
+        timekeys = [_text(key) for key in np.ravel(attrs.get("timekeys", ()))]
+        if timekeys == DEFAULT_TIMEKEYS.get(kind):
             del attrs["timekeys"]  # nothing new, and written again
         return Node(kind, attrs, members)
 
@@ -187,6 +182,10 @@ def read_tree(
         stored = StoredFile.of(path.absolute())
         root = safe_root(file, Source(path, stored.size, SessionError, allow_links))
         return Reader(root, stored, eager_bytes).group(root, "")
+
+
+def _decoded(array: np.ndarray) -> np.ndarray:
+    return np.char.decode(array, "ascii") if array.dtype.kind == "S" else array
 
 
 def _text(value: Any) -> str:

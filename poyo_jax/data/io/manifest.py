@@ -8,7 +8,7 @@ modification time of the file are those it was made from.
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ def open_with_manifest(folder: Path, paths: Sequence[Path]) -> list[Session]:
     return sessions
 
 
-def read_sessions(folder: Path, paths: Sequence[Path]) -> Iterator[Session | SessionError]:
+def read_sessions(folder: Path, paths: Iterable[Path]) -> Iterator[Session | SessionError]:
     """Open session files by the manifest of `folder`, one after the other.
 
     Yields the error of a file that cannot be opened. A file that was never opened is first read in
@@ -96,14 +96,12 @@ class _Manifest:
         file = StoredFile.of(path.absolute())
         entry = self.entries.get(key)
         if entry is None or entry["version"] != _version(file):
-            tried = None if file in sound else trial.read(path)
-            tree = read_tree(path, eager_bytes=0) if tried is None else None
-            entry = tried if tree is None else make_entry(path, tree)
+            entry = None if file in sound else trial.read(path)
+            if entry is None:
+                entry = make_entry(path, read_tree(path, eager_bytes=0))
             sound.add(file)
             self.entries[key] = entry
             self.changed = True
-            if tree is not None:
-                return tree
         if entry["tree"] is None:
             return read_tree(path, eager_bytes=0)
         return _decode(entry["tree"], file, "")
