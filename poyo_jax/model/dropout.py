@@ -22,9 +22,9 @@ SPREAD = np.uint32(0x9E3779B9)  # an odd number, which spreads numbers over 32 b
 
 def fold(seed: UInt32[Array, "..."], data: Shaped[Array, "..."] | int) -> UInt32[Array, "..."]:
     """Derive a new seed from `seed` and an integer; both broadcast."""
-    data = jnp.asarray(data).astype(jnp.uint32)
-    data = data * SPREAD + jnp.uint32(0x7F4A7C15)
-    return _mix(seed ^ _mix(data))
+    number = jnp.asarray(data).astype(jnp.uint32)
+    spread = number * SPREAD + jnp.uint32(0x7F4A7C15)
+    return _mix(seed ^ _mix(spread))
 
 
 def dropout(

@@ -226,7 +226,7 @@ def _series_called(raw: RawFile, target: str) -> list[str]:
     paths = []
     for place in PLACES:
         group = raw.file.get(place)
-        members = _groups(group, place) if isinstance(group, h5py.Group) else ()
+        members = subgroups(group, place) if isinstance(group, SafeGroup) else ()
         paths += [path for path, member in members if "data" in member]
     return [path for path in paths if target and path.endswith(f"/{target}")]
 
