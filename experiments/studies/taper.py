@@ -36,6 +36,12 @@ COLUMNS = ("r2", "at_edges", "elsewhere")
 Cell = dict[str, str | int | float]
 
 
+def triangle_weights(times: np.ndarray, window_length: float) -> np.ndarray:
+    """Weights that fall in straight lines from the centre of a window to its ends."""
+    from_end = np.minimum(times, window_length - times)
+    return np.maximum(2 * from_end / window_length, FLOOR)
+
+
 def hann_weights(times: np.ndarray, window_length: float) -> np.ndarray:
     """Weights that fall from the centre of a window to its ends along a cosine."""
     return np.maximum(np.sin(np.pi * times / window_length) ** 2, FLOOR)
@@ -43,7 +49,8 @@ def hann_weights(times: np.ndarray, window_length: float) -> np.ndarray:
 
 AVERAGES: dict[str, Weigh] = {
     "mean": equal_weights,
-    "triangle": taper_weights,
+    "taper": taper_weights,
+    "triangle": triangle_weights,
     "Hann": hann_weights,
 }
 

@@ -35,9 +35,9 @@ def decode(
         overlap: number of windows that decode a sample; their outputs are averaged. More windows
             take longer and decode a little better. More than two reach over the ends of the split,
             whose neighbours give spikes and no labels.
-        stitch: weights of that average. "taper": they fall from the centre of a window to its ends,
-            where the model knows only one side of a sample, and the trace does not jump where a
-            window ends. "mean": equal ones, as in torch_brain.
+        stitch: weights of that average. "taper": they fall over the last quarter at either end of
+            a window, where the model knows only one side of a sample, and the trace does not jump
+            where a window ends. "mean": equal ones, as in torch_brain.
         causal_step: decode a sample from one window instead, in whose last `causal_step` s it lies:
             from the spikes before it, and those of at most `causal_step` s after it. Then
             `overlap` and `stitch` do not count.

@@ -11,6 +11,7 @@ from poyo_jax.data.batches.tokens import ModelSession
 from poyo_jax.types import Prediction
 
 EDGE = 1e-9  # s; a sample on the edge between two causal windows is decoded by both, not by none
+TAPERED = 0.25  # share of a window, at either end, over which the weights of a taper fall
 FLOOR = 1e-6  # smallest weight of a taper, for samples that lie in one window alone
 
 Stitch = Literal["taper", "mean"]
@@ -21,11 +22,12 @@ Weigh = Callable[[Times, float], Times]  # times from the window's start and its
 def taper_weights(times: Times, window_length: float) -> Times:
     """Weights of samples `times` s after the start of a window, never quite 0.
 
-    They fall in straight lines from 1 in its centre to its ends. So a window enters and leaves the
-    average with a weight of almost 0, and the average does not jump where it begins or ends.
+    They are 1 in its middle and fall in straight lines over the last quarter to either end. So a
+    window enters and leaves the average with a weight of almost 0, and the average does not jump
+    where it begins or ends.
     """
     from_end = np.minimum(times, window_length - times)
-    return np.maximum(2 * from_end / window_length, FLOOR)
+    return np.clip(from_end / (TAPERED * window_length), FLOOR, 1)
 
 
 def equal_weights(times: Times, window_length: float) -> Times:
