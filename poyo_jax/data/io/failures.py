@@ -19,8 +19,8 @@ def readable(path: Path, error_type: type[PoyoError]) -> Iterator[None]:
     """
     try:
         yield
-    except PoyoError:
-        raise
+    except (PoyoError, NameError, ImportError):
+        raise  # the last two are no fault of the file
     except Exception as error:
         raise error_type(reading_failed(path, error)) from error
 
