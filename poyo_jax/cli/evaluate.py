@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from poyo_jax.cli.options import MaybePath, Model, Sessions
+from poyo_jax.cli.options import MaybeFloat, MaybePath, Model, Sessions
 from poyo_jax.cli.program import run_command
 from poyo_jax.cli.sessions import score_lines, sessions_at
 from poyo_jax.errors import VocabError
@@ -41,9 +41,9 @@ class Evaluate:
     """Windows that are averaged at each sample; more take longer and decode a little better."""
     stitch: Literal["taper", "mean"] = "taper"
     """Weights of that average: they fall towards the ends of a window, or are equal."""
-    causal_step: float | None = None
-    """Decode causally: each window decodes only its last so many seconds. None averages overlapping
-    windows.
+    causal_step: MaybeFloat = None
+    """Decode causally: each window decodes only its last so many seconds; by default overlapping
+    windows are averaged.
     """
     predictions: MaybePath = None
     """Folder for the decoded behaviour."""

@@ -4,7 +4,7 @@ from bisect import bisect_left
 from concurrent.futures import Executor
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float64
 
 from poyo_jax.data.behaviour import count_before
 from poyo_jax.data.session import Session
@@ -30,7 +30,7 @@ class ReadyDecoder:
         self.max_spikes = sizes[-1]
         self._compiling = [executor.submit(self._compile, size) for size in sizes]
 
-    def __call__(self, question: Question) -> Float32[np.ndarray, "queries channels"]:
+    def __call__(self, question: Question) -> Float64[np.ndarray, "queries channels"]:
         """Decode behaviour at the query times, in the units of the session file.
 
         Raises DataError for an unknown unit.
