@@ -6,7 +6,7 @@ from typing import Any
 from data_prep.check import SessionCheck
 from poyo_jax.words import counted
 
-LONGEST = 33  # characters of a cell
+LONGEST = 28  # characters of a cell
 
 
 def rows(checks: Iterable[SessionCheck]) -> list[dict[str, Any]]:

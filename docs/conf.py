@@ -52,7 +52,7 @@ nitpick_ignore_regex = [
     (
         "py:class",
         r".*\.(Backbone|ChunkedArray|Compute|FitHistory|FitSetup|Fluctuations|Metadata"
-        r"|ModelSession|Movement|Neurons|Node|Question|Samples|SearchResult|Stage)",
+        r"|Made|ModelSession|Movement|Neurons|Node|Question|Samples|SearchResult|Stage)",
     ),
 ]
 

@@ -85,6 +85,9 @@ class ModelConfig:
             residual_dropout=BELOW_ONE,
             attention_dropout=BELOW_ONE,
         )
+        for name in ("task", "processor"):
+            is_path = isinstance(getattr(self, name), str)
+            require(self, name, is_path, "an import path 'module:Class'")
         self._check_head()
         self._check_grid()
 

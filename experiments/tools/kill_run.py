@@ -27,6 +27,7 @@ from poyo_jax import load
 from poyo_jax.checkpoint.store import saved_steps
 from poyo_jax.cli.program import run_command
 from poyo_jax.data.simulate import simulate_study
+from poyo_jax.words import counted
 
 TINY = [
     "--config.model.dim",
@@ -107,8 +108,8 @@ def kill_runs(options: Kill) -> None:
             )
     listed = ", ".join(f"{count} {what}" for what, count in sorted(met.items()))
     print(
-        f"{options.kills} kills ({listed}): always resumable, and the final parameters are equal"
-        " bit for bit"
+        f"{counted(options.kills, 'kill')} ({listed}): always resumable, and the final parameters"
+        " are equal bit for bit"
     )
 
 

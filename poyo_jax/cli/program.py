@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import tyro
 
@@ -76,8 +76,8 @@ def run_program(
         if not _reader_is_gone():
             raise
         status = FAILED
-    except RuntimeError as error:
-        if not lost_peer():
+    except Exception as error:
+        if not has_peers():
             raise
         _end_without_peers(error)
     if status:
@@ -140,18 +140,23 @@ def log_to_stderr(level: int) -> None:
         logging.getLogger(library).setLevel(logging.CRITICAL)
 
 
-def lost_peer() -> bool:
-    """Tell whether an error of the runtime may come from another process of the job."""
+def has_peers() -> bool:
+    """Tell whether this process is one of several of a job."""
     jax = sys.modules.get("jax")
     return jax is not None and jax.process_count() > 1
 
 
-def _end_without_peers(error: RuntimeError) -> int:
+def _end_without_peers(error: Exception) -> NoReturn:
     """End at once, since an orderly end would wait for the other processes."""
     traceback.print_exc()
-    reason = str(error).splitlines()[0][:200]
-    _say(f"another process of this job is gone ({reason}). Start all of them again.", LOST_PEER)
-    os._exit(LOST_PEER)
+    status = FAILED
+    # A collective operation fails with the one or the other type when a process is gone.
+    if isinstance(error, RuntimeError) or "Gloo" in str(error):
+        reason = str(error).splitlines()[0][:200]
+        text = f"another process of this job is gone ({reason}). Start all of them again."
+        status = _say(text, LOST_PEER)
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _reader_is_gone() -> bool:

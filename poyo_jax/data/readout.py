@@ -24,7 +24,7 @@ def default_readout(session: Session, intervals: Intervals | None = None) -> Rea
 
     Sessions of the data sets of POYO have a known readout. For other sessions it is cursor.vel,
     hand.vel or the only behaviour, scaled by the mean and standard deviation of its finite samples
-    inside `intervals` (by default the train split).
+    inside `intervals`, by default the train and valid splits.
 
     Raises:
         SessionError: several behaviours could be decoded, or the session lacks a behaviour or
@@ -52,18 +52,24 @@ def _measured_readout(session: Session, intervals: Intervals | None) -> Readout:
     """Scale the session's only or usual behaviour by its samples inside the intervals."""
     value_key = _usual_key(session)
     behaviour = session.behaviour(value_key)
-    intervals = session.split("train") if intervals is None else intervals
+    intervals = _seen_in_training(session) if intervals is None else intervals
     pieces = [behaviour.values(*behaviour.range(start, stop)) for start, stop in intervals]
     samples = np.concatenate(pieces)  # [samples, channels]
     samples = samples[np.isfinite(samples).all(axis=1)]
     if not len(samples):
         raise DataError(
-            f"{value_key} of session {session.id} has no finite sample in the train split; "
+            f"{value_key} of session {session.id} has no finite sample to train on; "
             "pass a Readout or drop the session."
         )
     std = samples.std(axis=0)
     std[std == 0] = 1.0  # a channel that never changes is only centred
     return Readout(value_key=value_key, mean=tuple(samples.mean(axis=0)), std=tuple(std))
+
+
+def _seen_in_training(session: Session) -> Intervals:
+    """The train split and, if there is one, the valid split: all but what is tested on."""
+    train = session.split("train")
+    return train.union(session.split("valid")) if session.has_split("valid") else train
 
 
 def _usual_key(session: Session) -> str:

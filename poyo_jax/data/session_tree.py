@@ -11,7 +11,7 @@ from poyo_jax.data.io.lazy_arrays import ChunkedArray, StoredArray
 from poyo_jax.errors import SessionError, suggest
 
 SERIES_KINDS = ("IrregularTimeSeries", "RegularTimeSeries")
-LONGEST = 1e7  # seconds that a domain or a split may span: 115 days
+LONGEST = 1e11  # seconds that a domain or a split may span; nanoseconds of an hour are more
 DAMAGED = "The file is damaged or was written wrongly."
 
 
@@ -164,8 +164,7 @@ def _check_domain(starts: np.ndarray, ends: np.ndarray, place: str) -> None:
     span = float(ends.max()) - float(starts.min()) if len(starts) else 0.0
     if not span < LONGEST:
         raise SessionError(
-            f"{place} spans {span:g} s, but {LONGEST:g} s (115 days) is the most; are its times in"
-            " seconds?"
+            f"{place} spans {span:g} s, but {LONGEST:g} s is the most; are its times in seconds?"
         )
 
 

@@ -42,7 +42,11 @@ def changed(folder: Path, part: str, **values) -> Path:
             {"chunk_tokens": 10**7},
             "DataConfig.chunk_tokens is 10000000; it must be",
         ),
-        ("model", {"dim": 16}, r"ModelConfig.dim does not fit: .*shape \(2, 8\), .* needs \(2, 16"),
+        (
+            "model",
+            {"dim": 16},
+            r"tuning map's weights is .*\(19, 8\), .* should be .*\(19, 16",
+        ),
         ("model", {"depth": 1000}, "ModelConfig.depth does not fit"),
         ("model", {"num_latents": 4}, "ModelConfig.num_latents does not fit"),
         ("model", {"num_channels": 3}, "ModelConfig.num_channels does not fit"),

@@ -69,15 +69,15 @@ def test_known_data_set_needs_the_intervals_of_its_readout():
         default_readout(make_session(brainset_id="perich_miller_population_2018"))
 
 
-def test_other_sessions_are_scaled_by_their_train_split():
+def test_other_sessions_are_scaled_by_their_train_and_valid_splits():
     targets = np.random.default_rng(0).normal([1, -2], [3, 4], (100, 2))
     targets[3] = np.nan
-    targets[50:60] = 1e9  # the valid block
+    targets[30:40] = targets[80:90] = 1e9  # the test blocks
     readout = default_readout(make_session(targets, domain=[(0, 10)]))
-    train = np.r_[0:3, 4:30, 40:50, 60:80, 90:100]
+    seen = np.r_[0:3, 4:30, 40:80, 90:100]
     assert readout.value_key == "cursor.vel"
-    np.testing.assert_allclose(readout.mean, targets[train].mean(axis=0), rtol=1e-6)
-    np.testing.assert_allclose(readout.std, targets[train].std(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(readout.mean, targets[seen].mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(readout.std, targets[seen].std(axis=0), rtol=1e-6)
 
 
 def test_hand_velocity_or_the_only_behaviour_stand_in():
@@ -102,7 +102,7 @@ def test_constant_channels_are_only_centred():
 def test_train_split_without_finite_samples_is_refused():
     with pytest.raises(
         DataError,
-        match=r"cursor.vel of session s has no finite sample in the train split; pass a Readout",
+        match=r"cursor.vel of session s has no finite sample to train on; pass a Readout",
     ):
         default_readout(make_session(np.full((100, 2), np.nan)))
 

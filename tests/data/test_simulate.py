@@ -16,7 +16,7 @@ from poyo_jax.data.simulate import (
 )
 from poyo_jax.data.simulate.spikes import DEAD_TIME
 from poyo_jax.data.simulate.study import TASKS
-from poyo_jax.errors import DataError
+from poyo_jax.errors import ConfigError, DataError
 
 
 def whole_behaviour(session):
@@ -154,13 +154,13 @@ def test_some_units_are_not_tuned():
             {"task": "juggling"},
             "task is 'juggling', but only 'center_out' and 'random_target' can be simulated",
         ),
-        ({"num_units": 0}, "num_units is 0, but a simulated session needs at least 1"),
-        ({"duration": 5.0}, "duration is 5.0, but a simulated session needs at least 20"),
+        ({"num_units": 0}, "num_units is 0; it must be at least 1"),
+        ({"duration": 5.0}, r"duration is 5.0; it must be in \[20, "),
         ({"sampling_rate": float("nan")}, "sampling_rate is nan"),
     ],
 )
 def test_wrong_arguments_are_explained(wrong, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises((ConfigError, DataError), match=message):
         simulate_session(0, **wrong)
 
 

@@ -47,7 +47,7 @@ def test_adapted_and_evaluated(script, tiny_run, tiny_data, tmp_path, capsys):
     )
     out = capsys.readouterr().out
     assert (
-        "1 sessions, 12 units" in out
+        "1 session, 12 units" in out
         and f"units: 24 kept, 12 new (first {NEW}/unit_00), 0 dropped" in out
     )
     adapted = load(tmp_path / "new")
@@ -69,7 +69,7 @@ def test_help_lists_the_strategies(capsys):
     with pytest.raises(SystemExit, match="0"):
         finetune.main(["--help"])
     words = capsys.readouterr().out.replace("│", " ").split()
-    assert "[-h] [OPTIONS] MODEL DATA" in " ".join(words)
+    assert "[-h] [OPTIONS] MODEL SESSIONS" in " ".join(words)
     assert f"--strategy{finetune.CHOICES}" in "".join(words)
 
 
@@ -99,7 +99,7 @@ def test_misuse_changes_nothing_on_disk(script, tiny_run, tiny_data, tmp_path, c
     other.mkdir()
     (other / "session_2.h5").symlink_to(new)
     text = refused(script, capsys, "evaluate", tiny_run, other)
-    assert "the model knows none of the 1 sessions in" in text
+    assert "the model does not know session 'simulated/session_2' of" in text
 
 
 def test_the_comparison_goes_on_where_it_stopped(script, tiny_run, tiny_data, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""A thousand mutations of every target; ten thousand are made by hand."""
+"""A few mutations of every target; the command makes thousands."""
 
 import json
 
@@ -13,13 +13,14 @@ from experiments.tools.fuzz.targets import available
 from experiments.tools.fuzz.worker import try_mutation
 from poyo_jax.errors import SessionError
 
+MUTATIONS = 50  # of each target; a thousand take more minutes than the whole suite
 
-@pytest.mark.timeout(900)
+
 def test_every_mutation_gives_the_right_value_or_a_sentence(tmp_path, monkeypatch):
-    results = run_all(available(), tmp_path, Fuzz(mutations=1000, jobs=2))
+    results = run_all(available(), tmp_path, Fuzz(mutations=MUTATIONS, jobs=1))
     print(table(results))
     assert {result.target: result.faults[:5] for result in results if result.faults} == {}
-    assert all(sum(result.counts.values()) == 1000 for result in results)
+    assert all(sum(result.counts.values()) == MUTATIONS for result in results)
 
 
 class Made(Target):

@@ -19,7 +19,7 @@ def kill_run(monkeypatch):
 def test_a_run_that_is_killed_ends_as_one_left_alone(kill_run, capsys):
     kill_run.main(["--kills", "1", "--steps-between", "16"])
     text = capsys.readouterr().out
-    assert text.startswith("1 kills (")
+    assert text.startswith("1 kill (")
     assert text.endswith("always resumable, and the final parameters are equal bit for bit\n")
 
 

@@ -181,7 +181,7 @@ def test_sessions_to_leave_out(main, capsys, one_device, tiny_data, tmp_path):
     options = ["demo", "--data", tiny_data, "--workdir", tmp_path / "run", "--exclude"]
     assert (
         refused(main, capsys, [*options, "session_7"])
-        == "--exclude session_7 is none of the 3 sessions. Did you mean 'session_2' or 'session_1'"
+        == "--exclude session_7 is none of 3 sessions. Did you mean 'session_2' or 'session_1'"
         " or 'session_0'?"
     )
     text = refused(main, capsys, [*options, *(f"session_{number}" for number in range(3))])
@@ -199,7 +199,7 @@ def test_the_work_directory_of_another_run(main, capsys, one_device, tiny_data, 
 def test_a_work_directory_below_a_file(main, capsys, one_device, tiny_data, tmp_path):
     (tmp_path / "file").touch()
     text = refused(main, capsys, command(tiny_data, tmp_path / "file" / "run")[2:])
-    assert "config.json cannot be written (Not a directory). Check that the disk has space" in text
+    assert "lock.json cannot be written (Not a directory). Check that the disk has space" in text
 
 
 def test_ctrl_c_outside_of_training(main, capsys, one_device, tiny_data, tmp_path, monkeypatch):

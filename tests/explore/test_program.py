@@ -38,7 +38,10 @@ def test_it_serves_until_interrupted(tiny_run, tiny_data):
 
 @pytest.mark.parametrize(
     ("data", "sentence"),
-    [("nowhere", "the data folder .*nowhere does not exist"), (".", "has no session files")],
+    [
+        ("nowhere", "there is neither a session file nor a folder .*nowhere"),
+        (".", "has no session files"),
+    ],
 )
 def test_what_is_wrong_is_a_sentence(tiny_run, tmp_path, capsys, data, sentence):
     with pytest.raises(SystemExit, match="2"):

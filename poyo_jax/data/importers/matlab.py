@@ -177,6 +177,8 @@ class _Hdf5Values:
             if "MATLAB_sparse" in member.attrs:
                 raise self._raw.wrong(str(member.name), "sparse", "a full array: save full(...)")
             return {str(name): self.read(member[name], depth + 1) for name in member}
+        if not isinstance(member, h5py.Dataset):
+            raise self._raw.wrong(str(member.name), "a data type", "numbers, cells or structs")
         kind = _class_of(member)
         if np.any(member.attrs.get("MATLAB_empty", 0)):
             return [] if kind == "cell" else np.zeros(0)

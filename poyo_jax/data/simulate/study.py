@@ -151,25 +151,14 @@ def _study_session(seed: int, i: int, num_units: tuple[int, int], duration: floa
 
 
 def _check(num_units: int, duration: float, sampling_rate: float, task: str) -> None:
-    check_number("num_units", num_units, integer(-1, 10**6))
-    check_number("duration", duration, number(at_most=10**6))
-    check_number("sampling_rate", sampling_rate, number(at_most=10**6))
+    check_number("num_units", num_units, integer(1, 10**6))
+    check_number("duration", duration, number(at_least=20, at_most=10**6))
+    check_number("sampling_rate", sampling_rate, number(at_least=1, at_most=10**6))
     if task not in TASKS:
         raise DataError(
             f"task is {task!r}, but only {' and '.join(map(repr, TASKS))} can be simulated; choose"
             " one."
         )
-    least = {
-        "num_units": (num_units, 1),
-        "duration": (duration, 20),
-        "sampling_rate": (sampling_rate, 1),
-    }
-    for name, (value, bound) in least.items():
-        if not value >= bound:
-            raise DataError(
-                f"{name} is {value}, but a simulated session needs at least {bound}; give a larger"
-                " one."
-            )
 
 
 # --- reaches
