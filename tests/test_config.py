@@ -43,12 +43,12 @@ REFUSED = [
         {"latent_step": 0.0},
         "window_length is 1.0; it must be a positive multiple of latent_step = 0.0 s",
     ),
-    (ModelConfig, {"window_length": float("nan")}, "window_length is nan; it must be a positive"),
+    (ModelConfig, {"window_length": float("nan")}, "window_length is nan; it must be finite"),
     (ModelConfig, {"dim": 10**6}, "ModelConfig.dim is 1000000; it must be at most 65536"),
     (
         ModelConfig,
         {"window_length": 1000.0},
-        r"window_length is 1000.0; it must be of at most 4096 latents, and there are 16 \(num_lat",
+        "window_length is 1000.0; it must be shorter: .* 128000 latents, and 4096 are the most",
     ),
     (DataConfig, {"chunk_tokens": 10**7}, "chunk_tokens is 10000000; it must be at most 65536"),
     (

@@ -172,11 +172,13 @@ def test_other_settings_are_named_in_the_message():
 # --- a task in a model
 
 
-def test_an_unknown_task_in_a_saved_model_is_a_sentence(tiny_run, tmp_path):
+def test_an_unknown_task_in_a_saved_model_is_a_sentence(tiny_run, tmp_path, monkeypatch):
     pretrained = load(tiny_run)
     model = replace(pretrained.config.model, task="poyo_jax.tasks:Poisson")
     config = replace(pretrained.config, model=model)
+    monkeypatch.setattr("poyo_jax.tasks.Poisson", Regression, raising=False)
     replace(pretrained, config=config).save(tmp_path)
+    monkeypatch.undo()
     with pytest.raises(ConfigError, match=r"has no class 'Poisson'.*update the package"):
         load(tmp_path)
 

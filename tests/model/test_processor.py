@@ -139,7 +139,8 @@ def test_no_module_is_imported_because_a_configuration_names_it(tmp_path, monkey
 
 
 @pytest.mark.unchecked
-def test_torch_brain_has_no_other_processor():
+def test_torch_brain_has_no_other_processor(monkeypatch):
+    monkeypatch.setattr("poyo_jax.interop.convert.check_model", lambda model: model)
     config = types.SimpleNamespace(model=dataclasses.replace(CONFIG, processor="mine:Recurrent"))
     with pytest.raises(ConfigError, match="'mine:Recurrent', but torch_brain has only the Transf"):
         to_torch(types.SimpleNamespace(config=config))
