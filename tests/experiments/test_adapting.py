@@ -55,7 +55,7 @@ def test_adapted_and_evaluated(script, tiny_run, tiny_data, tmp_path, capsys):
 
     script("evaluate", tmp_path / "new", tiny_data, "--predictions", tmp_path / "predictions")
     out = capsys.readouterr().out
-    assert [line.split()[0] for line in out.splitlines()[1:4]] == [
+    assert [line.split()[0] for line in out.splitlines()[2:5]] == [
         f"simulated/session_{i}" for i in range(3)
     ]
     expected = evaluate(adapted, open_sessions(tiny_data)).predictions[NEW]

@@ -66,6 +66,7 @@ def _run_child(result: Result, folder: Path, seed: int, first: int, last: int) -
                 else:
                     result.add(values["number"], values["outcome"], values["text"])
                     current, following = None, values["number"] + 1
+    child.stdout.close()
     status = child.wait()
     if current is None:
         if hung or (status != 0 and following == first):
