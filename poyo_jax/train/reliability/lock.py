@@ -192,7 +192,8 @@ class _LocalFile:
 
     @property
     def device(self) -> int:
-        return os.stat(self._path).st_dev
+        assert self._descriptor is not None  # the path may be gone: an owner deletes it at its end
+        return os.fstat(self._descriptor).st_dev
 
     def lock(self) -> bool | None:
         """Let the system lock the file; False: another has it, None: there are no such locks."""
