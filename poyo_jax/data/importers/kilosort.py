@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from poyo_jax.data.numbers import ticks_per_second
 from poyo_jax.errors import RawDataError
 from poyo_jax.files import local_path
 
@@ -48,7 +49,10 @@ def read_kilosort(folder: str | Path, sampling_rate: float | None) -> SortedSpik
         raise RawDataError(f"{folder}: spike_times.npy has no spikes.")
     if samples.min() < 0:
         raise RawDataError(f"{folder}: spike_times.npy begins at sample {samples.min()}, not 0.")
-    rate = sampling_rate if sampling_rate is not None else _sample_rate(folder / "params.py")
+    if sampling_rate is None:
+        rate = _sample_rate(folder / "params.py")
+    else:
+        rate = ticks_per_second("samples", sampling_rate)
     clusters, units = np.unique(labels, return_inverse=True)
     order = np.argsort(samples, kind="stable")
     columns = _columns(folder, clusters)

@@ -266,6 +266,7 @@ class Sources:
         Raises:
             RawDataError: a file is missing or cannot be read.
             SessionError: an array is not as described.
+            ConfigError: `sampling_rate` is no rate.
         """
         from poyo_jax.data.importers.kilosort import read_kilosort
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from poyo_jax import PoyoError, Session
-from poyo_jax.errors import RawDataError, SessionError
+from poyo_jax.errors import ConfigError, RawDataError, SessionError
 
 RNG = np.random.default_rng(0)
 TIMES = np.arange(1200) / 20
@@ -338,3 +338,10 @@ def test_damaged_folders_are_refused(sorted_folder, name, content, told):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(RawDataError, match="gone does not exist; pass the folder of Kilosort"):
         Session.from_kilosort(tmp_path / "gone", TIMES, TARGETS)
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize("rate", [0, -30_000, float("nan"), "30 kHz"])
+def test_a_rate_of_kilosort_that_cannot_be_is_refused(sorted_folder, rate):
+    with pytest.raises(ConfigError, match="pass the rate of the recording in Hz"):
+        Session.from_kilosort(sorted_folder, TIMES, TARGETS, sampling_rate=rate)
