@@ -1,1 +1,1 @@
-"""From raw recordings to sessions: the public data sets of POYO, and a lab's own NWB files."""
+"""Make sessions of raw recordings: the public data sets of POYO, and a lab's own NWB files."""

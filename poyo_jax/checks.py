@@ -34,6 +34,10 @@ class Allowed(NamedTuple):
             return f"finite and {words}"
         return None if self._holds(value) else words
 
+    def allows(self, value: object) -> bool:
+        """Tell if a setting may have this value."""
+        return self.fault(value) is None
+
     def _holds(self, value: Any) -> bool:
         low = value > self.least if self.open_least else value >= self.least
         high = value < self.most if self.open_most else value <= self.most

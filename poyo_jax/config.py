@@ -25,6 +25,7 @@ LONGEST_WINDOW = 3600  # s
 MOST_LATENTS = 4_096  # of a window
 COUNT = integer(1)
 SIZE = integer(1, WIDEST)
+BATCH_SIZE = integer(1, 2**20)
 BELOW_ONE = number(at_least=0, below=1)
 SHARE = number(at_least=0, at_most=1)
 
@@ -97,7 +98,7 @@ class ModelConfig:
         count = self.head_dim // 4
         given = self.frequencies
         sound = given is None or (
-            isinstance(given, tuple) and len(given) == count and all(map(_is_positive, given))
+            isinstance(given, tuple) and len(given) == count and all(map(POSITIVE.allows, given))
         )
         require(self, "frequencies", sound, f"None or {count} positive numbers")
 
@@ -189,7 +190,7 @@ class DataConfig:
     def __post_init__(self):
         check_fields(
             self,
-            batch_size=integer(1, 2**20),
+            batch_size=BATCH_SIZE,
             seed=SEED,
             spike_dropout=BELOW_ONE,
             spike_jitter=NOT_NEGATIVE,
@@ -197,7 +198,7 @@ class DataConfig:
             max_queries=integer(1, or_none=True),
             chunk_tokens=integer(8, WIDEST),
         )
-        _require_kind(self, "unit_dropout", UnitDropoutConfig, or_none=True)
+        require_kind(self, "unit_dropout", UnitDropoutConfig, or_none=True)
         _require_choice(self, "short_intervals", ShortIntervals)
         _require_choice(self, "layout", Layout)
 
@@ -334,7 +335,7 @@ class RunConfig:
             rows_per_group=COUNT,
             num_workers=integer(0),
         )
-        _require_kind(self, "mesh", MeshConfig)
+        require_kind(self, "mesh", MeshConfig)
         _require_choice(self, "compute_dtype", ComputeDtype)
         _require_choice(self, "attention", BackEnd)
         _require_choice(self, "remat", Remat)
@@ -355,7 +356,7 @@ class Config:
 
     def __post_init__(self):
         for name in ("model", "data", "optim", "run"):
-            _require_kind(self, name, _NESTED[name])
+            require_kind(self, name, _NESTED[name])
 
 
 def from_dict(kind: type, values: Mapping[str, Any]) -> Any:
@@ -422,15 +423,11 @@ def _require_choice(config, name: str, choices: Any) -> None:
     require(config, name, getattr(config, name) in values, f"{', '.join(others)} or {last}")
 
 
-def _require_kind(config, name: str, kind: type, *, or_none: bool = False) -> None:
+def require_kind(config, name: str, kind: type, *, or_none: bool = False) -> None:
     """Check that the field `name` is a configuration of class `kind`."""
     value = getattr(config, name)
     sound = isinstance(value, kind) or (value is None and or_none)
     require(config, name, sound, f"a {kind.__name__}{' or None' if or_none else ''}")
-
-
-def _is_positive(value: Any) -> bool:
-    return POSITIVE.fault(value) is None
 
 
 def require(config, name: str, holds: bool, expected: str) -> None:

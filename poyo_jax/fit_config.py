@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from poyo_jax.checks import NOT_NEGATIVE, POSITIVE, SEED, check_fields, integer, number
-from poyo_jax.config import WIDEST, UnitDropoutConfig, require
+from poyo_jax.config import BATCH_SIZE, WIDEST, UnitDropoutConfig, require, require_kind
 
 
 class Stage(NamedTuple):
@@ -101,7 +101,7 @@ class FitConfig:
         check_fields(
             self,
             num_steps=integer(1),
-            batch_size=integer(1, 2**20),
+            batch_size=BATCH_SIZE,
             learning_rate=POSITIVE,
             prior_weight=NOT_NEGATIVE,
             unit_steps=integer(0),
@@ -114,9 +114,7 @@ class FitConfig:
             chunk_tokens=integer(8, WIDEST, or_none=True),
             seed=SEED,
         )
-        dropout = self.unit_dropout
-        sound = dropout is None or isinstance(dropout, UnitDropoutConfig)
-        require(self, "unit_dropout", sound, "a UnitDropoutConfig or None")
+        require_kind(self, "unit_dropout", UnitDropoutConfig, or_none=True)
         fewer = self.unit_steps < self.num_steps
         require(self, "unit_steps", fewer, f"below num_steps = {self.num_steps}")
 
@@ -133,7 +131,7 @@ class FitConfig:
 
     def _check_backbone(self) -> None:
         rates = self.backbone_rates.values()
-        positive = all(POSITIVE.fault(rate) is None for rate in rates)
+        positive = all(POSITIVE.allows(rate) for rate in rates)
         require(self, "backbone_rates", positive, "of positive rates")
         if self.optimizer == "sparse_lamb":
             one_rate = all(rate == self.learning_rate for rate in rates)

@@ -24,10 +24,8 @@ def r2_per_channel(targets: Samples, predictions: Samples) -> Float64[np.ndarray
     Raises:
         DataError: the shapes differ, or fewer than two samples have targets.
     """
-    targets, predictions = _measured(targets, predictions)
-    errors = np.sum((targets - predictions) ** 2, axis=0)
-    spread = np.sum((targets - targets.mean(axis=0)) ** 2, axis=0)
-    return 1.0 - errors / np.where(_varying(targets), spread, np.nan)
+    scores, _ = _scores(targets, predictions)
+    return scores
 
 
 def r2_score(targets: Samples, predictions: Samples) -> float:
@@ -35,8 +33,7 @@ def r2_score(targets: Samples, predictions: Samples) -> float:
 
     Raises DataError as `r2_per_channel` does, and if no channel varies.
     """
-    scores = r2_per_channel(targets, predictions)
-    varying = _varying(_measured(targets, predictions)[0])
+    scores, varying = _scores(targets, predictions)
     if not varying.any():
         raise DataError(
             f"none of the {len(varying)} channels of the targets varies, so R2 is not defined."
@@ -45,8 +42,15 @@ def r2_score(targets: Samples, predictions: Samples) -> float:
     return float(scores[varying].mean())
 
 
-def _varying(targets: Samples) -> Bool[np.ndarray, " channels"]:
-    return targets.min(axis=0) < targets.max(axis=0)
+def _scores(
+    targets: Samples, predictions: Samples
+) -> tuple[Float64[np.ndarray, " channels"], Bool[np.ndarray, " channels"]]:
+    """R2 of every channel, and a mask of those that vary; the others have NaN."""
+    targets, predictions = _measured(targets, predictions)
+    varying = targets.min(axis=0) < targets.max(axis=0)
+    errors = np.sum((targets - predictions) ** 2, axis=0)
+    spread = np.sum((targets - targets.mean(axis=0)) ** 2, axis=0)
+    return 1.0 - errors / np.where(varying, spread, np.nan), varying
 
 
 def _measured(targets: Samples, predictions: Samples) -> tuple[np.ndarray, np.ndarray]:

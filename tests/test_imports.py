@@ -36,6 +36,7 @@ USE = {"pretrained", "data", "model", "decoding", "finetune"}  # of a trained mo
 ALLOWED = {
     "errors": set(),
     "words": set(),
+    "progress": {"words"},
     "signals": set(),
     "checks": {"errors"},
     "config": {"errors", "checks"},
@@ -62,10 +63,10 @@ ALLOWED = {
     "decoding": BASE | MODEL | {"pretrained"},
     "train": BASE
     | MODEL
-    | {"signals", "checkpoint", "tuning", "decoding", "pretrained", "exit_status"},
-    "finetune": BASE | MODEL | {"tuning", "decoding", "pretrained", "train"},
+    | {"signals", "progress", "checkpoint", "tuning", "decoding", "pretrained", "exit_status"},
+    "finetune": BASE | MODEL | {"progress", "tuning", "decoding", "pretrained", "train"},
     "estimator": BASE | USE,
-    "baselines": BASE | {"data", "model", "train"},
+    "baselines": BASE | {"data", "model", "progress"},
     "plots": BASE | {"data", "pca", "pages"},
     "explore": BASE | USE | {"pages"},
     "report": BASE | USE | {"pages", "pca", "train"},

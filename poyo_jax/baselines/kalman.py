@@ -22,7 +22,7 @@ from poyo_jax.baselines.search import BIN_SECONDS, SearchResult, Trial, best_of
 from poyo_jax.checks import POSITIVE, check_numbers, integer, number
 from poyo_jax.errors import DataError
 from poyo_jax.metrics import r2_score
-from poyo_jax.train.progress import Progress
+from poyo_jax.progress import Progress
 
 STEPS = 1000  # most iterations of the Riccati equation
 DIVERGED = 1e12  # most growth of its covariance

@@ -33,7 +33,7 @@ from poyo_jax.baselines.search import (
 from poyo_jax.checks import check_choice, check_fields, check_numbers, integer, number
 from poyo_jax.errors import ConfigError
 from poyo_jax.metrics import r2_score
-from poyo_jax.train.progress import Progress
+from poyo_jax.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from poyo_jax.data.session import Session
 from poyo_jax.data.spike_counts import Counts, Times, spike_counts
 from poyo_jax.errors import DataError
 from poyo_jax.metrics import r2_score
-from poyo_jax.train.progress import Progress
+from poyo_jax.progress import Progress
 from poyo_jax.types import Readout
 
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)

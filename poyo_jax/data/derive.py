@@ -60,16 +60,16 @@ def measured_time(
         What is left; the whole domain if nothing is left.
     """
     finite = np.isfinite(samples).reshape(len(times), -1).all(axis=1)
-    step = _median_step(times)
+    step = median_step(times)
     pauses = _pauses(times[finite], domain, max(SHORT_GAP, GAP * step), step)
-    silence = max(SHORT_SILENCE, SILENCE * _median_step(spike_times))
+    silence = max(SHORT_SILENCE, SILENCE * median_step(spike_times))
     measured = domain.subtract(pauses).subtract(_pauses(spike_times, domain, silence))
     return measured if len(measured) else domain
 
 
-def _median_step(times: np.ndarray) -> float:
-    """Return the median step between times (s), and 1 s for a single time."""
-    return float(np.median(np.diff(times))) if len(times) > 1 else 1.0
+def median_step(times: np.ndarray, alone: float = 1.0) -> float:
+    """Return the median step between times (s), and `alone` for a single time or none."""
+    return float(np.median(np.diff(times))) if len(times) > 1 else alone
 
 
 def _pauses(times: np.ndarray, domain: Intervals, longest: float, step: float = 0.0) -> Intervals:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from poyo_jax.checks import POSITIVE
 from poyo_jax.errors import ConfigError, SessionError, suggest
 
 TICKS = {"s": 1.0, "ms": 1e3, "us": 1e6}  # in a second
@@ -18,7 +19,7 @@ def ticks_per_second(time_unit: str, sampling_rate: float | None) -> float:
     together.
     """
     if time_unit == "samples":
-        if not _is_positive(sampling_rate):
+        if not POSITIVE.allows(sampling_rate):
             raise ConfigError(
                 f"time_unit is 'samples', but sampling_rate is {sampling_rate!r}; pass the rate of"
                 " the recording in Hz, for example sampling_rate=30000."
@@ -31,11 +32,6 @@ def ticks_per_second(time_unit: str, sampling_rate: float | None) -> float:
             f"{suggest(time_unit, known)}"
         )
     return TICKS[time_unit]
-
-
-def _is_positive(number: Any) -> bool:
-    plain = isinstance(number, int | float | np.number) and not isinstance(number, bool)
-    return plain and bool(np.isfinite(number) and number > 0)
 
 
 def to_numbers(values: Any, name: str, ndims: tuple[int, ...] = (1,)) -> np.ndarray:

@@ -5,6 +5,7 @@ Every way into a session asks here, and so do `Session.check` and `data_prep che
 
 import logging
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +35,14 @@ UNITS = (
     (1e6, "microseconds", "pass time_unit='us'"),
     (1e9, "nanoseconds", "divide them by 1e9"),
 )
+
+
+def usual_key(keys: Sequence[str]) -> str | None:
+    """The behaviour that is decoded by default: a usual one, or the only one."""
+    for key in USUAL_KEYS:
+        if key in keys:
+            return key
+    return keys[0] if len(keys) == 1 else None
 
 
 class _Span(NamedTuple):
@@ -74,10 +83,9 @@ def find_doubts(session: Any) -> list[str]:
         doubts.append(doubt)
     if spikes and not spans:
         doubts.append(_doubt_of_spikes(spikes))
-    keys = session.behaviour_keys
-    decoded = [key for key in USUAL_KEYS if key in keys] or list(keys[:1] * (len(keys) == 1))
-    for key in decoded[:1]:
-        doubts += _value_doubts(session.behaviour(key))
+    decoded = usual_key(session.behaviour_keys)
+    if decoded is not None:
+        doubts += _value_doubts(session.behaviour(decoded))
     return list(dict.fromkeys(doubt for doubt in doubts if doubt))
 
 

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from poyo_jax.data import datasets
 from poyo_jax.data.given import one_session
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.plausible import USUAL_KEYS
+from poyo_jax.data.plausible import usual_key
 from poyo_jax.data.session import Session
 from poyo_jax.errors import DataError, SessionError
 from poyo_jax.types import Readout
@@ -75,11 +75,9 @@ def _seen_in_training(session: Session) -> Intervals:
 def _usual_key(session: Session) -> str:
     """Return cursor.vel, hand.vel, or the only behaviour of the session."""
     keys = session.behaviour_keys
-    for key in USUAL_KEYS:
-        if key in keys:
-            return key
-    if len(keys) == 1:
-        return keys[0]
+    key = usual_key(keys)
+    if key is not None:
+        return key
     raise SessionError(
         f"session {session.id} has neither cursor.vel nor hand.vel but"
         f" {', '.join(keys) or 'no behaviour'}; pass a Readout that names what to decode."

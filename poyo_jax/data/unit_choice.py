@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
+from poyo_jax.data.importers.spike_forms import unit_names
 from poyo_jax.data.io.layout import Node
 from poyo_jax.errors import DataError, suggest
 
@@ -31,7 +32,7 @@ def chosen_units(units: Any, ids: Sequence[str], session: str) -> Bool[np.ndarra
             )
         mask = array.copy()
     else:
-        mask = _mask_of_ids([_text(unit) for unit in array.tolist()], ids, session)
+        mask = _mask_of_ids(unit_names(array), ids, session)
     if not mask.any():
         raise DataError(f"none of the {len(ids)} units of session {session} is chosen; keep one.")
     return mask
@@ -59,7 +60,3 @@ def _mask_of_ids(
         twice = next(unit for unit in chosen if chosen.count(unit) > 1)
         raise DataError(f"unit {twice!r} is chosen twice; name every unit once.")
     return np.isin(np.array(ids, object), np.array(chosen, object))
-
-
-def _text(unit: object) -> str:
-    return unit.decode() if isinstance(unit, bytes) else str(unit)

@@ -68,7 +68,7 @@ def check_windows(overlap: int, causal_step: float | None, window_length: float)
 
     Windows more than MOST_PER_SECOND times a second would decode for hours and fill the memory.
     """
-    if integer(1).fault(overlap):
+    if not integer(1).allows(overlap):
         raise ConfigError(
             f"overlap is {overlap!r}, but a sample is decoded from at least one window; give an"
             " integer from 1 on."
@@ -76,7 +76,7 @@ def check_windows(overlap: int, causal_step: float | None, window_length: float)
     check_number("overlap", overlap, integer(1, int(MOST_PER_SECOND * window_length)))
     if causal_step is None:
         return
-    if number(above=0, at_most=window_length).fault(causal_step):
+    if not number(above=0, at_most=window_length).allows(causal_step):
         raise ConfigError(
             f"causal_step is {causal_step!r}, but a window decodes its last seconds; give a number"
             f" above 0 and up to the length of a window, {window_length} s."

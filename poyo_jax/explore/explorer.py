@@ -216,7 +216,7 @@ def _overlaps(session: Session, split: str, start: float, stop: float) -> bool:
 
 
 def _listed(values: np.ndarray) -> list:
-    """As nested lists, with None for what is not finite."""
+    """Return nested lists, with None for what is not finite."""
     listed = values.astype(object)
     listed[~np.isfinite(values)] = None
     return listed.tolist()

@@ -19,7 +19,7 @@ from poyo_jax.finetune.starts import StartFrom, starting_params
 from poyo_jax.finetune.strategies import STRATEGIES, choose
 from poyo_jax.fit_config import FitConfig
 from poyo_jax.pretrained import Pretrained, check_model
-from poyo_jax.train.progress import Progress
+from poyo_jax.progress import Progress
 from poyo_jax.types import Readout
 
 logger = logging.getLogger(__name__)

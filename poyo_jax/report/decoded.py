@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from poyo_jax.data.derive import median_step
 from poyo_jax.data.session import Session
 from poyo_jax.errors import DataError
 from poyo_jax.model.one_session import make_attention_function
@@ -30,9 +31,7 @@ def decoded(session: Session, prediction: Prediction, value_key: str) -> Content
     """
     if not len(prediction.times):
         raise DataError(f"No sample of {session.id} was decoded.")
-    interval = (
-        float(np.median(np.diff(prediction.times[:10_000]))) if len(prediction.times) > 1 else 1.0
-    )
+    interval = median_step(prediction.times[:10_000])
     every = max(1, round(1 / MAX_RATE / interval))
     longest_step = max(BLOCK_GAP, 5 * interval)
     behind_gap = np.diff(prediction.times, prepend=prediction.times[0]) > longest_step

@@ -14,7 +14,7 @@ from poyo_jax.data.session import Session
 from poyo_jax.distributed.mesh import put_batch
 from poyo_jax.distributed.processes import check_agreement, gather
 from poyo_jax.model.flops import TRAINING, forward_flops
-from poyo_jax.train.progress import compiling
+from poyo_jax.progress import compiling
 from poyo_jax.train.setup import TrainSetup
 from poyo_jax.types import PADDING, Batch
 

@@ -21,9 +21,9 @@ from poyo_jax.distributed.processes import Votes, check_agreement
 from poyo_jax.errors import Interrupted
 from poyo_jax.files import run_path
 from poyo_jax.pretrained import Pretrained
+from poyo_jax.progress import Progress, compiling
 from poyo_jax.train.divergence import report_divergence, steps_not_finite
 from poyo_jax.train.feed import Fed, Feed
-from poyo_jax.train.progress import Progress, compiling
 from poyo_jax.train.reliability.goodput import Clock, GoodputLines, describe_goodput
 from poyo_jax.train.reliability.health import effective_ranks, parameter_norms
 from poyo_jax.train.reliability.lock import WorkdirLock

@@ -12,7 +12,7 @@ from poyo_jax.data.readout import default_readout
 from poyo_jax.data.session import Session
 from poyo_jax.data.simulate import simulate_session
 from poyo_jax.errors import ConfigError, DataError
-from poyo_jax.train.progress import Progress
+from poyo_jax.progress import Progress
 from poyo_jax.types import Readout
 
 NETWORK = {

@@ -1,4 +1,4 @@
-"""From arrays in memory to the tree of a session, with every check of the arrays."""
+"""Make the tree of a session from arrays in memory, and check the arrays."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from poyo_jax.data.behaviour import LARGEST, check_times
-from poyo_jax.data.derive import first_of_runs, gradient_of_runs, measured_time
+from poyo_jax.data.derive import first_of_runs, gradient_of_runs, measured_time, median_step
 from poyo_jax.data.importers.spike_forms import flat_spikes
 from poyo_jax.data.importers.splits import Pairs, choose_splits, to_intervals
 from poyo_jax.data.intervals import Intervals
@@ -177,9 +177,8 @@ def _scaled(pairs: Any, name: str, per_second: float) -> Any:
 
 
 def _default_domain(spike_times: np.ndarray, target_times: np.ndarray) -> Intervals:
-    """From the first spike or target to the last spike, or to one sample after the last target."""
-    period = np.median(np.diff(target_times)) if len(target_times) > 1 else 1.0
-    start, stop = target_times[0], target_times[-1] + period
+    """Span the first spike or target to the last spike, or to one sample after the last target."""
+    start, stop = target_times[0], target_times[-1] + median_step(target_times)
     if len(spike_times):
         start = min(start, spike_times[0])
         stop = max(stop, np.nextafter(spike_times[-1], np.inf))  # an interval does not hold its end

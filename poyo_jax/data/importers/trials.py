@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from poyo_jax.data.behaviour import check_times
-from poyo_jax.data.derive import FEWEST_TRIALS, GAP, trial_splits
+from poyo_jax.data.derive import FEWEST_TRIALS, GAP, median_step, trial_splits
 from poyo_jax.data.importers.arrays import checked_targets
 from poyo_jax.data.importers.spike_forms import unit_names
 from poyo_jax.data.intervals import Intervals
@@ -106,7 +106,7 @@ def _span(trial: _Trial) -> tuple[float, float]:
 
 def _step(trial: _Trial) -> float:
     """Median step between the samples of a trial, in s; 0.1 s for a single sample."""
-    return float(np.median(np.diff(trial.times))) if len(trial.times) > 1 else 0.1
+    return median_step(trial.times, alone=0.1)
 
 
 def _names(first_trial: Any, unit_ids: Any) -> list[str]:

@@ -28,7 +28,7 @@ PROGRAM = ("-m", "poyo_jax.data.io.trial_child")
 
 # Files that this process wrote, or that a child has read. A version of a file stays sound.
 sound: set[StoredFile] = set()
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def mark_sound(path: Path) -> None:
@@ -77,7 +77,7 @@ class Trial:
             self._child = _Child()
         except OSError as error:
             self._works = False
-            log.warning(
+            logger.warning(
                 "new session files are read without a child process, which did not start (%s); a"
                 " damaged file can stop this program",
                 error,

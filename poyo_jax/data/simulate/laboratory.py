@@ -134,7 +134,7 @@ class Laboratory(Sequence[Session]):
             value = getattr(self, name)
             whole = name not in ("duration", "drift", "turnover")
             allowed = integer(least, most) if whole else number(at_least=least, at_most=most)
-            if allowed.fault(value):
+            if not allowed.allows(value):
                 expected = f"{least} to {most}" if most < np.inf else f"at least {least}"
                 raise DataError(
                     f"{name} is {value}, but a laboratory needs {expected}; give another number."

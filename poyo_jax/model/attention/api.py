@@ -86,7 +86,7 @@ def _obstacle(
     attention_dropout: float,
     masked: bool,
 ) -> str | None:
-    """Why a flash back end cannot do something here, and what would help."""
+    """Reason why a flash back end cannot do something here, and what would help."""
     where = platform()
     if _FLASH_OF.get(where) != name:
         return (

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
+from poyo_jax.model import microbatch
 from poyo_jax.model.attention.online_softmax import MASKED, Sums, merge, no_keys, scaled
 from poyo_jax.model.attention.tokens import (
     TokenRows,
@@ -100,11 +101,7 @@ def attend_in_groups(
     A window without tokens gives zeros.
     """
     size = math.gcd(rows_per_group, len(windows))
-
-    def divided(x: Array) -> Array:
-        return x.reshape(-1, size, *x.shape[1:])
-
-    groups = jax.tree.map(divided, (rows, windows))
+    groups = microbatch.cut((rows, windows), size)
     attended = _attend(scaled(query), table, groups, num_windows, rate)
     return cast(Array, attended)
 

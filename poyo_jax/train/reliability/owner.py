@@ -72,7 +72,7 @@ class Owner:
 
 
 def started(pid: int) -> str:
-    """When a process started, in ticks of the kernel; empty for one that has ended.
+    """Start of a process, in ticks of the kernel; empty for one that has ended.
 
     Without /proc it is "alive" for every process that exists.
     """

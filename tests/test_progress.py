@@ -7,9 +7,9 @@ import math
 
 import pytest
 
+from poyo_jax import progress as shown
 from poyo_jax.errors import PoyoError
-from poyo_jax.train import progress as shown
-from poyo_jax.train.progress import Progress
+from poyo_jax.progress import Progress
 from poyo_jax.train.writers import JsonLines, TensorBoard, Writers, read_metrics
 
 
