@@ -49,6 +49,7 @@ def explore(options: Explore) -> None:
         try:
             server.serve_forever()
         except KeyboardInterrupt:
-            print("\nThe explorer is closed.", flush=True)
+            pass
         finally:
             explorer.close()
+    print("\nThe explorer is closed.", flush=True)

@@ -11,6 +11,8 @@ import pytest
 
 from poyo_jax.cli.explore import main
 
+STOPPING = "stopping as soon as the present step or compilation is done ..."
+
 
 def test_it_serves_until_interrupted(tiny_run, tiny_data):
     command = [
@@ -33,7 +35,9 @@ def test_it_serves_until_interrupted(tiny_run, tiny_data):
         connection.close()
         program.send_signal(signal.SIGINT)
         assert program.stdout.read() == "\nThe explorer is closed.\n"
-        assert program.wait(60) == 0 and program.stderr.read() == ""
+        assert program.wait(60) == 0
+        # it may be compiling a program of another size, and says that it waits for that
+        assert program.stderr.read().strip() in ("", STOPPING)
 
 
 @pytest.mark.parametrize(

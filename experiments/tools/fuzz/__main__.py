@@ -5,7 +5,8 @@
 
 Every mutation must give the right value or a sentence (a PoyoError). All else is a fault: another
 exception, a hang, a crash, hundreds of MB of memory, or another value. Child processes try the
-mutations, so that HDF5 may crash or hang: "HDF5 itself" counts files on which h5py alone does. The
+mutations, so that a library may crash or hang: "library itself" counts files on which h5py or
+scipy alone does. The
 number of a mutation and the seed reproduce it: `--only` tries it in this process, with a traceback.
 
 Recordings carry no digest: there a right value is one that is equal, or keeps the contract of a

@@ -15,6 +15,7 @@ import numpy as np
 from experiments.tools.fuzz.mutate import mutated_bytes
 from experiments.tools.fuzz.structure import change_file
 from experiments.tools.fuzz.target import Target, need
+from poyo_jax.data.io.trial import mark_sound
 from poyo_jax.data.session import SPLITS, Session
 
 DURATION, NUM_UNITS, NUM_SPIKES = 4.0, 3, 60
@@ -197,6 +198,7 @@ class Matlab5Bytes(_Recording):
 
     def open(self, path: Path) -> Session:
         fields = {"spike_times": "data.spikes", "target_times": "data.t", "targets": "data.vel"}
+        mark_sound(path)  # this process takes the place of the child that reads it first
         return Session.from_matlab(path, **fields)  # pyright: ignore[reportAttributeAccessIssue]
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SOUND = ("right value", "sentence", "HDF5 itself")
+SOUND = ("right value", "sentence", "library itself")
 OUTCOMES = (*SOUND, "raw exception", "hang", "crash", "memory", "other value")
 START_LIMIT = 180.0  # seconds until a child tries its first mutation
 TIME_LIMIT = 5.0  # seconds for a mutation; machines may be busy
@@ -75,15 +75,15 @@ def _run_child(result: Result, folder: Path, seed: int, first: int, last: int) -
     outcome = "hang" if hung else "crash"
     text = f"more than {TIME_LIMIT:g} s" if hung else f"the process ended with status {status}"
     files = list(folder.glob(f"{current % 100}_damaged.*"))
-    if files and _hdf5_fails(files[0]):
-        outcome = "HDF5 itself"
+    if files and _library_fails(files[0]):
+        outcome = "library itself"
     result.add(current, outcome, text)
     return current + 1
 
 
-def _hdf5_fails(path: Path) -> bool:
-    """Tell if h5py alone hangs or crashes on a file."""
-    command = [sys.executable, "-m", "experiments.tools.fuzz.plain_hdf5", str(path)]
+def _library_fails(path: Path) -> bool:
+    """Tell if h5py or scipy alone hangs or crashes on a file."""
+    command = [sys.executable, "-m", "experiments.tools.fuzz.plain_reader", str(path)]
     try:
         return subprocess.run(command, capture_output=True, timeout=TIME_LIMIT).returncode != 0
     except subprocess.TimeoutExpired:

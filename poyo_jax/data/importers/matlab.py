@@ -8,13 +8,16 @@ import h5py
 import numpy as np
 
 from poyo_jax.data.importers.raw_file import RawFile, need_file, open_raw
+from poyo_jax.data.io.lazy_arrays import StoredFile
+from poyo_jax.data.io.trial import Trial, mark_sound, sound
 from poyo_jax.data.numbers import to_numbers
-from poyo_jax.errors import MissingDependencyError, PoyoError, RawDataError, suggest
+from poyo_jax.errors import MissingDependencyError, PoyoError, RawDataError, SessionError, suggest
 from poyo_jax.files import local_path
 
 DEEPEST = 16  # cells and structs inside each other
 MOST = 1_000_000  # entries of cells and structs
 HEADER = b"MATLAB 7.3 MAT-file"
+CHILD = ("-m", "poyo_jax.data.importers.matlab_child")
 HDF5 = b"\x89HDF\r\n\x1a\n"
 
 # A field as it is here: a numeric array, a text, a list (cell or struct array), or a dict (struct).
@@ -101,14 +104,39 @@ def _positions(units: np.ndarray, unit_ids: Any, field: str) -> dict[str, Any]:
 
 
 def _load(path: Path, names: list[str]) -> dict[str, Value]:
-    """Read variables of a file of version 4 to 7."""
+    """Read variables of a file of version 4 to 7, in a child process first: scipy may crash."""
+    _need_scipy()
+    if StoredFile.of(path.absolute()) not in sound:
+        _read_in_child(path, names)
+        mark_sound(path)
+    return load_variables(path, names)
+
+
+def _read_in_child(path: Path, names: list[str]) -> None:
+    with Trial("scipy", CHILD) as trial:
+        try:
+            trial.read(path, names)
+        except SessionError as error:
+            raise RawDataError(str(error)) from None
+
+
+def _need_scipy() -> None:
     try:
-        from scipy.io import loadmat, whosmat
+        import scipy.io  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError(
             f"reading MATLAB files before version 7.3 needs scipy, which cannot be imported"
             f" ({error}); run: pip install poyo_jax[data]"
         ) from error
+
+
+def load_variables(path: Path, names: list[str]) -> dict[str, Value]:
+    """Read variables of a file of version 4 to 7 in this process.
+
+    Raises RawDataError when the file cannot be read.
+    """
+    from scipy.io import loadmat, whosmat
+
     try:
         present = [name for name, _, _ in whosmat(str(path))]
         loaded = loadmat(str(path), variable_names=names) if set(names) & set(present) else {}

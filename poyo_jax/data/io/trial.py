@@ -1,7 +1,7 @@
 """Read files that were never read before in a child process first.
 
-HDF5 itself hangs or crashes on some damaged files. In a child it ends only the child, and the next
-file gets a new one.
+Libraries such as HDF5 hang or crash on some damaged files. In a child they end only the child, and
+the next file gets a new one.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,9 @@ from poyo_jax.data.io.lazy_arrays import StoredFile
 from poyo_jax.errors import SessionError
 
 START_SECONDS = 120.0  # for a child to import what it needs
-WORK_SECONDS = 10  # of processor time for a file; HDF5 hangs by computing
+WORK_SECONDS = 10  # of processor time for a file; libraries hang by computing
 WAIT_SECONDS = 120.0  # for a file on a slow disk
-
-PROGRAM = ("-m", "poyo_jax.data.io.trial_child")
+READ_SESSIONS = ("-m", "poyo_jax.data.io.trial_child")
 
 # Files that this process wrote, or that a child has read. A version of a file stays sound.
 sound: set[StoredFile] = set()
@@ -39,10 +39,13 @@ def mark_sound(path: Path) -> None:
 class Trial:
     """Child processes, one at a time, that read files one after the other. Use it as a context.
 
-    The first child starts with the first file.
+    The first child starts with the first file. `library` is the name of what may crash there, and
+    `program` are the arguments of its Python; the program calls `trial_child.serve`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, library: str = "HDF5", program: Sequence[str] | None = None) -> None:
+        self._program = program or READ_SESSIONS
+        self._library = library
         self._child: _Child | None = None
         self._works = True
 
@@ -53,32 +56,32 @@ class Trial:
         if self._child is not None:
             self._child.end()
 
-    def read(self, path: Path) -> Any:
-        """Return the entry of a file in the manifest, as a child reads it; None without a child.
+    def read(self, path: Path, *arguments: Any) -> Any:
+        """Return what the child's program returns for a file; None without a child.
 
-        Raises SessionError when the file cannot be read, or when HDF5 hangs or crashes on it.
+        Raises SessionError when the file cannot be read, or when the library hangs or crashes.
         """
         if self._child is None and self._works:
             self._start()
         if self._child is None:
             return None
-        line = self._child.ask(json.dumps(str(path.absolute())))
+        line = self._child.ask(json.dumps([str(path.absolute()), *arguments]))
         if not line:
             status = self._child.end()
             self._child = None
-            raise SessionError(_sentence(path, status))
+            raise SessionError(_sentence(path, status, self._library))
         reply = json.loads(line)
         if "error" in reply:
             raise SessionError(reply["error"])
-        return reply["entry"]
+        return reply["result"]
 
     def _start(self) -> None:
         try:
-            self._child = _Child()
+            self._child = _Child(self._program)
         except OSError as error:
             self._works = False
             logger.warning(
-                "new session files are read without a child process, which did not start (%s); a"
+                "new files are read without a child process, which did not start (%s); a"
                 " damaged file can stop this program",
                 error,
             )
@@ -87,10 +90,10 @@ class Trial:
 class _Child:
     """A running child. Raises OSError when it does not start."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: Sequence[str]) -> None:
         paths = [path for path in sys.path if path]
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-W", "ignore", *PROGRAM],
+            [sys.executable, "-P", "-W", "ignore", *program],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -138,12 +141,12 @@ class _Child:
             return ""
 
 
-def _sentence(path: Path, status: int) -> str:
-    """Say what HDF5 did to a child that ended with this exit status."""
+def _sentence(path: Path, status: int, library: str) -> str:
+    """Say what the library did to a child that ended with this exit status."""
     if -status in (signal.SIGXCPU, signal.SIGKILL):
-        what = "HDF5 did not come to an end reading it, or took all memory"
+        what = f"{library} did not come to an end reading it, or took all memory"
     elif status < 0:
-        what = f"HDF5 crashed reading it ({signal.Signals(-status).name})"
+        what = f"{library} crashed reading it ({signal.Signals(-status).name})"
     else:
         what = f"a process that read it ended with status {status}"
     return f"{path}: {what}; the file is damaged, copy or download it again."

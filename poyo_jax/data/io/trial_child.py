@@ -1,8 +1,9 @@
-"""The program of the child processes of `poyo_jax.data.io.trial`: reads the files it is told."""
+"""The program of the child processes of `poyo_jax.data.io.trial`: reads session files."""
 
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +14,35 @@ from poyo_jax.data.session import Session
 from poyo_jax.errors import PoyoError
 
 
-def main() -> None:
-    """Answer each path of standard input with a line of JSON, after a first line "ready"."""
+def serve(read: Callable[..., Any]) -> None:
+    """Answer each line of standard input with a line of JSON, after a first line "ready".
+
+    A line is a list: the path of a file, and more arguments of `read`.
+    """
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever else is printed must not be an answer
     limit_process()
     answers.write("ready\n")
     for line in sys.stdin:
         limit_next_file()
-        answer = json.dumps(_answer(Path(json.loads(line))))
+        path, *arguments = json.loads(line)
+        answer = json.dumps(_answer(read, Path(path), arguments))
         answers.write(f"{answer}\n")
 
 
-def _answer(path: Path) -> dict[str, Any]:
+def _answer(read: Callable[..., Any], path: Path, arguments: list) -> dict[str, Any]:
     try:
-        tree = read_tree(path, eager_bytes=0)
-        Session(tree, path)
+        return {"result": read(path, *arguments)}
     except PoyoError as error:
         return {"error": str(error)}
-    return {"entry": make_entry(path, tree)}
+
+
+def read_session(path: Path) -> dict[str, Any]:
+    """Read a session file, and return its entry in the manifest."""
+    tree = read_tree(path, eager_bytes=0)
+    Session(tree, path)
+    return make_entry(path, tree)
 
 
 if __name__ == "__main__":
-    main()
+    serve(read_session)

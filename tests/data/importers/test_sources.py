@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from poyo_jax import PoyoError, Session
+from poyo_jax.data.importers import matlab
+from poyo_jax.data.io import trial
 from poyo_jax.errors import ConfigError, RawDataError, SessionError
 
 RNG = np.random.default_rng(0)
@@ -97,14 +99,15 @@ def test_trials_are_laid_one_after_the_other():
     table = session.table("trials")
     gaps = table["start"][1:] - table["end"][:-1]
     assert len(table["zero"]) == 8 and (gaps >= 2).all()
-    for trial, zero in enumerate(table["zero"]):
-        found, units = session.spikes_between(table["start"][trial], table["end"][trial])
+    for number, zero in enumerate(table["zero"]):
+        found, units = session.spikes_between(table["start"][number], table["end"][number])
         for unit in range(3):
-            np.testing.assert_allclose(found[units == unit] - zero, spikes[trial][unit], atol=1e-9)
+            np.testing.assert_allclose(found[units == unit] - zero, spikes[number][unit], atol=1e-9)
         behaviour = session.behaviour("cursor.vel")
-        rows = behaviour.range(table["start"][trial], table["end"][trial])
-        np.testing.assert_array_equal(behaviour.values(*rows), targets[trial])
-        np.testing.assert_allclose(behaviour.times_at(range(*rows)) - zero, times[trial], atol=1e-9)
+        rows = behaviour.range(table["start"][number], table["end"][number])
+        span = range(*rows)
+        np.testing.assert_array_equal(behaviour.values(*rows), targets[number])
+        np.testing.assert_allclose(behaviour.times_at(span) - zero, times[number], atol=1e-9)
     assert session.domain == session.intervals("trials")
     assert set(session.split("test")) <= set(session.domain)
     assert session.split("valid").duration > 0
@@ -276,6 +279,26 @@ def test_unusable_matlab_files_are_refused(mat, tmp_path):
     if b"7.3" in mat.read_bytes()[:20]:
         with pytest.raises(RawDataError, match="more than 16 cells or structs inside each other"):
             from_matlab(mat, "loop")
+
+
+CRASHING = """
+import os, signal
+from poyo_jax.data.io.trial_child import serve
+serve(lambda path, names: os.kill(os.getpid(), signal.SIGSEGV))
+"""
+
+
+def test_a_crash_of_scipy_is_a_sentence(mat, monkeypatch):
+    if b"7.3" in mat.read_bytes()[:20]:
+        pytest.skip("h5py reads files of version 7.3")
+    trial.sound.clear()
+    monkeypatch.setattr(matlab, "CHILD", ("-c", CRASHING))
+    with pytest.raises(
+        RawDataError, match=r"scipy crashed reading it \(SIGSEGV\); the file is dam"
+    ):
+        from_matlab(mat, "spikes")
+    monkeypatch.undo()
+    assert_same(from_matlab(mat, "spikes"))
 
 
 # --- Kilosort

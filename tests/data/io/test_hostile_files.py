@@ -280,7 +280,7 @@ def damaged(path, **options):
             os.kill(os.getpid(), getattr(signal, name))
     return read(path, **options)
 trial_child.read_tree = damaged
-trial_child.main()
+trial_child.serve(trial_child.read_session)
 """
 
 
@@ -288,7 +288,7 @@ def test_a_crash_of_hdf5_is_a_sentence_and_the_other_files_are_remembered(tmp_pa
     for name in ("SIGSEGV", "SIGXCPU", "good", "last"):
         make_session(session_id=name).save(tmp_path / f"{name}.h5")
     trial.sound.clear()
-    monkeypatch.setattr(trial, "PROGRAM", ("-c", PROGRAM))
+    monkeypatch.setattr(trial, "READ_SESSIONS", ("-c", PROGRAM))
     with pytest.raises(SessionError) as error:
         open_sessions(tmp_path)
     text = str(error.value)
@@ -296,13 +296,13 @@ def test_a_crash_of_hdf5_is_a_sentence_and_the_other_files_are_remembered(tmp_pa
     assert "SIGSEGV.h5: HDF5 crashed reading it (SIGSEGV); the file is damaged" in text
     assert "SIGXCPU.h5: HDF5 did not come to an end reading it" in text
     trial.sound.clear()
-    monkeypatch.setattr(trial, "PROGRAM", ("-c", "raise SystemExit"))  # not needed any more
+    monkeypatch.setattr(trial, "READ_SESSIONS", ("-c", "raise SystemExit"))  # not needed any more
     sessions = open_sessions(tmp_path, ["good", "last"])
     assert [session.session_id for session in sessions] == ["good", "last"]
 
 
 def test_without_a_child_files_are_read_here(file, monkeypatch, caplog):
     trial.sound.clear()
-    monkeypatch.setattr(trial, "PROGRAM", ("-c", "raise SystemExit(3)"))
+    monkeypatch.setattr(trial, "READ_SESSIONS", ("-c", "raise SystemExit(3)"))
     assert len(open_sessions(file.parent)) == 1
     assert "did not start (exit status 3)" in caplog.text

@@ -79,7 +79,24 @@ def test_large_tables_have_rows_for_any_mesh():
     ]
 
 
-def test_a_run_with_padded_tables(tmp_path, monkeypatch):
+@pytest.fixture
+def pad_tables(monkeypatch):
+    """Function that pads tables of eight rows and more to 64 rows.
+
+    What JAX traced before has the sizes of before, and what it traces meanwhile must not stay.
+    """
+
+    def pad() -> None:
+        monkeypatch.setattr(meshes, "SPLIT_ROWS", 8)
+        monkeypatch.setattr(meshes, "SPLIT_MULTIPLE", 64)
+        jax.clear_caches()
+
+    yield pad
+    monkeypatch.undo()
+    jax.clear_caches()
+
+
+def test_a_run_with_padded_tables(tmp_path, pad_tables):
     """Its checkpoints hold padded tables, and whoever loads one gets the rows of the vocabulary,
     bit for bit.
     """
@@ -87,8 +104,7 @@ def test_a_run_with_padded_tables(tmp_path, monkeypatch):
     config = tiny.config(num_steps=4, eval_every=2, save_every=2)
     config = replace(config, optim=OptimConfig(learning_rate=0.016))
     plain = train_model(config, sessions, tmp_path / "plain", progress=False)
-    monkeypatch.setattr(meshes, "SPLIT_ROWS", 8)
-    monkeypatch.setattr(meshes, "SPLIT_MULTIPLE", 64)
+    pad_tables()
     trained = train_model(config, sessions, tmp_path / "padded", progress=False)
     loaded = load(tmp_path / "padded", step=4)
     assert (

@@ -1,19 +1,28 @@
-"""Read everything in an HDF5 file by h5py alone.
+"""Read everything in an HDF5 file by h5py alone, or in a MATLAB file of version 5 by scipy alone.
 
-    $ python -m experiments.tools.fuzz.plain_hdf5 FILE
+    $ python -m experiments.tools.fuzz.plain_reader FILE
 
-If this hangs or crashes, too, the fault is one of the HDF5 library.
+If this hangs or crashes, too, the fault is one of the library.
 """
 
 import contextlib
 import sys
 
 import h5py
+import scipy.io
 
 MOST_BYTES = 1 << 20  # of an array that is read
 
 
 def main(path: str) -> None:
+    if h5py.is_hdf5(path):
+        _read_hdf5(path)
+    else:
+        with contextlib.suppress(Exception):
+            scipy.io.loadmat(path)
+
+
+def _read_hdf5(path: str) -> None:
     with contextlib.suppress(Exception), h5py.File(path, "r") as file:
         _read_attributes(file)
         file.visititems(_read)
