@@ -6,7 +6,13 @@ from typing import Any
 import numpy as np
 
 from poyo_jax.data.behaviour import check_times
-from poyo_jax.data.derive import first_of_runs, measured_time, run_intervals, trial_splits
+from poyo_jax.data.derive import (
+    first_of_runs,
+    gradient_of_runs,
+    measured_time,
+    run_intervals,
+    trial_splits,
+)
 from poyo_jax.data.importers.arrays import check_range, place_intervals, place_targets
 from poyo_jax.data.importers.nwb import sort_spikes, spikes_node
 from poyo_jax.data.importers.splits import choose_splits
@@ -22,6 +28,7 @@ def pynapple_tree(
     *,
     ids: Mapping[str, str | None],
     target_key: str,
+    derive_velocity: bool,
     splits: Mapping[str, Any],
     intervals: Mapping[str, Any],
 ) -> Node:
@@ -29,7 +36,10 @@ def pynapple_tree(
     _need(spikes, "spikes", ("index", "to_tsd"), "TsGroup")
     _need(target, "target", ("t", "values", "time_support"), "Tsd or TsdFrame")
     times, values = _samples(target)
-    domain = _domain(times, target.time_support)
+    firsts = _first_samples(times, target.time_support)
+    domain = run_intervals(times, firsts)
+    if derive_velocity:
+        values = gradient_of_runs(values, times, firsts)
     tree = data_node()
     for group, name in ids.items():
         if name is not None:
@@ -70,12 +80,11 @@ def _samples(target: Any) -> tuple[np.ndarray, np.ndarray]:
     return times, values
 
 
-def _domain(times: np.ndarray, support: Any) -> Intervals:
-    """Runs of samples without gaps, none longer than an interval of the time support."""
+def _first_samples(times: np.ndarray, support: Any) -> np.ndarray:
+    """Rows of the first samples of runs without gaps, each in one interval of the time support."""
     rows = np.searchsorted(np.asarray(support.start), times, side="right")
     first_of_rows = np.flatnonzero(np.diff(rows)) + 1
-    firsts = np.union1d(first_of_runs(times), first_of_rows)
-    return run_intervals(times, firsts)
+    return np.union1d(first_of_runs(times), first_of_rows)
 
 
 def _units_and_spikes(spikes: Any) -> dict[str, Node]:

@@ -341,6 +341,7 @@ class Sources:
         brainset_id: str | None = None,
         subject_id: str | None = None,
         target_key: str = "cursor.vel",
+        derive_velocity: bool = False,
         train: Any = None,
         valid: Any = None,
         test: Any = None,
@@ -362,7 +363,13 @@ class Sources:
         ids = {"brainset": brainset_id, "subject": subject_id, "session": session_id}
         splits = {"train": train, "valid": valid, "test": test}
         tree = pynapple_tree(
-            spikes, target, ids=ids, target_key=target_key, splits=splits, intervals=intervals or {}
+            spikes,
+            target,
+            ids=ids,
+            target_key=target_key,
+            derive_velocity=derive_velocity,
+            splits=splits,
+            intervals=intervals or {},
         )
         return cls._told(tree)
 

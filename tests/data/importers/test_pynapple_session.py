@@ -55,6 +55,14 @@ def trials(count):
     )
 
 
+def test_velocity_is_derived_within_the_time_support():
+    half = (TIMES >= 15).astype(float)
+    jump = np.stack([2 * TIMES, half], axis=1)  # the second channel jumps between the intervals
+    session = make(target=tsd(values=jump, support=((0, 14.99), (15, 29.99))), derive_velocity=True)
+    velocity = session.behaviour("cursor.vel")
+    np.testing.assert_allclose(velocity.values(0, velocity.count), [[2.0, 0.0]] * 3000, atol=1e-6)
+
+
 def test_spikes_stay_with_their_units_and_metadata_are_kept(tmp_path):
     session = make(brainset_id="lab", subject_id="ada")
     session.check()
