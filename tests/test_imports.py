@@ -64,6 +64,7 @@ ALLOWED = {
     "train": BASE
     | MODEL
     | {"signals", "progress", "checkpoint", "tuning", "decoding", "pretrained", "exit_status"},
+    "aot": BASE | MODEL | {"train"},
     "finetune": BASE | MODEL | {"progress", "tuning", "decoding", "pretrained", "train"},
     "estimator": BASE | USE,
     "baselines": BASE | {"data", "model", "progress"},
@@ -73,7 +74,17 @@ ALLOWED = {
     "cli": BASE
     | USE
     | MODEL
-    | {"presets", "checkpoint", "train", "tuning", "baselines", "interop", "explore", "report"}
+    | {
+        "presets",
+        "checkpoint",
+        "train",
+        "aot",
+        "tuning",
+        "baselines",
+        "interop",
+        "explore",
+        "report",
+    }
     | {"exit_status", "signals"},
 }
 

@@ -5,6 +5,7 @@ repeated along `data` and divided along `fsdp`; large tables of units and sessio
 all devices, by rows. `ShardingRules` says which axis of an array goes where.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from jaxtyping import Array
 
 from poyo_jax.config import MeshConfig
 from poyo_jax.errors import ConfigError
+from poyo_jax.model.hardware import platform_of
 from poyo_jax.model.params import TABLES, path_names
 
 AXES = ("data", "fsdp")
@@ -46,12 +48,14 @@ LOGICAL_AXES = {
 }
 
 
-def make_mesh(config: MeshConfig | None = None) -> Mesh:
-    """Arrange all devices of all processes as a mesh; one device is a mesh of one.
+def make_mesh(config: MeshConfig | None = None, devices: Sequence[Any] | None = None) -> Mesh:
+    """Arrange devices as a mesh, by default all of all processes; one device is a mesh of one.
 
-    Raises ConfigError when the number of devices does not fit `config`.
+    The devices may be those of a topology that is not there. Raises ConfigError when their number
+    does not fit `config`.
     """
-    config, count = config or MeshConfig(), jax.device_count()
+    config, devices = config or MeshConfig(), devices or jax.devices()
+    count = len(devices)
     data = count // config.fsdp if config.data == -1 else config.data
     if data * config.fsdp != count:
         raise ConfigError(
@@ -59,7 +63,13 @@ def make_mesh(config: MeshConfig | None = None) -> Mesh:
             f" {count}. Choose numbers whose product is that, or data = -1 and an fsdp that"
             " divides it."
         )
-    return jax.make_mesh((data, config.fsdp), AXES, axis_types=(AxisType.Auto,) * 2)
+    shape = (data, config.fsdp)
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
+
+
+def platform_of_mesh(mesh: Mesh) -> str:
+    """Name the platform of the devices of a mesh (`platform_of`)."""
+    return platform_of(mesh.devices.flat[0])
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
