@@ -142,7 +142,7 @@ def collective_seconds(collective: Collective, chip: Chip) -> float:
 
 def _compile(lowered: Any, topology: Topology) -> jax.stages.Compiled:
     # What is compiled for a topology cannot be read back from the cache, so it is not written.
-    least = jax.config.read(_CACHED_FROM)
+    least = getattr(jax.config, _CACHED_FROM)
     jax.config.update(_CACHED_FROM, math.inf)
     try:
         return lowered.compile()
