@@ -30,6 +30,7 @@ BASE = {
     "import_path",
     "tasks",
     "words",
+    "chips",
 }
 MODEL = {"data", "model", "distributed"}
 USE = {"pretrained", "data", "model", "decoding", "finetune"}  # of a trained model
@@ -39,6 +40,7 @@ ALLOWED = {
     "progress": {"words"},
     "signals": set(),
     "checks": {"errors"},
+    "chips": set(),
     "config": {"errors", "checks"},
     "metrics": {"errors"},
     "files": {"errors"},

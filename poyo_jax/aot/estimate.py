@@ -9,20 +9,23 @@ from typing import Any
 
 import jax
 
-from poyo_jax.aot.chips import Chip
-from poyo_jax.aot.compile import lower_step
 from poyo_jax.aot.cost import Collective, Cost, cost_of
 from poyo_jax.aot.hlo import parse as parse_program
 from poyo_jax.aot.topology import Topology
-from poyo_jax.aot.workload import Workload, from_sessions, from_statistics
+from poyo_jax.aot.workload import Workload, abstract_batch, from_sessions, from_statistics
+from poyo_jax.chips import Chip
 from poyo_jax.config import Config
 from poyo_jax.data.batches.tokens import BatchShape
 from poyo_jax.data.session import Session
 from poyo_jax.distributed.mesh import make_mesh
 from poyo_jax.errors import ConfigError
 from poyo_jax.model.flops import TRAINING, forward_flops
+from poyo_jax.model.microbatch import microbatch_size
+from poyo_jax.train.parts import make_parts
+from poyo_jax.train.state import abstract_state
 
-_EXCEEDED = re.compile(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm")
+# How the compiler of TPUs says that a program needs more memory than there is.
+_EXCEEDED = re.compile(r"([\d.]+)([KMGT])\)? (?:of|exceeds available HBM) \(?([\d.]+)([KMGT])")
 _CACHED_FROM = "jax_persistent_cache_min_compile_time_secs"
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -50,6 +53,7 @@ class Estimate:
     num_devices: int
     workload: Workload
     shape: BatchShape  # that was compiled
+    microbatch: int  # windows that pass the processor at the same time
     memory: Memory
     cost: Cost
     needed_flops: float  # of the model's arithmetic, on one chip
@@ -101,7 +105,12 @@ def estimate(
         workload = from_sessions(config, sessions, mesh.size)
     shape = workload.shapes[0]
     began = time.monotonic()
-    lowered = lower_step(config, workload, shape, mesh)
+    parts = make_parts(config, workload.num_units, workload.num_sessions, mesh)
+    state = abstract_state(parts.model, parts.optimizer, mesh)
+    held = sum(map(_bytes_held, jax.tree.leaves(state)))
+    if held > topology.chip.memory:
+        raise _too_large(held, topology.chip.memory, topology)
+    lowered = parts.step.lower(state, abstract_batch(shape, mesh), {})
     compiled = _compile(lowered, topology)
     seconds = time.monotonic() - began
     memory = _memory(compiled)
@@ -123,6 +132,7 @@ def estimate(
         num_devices=mesh.size,
         workload=workload,
         shape=shape,
+        microbatch=microbatch_size(shape.windows, parts.microbatch_windows),
         memory=memory,
         cost=cost,
         needed_flops=TRAINING * forward.total,
@@ -148,7 +158,7 @@ def _compile(lowered: Any, topology: Topology) -> jax.stages.Compiled:
         return lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         used = _EXCEEDED.search(str(error))
-        if used is None:
+        if used is None or "RESOURCE_EXHAUSTED" not in str(error):
             raise
         needed = float(used[1]) * _UNITS[used[2]]
         raise _too_large(needed, float(used[3]) * _UNITS[used[4]], topology) from None
@@ -163,6 +173,12 @@ def _too_large(needed: float, memory: float, topology: Topology) -> ConfigError:
         " RunConfig.microbatch_windows, RunConfig.remat='layers', or a smaller"
         " DataConfig.batch_size, or take more chips."
     )
+
+
+def _bytes_held(array: jax.ShapeDtypeStruct) -> int:
+    """Bytes of an array on one device."""
+    shape = array.sharding.shard_shape(array.shape) if array.sharding else array.shape
+    return math.prod(shape) * array.dtype.itemsize
 
 
 def _memory(compiled: jax.stages.Compiled) -> Memory:

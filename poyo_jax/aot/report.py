@@ -25,7 +25,7 @@ def describe(estimate: Estimate) -> str:
         "batch": (
             f"{windows} windows, {shape.windows} on a device, {workload.tokens:,.0f} tokens each by"
             f" {workload.source}; the first of {len(workload.shapes)} shapes, {shape.rows} rows of"
-            f" {shape.tokens} tokens"
+            f" {shape.tokens} tokens; {estimate.microbatch} windows pass the processor at a time"
         ),
         "compiling": f"{estimate.seconds:.0f} s",
         "memory": (

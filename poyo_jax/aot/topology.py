@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from poyo_jax.aot.chips import CHIPS, GPUS_PER_SERVER, Chip
+from poyo_jax.chips import CHIPS, GPUS_PER_SERVER, Chip
 from poyo_jax.errors import ConfigError, MissingDependencyError, suggest
 
 # What the TPU compiler reads from its environment: that it shall not look for a TPU, and that

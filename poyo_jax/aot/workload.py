@@ -7,9 +7,11 @@ of every data set. With the rate of its behaviour, the samples give its seconds.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from poyo_jax.config import Config, DataConfig, RunConfig
 from poyo_jax.data.batches.batching import (
@@ -20,7 +22,9 @@ from poyo_jax.data.batches.batching import (
 )
 from poyo_jax.data.batches.tokens import BatchShape
 from poyo_jax.data.session import Session
+from poyo_jax.distributed.mesh import split_over_windows
 from poyo_jax.train.setup import TrainSetup
+from poyo_jax.types import Batch
 
 
 class Statistics(NamedTuple):
@@ -122,3 +126,27 @@ def _tokens(data_set: Statistics, config: DataConfig, window_length: float) -> f
     if dropout is not None:
         kept = (dropout.min_units + dropout.mode_units + dropout.max_units) / 3
     return (2 * units + spikes) * min(1.0, kept / units)
+
+
+def abstract_batch(shape: BatchShape, mesh: Mesh) -> Batch:
+    """Shapes, types and places of the arrays of a batch; `shape` is that of one device."""
+    where = split_over_windows(mesh)
+
+    def array(dtype: type, first: int, *rest: int) -> Any:
+        return jax.ShapeDtypeStruct((first * mesh.size, *rest), dtype, sharding=where)
+
+    windows, rows, tokens, queries = shape.windows, shape.rows, shape.tokens, shape.queries
+    return Batch(
+        unit_rows=array(np.int32, shape.units),
+        token_units=array(np.int32, rows, tokens),
+        token_kinds=array(np.int8, rows, tokens),
+        token_times=array(np.float32, rows, tokens),
+        token_times_low=array(np.float32, rows, tokens),
+        token_windows=array(np.int32, rows) if shape.packed else None,
+        token_offsets=array(np.int32, rows),
+        session_rows=array(np.int32, windows),
+        query_times=array(np.float32, windows, queries),
+        targets=array(np.float32, windows, queries, shape.channels),
+        target_weights=array(np.float32, windows, queries),
+        window_ids=array(np.uint32, windows),
+    )

@@ -17,7 +17,6 @@ from jaxtyping import Array
 
 from poyo_jax.config import MeshConfig
 from poyo_jax.errors import ConfigError
-from poyo_jax.model.hardware import platform_of
 from poyo_jax.model.params import TABLES, path_names
 
 AXES = ("data", "fsdp")
@@ -65,11 +64,6 @@ def make_mesh(config: MeshConfig | None = None, devices: Sequence[Any] | None = 
         )
     shape = (data, config.fsdp)
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
-
-
-def platform_of_mesh(mesh: Mesh) -> str:
-    """Name the platform of the devices of a mesh (`platform_of`)."""
-    return platform_of(mesh.devices.flat[0])
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

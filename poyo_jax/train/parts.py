@@ -7,8 +7,8 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from poyo_jax.config import Config
-from poyo_jax.distributed.mesh import platform_of_mesh
 from poyo_jax.model.build import build_model
+from poyo_jax.model.hardware import choose_microbatch, hardware_of
 from poyo_jax.model.poyo import POYO
 from poyo_jax.train.optim.choose import choose_optimizer
 from poyo_jax.train.optim.rows import Optimizer
@@ -22,7 +22,7 @@ class Parts(NamedTuple):
     optimizer: Optimizer
     schedule: Callable[[ArrayLike], dict[str, ArrayLike]]  # `choose_optimizer`
     step: Callable[..., Any]  # `make_train_step`
-    microbatch_windows: int | None
+    microbatch_windows: int | None  # None: all
 
 
 def make_parts(config: Config, num_units: int, num_sessions: int, mesh: Mesh) -> Parts:
@@ -31,10 +31,10 @@ def make_parts(config: Config, num_units: int, num_sessions: int, mesh: Mesh) ->
     The devices of the mesh may be those of a topology that is not there. Raises ConfigError when
     the settings do not fit each other or the devices.
     """
-    platform = platform_of_mesh(mesh)
-    model = build_model(config.model, config.run, num_units, num_sessions, platform)
+    hardware = hardware_of(mesh)
+    model = build_model(config.model, config.run, num_units, num_sessions, hardware.platform)
     updates = config.run.num_steps // config.optim.accumulate_steps
     optimizer, schedule = choose_optimizer(config.optim, updates, mesh)
-    micro = config.run.microbatch_windows
+    micro = choose_microbatch(config.model, config.run, hardware)
     step = make_train_step(model, optimizer, mesh, seed=config.data.seed, microbatch_windows=micro)
     return Parts(model, optimizer, schedule, step, micro)

@@ -31,9 +31,11 @@ from poyo_jax.model.attention.flash import FLASH, RETURNS_LOG_SUM
 from poyo_jax.model.attention.online_softmax import merge_rows
 from poyo_jax.model.attention.tokens import TokenRows, cut, flash_rows, plain_rows, recomputed
 from poyo_jax.model.attention.xla import attend_plainly
-from poyo_jax.model.hardware import own_platform
+from poyo_jax.model.hardware import CHOICES, own_platform
 
-_FLASH_OF: dict[str, BackEnd] = {"cuda": "cudnn", "tpu": "splash"}  # by platform
+_FLASH_OF: dict[str, BackEnd] = {
+    platform: choice.flash for platform, choice in CHOICES.items() if choice.flash
+}
 _HARDWARE = {"cudnn": "an NVIDIA GPU of compute capability 8.0 or higher", "splash": "a TPU"}
 
 
@@ -79,7 +81,7 @@ def _obstacle(
     """Reason why a flash back end cannot do something here, and what would help."""
     if _FLASH_OF.get(platform) != name:
         return (
-            f"attention {name!r} needs {_HARDWARE[name]}; this process runs on {platform}. Run it"
+            f"attention {name!r} needs {_HARDWARE[name]}; here it would run on {platform}. Run it"
             " there"
         )
     if name == "cudnn" and dtype != jnp.bfloat16:

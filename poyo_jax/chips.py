@@ -23,6 +23,7 @@ class Chip:
 
     name: str
     platform: str  # "tpu" or "cuda"
+    kinds: tuple[str, ...]  # what jax calls it (`jax.Device.device_kind`)
     flops: float  # of bfloat16 products
     bandwidth: float  # bytes through its memory
     memory: float  # bytes that programs can use
@@ -43,6 +44,7 @@ CHIPS = {
         Chip(
             name="v5e",
             platform="tpu",
+            kinds=("TPU v5 lite",),
             flops=197e12,
             bandwidth=0.82e12,
             memory=16e9,
@@ -55,6 +57,7 @@ CHIPS = {
         Chip(
             name="v5p",
             platform="tpu",
+            kinds=("TPU v5", "TPU v5p"),
             flops=459e12,
             bandwidth=2.765e12,
             memory=95e9,
@@ -67,6 +70,7 @@ CHIPS = {
         Chip(
             name="v6e",
             platform="tpu",
+            kinds=("TPU v6 lite",),
             flops=918e12,
             bandwidth=1.64e12,
             memory=32e9,
@@ -79,6 +83,7 @@ CHIPS = {
         Chip(
             name="a100",
             platform="cuda",
+            kinds=("NVIDIA A100", "NVIDIA A100-SXM4-80GB", "NVIDIA A100 80GB PCIe"),
             flops=312e12,
             bandwidth=2.039e12,
             memory=80e9,
@@ -95,6 +100,7 @@ CHIPS = {
         Chip(
             name="h100",
             platform="cuda",
+            kinds=("NVIDIA H100", "NVIDIA H100 80GB HBM3"),
             flops=989e12,
             bandwidth=3.35e12,
             memory=80e9,
@@ -111,6 +117,7 @@ CHIPS = {
         Chip(
             name="h200",
             platform="cuda",
+            kinds=("NVIDIA H200",),
             flops=989e12,
             bandwidth=4.8e12,
             memory=141e9,
@@ -126,3 +133,8 @@ CHIPS = {
         ),
     )
 }
+
+
+def memory_of(kind: str) -> float | None:
+    """Bytes of the memory of a chip that jax calls so; None for one that is not in `CHIPS`."""
+    return next((chip.memory for chip in CHIPS.values() if kind in chip.kinds), None)
