@@ -35,8 +35,8 @@ class Topologies:
     """File of the figures."""
 
 
-def main() -> None:
-    run_command(work, Topologies, description=__doc__)
+def main(arguments: list[str] | None = None) -> None:
+    run_command(work, Topologies, arguments, description=__doc__)
 
 
 def work(options: Topologies) -> None:
@@ -75,7 +75,9 @@ def figures(made: Estimate) -> dict[str, Any]:
     return {
         "topology": made.topology.name,
         "microbatch": made.microbatch,
+        "chips": made.num_devices,
         "windows": made.config.data.batch_size,
+        "tokens": made.workload.tokens,
         "rows": made.shape.rows,
         "memory": made.memory.total,
         "temporary": made.memory.temporary,

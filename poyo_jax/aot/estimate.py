@@ -60,6 +60,12 @@ class Estimate:
     seconds: float  # of tracing and compiling
 
     @property
+    def filled(self) -> float:
+        """Share of the places for tokens that hold one."""
+        shape = self.shape
+        return shape.windows * self.workload.tokens / (shape.rows * shape.tokens)
+
+    @property
     def bounds(self) -> dict[str, float]:
         """Seconds that a step takes at least, by what limits it."""
         chip = self.topology.chip

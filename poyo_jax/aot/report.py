@@ -8,6 +8,7 @@ from poyo_jax.aot.hlo import Array
 MANY_OPERATIONS = 0.5  # share of the longest bound
 MUCH_PADDING = 0.15  # share of the traffic
 LONG_WAIT = 0.05  # share of the step
+FEW_TOKENS = 0.6  # share of the places
 MUCH_REPEATED = 1.5  # operations over those that the arithmetic needs
 
 
@@ -76,6 +77,11 @@ def warnings(estimate: Estimate) -> list[str]:
         found.append(
             f"{cost.padding / cost.traffic:.0%} of the traffic pads tiles, most of it in"
             f" {worst.instruction.name} ({worst.part}; {arrays})"
+        )
+    if estimate.filled < FEW_TOKENS:
+        found.append(
+            f"{1 - estimate.filled:.0%} of the places for tokens hold none; a smaller"
+            " DataConfig.chunk_tokens, or fewer chips, fill more of them"
         )
     if estimate.waiting > LONG_WAIT * estimate.step_seconds:
         found.append(

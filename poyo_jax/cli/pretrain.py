@@ -5,7 +5,8 @@
 
 poyo_mp and poyo_1, and their variants for accelerators, train on the sessions that the paper
 pretrained them on, whatever else the folder holds (--sessions). The same command continues a run
-from its last checkpoint. `--help` after a preset lists every setting. On a cluster, start the same
+from its last checkpoint. With `--dry-run --topology v5e:4x4` it compiles for chips that are not
+there, without data. `--help` after a preset lists every setting. On a cluster, start the same
 command on every host; docs/launching.md explains how, and lists the exit statuses.
 """
 

@@ -185,16 +185,19 @@ def test_the_report_says_what_it_is_and_what_bounds_the_step():
 
 def test_what_is_slow_is_named():
     operation = made().cost.operations[0]
-    found = warnings(made())
+    full = replace(made().shape, rows=200)
+    found = warnings(made(shape=full))
     assert [text.split(";")[0][:40] for text in found] == [
         "no kernel of flash attention is used",
         "chips wait 0.94 ms for each other",
     ]
     many = replace(operation, times=9000, traffic=1e6, padding=0.5e6, flops=1.97e8)
-    found = warnings(made(cost=Cost([many], endless_loops=2), needed_flops=1e11))
+    found = warnings(made(cost=Cost([many], endless_loops=2), needed_flops=1e11, shape=full))
     assert found[1].startswith("9,000 operations are many for a step of 11.0 ms")
     assert found[2].startswith("50% of the traffic pads tiles, most of it in fusion.1 (rest; bf16")
     assert found[3].startswith("17.7 times the operations that the model needs")
     assert found[4] == "2 loops do not tell their turns and count once"
+    (empty,) = set(warnings(made())) - set(warnings(made(shape=full)))
+    assert empty.startswith("43% of the places for tokens hold none; a smaller DataConfig.chunk")
     single = warnings(made(config=PRESETS["poyo_1"]()))
     assert any(text.startswith("float32 products run in one pass of bfloat16") for text in single)
