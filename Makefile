@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 COLAB := .venv-colab
+LIBTPU := .cache/libtpu
 BIN := $(VENV)/bin
 # Marks the environments that make built, the only ones that it changes and removes.
 MADE := .built-by-make
@@ -18,7 +19,7 @@ HOSTED := tests/model/test_parity.py tests/test_pretrained.py tests/decoding/tes
 	tests/test_notebooks.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint format notebooks docs test-colab clean check-python
+.PHONY: help demo test test-fast lint format notebooks docs tpu-compiler test-colab clean check-python
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +51,8 @@ docs: $(VENV)/.installed  ## build the documentation in docs/_build/html
 	@$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
+tpu-compiler: $(LIBTPU)/.installed  ## install the compiler of TPUs, for a test that compiles for them (700 MB)
+
 test-colab: $(COLAB)/.installed  ## test model, loading, fitting and notebooks with the versions of a hosted notebook
 	@$(COLAB)/bin/pip freeze --disable-pip-version-check > $(COLAB)/versions.txt
 	@! grep == constraints-colab.txt | grep -vxFf $(COLAB)/versions.txt || { \
@@ -68,6 +71,13 @@ $(VENV)/.installed: pyproject.toml | check-python
 $(COLAB)/.installed: pyproject.toml constraints-colab.txt | check-python
 	$(call install,$(COLAB),-r constraints-colab.txt)
 	$(call install,$(COLAB),-e '.[test]')
+
+# Apart from the environment: in it, every program that uses JAX would look for a TPU and complain.
+$(LIBTPU)/.installed: pyproject.toml | $(VENV)/.installed
+	@rm -rf $(LIBTPU)
+	@wanted=$$($(BIN)/python -c 'from importlib.metadata import requires; print(next(line for line in requires("jax") if line.startswith("libtpu")).split(";")[0])') \
+		&& $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --target $(LIBTPU) "$$wanted" && touch $@ \
+		|| echo "the compiler of TPUs could not be installed; the test that needs it is skipped." >&2
 
 # install(environment, pip arguments): create the environment if needed, install into it. An environment of someone else,
 # without the mark MADE or .installed, is used as it is: nothing is ever installed into it.

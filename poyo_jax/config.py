@@ -309,9 +309,9 @@ class RunConfig:
     "none": no activation. "layers": all, for the least memory and a third more time. "products":
     all but products with weights.
     """
-    microbatch_windows: int | None = 2
-    """Windows that pass the processor at the same time on one device; None means all. Small is fast
-    on CPUs.
+    microbatch_windows: int | None = None
+    """Windows that pass the processor at the same time on one device; None chooses by the platform
+    and the memory of the device (model/hardware.py).
     """
     rows_per_group: int = 8
     """Packed token rows that are attended at the same time on one device, where attention is

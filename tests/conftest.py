@@ -28,6 +28,7 @@ SLOW_FOLDERS = {"experiments"}
 # One file of each package stays fast all the same: that of decoding needs a trained model.
 FAST_FILES = {"test_window.py"}
 SLOW_FILES = {
+    "test_compiled.py",
     "test_download.py",
     "test_fit.py",
     "test_fit_baseline.py",

@@ -30,6 +30,7 @@ BASE = {
     "import_path",
     "tasks",
     "words",
+    "chips",
 }
 MODEL = {"data", "model", "distributed"}
 USE = {"pretrained", "data", "model", "decoding", "finetune"}  # of a trained model
@@ -39,6 +40,7 @@ ALLOWED = {
     "progress": {"words"},
     "signals": set(),
     "checks": {"errors"},
+    "chips": set(),
     "config": {"errors", "checks"},
     "metrics": {"errors"},
     "files": {"errors"},
@@ -64,6 +66,7 @@ ALLOWED = {
     "train": BASE
     | MODEL
     | {"signals", "progress", "checkpoint", "tuning", "decoding", "pretrained", "exit_status"},
+    "aot": BASE | MODEL | {"train"},
     "finetune": BASE | MODEL | {"progress", "tuning", "decoding", "pretrained", "train"},
     "estimator": BASE | USE,
     "baselines": BASE | {"data", "model", "progress"},
@@ -73,7 +76,17 @@ ALLOWED = {
     "cli": BASE
     | USE
     | MODEL
-    | {"presets", "checkpoint", "train", "tuning", "baselines", "interop", "explore", "report"}
+    | {
+        "presets",
+        "checkpoint",
+        "train",
+        "aot",
+        "tuning",
+        "baselines",
+        "interop",
+        "explore",
+        "report",
+    }
     | {"exit_status", "signals"},
 }
 

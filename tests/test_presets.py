@@ -67,7 +67,6 @@ def test_what_is_different_on_accelerators(name):
         "model.attention_dropout",
         "data.chunk_tokens",
         "run.compute_dtype",
-        "run.microbatch_windows",
     ]
 
 
@@ -90,13 +89,16 @@ def test_what_is_different_from_the_published_recipe(name, start):
 
 
 @pytest.mark.parametrize(("where", "back_end"), [("cuda", "cudnn"), ("tpu", "splash")])
-def test_presets_for_accelerators_train_with_flash_attention(monkeypatch, where, back_end):
-    monkeypatch.setattr(attention, "platform", lambda: where)
+def test_presets_for_accelerators_train_with_flash_attention(where, back_end):
     for name in ("poyo_mp_fast", "poyo_1_fast"):
         model, run = (config := PRESETS[name]()).model, config.run
         rate, dtype = model.attention_dropout, jnp.dtype(run.compute_dtype)
         chosen = attention.choose(
-            run.attention, dtype=dtype, head_dim=model.head_dim, attention_dropout=rate
+            run.attention,
+            platform=where,
+            dtype=dtype,
+            head_dim=model.head_dim,
+            attention_dropout=rate,
         )
         assert chosen == back_end
 

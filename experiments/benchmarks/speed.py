@@ -124,16 +124,18 @@ def start_contenders(options: Benchmark, stack: ExitStack) -> dict[str, Contende
 
 def base_settings(options: Benchmark) -> dict:
     """Settings that every contender gets."""
+    from poyo_jax.model.hardware import Hardware, choose_microbatch
     from poyo_jax.presets import PRESETS
 
     preset = PRESETS[options.preset]()
+    micro = choose_microbatch(preset.model, preset.run, Hardware("cpu"))
     return {
         "what": options.what,
         "model": sizes(preset.model),
         "batch_size": options.batch_size,
         "fixed_tokens": options.fixed_tokens,
         "num_batches": 2,
-        "microbatch_windows": options.microbatch_windows or preset.run.microbatch_windows,
+        "microbatch_windows": options.microbatch_windows or micro,
         "rows_per_group": preset.run.rows_per_group,
         "cpu_devices": 1,
         "vocabulary": None,

@@ -130,10 +130,12 @@ def predict(
     """Decode the test splits with these weights."""
     from poyo_jax.decoding.predict import make_predict_step, predict_sessions
     from poyo_jax.distributed.mesh import make_mesh, put_params
+    from poyo_jax.model.hardware import choose_microbatch, hardware_of
 
     config, mesh = model.config, make_mesh()
+    micro = choose_microbatch(config.model, config.run, hardware_of(mesh))
     return predict_sessions(
-        make_predict_step(model.model, mesh, microbatch_windows=config.run.microbatch_windows),
+        make_predict_step(model.model, mesh, microbatch_windows=micro),
         put_params(model.params, mesh),
         [model.source(session, session.split("test")) for session in sessions],
         config.data,

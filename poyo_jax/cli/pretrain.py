@@ -5,7 +5,8 @@
 
 poyo_mp and poyo_1, and their variants for accelerators, train on the sessions that the paper
 pretrained them on, whatever else the folder holds (--sessions). The same command continues a run
-from its last checkpoint. `--help` after a preset lists every setting. On a cluster, start the same
+from its last checkpoint. With `--dry-run --topology v5e:4x4` it compiles for chips that are not
+there, without data. `--help` after a preset lists every setting. On a cluster, start the same
 command on every host; docs/launching.md explains how, and lists the exit statuses.
 """
 
@@ -14,7 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import tyro
 
@@ -34,6 +35,7 @@ from poyo_jax.files import run_path
 from poyo_jax.presets import PRESETS
 from poyo_jax.words import counted
 
+Given = TypeVar("Given")
 INTERRUPTED = (
     "stopped at once; what the last checkpoint holds is saved, and the same command continues."
 )
@@ -43,9 +45,9 @@ INTERRUPTED = (
 class Pretrain:
     """Train a POYO on a folder of session files."""
 
-    data: Path
+    data: MaybePath = None
     """Folder with session files (*.h5), searched with its sub-folders."""
-    workdir: str
+    workdir: MaybeText = None
     """Folder of the run, or an address such as gs://bucket/run: configuration, metrics,
     checkpoints.
     """
@@ -73,6 +75,10 @@ class Pretrain:
     """
     dry_run: bool = False
     """Compile, print the memory and operations of a step, make three steps, and write nothing."""
+    topology: MaybeText = None
+    """With --dry-run: compile for chips that are not there, such as v5e:4x4 or h200:8, and print
+    what bounds a step. Without --data it takes the sizes of the paper's sessions.
+    """
     cpu_devices: MaybeInt = None
     """Number of devices that the CPU is split into; 2 are a little faster than 1 on two cores."""
     config: Config
@@ -88,8 +94,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def parse_and_pretrain(arguments: Sequence[str]) -> None:
     """Read the options and train; a preset that does not exist raises ConfigError."""
     options = with_local_paths(parse(arguments))
-    run_path(options.workdir)  # refuses addresses before anything is opened
-    pretrain(options, preset=arguments[0])
+    if options.topology is not None:
+        print(for_topology(options, preset=arguments[0]))
+        return
+    workdir = needed(options.workdir, "workdir")
+    needed(options.data, "data")
+    run_path(workdir)  # refuses addresses before anything is opened
+    pretrain(options, arguments[0], workdir)
+
+
+def needed(value: Given | None, name: str) -> Given:
+    """Return what an option gives; raises ConfigError if it is left out."""
+    if value is None:
+        raise ConfigError(f"--{name} is missing. Give a folder: --{name} FOLDER.")
+    return value
 
 
 def parse(arguments: Sequence[str]) -> Pretrain:
@@ -102,8 +120,6 @@ def parse(arguments: Sequence[str]) -> Pretrain:
     defaults = {}
     for name, preset in PRESETS.items():
         options = Pretrain(
-            data=tyro.MISSING,
-            workdir=tyro.MISSING,
             sessions="all" if model_of(name) is None else "paper",
             config=preset(),
         )
@@ -114,7 +130,25 @@ def parse(arguments: Sequence[str]) -> Pretrain:
     )
 
 
-def pretrain(options: Pretrain, preset: str) -> None:
+def for_topology(options: Pretrain, preset: str) -> str:
+    """Compile the step for chips that are not there, and describe what it costs them."""
+    from poyo_jax.aot.estimate import estimate
+    from poyo_jax.aot.report import describe
+    from poyo_jax.aot.topology import parse as parse_topology
+
+    topology = parse_topology(options.topology or "")
+    if not options.dry_run:
+        raise ConfigError(
+            "topology names chips that are not there, so nothing can be trained on them. Add"
+            " --dry-run, or leave --topology out."
+        )
+    sessions = None
+    if options.data is not None:
+        sessions = training_sessions(options, preset, print)
+    return describe(estimate(preset, options.config, topology, sessions))
+
+
+def pretrain(options: Pretrain, preset: str, workdir: str) -> None:
     """Train on the sessions of the folder, and print the test scores."""
     import jax
 
@@ -136,37 +170,38 @@ def pretrain(options: Pretrain, preset: str) -> None:
     train_model(
         options.config,
         sessions,
-        options.workdir,
+        workdir,
         resume=options.resume,
         init_from=options.init_from,
         max_minutes=options.max_minutes,
         profile=options.profile,
     )
-    finish(options, sessions, say)
+    finish(workdir, sessions, say)
 
 
 def training_sessions(options: Pretrain, preset: str, say: Callable) -> list[Session]:
     """Sessions of the folder that the options choose and whose train split is not empty."""
     from poyo_jax import open_sessions
 
-    chosen = without(open_sessions(options.data, listed(preset, options)), options.exclude)
+    folder = needed(options.data, "data")
+    chosen = without(open_sessions(folder, listed(preset, options, folder)), options.exclude)
     sessions = with_split(chosen, "train")
     if empty := [session.id for session in chosen if not session.has_split("train")]:
         say(f"left out, since nothing is in their train split: {', '.join(empty)}")
     return sessions
 
 
-def finish(options: Pretrain, sessions: list[Session], say: Callable) -> None:
+def finish(workdir: str, sessions: list[Session], say: Callable) -> None:
     """Print the test scores of the best checkpoint, session by session."""
     from poyo_jax import evaluate, load
 
-    best = load(options.workdir)
+    best = load(workdir)
     say(f"best checkpoint: {best!r}")
     if testable := with_split(sessions, "test"):
         say(score_lines(evaluate(best, testable), "test"))
 
 
-def listed(preset: str, options: Pretrain) -> list[str] | None:
+def listed(preset: str, options: Pretrain, folder: Path) -> list[str] | None:
     """File names of the sessions to train on; None for all.
 
     Raises DataError when the folder lacks some of them.
@@ -174,9 +209,9 @@ def listed(preset: str, options: Pretrain) -> list[str] | None:
     if options.sessions == "all":
         return None
     names = pretraining_sessions(preset, options.sessions)
-    present, missing = find_sessions(options.data, names)
+    present, missing = find_sessions(folder, names)
     if missing and not (options.missing_ok and present):
-        raise missing_sessions_error(options.data, missing, len(names))
+        raise missing_sessions_error(folder, missing, len(names))
     return present
 
 

@@ -12,6 +12,7 @@ from poyo_jax.decoding.score import check_finite, mean_score, score_sessions
 from poyo_jax.decoding.stitch import Stitch, choose_weights
 from poyo_jax.distributed.mesh import make_mesh, put_params
 from poyo_jax.errors import DataError
+from poyo_jax.model.hardware import choose_microbatch, hardware_of
 from poyo_jax.pretrained import Pretrained, check_model
 from poyo_jax.tasks import R2, Metric, choose_task
 from poyo_jax.types import Prediction
@@ -131,9 +132,8 @@ def _decode(
         check_length(session, window_length)
     check_windows(overlap, causal_step, window_length)
     weigh = choose_weights(stitch)
-    step = make_predict_step(
-        pretrained.model, mesh, microbatch_windows=config.run.microbatch_windows
-    )
+    micro = choose_microbatch(config.model, config.run, hardware_of(mesh))
+    step = make_predict_step(pretrained.model, mesh, microbatch_windows=micro)
     sources = [pretrained.source(session, session.split(split)) for session in sessions]
     predictions = predict_sessions(
         step,

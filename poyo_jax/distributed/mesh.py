@@ -5,6 +5,7 @@ repeated along `data` and divided along `fsdp`; large tables of units and sessio
 all devices, by rows. `ShardingRules` says which axis of an array goes where.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,12 +47,14 @@ LOGICAL_AXES = {
 }
 
 
-def make_mesh(config: MeshConfig | None = None) -> Mesh:
-    """Arrange all devices of all processes as a mesh; one device is a mesh of one.
+def make_mesh(config: MeshConfig | None = None, devices: Sequence[Any] | None = None) -> Mesh:
+    """Arrange devices as a mesh, by default all of all processes; one device is a mesh of one.
 
-    Raises ConfigError when the number of devices does not fit `config`.
+    The devices may be those of a topology that is not there. Raises ConfigError when their number
+    does not fit `config`.
     """
-    config, count = config or MeshConfig(), jax.device_count()
+    config, devices = config or MeshConfig(), devices or jax.devices()
+    count = len(devices)
     data = count // config.fsdp if config.data == -1 else config.data
     if data * config.fsdp != count:
         raise ConfigError(
@@ -59,7 +62,8 @@ def make_mesh(config: MeshConfig | None = None) -> Mesh:
             f" {count}. Choose numbers whose product is that, or data = -1 and an fsdp that"
             " divides it."
         )
-    return jax.make_mesh((data, config.fsdp), AXES, axis_types=(AxisType.Auto,) * 2)
+    shape = (data, config.fsdp)
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -26,6 +26,7 @@ from poyo_jax.errors import DataError, VocabError
 from poyo_jax.finetune.labels import labelled_intervals, labelled_readout
 from poyo_jax.fit_config import FitConfig
 from poyo_jax.model.build import build_model, init_params
+from poyo_jax.model.hardware import choose_microbatch, hardware_of
 from poyo_jax.model.poyo import POYO
 from poyo_jax.pretrained import Pretrained
 from poyo_jax.tasks import Task, choose_task
@@ -66,7 +67,8 @@ class FitSetup:
     @property
     def microbatch(self) -> int | None:
         """Number of windows that pass the processor at the same time; None means all."""
-        return self.pretrained.config.run.microbatch_windows
+        config = self.pretrained.config
+        return choose_microbatch(config.model, config.run, hardware_of(self.mesh))
 
     @property
     def predict_step(self) -> Callable[[dict, Batch], jax.Array]:

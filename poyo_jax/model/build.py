@@ -18,12 +18,15 @@ def build_model(
     run: RunConfig,
     num_units: int,
     num_sessions: int,
+    platform: str | None = None,
 ) -> POYO:
     """Build the model for tables of `num_units` and `num_sessions` rows, padding included.
 
+    `platform` is that of the devices that compute (model/hardware.py), by default this process's.
+
     Raises ConfigError when `config.processor` names no processor (model/choose_processor.py).
     """
-    compute = Compute.of_run(run)
+    compute = Compute.of_run(run, platform)
     make_processor(config, compute)
     return POYO(config, num_units, num_sessions, compute)
 

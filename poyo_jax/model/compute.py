@@ -17,17 +17,20 @@ class Compute:
     """Type of matrix products and activations; parameters, norms and softmax are float32."""
     back_end: BackEnd = "auto"
     """Implementation of attention (model/attention/api.py)."""
+    platform: str | None = None
+    """Platform of the devices that compute (model/hardware.py); None is that of this process."""
     remat: Remat = "none"
     """Activations that the backward pass computes again (`RunConfig.remat`)."""
     rows_per_group: int = 8
     """Packed token rows that are attended at the same time, where attention is chunked."""
 
     @classmethod
-    def of_run(cls, run: RunConfig) -> "Compute":
-        """The settings of a run."""
+    def of_run(cls, run: RunConfig, platform: str | None = None) -> "Compute":
+        """The settings of a run on devices of a platform, by default those of this process."""
         return cls(
             dtype=jnp.dtype(run.compute_dtype),
             back_end=run.attention,
+            platform=platform,
             remat=run.remat,
             rows_per_group=run.rows_per_group,
         )

@@ -51,6 +51,7 @@ class Decoder(nn.Module):
             key,
             value,
             back_end=self.compute.back_end,
+            platform=self.compute.platform,
             attention_dropout=config.attention_dropout,
             seeds=None if seeds is None else fold(seeds, DECODER_SITES),
         )

@@ -43,12 +43,13 @@ class POYO(nn.Module):
         return backbone(units[batch.unit_rows], sessions[batch.session_rows], batch)
 
     def check_back_end(self, *, training: bool) -> None:
-        """Check that this machine can compute attention with the chosen back end.
+        """Check that the devices can compute attention with the chosen back end.
 
-        Raises ConfigError if it cannot; see model/attention/api.py.
+        Raises ConfigError if they cannot; see model/attention/api.py.
         """
         choose(
             self.compute.back_end,
+            platform=self.compute.platform,
             dtype=self.compute.dtype,
             head_dim=self.config.head_dim,
             attention_dropout=self.config.attention_dropout if training else 0.0,

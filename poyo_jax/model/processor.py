@@ -142,6 +142,7 @@ class SelfAttention(nn.Module):
             key,
             value,
             back_end=self.compute.back_end,
+            platform=self.compute.platform,
             attention_dropout=config.attention_dropout,
             seeds=seeds,
         )

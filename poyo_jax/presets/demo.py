@@ -46,6 +46,5 @@ def demo() -> Config:
             num_steps=1000,
             eval_every=200,
             save_every=500,
-            microbatch_windows=8,
         ),
     )

@@ -17,8 +17,8 @@ def poyo_1_fast() -> Config:
 
     Flash attention cannot drop attention weights. Feed-forward dropout of 0.3 in place of 0.2
     replaces attention dropout: small models of two recordings lose nothing by it
-    (`python -m experiments.studies.attention_dropout DATA`). 128 windows at a time take about 20
-    GB, by arithmetic, so a batch of 1024 is one pass on eight GPUs.
+    (`python -m experiments.studies.attention_dropout DATA`). The chip decides how many windows pass
+    the processor at a time (model/hardware.py); docs/scaling.md has bounds for several chips.
 
     Hours: not measured. Test R2: not measured at this size.
     """
@@ -54,6 +54,5 @@ def poyo_1_fast() -> Config:
             save_every=1_000,
             keep_every=20_000,
             compute_dtype="bfloat16",
-            microbatch_windows=128,
         ),
     )

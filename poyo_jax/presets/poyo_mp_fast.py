@@ -49,6 +49,5 @@ def poyo_mp_fast() -> Config:
             save_every=1_000,
             keep_every=20_000,
             compute_dtype="bfloat16",
-            microbatch_windows=128,
         ),
     )

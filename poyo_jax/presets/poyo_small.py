@@ -53,6 +53,5 @@ def poyo_small() -> Config:
             num_steps=2000,
             eval_every=250,
             save_every=250,
-            microbatch_windows=8,
         ),
     )

@@ -22,11 +22,9 @@ from poyo_jax.decoding.predict import make_predict_step
 from poyo_jax.distributed.mesh import make_mesh
 from poyo_jax.distributed.processes import code_version
 from poyo_jax.errors import DataError
-from poyo_jax.model.build import build_model
 from poyo_jax.tasks import choose_task
-from poyo_jax.train.optim.choose import choose_optimizer
+from poyo_jax.train.parts import make_parts
 from poyo_jax.train.state import TrainState, init_state
-from poyo_jax.train.step import make_train_step
 from poyo_jax.train.unit_tuning import UnitTuning
 from poyo_jax.types import Batch, Readout
 
@@ -111,16 +109,13 @@ class TrainSetup:
 
     def _build_steps(self) -> None:
         """Build the model, the optimiser and the steps; they compile when first used."""
-        config = self.config
-        seed = config.data.seed
         units = self.metadata.units.num_rows
         sessions = self.metadata.sessions.num_rows
-        model = build_model(config.model, config.run, units, sessions)
-        updates = config.run.num_steps // config.optim.accumulate_steps
-        optimizer, self.schedule = choose_optimizer(config.optim, updates, self.mesh)
-        micro = config.run.microbatch_windows
-        step = make_train_step(model, optimizer, self.mesh, seed=seed, microbatch_windows=micro)
-        self.train_step = TrainStep(step)
+        parts = make_parts(self.config, units, sessions, self.mesh)
+        model, optimizer, micro = parts.model, parts.optimizer, parts.microbatch_windows
+        seed = self.config.data.seed
+        self.schedule = parts.schedule
+        self.train_step = TrainStep(parts.step)
         self.predict_step = make_predict_step(model, self.mesh, microbatch_windows=micro)
         self.fresh_state = lambda: init_state(model, optimizer, seed, self.mesh)
         self.init_optimizer = optimizer.init

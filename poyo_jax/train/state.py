@@ -1,10 +1,11 @@
 """The state of training: step, parameters and optimiser state."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Int32
 
 from poyo_jax.distributed.mesh import state_shardings, with_padding
@@ -23,11 +24,25 @@ class TrainState(NamedTuple):
 
 def init_state(model: POYO, optimizer: Optimizer, seed: int, mesh: Mesh) -> TrainState:
     """Create the state before the first step on the devices of the mesh."""
+    init = _init(model, optimizer, seed)
+    shardings = state_shardings(jax.eval_shape(init), mesh)
+    return jax.jit(init, out_shardings=shardings)()
 
-    def init():
+
+def abstract_state(model: POYO, optimizer: Optimizer, mesh: Mesh) -> TrainState:
+    """Shapes, types and places of the arrays of the state, for devices that need not be there."""
+    state = jax.eval_shape(_init(model, optimizer, 0))
+
+    def placed(x: jax.ShapeDtypeStruct, where: NamedSharding) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
+
+    return jax.tree.map(placed, state, state_shardings(state, mesh))
+
+
+def _init(model: POYO, optimizer: Optimizer, seed: int) -> Callable[[], TrainState]:
+    def init() -> TrainState:
         step = jnp.zeros((), jnp.int32)
         params = with_padding(init_params(model, seed))
         return TrainState(step, params, optimizer.init(params))
 
-    shardings = state_shardings(jax.eval_shape(init), mesh)
-    return jax.jit(init, out_shardings=shardings)()
+    return init

@@ -37,6 +37,7 @@ from poyo_jax.model.attention import flash, tokens
 from poyo_jax.model.attention.api import attend, choose
 from poyo_jax.model.attention.flash import RETURNS_LOG_SUM, attend_with_log_sum
 from poyo_jax.model.build import build_model, init_params
+from poyo_jax.model.hardware import own_platform, platform_of
 from poyo_jax.train.optim.choose import choose_optimizer
 from poyo_jax.train.step import make_train_step
 from poyo_jax.types import PADDING
@@ -180,8 +181,8 @@ def test_sums_over_keys_are_float32(stand_ins, back_end):
 # --- in the model
 
 
-def model_with(back_end, config=CONFIG, **run):
-    return build_model(config, RunConfig(attention=back_end, **run), UNITS, SESSIONS)
+def model_with(back_end, config=CONFIG, where=None, **run):
+    return build_model(config, RunConfig(attention=back_end, **run), UNITS, SESSIONS, where)
 
 
 ONE_EMPTY = BATCH._replace(
@@ -254,9 +255,8 @@ FITTING = {"dtype": BF16, "head_dim": 64, "attention_dropout": 0.0}
         ("rocm", {}, ("xla", "chunked")),
     ],
 )
-def test_auto_takes_what_the_platform_has(monkeypatch, where, asked, chosen):
-    monkeypatch.setattr(attention, "platform", lambda: where)
-    asked = FITTING | asked
+def test_auto_takes_what_the_platform_has(where, asked, chosen):
+    asked = FITTING | asked | {"platform": where}
     assert (choose("auto", **asked), choose("auto", **asked, packed=True)) == chosen
     assert (choose("xla", **asked), choose("xla", **asked, packed=True)) == ("xla", "xla")
     assert (choose("chunked", **asked), choose("chunked", **asked, packed=True)) == (
@@ -276,13 +276,13 @@ REFUSED = [
         "cudnn",
         "cpu",
         {},
-        "needs an NVIDIA GPU of compute capability 8.0 or higher; this process runs on cpu. Run it",
+        "needs an NVIDIA GPU of compute capability 8.0 or higher; here it would run on cpu. Run it",
     ),
     (
         "splash",
         "cuda",
         {},
-        "'splash' needs a TPU; this process runs on cuda. Run it there, or set RunConfig.attention",
+        "'splash' needs a TPU; here it would run on cuda. Run it there, or set RunConfig.attention",
     ),
     (
         "cudnn",
@@ -313,39 +313,32 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("back_end", "where", "asked", "text"), REFUSED)
-def test_what_cannot_be_done_is_refused(monkeypatch, back_end, where, asked, text):
-    monkeypatch.setattr(attention, "platform", lambda: where)
+def test_what_cannot_be_done_is_refused(back_end, where, asked, text):
     with pytest.raises(ConfigError, match=text):
-        choose(back_end, **FITTING | asked)
+        choose(back_end, platform=where, **FITTING | asked)
 
 
-def test_gpus_without_flash_attention_are_not_asked_for_it(monkeypatch):
-    def has(capability):
-        device = SimpleNamespace(compute_capability=capability)
-        backend = SimpleNamespace(
-            platform="gpu", platform_version="PJRT C API\ncuda 12", local_devices=lambda: [device]
-        )
-        monkeypatch.setattr(attention, "get_backend", lambda: backend)
+def test_gpus_without_flash_attention_are_not_asked_for_it():
+    def where(capability):
+        return platform_of(SimpleNamespace(platform="gpu", compute_capability=capability))
 
-    has("9.0")
-    assert choose("auto", **FITTING) == "cudnn"
-    has("7.5")
-    assert choose("auto", **FITTING) == "xla"
-    with pytest.raises(ConfigError, match=r"this process runs on a GPU of compute capability 7\.5"):
-        choose("cudnn", **FITTING)
+    assert choose("auto", platform=where("9.0"), **FITTING) == "cudnn"
+    assert choose("auto", platform=where("gfx90a"), **FITTING) == "xla"
+    assert choose("auto", platform=where("7.5"), **FITTING) == "xla"
+    with pytest.raises(ConfigError, match=r"here it would run on a GPU of compute capability 7\.5"):
+        choose("cudnn", platform=where("7.5"), **FITTING)
 
 
-def test_steps_refuse_before_anything_is_computed(monkeypatch):
-    assert attention.platform() == "cpu"
+def test_steps_refuse_before_anything_is_computed():
+    assert own_platform() == "cpu"
     with pytest.raises(
         ConfigError,
         match=(
-            r"needs an NVIDIA GPU of .*; this process runs on cpu. Run it there, or set RunConfig"
+            r"needs an NVIDIA GPU of .*; here it would run on cpu. Run it there, or set RunConfig"
         ),
     ):
         make_predict_step(model_with("cudnn"), make_mesh(), microbatch_windows=None)
-    monkeypatch.setattr(attention, "platform", lambda: "cuda")
-    model = model_with("cudnn", compute_dtype="bfloat16")
+    model = model_with("cudnn", where="cuda", compute_dtype="bfloat16")
     make_predict_step(
         model, make_mesh(), microbatch_windows=None
     )  # there is no dropout without training
@@ -362,33 +355,25 @@ LARGE = ModelConfig(
 
 
 @pytest.fixture
-def as_on_cuda(monkeypatch):
+def with_cudnn(monkeypatch):
     from jax._src.cudnn import fused_attention_stablehlo as checks
 
-    monkeypatch.setattr(attention, "platform", lambda: "cuda")
     monkeypatch.setattr(checks, "check_cudnn_version", lambda: 91000)
     monkeypatch.setattr(checks, "check_compute_capability", lambda _: True)
-
-
-@pytest.fixture
-def as_on_tpu(monkeypatch):
-    monkeypatch.setattr(attention, "platform", lambda: "tpu")
 
 
 def lowered(batch, where):
     """The gradient of a model with automatic attention in bfloat16, as it would be handed to the
     compiler.
     """
-    model = model_with("auto", LARGE, compute_dtype="bfloat16")
+    model = model_with("auto", LARGE, where, compute_dtype="bfloat16")
     shapes = jax.eval_shape(partial(init_params, model, 0))
-    gradient = gradient_of.__wrapped__(
-        model
-    )  # traced anew, since what is traced depends on the platform
+    gradient = gradient_of(model)
     return gradient.trace(shapes, batch, SEED).lower(lowering_platforms=(where,)).as_text()
 
 
 @pytest.mark.parametrize("batch", [BATCH, PACKED], ids=["padded", "packed"])
-def test_cuda_gets_cudnn(as_on_cuda, batch):
+def test_cuda_gets_cudnn(with_cudnn, batch):
     """Encoder, processor and decoder; the encoder twice where the log-sum-exp of its rows has a
     gradient.
     """
@@ -400,6 +385,6 @@ def test_cuda_gets_cudnn(as_on_cuda, batch):
 
 
 @pytest.mark.parametrize("batch", [BATCH, PACKED], ids=["padded", "packed"])
-def test_tpus_get_splash(as_on_tpu, batch):
+def test_tpus_get_splash(batch):
     text = lowered(batch, "tpu")
     assert text.count("splash_mha_dkv") >= 3 and "splash_mha_dq" in text

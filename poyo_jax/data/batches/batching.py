@@ -9,11 +9,20 @@ from jaxtyping import Int
 
 from poyo_jax.config import DataConfig
 from poyo_jax.data.batches.tokens import BatchShape, ModelSession, Window, assemble
-from poyo_jax.errors import DataError
+from poyo_jax.errors import ConfigError, DataError
 from poyo_jax.types import PADDING, Batch
 
 ROW_MULTIPLE = 8
 MAX_SHAPES = 4  # of a training run, hence compilations of its step
+
+
+def check_batch_size(batch_size: int, num_devices: int) -> None:
+    """Raise ConfigError unless the devices can share the windows of a step evenly."""
+    if batch_size % num_devices:
+        raise ConfigError(
+            f"DataConfig.batch_size is {batch_size}, which {num_devices} devices cannot share"
+            f" evenly. Use {round_up(batch_size, num_devices)}, or another number of devices."
+        )
 
 
 def deal(sizes: Sequence[float] | np.ndarray, num_shards: int) -> Int[np.ndarray, " windows"]:

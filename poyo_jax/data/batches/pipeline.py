@@ -22,13 +22,13 @@ from poyo_jax.data.batches.batching import (
     ROW_MULTIPLE,
     arrange,
     base_shape,
+    check_batch_size,
     deal,
     growing_shapes,
     round_up,
 )
 from poyo_jax.data.batches.tokens import BatchShape, ModelSession, Window, cut_window
 from poyo_jax.data.batches.windows import RandomWindows
-from poyo_jax.errors import ConfigError
 from poyo_jax.types import Batch
 
 PROBED_WINDOWS = 64  # windows read at the start to choose shapes
@@ -54,13 +54,7 @@ class TrainBatches:
     num_processes: int = 1
 
     def __post_init__(self):
-        devices = self.num_shards * self.num_processes
-        if self.config.batch_size % devices:
-            raise ConfigError(
-                f"DataConfig.batch_size is {self.config.batch_size}, which {devices} devices cannot"
-                f" share evenly. Use {round_up(self.config.batch_size, devices)}, or another number"
-                " of devices."
-            )
+        check_batch_size(self.config.batch_size, self.num_shards * self.num_processes)
 
     def __len__(self) -> int:
         return self.num_steps
@@ -86,6 +80,11 @@ class TrainBatches:
     def epoch_size(self) -> int:
         """Number of windows of one pass through the training intervals."""
         return self._plan.epoch_size
+
+    @property
+    def mean_tokens(self) -> float:
+        """Estimated mean number of tokens of a window."""
+        return float(self._likely_tokens().mean())
 
     @cached_property
     def shapes(self) -> tuple[BatchShape, ...]:

@@ -22,7 +22,6 @@ from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.backend import get_backend
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from poyo_jax.config import BackEnd
@@ -32,28 +31,18 @@ from poyo_jax.model.attention.flash import FLASH, RETURNS_LOG_SUM
 from poyo_jax.model.attention.online_softmax import merge_rows
 from poyo_jax.model.attention.tokens import TokenRows, cut, flash_rows, plain_rows, recomputed
 from poyo_jax.model.attention.xla import attend_plainly
+from poyo_jax.model.hardware import CHOICES, own_platform
 
-_FLASH_OF: dict[str, BackEnd] = {"cuda": "cudnn", "tpu": "splash"}  # by platform
+_FLASH_OF: dict[str, BackEnd] = {
+    platform: choice.flash for platform, choice in CHOICES.items() if choice.flash
+}
 _HARDWARE = {"cudnn": "an NVIDIA GPU of compute capability 8.0 or higher", "splash": "a TPU"}
-
-
-def platform() -> str:
-    """Name the platform of the computation: "cuda", "tpu", "cpu" or another name.
-
-    "cuda" stands for a GPU on which cuDNN has flash attention.
-    """
-    backend = get_backend()
-    if "cuda" not in backend.platform_version:
-        return backend.platform
-    capability = backend.local_devices()[0].compute_capability  # "9.0"
-    if int(capability.split(".")[0]) >= 8:
-        return "cuda"
-    return f"a GPU of compute capability {capability}"
 
 
 def choose(
     back_end: BackEnd,
     *,
+    platform: str | None = None,
     dtype: jnp.dtype,
     head_dim: int,
     attention_dropout: float,
@@ -62,13 +51,15 @@ def choose(
 ) -> BackEnd:
     """Choose the back end for heads of `head_dim` channels of type `dtype`, by the table above.
 
-    Raises ConfigError when one is asked for by name that cannot do it here.
+    `platform` is that of the devices that compute (`platform_of`); None stands for this process.
+    Raises ConfigError when one is asked for by name that cannot do it there.
     """
+    platform = platform or own_platform()
     plain = "chunked" if packed else "xla"
-    flash = _FLASH_OF.get(platform()) if back_end == "auto" else back_end
+    flash = _FLASH_OF.get(platform) if back_end == "auto" else back_end
     if flash not in FLASH:
         return plain if back_end == "auto" else back_end
-    obstacle = _obstacle(flash, dtype, head_dim, attention_dropout, masked)
+    obstacle = _obstacle(flash, platform, dtype, head_dim, attention_dropout, masked)
     if obstacle and back_end == "auto":
         return plain
     if obstacle:
@@ -81,16 +72,16 @@ def choose(
 
 def _obstacle(
     name: BackEnd,
+    platform: str,
     dtype: jnp.dtype,
     head_dim: int,
     attention_dropout: float,
     masked: bool,
 ) -> str | None:
     """Reason why a flash back end cannot do something here, and what would help."""
-    where = platform()
-    if _FLASH_OF.get(where) != name:
+    if _FLASH_OF.get(platform) != name:
         return (
-            f"attention {name!r} needs {_HARDWARE[name]}; this process runs on {where}. Run it"
+            f"attention {name!r} needs {_HARDWARE[name]}; here it would run on {platform}. Run it"
             " there"
         )
     if name == "cudnn" and dtype != jnp.bfloat16:
@@ -122,18 +113,21 @@ def attend(
     value: Float[Array, "batch heads keys head_dim"],
     *,
     back_end: BackEnd = "auto",
+    platform: str | None = None,
     attention_dropout: float = 0.0,
     seeds: UInt32[Array, " batch"] | None = None,
     mask: Bool[Array | np.ndarray, "..."] | None = None,
 ) -> Float[Array, "batch heads queries head_dim"]:
     """Scaled dot-product attention.
 
-    `seeds` decide dropout of the weights; None switches it off. `mask` broadcasts to [batch, heads,
-    queries, keys], and True lets a query attend to a key; a query without any key gets zeros.
+    `platform` is that of the devices that compute it (`choose`). `seeds` decide dropout of the
+    weights; None switches it off. `mask` broadcasts to [batch, heads, queries, keys], and True lets
+    a query attend to a key; a query without any key gets zeros.
     """
     rate = 0.0 if seeds is None else attention_dropout
     chosen = choose(
         back_end,
+        platform=platform,
         dtype=query.dtype,
         head_dim=query.shape[-1],
         attention_dropout=rate,
@@ -157,6 +151,7 @@ def attend_tokens(
     *,
     rows_per_group: int,
     back_end: BackEnd = "auto",
+    platform: str | None = None,
     attention_dropout: float = 0.0,
 ) -> Float[Array, "windows heads latents head_dim"]:
     """Attention of the same queries to the tokens of every window.
@@ -170,6 +165,7 @@ def attend_tokens(
         num_windows: how many windows there are.
         rows_per_group: rows whose scores the back end `chunked` holds in memory at the same time.
         back_end: one of those above.
+        platform: that of the devices that compute it (`choose`).
         attention_dropout: rate of dropout of the weights.
 
     A window without tokens gets zeros. `xla` and flash attention attend packed rows one by one and
@@ -179,6 +175,7 @@ def attend_tokens(
     packed = windows is not None
     chosen = choose(
         back_end,
+        platform=platform,
         dtype=table.dtype,
         head_dim=query.shape[-1],
         attention_dropout=rate,
