@@ -17,7 +17,7 @@ class Compute:
     """Type of matrix products and activations; parameters, norms and softmax are float32."""
     back_end: BackEnd = "auto"
     """Implementation of attention (model/attention/api.py)."""
-    remat: Remat = "none"
+    remat: Remat = "auto"
     """Activations that the backward pass computes again (`RunConfig.remat`)."""
     rows_per_group: int = 8
     """Packed token rows that are attended at the same time, where attention is chunked."""
