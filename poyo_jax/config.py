@@ -12,7 +12,7 @@ from poyo_jax.checks import NOT_NEGATIVE, POSITIVE, SEED, check_fields, integer,
 from poyo_jax.errors import ConfigError, suggest
 
 BackEnd = Literal["auto", "xla", "chunked", "cudnn", "splash"]
-Remat = Literal["none", "layers", "products"]
+Remat = Literal["auto", "none", "attention", "products", "layers"]
 ShortIntervals = Literal["widen", "drop"]
 Layout = Literal["packed", "padded"]
 OptimizerName = Literal["sparse_lamb", "adamw", "muon"]
@@ -304,10 +304,11 @@ class RunConfig:
     attention of NVIDIA GPUs (cudnn) or TPUs (splash), which cannot drop attention weights, or by
     what fits the platform (auto).
     """
-    remat: Remat = "none"
+    remat: Remat = "auto"
     """Activations of a processor layer that the backward pass computes again instead of storing.
-    "none": no activation. "layers": all, for the least memory and a third more time. "products":
-    all but products with weights.
+    "none": no activation. "attention": all but the result of attention. "products": all but
+    products with weights. "layers": all, for the least memory and a third more time. "auto": "none"
+    on CPUs, "attention" elsewhere.
     """
     microbatch_windows: int | None = None
     """Windows that pass the processor at the same time on one device; None chooses by the platform

@@ -79,7 +79,11 @@ REFUSED = [
         {"attention": "flash"},
         "'flash'; it must be 'auto', 'xla', 'chunked', 'cudnn' or 'splash'",
     ),
-    (RunConfig, {"remat": True}, "remat is True; it must be 'none', 'layers' or 'products'"),
+    (
+        RunConfig,
+        {"remat": True},
+        "remat is True; it must be 'auto', 'none', 'attention', 'products' or 'layers'",
+    ),
     (
         RunConfig,
         {"microbatch_windows": 0},

@@ -19,7 +19,7 @@ class Compute:
     """Implementation of attention (model/attention/api.py)."""
     platform: str | None = None
     """Platform of the devices that compute (model/hardware.py); None is that of this process."""
-    remat: Remat = "none"
+    remat: Remat = "auto"
     """Activations that the backward pass computes again (`RunConfig.remat`)."""
     rows_per_group: int = 8
     """Packed token rows that are attended at the same time, where attention is chunked."""

@@ -42,15 +42,25 @@ def dropout(
     if seeds is None or rate == 0.0:
         return x
     if numbers is None:
-        shape = x.shape[1:]
-        numbers = jax.lax.iota(jnp.uint32, math.prod(shape))
-        numbers = numbers.reshape(shape)
+        numbers = _in_c_order(x.shape[1:])
     if seeds.ndim == 1:
         seeds = jnp.expand_dims(seeds, tuple(range(1, x.ndim)))
     bits = _mix(numbers * SPREAD ^ seeds)
     kept = bits >= jnp.uint32(round(rate * 2**32))
     scaled = x * (1 / (1 - rate))
     return jnp.where(kept, scaled, 0).astype(x.dtype)
+
+
+def _in_c_order(shape: tuple[int, ...]) -> UInt32[Array, "..."]:
+    """Number the elements of an array.
+
+    A sum over axes costs nothing where it is used; a reshaped range would be written to memory.
+    """
+    numbers = jnp.zeros(shape, jnp.uint32)
+    for axis in range(len(shape)):
+        along_axis = jax.lax.broadcasted_iota(jnp.uint32, shape, axis)
+        numbers = numbers + along_axis * jnp.uint32(math.prod(shape[axis + 1 :]))
+    return numbers
 
 
 def _mix(x: Array) -> Array:

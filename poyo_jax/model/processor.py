@@ -11,8 +11,10 @@ from jaxtyping import Array, Float, UInt32
 
 from poyo_jax.config import ModelConfig
 from poyo_jax.model.attention.api import attend
+from poyo_jax.model.attention.flash import ATTENDED
 from poyo_jax.model.compute import Compute
 from poyo_jax.model.dropout import dropout, fold
+from poyo_jax.model.hardware import own_platform
 from poyo_jax.model.layers import (
     PRODUCT,
     FeedForward,
@@ -26,7 +28,10 @@ from poyo_jax.model.rotary import Rotation, grid_rotation, rotate
 
 # Up to this depth the loop over layers is unrolled: a tenth faster on CPUs, slower to compile.
 UNROLLED_DEPTH = 8
-_KEPT = {"layers": None, "products": jax.checkpoint_policies.save_only_these_names(PRODUCT)}
+NUM_SITES = 4  # of dropout in a layer
+_save_only = jax.checkpoint_policies.save_only_these_names
+# What is stored of a layer beside its input, by `RunConfig.remat`.
+_STORED = {"layers": None, "attention": _save_only(ATTENDED), "products": _save_only(PRODUCT)}
 
 
 class Transformer(nn.Module):
@@ -49,21 +54,23 @@ class Transformer(nn.Module):
         """
         config = self.config
         remat = self.compute.remat
-        rotation = grid_rotation(times, config.head_dim, config.frequencies)
+        if remat == "auto":
+            platform = self.compute.platform or own_platform()
+            remat = "none" if platform == "cpu" else "attention"
+        rotation = grid_rotation(times, config.head_dim, config.frequencies).whole()
         layer = Layer
         if remat != "none":
-            layer = nn.remat(Layer, prevent_cse=False, policy=_KEPT[remat])
+            layer = nn.remat(Layer, prevent_cse=False, policy=_STORED[remat])
         unrolled = config.depth <= UNROLLED_DEPTH and remat == "none"
         layers = nn.scan(
             layer,
             variable_axes={"params": 0},
             split_rngs={"params": True},
-            in_axes=cast(Any, (0, nn.broadcast, nn.broadcast)),
+            in_axes=cast(Any, (0, nn.broadcast)),
             length=config.depth,
             unroll=config.depth if unrolled else 1,
         )(config, self.compute, name="layers")
-        numbers = jnp.arange(config.depth)
-        latents, _ = layers(latents, numbers, rotation, seeds)
+        latents, _ = layers(latents, _seeds_of_layers(seeds, config.depth), rotation)
         return latents
 
     @staticmethod
@@ -76,6 +83,17 @@ class Transformer(nn.Module):
         scores_and_values = 4 * channels * latents
         of_latent = projections + scores_and_values + feedforward_flops(dim)
         return config.depth * latents * of_latent
+
+
+def _seeds_of_layers(
+    seeds: UInt32[Array, " windows"] | None, depth: int
+) -> UInt32[Array, "depth sites windows"] | None:
+    """A seed for every place of dropout in every layer."""
+    if seeds is None:
+        return None
+    layers = jnp.arange(depth)[:, None, None]
+    sites = jnp.arange(NUM_SITES)[:, None]
+    return fold(fold(seeds, layers), sites)
 
 
 class Layer(nn.Module):
@@ -91,14 +109,10 @@ class Layer(nn.Module):
     def __call__(
         self,
         latents: Float[Array, "windows latents dim"],
-        number: Array,
+        seeds: UInt32[Array, "sites windows"] | None,
         rotation: Rotation,
-        seeds,
     ):
-        sites: list[Any] = [None] * 4
-        if seeds is not None:
-            seeds = fold(seeds, number)
-            sites = [fold(seeds, site) for site in range(4)]
+        sites = [None] * NUM_SITES if seeds is None else list(seeds)
         drop = partial(dropout, rate=self.config.residual_dropout)
 
         attention = SelfAttention(self.config, self.compute, name="attention")

@@ -49,13 +49,23 @@ _OMEGAS = {
 
 
 class Rotation(NamedTuple):
-    """Cosines and sines of the angles by which the pairs of channels of a token rotate."""
+    """Cosines and sines of the angles by which the pairs of channels of a token rotate.
 
-    cos: Float[Array, "... frequencies"]
-    sin: Float[Array, "... frequencies"]
+    There is one for every pair, [..., frequencies], or for every channel of a head (`whole`).
+    """
+
+    cos: Float[Array, "..."]
+    sin: Float[Array, "..."]
 
     def inverse(self) -> "Rotation":
         return Rotation(self.cos, -self.sin)
+
+    def whole(self) -> "Rotation":
+        """The same with values for every channel, [..., 4 * frequencies], as TPUs need them."""
+        still = [*self.cos.shape[:-1], 2 * self.cos.shape[-1]]
+        cos = jnp.concatenate([self.cos, self.cos, jnp.ones(still)], axis=-1)
+        sin = jnp.concatenate([self.sin, self.sin, jnp.zeros(still)], axis=-1)
+        return Rotation(cos, sin)
 
 
 Frequencies = tuple[float, ...] | None  # angular, rad/s; None for those of `omega`
@@ -130,14 +140,45 @@ def rotate(x: Float[Array, "... head_dim"], rotation: Rotation) -> Float[Array, 
     The gradient is rotated back, in one pass over memory; times and thus rotations have no
     gradient.
     """
-    count = rotation.cos.shape[-1]
+    return jax.lax.platform_dependent(x, rotation, tpu=rotate_whole, default=rotate_parts)
+
+
+def rotate_parts(
+    x: Float[Array, "... head_dim"], rotation: Rotation
+) -> Float[Array, "... head_dim"]:
+    """`rotate` by parts of the channels, with the least arithmetic; for CPUs and GPUs."""
+    count = x.shape[-1] // 4
     ends = [count, 2 * count]
     first, second, rest = jnp.split(x, ends, axis=-1)
-    cos = rotation.cos.astype(x.dtype)
-    sin = rotation.sin.astype(x.dtype)
+    cos = rotation.cos[..., :count].astype(x.dtype)
+    sin = rotation.sin[..., :count].astype(x.dtype)
     turned_first = first * cos - second * sin
     turned_second = second * cos + first * sin
     return jnp.concatenate([turned_first, turned_second, rest], axis=-1)
+
+
+def rotate_whole(
+    x: Float[Array, "... head_dim"], rotation: Rotation
+) -> Float[Array, "... head_dim"]:
+    """`rotate` of all channels at once, which swaps the channels of pairs by a matrix product.
+
+    It is for TPUs. They pad parts of 16 channels to 128 lanes: a part costs more than the whole.
+    """
+    if rotation.cos.shape[-1] < x.shape[-1]:
+        rotation = rotation.whole()
+    swap = jnp.asarray(_swap(x.shape[-1]), x.dtype)
+    # Each sum has one term, so the product is exact, if float32 is not rounded to bfloat16.
+    swapped = jnp.matmul(x, swap, precision=jax.lax.Precision.HIGHEST)
+    return x * rotation.cos.astype(x.dtype) + swapped * rotation.sin.astype(x.dtype)
+
+
+def _swap(head_dim: int) -> np.ndarray:
+    """Matrix that makes (-second, first) of pairs, and drops the channels that do not rotate."""
+    count = head_dim // 4
+    swap = np.eye(head_dim, k=count) - np.eye(head_dim, k=-count)
+    swap[2 * count :] = 0
+    swap[:, 2 * count :] = 0
+    return swap
 
 
 def _rotate_forward(x, rotation):

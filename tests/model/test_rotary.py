@@ -14,6 +14,8 @@ from poyo_jax.model.rotary import (
     omega,
     query_rotation,
     rotate,
+    rotate_parts,
+    rotate_whole,
     token_rotation,
 )
 
@@ -89,6 +91,28 @@ def test_rotate_multiplies_pairs_by_unit_complex_numbers_and_leaves_the_rest():
     np.testing.assert_allclose(rotated[..., 4:8], expected.imag, atol=1e-6)
     np.testing.assert_array_equal(rotated[..., 8:], x[..., 8:])
     np.testing.assert_allclose(rotate(rotate(x, rotation), rotation.inverse()), x, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("head_dim", [8, 64])
+def test_both_forms_of_the_rotation_agree(head_dim, dtype):
+    x = vectors(2, 5, head_dim).astype(dtype)
+    rotation = grid_rotation(RNG.random(5), head_dim)
+    expected = rotate_parts(x, rotation).astype(jnp.float32)
+    accuracy = 4 * float(jnp.finfo(dtype).eps * jnp.abs(x).max())
+    for form in (rotate_parts, rotate_whole):
+        for given in (rotation, rotation.whole()):
+            rotated = form(x, given)
+            assert rotated.dtype == dtype
+            rotated = rotated.astype(jnp.float32)
+            np.testing.assert_allclose(rotated, expected, rtol=0, atol=accuracy)
+
+
+@pytest.mark.parametrize(("where", "products"), [("cpu", 0), ("tpu", 1), ("cuda", 0)])
+def test_the_platform_decides_on_the_form(where, products):
+    rotated = jax.jit(rotate).trace(vectors(3, 16), grid_rotation(RNG.random(3), 16))
+    text = rotated.lower(lowering_platforms=(where,)).as_text()
+    assert text.count("dot_general") == products
 
 
 def test_scores_depend_on_the_difference_of_times_alone():

@@ -1,8 +1,9 @@
 """Attention in chunks of keys, whose sums are merged: large scores are never in memory at once.
 
-Forward, the sums over each chunk are merged into those over all chunks before. Backward, scores are
-computed again. `attend_in_chunks` serves processor and decoder, `attend_in_groups` the encoder: it
-takes a few packed token rows at a time and adds to the gradient of their table in place.
+Backward, scores are computed again, and weights follow from them by the log-sum-exp of the forward
+pass. `attend_in_chunks` serves processor and decoder, `attend_in_groups` the encoder: it takes a
+few packed token rows at a time, which stay in fast memory, and adds to the gradient of their table
+in place.
 """
 
 import math
@@ -14,7 +15,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from poyo_jax.model import microbatch
-from poyo_jax.model.attention.online_softmax import MASKED, Sums, merge, no_keys, scaled
+from poyo_jax.model.attention.online_softmax import (
+    MASKED,
+    Sums,
+    merge,
+    merge_rows,
+    no_keys,
+    scaled,
+)
 from poyo_jax.model.attention.tokens import (
     TokenRows,
     attend_rows,
@@ -22,6 +30,7 @@ from poyo_jax.model.attention.tokens import (
     keys_and_values,
     merge_rows_and_tokens,
     scores_of,
+    swap_rows_and_heads,
 )
 from poyo_jax.model.dropout import dropout
 from poyo_jax.model.rotary import rotate
@@ -113,30 +122,21 @@ def _attend(query, table, groups: Groups, num_windows, rate):
 
 
 def _forward(query, table, groups, num_windows, rate):
-    def add(by_window: Sums, group):
-        rows, windows = group
+    def of_group(_, group):
+        rows, _ = group
         by_row = attend_rows(query, table[rows.entries], rows, rate)
-        for row, window in enumerate(windows):
-            by_window = _add_row(by_window, by_row, row, window)
-        return by_window, None
+        return None, jax.tree.map(swap_rows_and_heads, by_row)
 
-    nothing = no_keys(num_windows, *query.shape)
-    by_window, _ = jax.lax.scan(add, nothing, groups)
+    _, by_group = jax.lax.scan(of_group, None, groups)
+    _, windows = groups
+    by_row = Sums(*(x.reshape(-1, *x.shape[2:]) for x in by_group))
+    by_window = merge_rows(by_row, windows.reshape(-1), num_windows)
     out = by_window.attention().astype(table.dtype)
     has_keys = by_window.total > 0
     total = jnp.where(has_keys, by_window.total, 1)
     log_sum = by_window.largest + jnp.log(total)
     log_sum = jnp.where(has_keys, log_sum, -MASKED)
     return out, (query, table, groups, out, log_sum)
-
-
-def _add_row(by_window: Sums, by_row: Sums, row: int, window: Array) -> Sums:
-    """Merge the sums of a row into those of its window."""
-    of_window = Sums(*(x[window] for x in by_window))
-    of_row = Sums(*(x[:, row] for x in by_row))
-    merged = merge(of_window, of_row)
-    pairs = zip(by_window, merged, strict=True)
-    return Sums(*(x.at[window].set(new) for x, new in pairs))
 
 
 def _backward(num_windows, rate, saved, dout):
@@ -177,7 +177,7 @@ def _backward(num_windows, rate, saved, dout):
 
 def _by_row(windows: Array, x: Array) -> Array:
     """[W, H, …] -> [H, R, …]"""
-    return jnp.swapaxes(x[windows], 0, 1)
+    return swap_rows_and_heads(x[windows])
 
 
 _attend.defvjp(_forward, _backward)
