@@ -24,6 +24,7 @@ from poyo_jax.files import write_text
 from poyo_jax.fit_config import FitConfig
 from poyo_jax.hub import local_folder
 from poyo_jax.model.build import build_model
+from poyo_jax.model.hardware import own_platform
 from poyo_jax.model.poyo import POYO
 from poyo_jax.tasks import choose_task
 from poyo_jax.tuning import TuningMap
@@ -62,9 +63,8 @@ class Pretrained:
     @property
     def model(self) -> POYO:
         """The Flax module to which the parameters belong."""
-        return build_model(
-            self.config.model, self.config.run, self.units.num_rows, self.sessions.num_rows
-        )
+        units, sessions = self.units.num_rows, self.sessions.num_rows
+        return build_model(self.config.model, self.config.run, units, sessions, own_platform())
 
     @property
     def num_backbone(self) -> int:

@@ -94,8 +94,8 @@ def warnings(estimate: Estimate) -> list[str]:
         )
     if estimate.config.run.compute_dtype == "float32" and chip.platform == "tpu":
         found.append(
-            "float32 products run in one pass of bfloat16 on TPUs by default, so they are neither"
-            " exact nor faster than RunConfig.compute_dtype 'bfloat16'"
+            "TPUs round the factors of float32 products to bfloat16, unless JAX is told otherwise by"
+            " jax_default_matmul_precision"
         )
     if cost.endless_loops:
         found.append(f"{cost.endless_loops} loops do not tell their turns and count once")

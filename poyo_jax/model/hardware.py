@@ -49,7 +49,7 @@ class Choice(NamedTuple):
 
 CHOICES = {
     "cpu": Choice(fast_bytes=5e6, least=2, most=8),
-    "tpu": Choice(fast_bytes=32e6, least=1, most=math.inf, flash="splash"),
+    "tpu": Choice(fast_bytes=50e6, least=1, most=math.inf, flash="splash"),
     "cuda": Choice(fast_bytes=math.inf, least=1, most=math.inf, flash="cudnn"),
 }
 OTHERS = Choice(fast_bytes=math.inf, least=1, most=math.inf)

@@ -42,6 +42,13 @@ FUSIONS = """
   ROOT %next = (s32[], f32[1000,128]{1,0}) tuple(%turn, %held.1)
 }
 
+%reduce_scatter (whole: f32[1000]) -> f32[250] {
+  %whole = f32[1000]{0} parameter(0)
+  %summed = f32[1000]{0} all-reduce(%whole), replica_groups={{0,1,2,3}}, to_apply=%sum
+  %first = s32[] constant(0)
+  ROOT %own = f32[250]{0} dynamic-slice(%summed, %first), dynamic_slice_sizes={250}
+}
+
 %condition (carried.1: (s32[], f32[1000,128])) -> pred[] {
   %carried.1 = (s32[], f32[1000,128]{1,0}) parameter(0)
   %turn.1 = s32[] get-tuple-element(%carried.1), index=0
@@ -230,6 +237,18 @@ ROOT %w = f32[500]{0} negate(%z)
     (reduce,) = made.collectives
     assert reduce.hidden == pytest.approx(4.0)  # 500 values are read and written
     assert made.count == 2
+
+
+def test_collectives_in_fusions_count():
+    """TPUs fuse a sum over chips and the slice of it that a chip keeps."""
+    made = cost(
+        """
+%x = f32[1000]{0} parameter(0)
+ROOT %y = f32[250]{0} fusion(%x), kind=kCustom, calls=%reduce_scatter
+"""
+    )
+    (reduce,) = made.collectives
+    assert (reduce.kind, reduce.size, reduce.group, reduce.hidden) == ("all-reduce", 4000, 4, None)
 
 
 def test_the_dearest_branch_counts():

@@ -200,4 +200,4 @@ def test_what_is_slow_is_named():
     (empty,) = set(warnings(made())) - set(warnings(made(shape=full)))
     assert empty.startswith("43% of the places for tokens hold none; a smaller DataConfig.chunk")
     single = warnings(made(config=PRESETS["poyo_1"]()))
-    assert any(text.startswith("float32 products run in one pass of bfloat16") for text in single)
+    assert any(text.startswith("TPUs round the factors of float32 products") for text in single)
