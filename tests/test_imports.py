@@ -60,7 +60,8 @@ ALLOWED = {
     "pretrained": BASE | {"data", "model", "checkpoint", "tuning", "hub", "card"},
     "surgery": BASE | {"data", "model", "pretrained"},
     "interop": BASE | {"data", "model", "pretrained"},
-    "decoding": BASE | MODEL | {"pretrained"},
+    "realtime": BASE,
+    "decoding": BASE | MODEL | {"pretrained", "realtime"},
     "train": BASE
     | MODEL
     | {"signals", "progress", "checkpoint", "tuning", "decoding", "pretrained", "exit_status"},

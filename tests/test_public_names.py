@@ -30,6 +30,7 @@ PACKAGES = (
     "poyo_jax.data",
     "poyo_jax.data.simulate",
     "poyo_jax.presets",
+    "poyo_jax.realtime",
     "poyo_jax.report",
 )
 MODULES = (
