@@ -61,7 +61,8 @@ ALLOWED = {
     "surgery": BASE | {"data", "model", "pretrained"},
     "interop": BASE | {"data", "model", "pretrained"},
     "realtime": BASE,
-    "decoding": BASE | MODEL | {"pretrained", "realtime"},
+    "native": BASE | {"realtime"},
+    "decoding": BASE | MODEL | {"pretrained", "realtime", "native"},
     "train": BASE
     | MODEL
     | {"signals", "progress", "checkpoint", "tuning", "decoding", "pretrained", "exit_status"},

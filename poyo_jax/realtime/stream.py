@@ -78,6 +78,15 @@ class StreamState:
     window: Any  #: of the engine: what the prepared window has gathered
 
 
+def check_settings(
+    window_length: float, hop: float, queries: Sequence[float], capacity: int
+) -> None:
+    """Raise ConfigError for settings that no stream can have."""
+    check_number("hop", hop, number(above=0, at_most=window_length))
+    check_numbers("queries", queries, number(at_least=0, at_most=window_length))
+    check_number("capacity", capacity, integer(1, LARGEST_CAPACITY))
+
+
 class Stream:
     """Decodes windows that end now, from spikes that were pushed as they arrived.
 
@@ -108,15 +117,9 @@ class Stream:
     ):
         """Take an engine and the settings of `StreamDecoder`.
 
-        Raises ConfigError when one of them is not allowed, and DataError for an engine without
-        units.
+        Raises ConfigError when one of them is not allowed.
         """
-        window = engine.window_length
-        check_number("hop", hop, number(above=0, at_most=window))
-        check_numbers("queries", queries, number(at_least=0, at_most=window))
-        check_number("capacity", capacity, integer(1, LARGEST_CAPACITY))
-        if not engine.num_units:
-            raise DataError("the session has no units, so no spikes can be decoded. Give another.")
+        check_settings(engine.window_length, hop, queries, capacity)
         self.engine, self.hop, self.clock = engine, float(hop), clock
         self.queries = tuple(float(query) for query in queries)
         self._lags = np.array(self.queries)
