@@ -22,6 +22,7 @@ _HOMES = {
     "decode": "decoding",
     "evaluate": "decoding",
     "WindowDecoder": "decoding",
+    "StreamDecoder": "decoding",
     "fit_units": "finetune",
     "Decoder": "estimator",
     "from_torch": "interop.convert",
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from poyo_jax.data.folder import open_sessions
     from poyo_jax.data.session import Session
     from poyo_jax.decoding.offline import decode, evaluate
+    from poyo_jax.decoding.stream import StreamDecoder
     from poyo_jax.decoding.window import WindowDecoder
     from poyo_jax.errors import PoyoError
     from poyo_jax.estimator import Decoder
@@ -52,6 +54,7 @@ __all__ = [
     "Pretrained",
     "Readout",
     "Session",
+    "StreamDecoder",
     "WindowDecoder",
     "decode",
     "evaluate",

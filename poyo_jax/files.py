@@ -98,6 +98,14 @@ def write_text(path: epath.PathLike, text: str) -> None:
 
     Raises PoyoError when the disk is full or the file may not be written.
     """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: epath.PathLike, content: bytes) -> None:
+    """Write a file atomically, and create its folder.
+
+    Raises PoyoError when the disk is full or the file may not be written.
+    """
     path = run_path(path)
     partial = path.parent / f"{path.name}.partial"
     with writable(path):
@@ -105,7 +113,7 @@ def write_text(path: epath.PathLike, text: str) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             if not in_bucket(path):
                 partial.unlink(missing_ok=True)  # a link would be written through
-            partial.write_text(text, encoding="utf-8")
+            partial.write_bytes(content)
             partial.replace(path)
         except OSError:
             with contextlib.suppress(OSError):

@@ -62,7 +62,9 @@ ALLOWED = {
     "pretrained": BASE | {"data", "model", "checkpoint", "tuning", "hub", "card"},
     "surgery": BASE | {"data", "model", "pretrained"},
     "interop": BASE | {"data", "model", "pretrained"},
-    "decoding": BASE | MODEL | {"pretrained"},
+    "realtime": BASE,
+    "native": BASE | {"realtime"},
+    "decoding": BASE | MODEL | {"pretrained", "realtime", "native"},
     "train": BASE
     | MODEL
     | {"signals", "progress", "checkpoint", "tuning", "decoding", "pretrained", "exit_status"},

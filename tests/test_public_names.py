@@ -29,7 +29,9 @@ PACKAGES = (
     "poyo_jax.baselines",
     "poyo_jax.data",
     "poyo_jax.data.simulate",
+    "poyo_jax.native",
     "poyo_jax.presets",
+    "poyo_jax.realtime",
     "poyo_jax.report",
 )
 MODULES = (

@@ -12,12 +12,14 @@ from poyo_jax.data.session import Session
 from poyo_jax.errors import DataError
 from poyo_jax.model.one_session import make_window_function
 from poyo_jax.pretrained import Pretrained, check_model
+from poyo_jax.realtime.spikes import number_array
 
 # A window is padded to the next of these numbers of spikes: 128, 192, 256, 384, ... From 128 spikes
 # on at most a third is padding.
 SPIKE_PLACES = sorted(size << doubled for size in (128, 192) for doubled in range(20))
 QUERY_MULTIPLE = 8  # and to a multiple of so many queries
 MOST_SPIKES, MOST_QUERIES = SPIKE_PLACES[-1], 2**20
+EXPECTED = "seconds from the window's start, and for units positions in the session's unit_ids"
 ROUNDING = 1e-6  # s by which a time may miss the window: session times are rounded
 
 
@@ -53,14 +55,15 @@ class WindowDecoder:
         [spikes] are positions in the session's `unit_ids`. Raises DataError when a time lies
         outside the window, a unit does not exist, or an argument is no 1-D array of numbers.
         """
-        times = _array(spike_times, "spike times")
-        units = _array(spike_units, "spike units")
-        queries = _array(query_times, "query times")
+        times = number_array(spike_times, "spike times of the window", EXPECTED)
+        units = number_array(spike_units, "spike units of the window", EXPECTED)
+        queries = number_array(query_times, "query times of the window", EXPECTED)
         self._check_times(times, "a spike")
         self._check_times(queries, "a query")
         self._check_units(times, units)
-        spikes = _padded_spikes(times, units)
-        outputs = np.asarray(self._predict(*spikes, _padded_queries(queries)))[: len(queries)]
+        places = SPIKE_PLACES[bisect_left(SPIKE_PLACES, len(times))]
+        spikes = padded_spikes(times, units, places)
+        outputs = np.asarray(self._predict(*spikes, padded_queries(queries)))[: len(queries)]
         return np.asarray(self._task.predict(outputs, self._readout), np.float64)
 
     def warm_up(self, num_spikes: int, num_queries: int) -> None:
@@ -108,36 +111,20 @@ class WindowDecoder:
             )
 
 
-def _array(values: ArrayLike, what: str) -> np.ndarray:
-    """The values as a 1-D array of integers or of float64."""
-    try:
-        array = np.asarray(values)
-    except (TypeError, ValueError):  # rows of several lengths
-        array = np.asarray(None)
-    hidden = isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values)
-    if array.dtype.kind not in "fiu" or array.ndim != 1 or hidden:
-        kind = "masked values" if hidden else f"{array.dtype} of shape {array.shape}"
-        raise DataError(
-            f"the {what} of the window are {kind}; pass a 1-D array of numbers: seconds from the"
-            " window's start, and for units positions in the session's unit_ids."
-        )
-    return array.astype(np.float64, copy=False) if array.dtype.kind == "f" else array
-
-
-def _padded_spikes(times: np.ndarray, units: np.ndarray) -> tuple[np.ndarray, ...]:
+def padded_spikes(times: np.ndarray, units: np.ndarray, places: int) -> tuple[np.ndarray, ...]:
     """Units, times, what float32 leaves out of the times, and a mask; each [places]."""
     count = len(times)
-    size = SPIKE_PLACES[bisect_left(SPIKE_PLACES, count)]
-    padded_units = np.zeros(size, np.int32)
+    padded_units = np.zeros(places, np.int32)
     padded_units[:count] = units
-    rounded = np.zeros(size, np.float32)
+    rounded = np.zeros(places, np.float32)
     rounded[:count] = times
-    low = np.zeros(size, np.float32)
+    low = np.zeros(places, np.float32)
     np.subtract(times, rounded[:count], out=low[:count], casting="same_kind")
-    return padded_units, rounded, low, np.arange(size) < count
+    return padded_units, rounded, low, np.arange(places) < count
 
 
-def _padded_queries(times: np.ndarray) -> Float32[np.ndarray, " places"]:
+def padded_queries(times: np.ndarray) -> Float32[np.ndarray, " places"]:
+    """Return query times, padded to a multiple of QUERY_MULTIPLE."""
     multiples = max(1, -(-len(times) // QUERY_MULTIPLE))
     padded = np.zeros(multiples * QUERY_MULTIPLE, np.float32)
     padded[: len(times)] = times

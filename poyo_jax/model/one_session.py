@@ -26,10 +26,10 @@ from poyo_jax.types import SPIKE, START, STOP
 class Spikes(NamedTuple):
     """The spikes of a window."""
 
-    units: Int[Array, " spikes"]  # positions among the units of the session
-    times: Float[Array, " spikes"]  # s from the start of the window, rounded to float32 ...
-    times_low: Float[Array, " spikes"]  # ... and what the rounding left out
-    mask: Bool[Array, " spikes"]  # False for padding
+    units: Int[Any, " spikes"]  # positions among the units of the session
+    times: Float[Any, " spikes"]  # s from the start of the window, rounded to float32 ...
+    times_low: Float[Any, " spikes"]  # ... and what the rounding left out
+    mask: Bool[Any, " spikes"]  # False for padding
 
 
 class Tables(NamedTuple):
@@ -40,27 +40,64 @@ class Tables(NamedTuple):
     edges: Sums  # what the start and stop tokens contribute
 
 
+class StreamFunctions(NamedTuple):
+    """The pure core of a streaming decoder: jitted functions of one window of a session.
+
+    Parameters are constants of them. Spikes are given as `Spikes`, and what the latents have
+    gathered from a window so far is `Sums`. Whatever the parts into which a window is divided, the
+    outputs are those of the whole window, to round-off.
+    """
+
+    init: Callable[[], Sums]  # () -> the state of a window without spikes
+    add: Callable[[Sums, Spikes], Sums]  # (state, spikes) -> the state with these spikes
+    update: Callable[[Sums, Spikes, Any], tuple[Sums, Array]]
+    """(state, spikes, query times [queries] in s) -> (the state with these spikes, predictions
+    [queries, outputs] in normalised units)
+    """
+
+
+def make_stream_functions(
+    model: POYO,
+    params: dict,
+    unit_rows: Int[Any, " units"],
+    session_row: int,
+) -> StreamFunctions:
+    """Make the functions that decode windows of a session, spikes arriving in parts."""
+    backbone = Backbone(model.config, model.compute)
+    variables = {"params": jax.tree.map(jnp.asarray, params[BACKBONE])}
+    tables = session_tables(model, params, unit_rows)
+    session_vectors = params[SESSIONS][np.array([session_row])]
+
+    def predict_after(module: Backbone, sums: Sums, query_times: Array) -> Array:
+        attended = module.encoder.rotate_back(sums.attention())
+        return module.predict(attended[None], session_vectors, query_times[None], None)
+
+    def add(sums: Sums, spikes: Spikes) -> Sums:
+        tokens = _tokens(tables, spikes, model.config)
+        return merge(sums, _attend(tables.query, tokens, spikes.mask))
+
+    def update(sums: Sums, spikes: Spikes, query_times: Array) -> tuple[Sums, Array]:
+        sums = add(sums, spikes)
+        predictions = backbone.apply(variables, sums, query_times, method=predict_after)
+        return sums, cast(Array, predictions)[0]
+
+    return StreamFunctions(lambda: tables.edges, jax.jit(add), jax.jit(update))
+
+
 def make_window_function(
     model: POYO,
     params: dict,
     unit_rows: Int[Any, " units"],
     session_row: int,
 ) -> Callable[..., Float[Array, "queries outputs"]]:
-    """A jitted function of one window of a session, whose parameters are constants of it.
+    """A jitted function of one whole window of a session.
 
     (spike_units, spike_times, what rounding left of the times, is_spike, query_times) ->
     predictions in normalised units. `spike_units` are positions in `unit_rows`, the units of the
     session; False in `is_spike` marks padding.
     """
-    backbone = Backbone(model.config, model.compute)
-    on_device = jax.tree.map(jnp.asarray, params[BACKBONE])
-    variables = {"params": on_device}
-    tables = _tables(model, params, unit_rows)
-    session_vectors = params[SESSIONS][np.array([session_row])]
-
-    def predict_after(module: Backbone, sums: Sums, query_times: Array) -> Array:
-        attended = module.encoder.rotate_back(sums.attention())
-        return module.predict(attended[None], session_vectors, query_times[None], None)
+    stream = make_stream_functions(model, params, unit_rows, session_row)
+    nothing = stream.init()
 
     def predict(
         spike_units: Array,
@@ -70,11 +107,8 @@ def make_window_function(
         query_times: Array,
     ) -> Array:
         spikes = Spikes(spike_units, times, times_low, is_spike)
-        tokens = _tokens(tables, spikes, model.config)
-        of_spikes = _attend(tables.query, tokens, is_spike)
-        sums = merge(tables.edges, of_spikes)
-        predictions = backbone.apply(variables, sums, query_times, method=predict_after)
-        return cast(Array, predictions)[0]
+        _, predictions = stream.update(nothing, spikes, query_times)
+        return predictions
 
     return jax.jit(predict)
 
@@ -87,7 +121,7 @@ def make_attention_function(
     (spike_units, spike_times, what rounding left of the times, is_spike) -> weights of the encoder.
     A latent's weights add up to 1 with those of the start and stop tokens, which are left out.
     """
-    tables = _tables(model, params, unit_rows)
+    tables = session_tables(model, params, unit_rows)
 
     def attention(
         spike_units: Array,
@@ -106,7 +140,8 @@ def make_attention_function(
     return jax.jit(attention)
 
 
-def _tables(model: POYO, params: dict, unit_rows: Int[Any, " units"]) -> Tables:
+def session_tables(model: POYO, params: dict, unit_rows: Int[Any, " units"]) -> Tables:
+    """Compute the constants of the encoder for the units of a session."""
     backbone = Backbone(model.config, model.compute)
     make_tables = jax.jit(partial(backbone.apply, method=_tables_of))
     unit_vectors = params[UNITS][jnp.asarray(unit_rows)]

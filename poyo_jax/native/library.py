@@ -1,0 +1,110 @@
+"""Compile the native back end with the compiler of this machine.
+
+It is compiled when it is first used, not when the package is installed: one way serves a checkout,
+an editable install and a wheel, the wheel stays pure Python, and `pip install` needs no compiler.
+The library stays in the user's cache, by the digest of its source and of the command.
+"""
+
+import ctypes
+import hashlib
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from poyo_jax.errors import MissingDependencyError, PoyoError
+from poyo_jax.files import local_path, writable
+
+logger = logging.getLogger(__name__)
+
+SOURCES = ("poyo.h", "model.h", "file.h", "kernels.h", "poyo.cpp")  # of the library
+FOLDER = Path(__file__).resolve().parent
+OPTIONS = (
+    "-std=c++17",
+    "-O3",
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fno-strict-aliasing",
+    "-Wno-psabi",
+    "-Wno-ignored-attributes",
+    "-pthread",
+)
+LIBRARY = "libpoyo.so"
+PROGRAM = "poyo_run"
+
+
+def build(folder: str | Path) -> tuple[Path, Path]:
+    """Compile the library and the program `poyo_run` into a folder, and return their paths.
+
+    Both need neither Python nor this package: copy them to the rig. Raises MissingDependencyError
+    without a compiler of C++17, and PoyoError when it fails or the folder cannot be written.
+    """
+    folder = local_path(folder)
+    with writable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    library, program = folder / LIBRARY, folder / PROGRAM
+    compile_into(library, ["-shared", "-fPIC", "poyo.cpp"])
+    compile_into(program, ["poyo.cpp", "poyo_run.cpp"])
+    return library, program
+
+
+def compile_into(path: Path, arguments: list[str]) -> None:
+    """Compile sources of this folder to a file, which is there whole or not at all.
+
+    Raises MissingDependencyError without a compiler, and PoyoError when it fails.
+    """
+    command = [find_compiler(), *OPTIONS, *arguments]
+    with writable(path), tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        made = Path(folder) / path.name
+        done = subprocess.run([*command, "-o", str(made)], cwd=FOLDER, capture_output=True)
+        if done.returncode:
+            lines = done.stderr.decode(errors="replace").strip().splitlines()
+            first = next((line for line in lines if "error" in line), *lines[:1])
+            raise PoyoError(
+                f"{command[0]} cannot compile the native back end ({first}). Install g++ 9 or"
+                " clang++ 10, or newer, or decode without it."
+            )
+        made.replace(path)
+
+
+def find_compiler() -> str:
+    """Return the C++ compiler: that of the variable CXX, or the first that there is.
+
+    Raises MissingDependencyError if there is none.
+    """
+    for name in (os.environ.get("CXX", ""), "c++", "g++", "clang++"):
+        if name and (found := shutil.which(name)):
+            return found
+    raise MissingDependencyError(
+        "the native back end needs a C++ compiler, and there is none. Install g++ (Debian, Ubuntu:"
+        " apt install g++) or set CXX; or decode with the back end of JAX, whose updates take two"
+        " to three times as long."
+    )
+
+
+@cache
+def load_library() -> ctypes.CDLL:
+    """Load the library, and compile it first if this source has not been compiled here.
+
+    Raises MissingDependencyError without a compiler, and PoyoError when it fails.
+    """
+    if sys.platform == "win32":
+        raise MissingDependencyError(
+            "the native back end is for Linux and macOS; decode with the back end of JAX."
+        )
+    digest = hashlib.sha256(" ".join(OPTIONS).encode())
+    for name in SOURCES:
+        digest.update((FOLDER / name).read_bytes())
+    cached = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "poyo_jax"
+    path = cached / digest.hexdigest()[:16] / LIBRARY
+    if not path.exists():
+        logger.info("compiling the native back end (half a minute, once) into %s", path)
+        with writable(path):
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        compile_into(path, ["-shared", "-fPIC", "poyo.cpp"])
+    return ctypes.CDLL(str(path))

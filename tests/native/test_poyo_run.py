@@ -1,0 +1,125 @@
+"""The program `poyo_run` decodes lines as `poyo_jax.native.load` decodes arrays."""
+
+import socket
+import subprocess
+
+import numpy as np
+import pytest
+from native_models import random_model, random_spikes
+
+from poyo_jax import StreamDecoder, native
+from poyo_jax.config import ModelConfig
+from poyo_jax.native import library
+
+CONFIG = ModelConfig(
+    dim=16, depth=1, head_dim=16, cross_heads=1, self_heads=2, num_latents=4, latent_step=0.25
+)
+HOP, FIRST = 0.125, 8.0
+
+
+@pytest.fixture(scope="module")
+def rig(compiler, tmp_path_factory):
+    """A folder with the program, compiled in a hurry and with the vectors of AVX-512, and a file."""
+    folder = tmp_path_factory.mktemp("rig")
+    with pytest.MonkeyPatch.context() as patch:
+        quick = [option for option in library.OPTIONS if option != "-O3"]
+        patch.setattr(library, "OPTIONS", (*quick, "-O1", "-DPOYO_PORTABLE", "-DPOYO_LANES_16"))
+        made = native.build(folder)
+    assert [path.name for path in made] == ["libpoyo.so", "poyo_run"]
+    StreamDecoder(*random_model(CONFIG), hop=HOP, queries=(0.0, 0.25)).save(folder / "it.poyo")
+    return folder
+
+
+def run(rig, *options, lines="", path="it.poyo") -> subprocess.CompletedProcess:
+    command = [str(rig / "poyo_run"), str(rig / path), *options]
+    return subprocess.run(command, input=lines, capture_output=True, text=True, timeout=60)
+
+
+def spikes() -> tuple[np.ndarray, np.ndarray]:
+    times, units = random_spikes(CONFIG, 900)
+    return np.sort(times).round(6) * 3 + 7.0, units
+
+
+def expected(rig) -> np.ndarray:
+    """Time and values of each update, by Python."""
+    stream = native.load(rig / "it.poyo")
+    times, units = spikes()
+    done, rows = 0, []
+    for number in range(16):
+        now = FIRST + number * HOP
+        end = int(np.searchsorted(times, now))
+        stream.push(times[done:end], units[done:end])
+        done = end
+        rows.append([now, *stream.predict(now).values.ravel()])
+        stream.prepare(now + HOP)
+    return np.array(rows)
+
+
+def written(text: str) -> np.ndarray:
+    return np.array([[float(word) for word in line.split()] for line in text.splitlines()])
+
+
+def lines() -> str:
+    pairs = zip(*spikes(), strict=True)
+    return "".join(f"{float(time)!r} {unit}\n" for time, unit in pairs) + "9.99\n"
+
+
+@pytest.mark.parametrize("options", [(), ("--positions", "--threads", "2")])
+def test_lines_of_standard_input(rig, options):
+    done = run(rig, "--start", str(FIRST), *options, lines=lines())
+    assert done.returncode == 0
+    np.testing.assert_allclose(written(done.stdout), expected(rig), rtol=1e-6, atol=1e-6)
+    assert "received 900, not finite 0, unknown 0, stale 0, late 0, overflow 0" in done.stderr
+
+
+def test_datagrams(rig):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [str(rig / "poyo_run"), str(rig / "it.poyo"), "--udp", str(port)]
+    command += ["--start", str(FIRST)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as program:
+        assert f"127.0.0.1:{port}" in program.stderr.readline()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+            out.connect(("127.0.0.1", port))
+            every = lines().splitlines(keepends=True)
+            for first in range(0, len(every), 50):
+                out.send("".join(every[first : first + 50]).encode())
+            out.send(b"")
+        text, _ = program.communicate(timeout=60)
+    assert program.returncode == 0
+    np.testing.assert_allclose(written(text), expected(rig), rtol=1e-6, atol=1e-6)
+
+
+def test_bad_lines_are_counted(rig):
+    bad = "7.9 1\nhello\n\n7.95 99\nnan 1\n8.0 1\n7.99 1\n6.5 1\n" + "x" * 1000 + "\n8.5\n"
+    done = run(rig, "--start", str(FIRST), lines=bad)
+    assert done.returncode == 0
+    assert (
+        "received 6, not finite 1, unknown 1, stale 1, late 1, overflow 0, not understood 2"
+        in done.stderr
+    )
+    assert len(done.stdout.splitlines()) == 5
+
+
+def test_a_full_buffer_and_a_clock_that_jumps(rig):
+    many = "".join(f"{7.5 + number * 1e-6:.6f} 1\n" for number in range(70_000))
+    done = run(rig, "--start", str(FIRST), lines=many + "8.0\n5000 1\n1e300 1\n")
+    assert "overflow 4464" in done.stderr and "not finite 1" in done.stderr
+    assert "the time jumps from 8.125000 to 5000.000000 s" in done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["8.000000", "5000.000000"]
+
+
+def test_wrong_files_and_options(rig):
+    (rig / "foreign.poyo").write_bytes(bytes(200))
+    for path, options, status, text in (
+        ("missing.poyo", (), 1, "missing.poyo cannot be read"),
+        ("foreign.poyo", (), 1, "this is no .poyo file of this version"),
+        ("it.poyo", ("--threads", "9"), 2, "usage: poyo_run FILE.poyo"),
+        ("it.poyo", ("--udp",), 2, "usage"),
+        ("it.poyo", ("--start", "now"), 2, "usage"),
+        ("it.poyo", ("--what",), 2, "usage"),
+    ):
+        done = run(rig, *options, path=path)
+        assert (done.returncode, text in done.stderr) == (status, True), done.stderr

@@ -1,0 +1,36 @@
+"""Models with random weights, and spikes for them, for tests of the native back end."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+
+from experiments.benchmarks.latency import untrained
+from poyo_jax import Pretrained, Readout, Session
+from poyo_jax.config import Config, ModelConfig
+
+NUM_UNITS = 20
+
+
+def random_model(config: ModelConfig) -> tuple[Pretrained, Session]:
+    """A model whose outputs depend on all of its inputs, and its session."""
+    targets = np.zeros((2, config.num_channels))
+    session = Session.from_arrays(
+        [0.0, 10.0], [0, 1], range(NUM_UNITS), [0.0, 10.0], targets, session_id="one"
+    )
+    pretrained = untrained(Config(model=config), session)
+    params = jax.tree.map(lambda leaf: leaf, pretrained.params)
+    for tree, name in (
+        (params, "unit_embedding"),
+        (params, "session_embedding"),
+        (params["backbone"]["encoder"], "latent_embedding"),
+    ):
+        tree[name] = 20 * tree[name]
+    readout = Readout(value_key="cursor.vel", mean=(3.0, -1.0), std=(2.0, 0.5))
+    readouts = {session.id: readout}
+    return replace(pretrained, params=params, readouts=readouts), session
+
+
+def random_spikes(config: ModelConfig, count: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(count)
+    return rng.uniform(0, config.window_length, count), rng.integers(0, NUM_UNITS, count)
