@@ -61,14 +61,22 @@ def data_table() -> None:
     rate = 1e9
     print(f"\n{rate:.0e} spikes per second through training (tokens beyond spikes left out)\n")
     print("| what | needs |\n|---|---|")
-    for row in read(RESULTS):
+    for row in fastest(read(RESULTS)):
         tokens = row["tokens"] * row["windows"] / row["step_seconds"] / row["chips"]
-        name = f"{row['preset']} as on {row['topology']}, micro-batch {row['microbatch']}"
+        name = f"{row['preset']} as on {row['topology']}"
         print(f"| chips, {name} | {rate / tokens:,.0f}, at {tokens / 1e6:.2f} M tokens/s each |")
     print(f"| cores that prepare batches | {rate / PIPELINE_TOKENS:.0f} |")
     print(f"| read from files or page cache | {rate * SPIKE_BYTES / 1e9:.0f} GB/s over all hosts |")
     print(f"| sent to the devices | {rate * TOKEN_BYTES / 1e9:.0f} GB/s over all hosts |")
     print(f"| one pass through {POYO_SPIKES / 1e6:.0f} M spikes | {POYO_SPIKES / rate:.2f} s |")
+
+
+def fastest(rows: list[dict]) -> list[dict]:
+    """For each preset and topology the row whose step may be fastest."""
+    best: dict[tuple[str, str], dict] = {}
+    for row in sorted(rows, key=lambda row: -row["step_seconds"]):
+        best[row["preset"], row["topology"]] = row
+    return list(best.values())
 
 
 if __name__ == "__main__":
