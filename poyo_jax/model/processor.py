@@ -54,7 +54,7 @@ class Transformer(nn.Module):
         config = self.config
         remat = self.compute.remat
         if remat == "auto":
-            remat = "none" if platform() == "cpu" else "attention"
+            remat = "attention" if platform() == "tpu" else "none"
         rotation = grid_rotation(times, config.head_dim, config.frequencies).whole()
         layer = Layer
         if remat != "none":
