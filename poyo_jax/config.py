@@ -307,8 +307,8 @@ class RunConfig:
     remat: Remat = "auto"
     """Activations of a processor layer that the backward pass computes again instead of storing.
     "none": no activation. "attention": all but the result of attention. "products": all but
-    products with weights. "layers": all, for the least memory and a third more time. "auto": "none"
-    on CPUs, "attention" elsewhere.
+    products with weights. "layers": all, for the least memory and a third more time. "auto":
+    "attention" on TPUs, "none" elsewhere.
     """
     microbatch_windows: int | None = None
     """Windows that pass the processor at the same time on one device; None chooses by the platform

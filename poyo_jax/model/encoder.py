@@ -70,6 +70,7 @@ class Encoder(nn.Module):
             batch.session_rows.shape[0],
             rows_per_group=self.compute.rows_per_group,
             back_end=self.compute.back_end,
+            platform=self.compute.platform,
             attention_dropout=config.attention_dropout,
         )
         return self.rotate_back(attended)

@@ -56,7 +56,7 @@ class Transformer(nn.Module):
         remat = self.compute.remat
         if remat == "auto":
             platform = self.compute.platform or own_platform()
-            remat = "none" if platform == "cpu" else "attention"
+            remat = "attention" if platform == "tpu" else "none"
         rotation = grid_rotation(times, config.head_dim, config.frequencies).whole()
         layer = Layer
         if remat != "none":

@@ -35,6 +35,7 @@ from poyo_jax.errors import ConfigError
 from poyo_jax.model.attention import api as attention
 from poyo_jax.model.attention import flash, tokens
 from poyo_jax.model.attention.api import attend, choose
+from poyo_jax.model.attention.flash import RETURNS_LOG_SUM, attend_with_log_sum
 from poyo_jax.model.build import build_model, init_params
 from poyo_jax.model.hardware import own_platform, platform_of
 from poyo_jax.model.rotary import token_rotation
@@ -48,12 +49,15 @@ STAND_INS = {
     "splash": partial(flash.splash, interpret=True),
 }
 SEEDS = jnp.array([3, 8], jnp.uint32)
-KEYS = 300
+KEYS, LENGTHS = 300, jnp.array([1, 300], jnp.int32)
+needs_log_sum = pytest.mark.skipif(
+    not RETURNS_LOG_SUM, reason="this version of JAX returns no log-sum-exp"
+)
 
 
 def skip_unless_cudnn_has_a_stand_in():
     try:
-        jax.jit(STAND_INS["cudnn"])(*arrays(jnp.bfloat16)).block_until_ready()
+        jax.jit(STAND_INS["cudnn"])(*arrays(jnp.bfloat16))[0].block_until_ready()
     except jax.errors.JaxRuntimeError:
         pytest.skip("jax.nn.dot_product_attention has no bfloat16 on CPUs in this version of JAX")
 
@@ -147,6 +151,20 @@ def test_dropout_and_masks_go_together(back_end):
     )
     assert_all_close(actual, expected)
     assert np.abs(expected[0] - attend(*arrays(), mask=MASKS["causal"])).max() > 0.1
+
+
+def literal(query, key, value, lengths):
+    """Attention to the first keys and the log-sum-exp of their scores, as their formulas say."""
+    scores = jnp.einsum("bhqk,bhmk->bhqm", query, key) / np.sqrt(query.shape[-1])
+    scores = jnp.where(np.arange(key.shape[2]) < lengths[:, None, None, None], scores, -jnp.inf)
+    return jax.nn.softmax(scores) @ value, jax.nn.logsumexp(scores, axis=-1)
+
+
+@needs_log_sum
+def test_the_log_sum_has_its_gradient():
+    cudnn = STAND_INS["cudnn"]
+    actual = with_gradient(lambda *x: attend_with_log_sum(cudnn, *x, LENGTHS))(*arrays())
+    assert_all_close(actual, with_gradient(lambda *x: literal(*x, LENGTHS))(*arrays()))
 
 
 @pytest.mark.parametrize("back_end", ["xla", "chunked", "cudnn", "splash"])
@@ -254,24 +272,27 @@ FITTING = {"dtype": BF16, "head_dim": 64, "attention_dropout": 0.0}
 @pytest.mark.parametrize(
     ("where", "asked", "chosen"),
     [
-        ("cpu", {}, "xla"),
-        ("cuda", {}, "cudnn"),
-        ("cuda", {"dtype": F32}, "xla"),
-        ("cuda", {"head_dim": 256}, "xla"),
-        ("cuda", {"attention_dropout": 0.2}, "xla"),
-        ("tpu", {}, "splash"),
-        ("tpu", {"dtype": F32}, "splash"),
-        ("tpu", {"attention_dropout": 0.2}, "xla"),
-        ("tpu", {"masked": True}, "xla"),
-        ("cuda", {"masked": True}, "xla"),
-        ("rocm", {}, "xla"),
+        ("cpu", {}, ("xla", "chunked")),
+        ("cuda", {}, ("cudnn", "cudnn" if RETURNS_LOG_SUM else "chunked")),
+        ("cuda", {"dtype": F32}, ("xla", "chunked")),
+        ("cuda", {"head_dim": 256}, ("xla", "chunked")),
+        ("cuda", {"attention_dropout": 0.2}, ("xla", "chunked")),
+        ("tpu", {}, ("splash", "chunked")),
+        ("tpu", {"dtype": F32}, ("splash", "chunked")),
+        ("tpu", {"attention_dropout": 0.2}, ("xla", "chunked")),
+        ("tpu", {"masked": True}, ("xla", "chunked")),
+        ("cuda", {"masked": True}, ("xla", "chunked")),
+        ("rocm", {}, ("xla", "chunked")),
     ],
 )
 def test_auto_takes_what_the_platform_has(where, asked, chosen):
     asked = FITTING | asked | {"platform": where}
-    assert choose("auto", **asked) == chosen
-    assert choose("xla", **asked) == "xla"
-    assert choose("chunked", **asked) == "chunked"
+    assert (choose("auto", **asked), choose("auto", **asked, packed=True)) == chosen
+    assert (choose("xla", **asked), choose("xla", **asked, packed=True)) == ("xla", "xla")
+    assert (choose("chunked", **asked), choose("chunked", **asked, packed=True)) == (
+        "chunked",
+        "chunked",
+    )
 
 
 REFUSED = [
@@ -383,14 +404,19 @@ def lowered(batch, where):
 
 @pytest.mark.parametrize("batch", [BATCH, PACKED], ids=["padded", "packed"])
 def test_cuda_gets_cudnn(with_cudnn, batch):
-    """In processor and decoder."""
+    """Encoder, processor and decoder; the encoder twice where the log-sum-exp of its rows has a
+    gradient.
+    """
     text = lowered(batch, "cuda")
-    assert text.count("@__cudnn$fmhaSoftmaxBackward(") == 2
+    assert text.count("@__cudnn$fmhaSoftmaxBackward(") == (
+        3 if batch is BATCH else 4 if RETURNS_LOG_SUM else 2
+    )
     assert "fmhaScaleBias" not in text  # a bias would be stored, and has given NaN
 
 
 @pytest.mark.parametrize("batch", [BATCH, PACKED], ids=["padded", "packed"])
-def test_tpus_get_splash(batch):
-    """In processor and decoder, with one kernel for the backward pass of each."""
+def test_tpus_get_splash(as_on_tpu, batch):
+    """Processor and decoder, and the encoder of padded rows; one kernel for each backward pass."""
     text = lowered(batch, "tpu")
-    assert text.count("splash_mha_dkv") >= 2 and "splash_mha_dq" not in text
+    assert text.count("splash_mha_dkv") >= (3 if batch is BATCH else 2)
+    assert "splash_mha_dq" not in text

@@ -8,11 +8,12 @@
 - ``splash``: flash attention of Pallas. No dropout, no mask; needs a TPU.
 
 ``auto`` takes the flash attention of the platform where it can do what is asked; in training this
-means without dropout of attention weights. Elsewhere, and thus always on CPUs, it takes ``xla``.
-This holds for processor and decoder. The encoder attends to packed token rows, and always takes
-``chunked`` for them unless ``xla`` is asked for by name: it computes scores once forwards and once
-backwards, where flash attention of rows that are merged would need a kernel for the gradient of
-their log-sum-exp too, and it moves a third of the bytes (experiments/benchmarks/README.md).
+means without dropout of attention weights. Elsewhere, and thus always on CPUs, it takes ``chunked``
+for the encoder over packed token rows and ``xla`` for everything else. Every back end serves
+encoder, processor and decoder, with two exceptions, both for packed rows, which are merged by their
+log-sum-exp: ``chunked`` stands in for ``splash``, since it moves a tenth of the bytes on TPUs
+(experiments/benchmarks/README.md), and for ``cudnn`` in versions of JAX whose
+`jax.nn.dot_product_attention` does not return the log-sum-exp.
 
 In all of them scores, softmax and sums over keys are float32. Heads come before tokens, so that
 products are batches of plain matrix products and nothing is transposed.
@@ -27,9 +28,9 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 from poyo_jax.config import BackEnd
 from poyo_jax.errors import ConfigError
 from poyo_jax.model.attention.chunked import attend_in_chunks, attend_in_groups
-from poyo_jax.model.attention.flash import FLASH
+from poyo_jax.model.attention.flash import FLASH, RETURNS_LOG_SUM
 from poyo_jax.model.attention.online_softmax import merge_rows
-from poyo_jax.model.attention.tokens import TokenRows, cut, plain_rows, recomputed
+from poyo_jax.model.attention.tokens import TokenRows, cut, flash_rows, plain_rows, recomputed
 from poyo_jax.model.attention.xla import attend_plainly
 from poyo_jax.model.hardware import CHOICES, own_platform
 
@@ -46,6 +47,7 @@ def choose(
     dtype: jnp.dtype,
     head_dim: int,
     attention_dropout: float,
+    packed: bool = False,
     masked: bool = False,
 ) -> BackEnd:
     """Choose the back end for heads of `head_dim` channels of type `dtype`, by the table above.
@@ -54,15 +56,19 @@ def choose(
     Raises ConfigError when one is asked for by name that cannot do it there.
     """
     platform = platform or own_platform()
+    plain = "chunked" if packed else "xla"
     flash = _FLASH_OF.get(platform) if back_end == "auto" else back_end
     if flash not in FLASH:
-        return "xla" if back_end == "auto" else back_end
+        return plain if back_end == "auto" else back_end
     obstacle = _obstacle(flash, platform, dtype, head_dim, attention_dropout, masked)
     if obstacle and back_end == "auto":
-        return "xla"
+        return plain
     if obstacle:
         advice = "or set RunConfig.attention to 'auto', which takes what works."
         raise ConfigError(f"{obstacle}, {advice}")
+    merges = flash == "cudnn" and RETURNS_LOG_SUM
+    if packed and not merges:
+        return plain
     return flash
 
 
@@ -130,7 +136,7 @@ def attend(
         masked=mask is not None,
     )
     if chosen in FLASH:
-        return FLASH[chosen](query, key, value)
+        return FLASH[chosen](query, key, value)[0]
     if mask is not None:
         mask = jnp.asarray(mask)
         mask = jnp.expand_dims(mask, tuple(range(4 - mask.ndim)))
@@ -147,6 +153,7 @@ def attend_tokens(
     *,
     rows_per_group: int,
     back_end: BackEnd = "auto",
+    platform: str | None = None,
     attention_dropout: float = 0.0,
 ) -> Float[Array, "windows heads latents head_dim"]:
     """Attention of the same queries to the tokens of every window.
@@ -159,19 +166,32 @@ def attend_tokens(
         i.
         num_windows: how many windows there are.
         rows_per_group: rows whose scores the back end `chunked` holds in memory at the same time.
-        back_end: `xla`, or any other for `chunked`; `auto` is `xla` for rows that are not packed.
+        back_end: one of those above.
+        platform: that of the devices that compute it (`choose`).
         attention_dropout: rate of dropout of the weights.
 
-    A window without tokens gets zeros. `xla` attends packed rows one by one and merges them, which
-    is exact.
+    A window without tokens gets zeros. `xla` and flash attention attend packed rows one by one and
+    merge them, which is exact.
     """
     rate = 0.0 if rows.seeds is None else attention_dropout
-    plain = back_end == "xla" or (back_end == "auto" and windows is None)
-    if not plain:
+    packed = windows is not None
+    chosen = choose(
+        back_end,
+        platform=platform,
+        dtype=table.dtype,
+        head_dim=query.shape[-1],
+        attention_dropout=rate,
+        packed=packed,
+    )
+    if chosen == "chunked":
         if windows is None:
             rows, windows = cut(rows)
         return attend_in_groups(query, table, rows, windows, num_windows, rows_per_group, rate)
-    sums = recomputed(partial(plain_rows, rate), query, table, rows)
+    if chosen in FLASH:
+        attention = partial(flash_rows, FLASH[chosen], packed)
+    else:
+        attention = partial(plain_rows, rate)
+    sums = recomputed(attention, query, table, rows)
     if windows is not None:
         sums = merge_rows(sums, windows, num_windows)
     return sums.attention().astype(table.dtype)

@@ -1,12 +1,13 @@
 """Rows of tokens, of which several may belong to one window, and attention to all rows at once."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
+from poyo_jax.model.attention.flash import Flash, attend_with_log_sum
 from poyo_jax.model.attention.online_softmax import MASKED, Sums, scaled
 from poyo_jax.model.dropout import dropout
 from poyo_jax.model.rotary import Rotation, rotate
@@ -19,7 +20,8 @@ class TokenRows(NamedTuple):
 
     entries: Int[Array, "*groups rows tokens"]
     rotation: Rotation
-    mask: Bool[Array, "*groups rows tokens"]  # False for padding
+    # False for padding, which is last in a row; flash attention relies on it.
+    mask: Bool[Array, "*groups rows tokens"]
     offsets: Int[Array, "*groups rows"]  # place of the row's first token in its window
     seeds: UInt32[Array, "*groups rows"] | None  # dropout seed of the row's window
 
@@ -168,3 +170,38 @@ def plain_rows(rate: float, query: Array, tokens: Array, rows: TokenRows) -> Sum
 def swap_rows_and_heads(x: Array) -> Array:
     """[H, R, …] <-> [R, H, …]"""
     return jnp.swapaxes(x, 0, 1)
+
+
+def flash_rows(
+    flash: Flash,
+    packed: bool,
+    query: Array,
+    tokens: Array,
+    rows: TokenRows,
+) -> Sums:
+    """Compute the contribution of every row [rows, heads, latents] by flash attention.
+
+    The sums are the log-sum-exp, 1, and the mean of the values. Only packed rows need the
+    log-sum-exp, because they are merged.
+    """
+    key, value = keys_and_values(tokens, rows)
+    key = swap_rows_and_heads(key)  # [R, H, T, K]
+    value = swap_rows_and_heads(value)
+    # From float32, so that the gradients of all rows are summed in float32.
+    query = query.astype(jnp.float32)
+    query = jnp.broadcast_to(query, (len(key), *query.shape))
+    query = query.astype(key.dtype)
+    counts = rows.mask.sum(axis=1, dtype=jnp.int32)
+    lengths = jnp.maximum(counts, 1)  # no kernel is made for a softmax over nothing
+    if packed:
+        attended = attend_with_log_sum(flash, query, key, value, lengths)
+        out, log_sum = cast(tuple[Array, Array], attended)
+    else:
+        out, _ = flash(query, key, value, lengths)
+        log_sum = jnp.zeros(out.shape[:-1])
+    filled = (counts > 0)[:, None, None]
+    total = filled.astype(jnp.float32)
+    total = jnp.broadcast_to(total, log_sum.shape)
+    largest = jnp.where(filled, log_sum, MASKED)
+    out = jnp.where(filled[..., None], out, 0)
+    return Sums(largest, total, out)
