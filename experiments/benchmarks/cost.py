@@ -7,6 +7,7 @@ accelerators is that of experiments/results/topologies.json.
 """
 
 from experiments.benchmarks.topologies import RESULTS, read
+from poyo_jax.distributed.exchange import grid_width, peer_slots
 from poyo_jax.model.flops import TRAINING, forward_flops
 from poyo_jax.presets import PRESETS
 
@@ -48,13 +49,21 @@ def table_table() -> None:
         for count in (1, 64, 4096):
             split = rows >= 1 << 16
             held = whole / (count if split else 1)
-            # A sum over all chips passes every vector twice; a split table needs two sums.
-            passes = (4 if split else 2) if count > 1 else 0
-            travels = passes * 4 * dim * min(rows, count * used)
+            vectors = vectors_of_split(count, used) if split else min(rows, count * used)
+            # A sum over all chips passes every vector twice; rows of a split table travel to the
+            # chip, and their gradients back.
+            travels = 2 * 4 * dim * vectors if count > 1 else 0
             print(
                 f"| {rows:,} | {whole / 1e9:.2f} GB | {count} | {held / 1e9:.3f} GB |"
                 f" {travels / 1e9:.3f} GB |"
             )
+
+
+def vectors_of_split(count: int, used: int) -> int:
+    """Return the vectors that a chip sends to look up `used` rows of a table split over chips."""
+    width = grid_width(count)
+    peers = (width, count // width, width)
+    return sum(some * peer_slots(used, some) for some in peers)
 
 
 def data_table() -> None:

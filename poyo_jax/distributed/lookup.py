@@ -1,8 +1,9 @@
 """Exchange rows of tables between devices: look rows up, and sum the gradients of rows.
 
 A table lies whole on every device, or is split over the mesh by rows (`is_split`). All that devices
-send each other for its sake passes through `look_up` and `sum_rows`: the indices of the rows that
-they look up, and one vector for each row that any device looks up, at most the whole table.
+send each other for its sake passes through `look_up` and `sum_rows`. Of a whole table, devices sum
+one vector for each row that any of them looks up, at most the whole table. Of a split table, rows
+travel only between the devices that use them and the device that has them (exchange.py).
 """
 
 from functools import partial
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int32
 
+from poyo_jax.distributed.exchange import Journey, in_rounds
 from poyo_jax.distributed.mesh import AXES, is_split, sum_over_devices
 
 EVERYWHERE, SPLIT = PartitionSpec(), PartitionSpec(AXES)
@@ -51,17 +53,18 @@ def look_up(
         return table[rows]
 
     def split(table: Array, rows: Array) -> Array:
-        unique = _rows_of_all_devices(rows, num_rows)
-        places = unique - first_row(len(table), num_rows)
-        present = (places >= 0) & (places < len(table))
-        vectors = table[jnp.where(present, places, 0)]
-        vectors = jnp.where(present[:, None], vectors, 0)
-        vectors = jax.lax.psum(vectors, AXES)
-        return vectors[jnp.searchsorted(unique, rows)]
+        first = first_row(len(table), num_rows)
 
-    read = split if is_split(num_rows, mesh) else whole
-    specs = (table_spec(num_rows, mesh), SPLIT)
-    read = jax.shard_map(read, mesh=mesh, in_specs=specs, out_specs=SPLIT)
+        def answer(journey: Journey, vectors: Array) -> Array:
+            found = table.at[journey.arrived - first].get(mode="fill", fill_value=0)
+            return vectors + journey.send_back(found)
+
+        vectors = jnp.zeros((len(rows), table.shape[1]), table.dtype)
+        return in_rounds(rows, num_rows, answer, vectors)
+
+    spec = table_spec(num_rows, mesh)
+    read = split if spec == SPLIT else whole
+    read = jax.shard_map(read, mesh=mesh, in_specs=(spec, SPLIT), out_specs=SPLIT, check_vma=False)
     return read(table, rows)
 
 
@@ -71,42 +74,48 @@ def sum_rows(
     """Every row that any device looked up once, ascending, with the sum of its vectors.
 
     `rows` and `values` are split over the mesh, and `num_rows` is the size of the table. There are
-    as many entries as rows were looked up, or as the table has rows if that is less.
+    as many entries as rows were looked up, or as the table has rows if that is less. Where rows
+    were looked up more often than there are rows, every row has an entry.
     """
-
-    @partial(
-        jax.shard_map,
+    spec = table_spec(num_rows, mesh)
+    total = _sum_of_split if spec == SPLIT else _sum_of_whole
+    total = jax.shard_map(
+        partial(total, num_rows=num_rows, mesh=mesh),
         mesh=mesh,
         in_specs=SPLIT,
-        out_specs=table_spec(num_rows, mesh),
+        out_specs=spec,
         check_vma=False,
     )
-    def total(rows: Array, values: Array) -> Rows:
-        unique = _rows_of_all_devices(rows, num_rows)
-        entries = jnp.searchsorted(unique, rows)
-        zeros = jnp.zeros((len(unique), values.shape[1]), values.dtype)
-        sums = zeros.at[entries].add(values)
-        summed = Rows(unique, sum_over_devices(sums, mesh))
-        return _of_this_device(summed, num_rows, mesh) if is_split(num_rows, mesh) else summed
-
     return total(rows, values)
 
 
-def _rows_of_all_devices(rows: Array, num_rows: int) -> Array:
-    """Rows that any device looks up, ascending, then empty entries; inside shard_map."""
-    rows = jax.lax.all_gather(rows, AXES, tiled=True)
-    return jnp.unique(rows, size=min(len(rows), num_rows), fill_value=num_rows)
+def _sum_of_whole(rows: Array, values: Array, num_rows: int, mesh: Mesh) -> Rows:
+    """`sum_rows` for a table that every device has, inside shard_map."""
+    kept = jnp.arange(num_rows)
+    if mesh.size * len(rows) <= num_rows:
+        used = jax.lax.all_gather(rows, AXES, tiled=True)
+        kept = jnp.unique(used, size=len(used), fill_value=num_rows)
+    sums = jnp.zeros((len(kept), values.shape[1]), values.dtype)
+    sums = sums.at[jnp.searchsorted(kept, rows)].add(values)
+    return Rows(kept, sum_over_devices(sums, mesh))
 
 
-def _of_this_device(summed: Rows, num_rows: int, mesh: Mesh) -> Rows:
-    """The entries of the rows that this device has of a split table, inside shard_map."""
-    rows_per_device = num_rows // mesh.size
-    first = first_row(rows_per_device, num_rows)
-    count = min(len(summed.rows), rows_per_device)
-    entries = jnp.searchsorted(summed.rows, first) + jnp.arange(count)
-    rows = summed.rows.at[entries].get(mode="fill", fill_value=num_rows)
-    values = summed.values.at[entries].get(mode="fill", fill_value=0)
-    present = rows < first + rows_per_device
-    rows = jnp.where(present, rows, num_rows)
-    values = jnp.where(present[:, None], values, 0)
-    return Rows(rows, values)
+def _sum_of_split(rows: Array, values: Array, num_rows: int, mesh: Mesh) -> Rows:
+    """`sum_rows` for a split table, inside shard_map: every device sums for the rows it has."""
+    rows_here = num_rows // mesh.size
+    first = first_row(rows_here, num_rows)
+    # Rows that have an entry: all of this device, unless all devices together use fewer.
+    kept = first + jnp.arange(rows_here)
+    every_row = mesh.size * len(rows) >= rows_here
+    if not every_row:
+        used = jax.lax.all_gather(rows, AXES, tiled=True)
+        used = jnp.where((used >= first) & (used < first + rows_here), used, num_rows)
+        kept = jnp.unique(used, size=len(used), fill_value=num_rows)
+
+    def add(journey: Journey, sums: Array) -> Array:
+        arrived = journey.arrived
+        entries = arrived - first if every_row else jnp.searchsorted(kept, arrived)
+        return sums.at[entries].add(journey.send(values), mode="drop")
+
+    sums = jnp.zeros((len(kept), values.shape[1]), values.dtype)
+    return Rows(kept, in_rounds(rows, num_rows, add, sums))
