@@ -82,8 +82,8 @@ def find_compiler() -> str:
             return found
     raise MissingDependencyError(
         "the native back end needs a C++ compiler, and there is none. Install g++ (Debian, Ubuntu:"
-        " apt install g++) or set CXX; or decode with the back end of JAX, whose updates take two"
-        " to three times as long."
+        " apt install g++) or set CXX; or decode with the back end of JAX, whose updates take"
+        " about twice as long as those of two threads."
     )
 
 
