@@ -272,7 +272,7 @@ def test_what_is_recomputed(params):
 
 def test_tpus_alone_recompute_by_default(params, monkeypatch):
     assert products(params, "auto") == products(params, "none")
-    monkeypatch.setattr(processor, "platform", lambda: "tpu")
+    monkeypatch.setattr(processor, "own_platform", lambda: "tpu")
     assert products(params, "auto") == products(params, "attention") > products(params, "none")
 
 
