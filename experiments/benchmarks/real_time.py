@@ -69,7 +69,7 @@ def measure(options: RealTime) -> None:
     lags = tuple(np.linspace(0, options.hop, options.queries, endpoint=False).tolist())
     contenders = {}
     for name in options.contenders:
-        contenders[name] = _contender(name, pretrained, session, options.hop, lags)
+        contenders[name] = _contender(name, pretrained, session, options, lags)
     print(_conditions())
     compiled: list[str] = []
 
@@ -110,11 +110,19 @@ def _model(options: RealTime) -> tuple[Pretrained, Session]:
 
 
 def _contender(
-    name: str, pretrained: Pretrained, session: Session, hop: float, lags: tuple[float, ...]
+    name: str,
+    pretrained: Pretrained,
+    session: Session,
+    options: RealTime,
+    lags: tuple[float, ...],
 ) -> tuple[Update, Stream | None]:
     """A warm decoder as a timed update."""
+    hop, length = options.hop, pretrained.config.model.window_length
     if name == "window":
-        return _window_update(WindowDecoder(pretrained, session), pretrained, lags), None
+        most = session.max_spikes(length) if options.session else int(1.15 * SPIKES * length)
+        decoder = WindowDecoder(pretrained, session)
+        decoder.warm_up(num_spikes=most, num_queries=len(lags))
+        return _window_update(decoder, length, lags), None
     settings = {}
     if name != "jax":
         kind, _, threads = name.partition("_")
@@ -133,11 +141,9 @@ def _contender(
     return update, stream
 
 
-def _window_update(decoder: WindowDecoder, pretrained: Pretrained, lags: tuple) -> Update:
+def _window_update(decoder: WindowDecoder, length: float, lags: tuple) -> Update:
     """A decoder of single windows, whose spikes the caller keeps."""
-    length = pretrained.config.model.window_length
     queries = length - np.array(lags)
-    decoder.warm_up(num_spikes=int(4 * SPIKES * length), num_queries=len(lags))
     kept: list[np.ndarray] = [np.zeros(0), np.zeros(0, int)]
 
     def update(now: float, times: np.ndarray, units: np.ndarray) -> float:

@@ -94,7 +94,7 @@ def warnings(estimate: Estimate) -> list[str]:
         )
     if estimate.config.run.compute_dtype == "float32" and chip.platform == "tpu":
         found.append(
-            "TPUs round the factors of float32 products to bfloat16, unless JAX is told otherwise by"
+            "TPUs round the factors of float32 products to bfloat16, unless told otherwise by"
             " jax_default_matmul_precision"
         )
     if cost.endless_loops:

@@ -58,8 +58,8 @@ class StreamDecoder(Stream):
             queries: s before an update; an update decodes the behaviour at each of these times.
             capacity: most spikes that the buffer holds.
             clock: returns the time in s, for `Decoded.emitted` and for updates without a time.
-            back_end: "jax", or "native", which is compiled on this machine and two to three times
-                as fast; models with a processor or a task of their own need "jax".
+            back_end: "jax", or "native", which is compiled on this machine and with two threads
+                about twice as fast; models with a processor or a task of their own need "jax".
             threads: of the native back end, 1 to 8; no more than there are free cores.
             bfloat16: let the native back end multiply bfloat16 in layers, on CPUs that have such
                 instructions: faster, and equal to about 1e-3 of a standard deviation.

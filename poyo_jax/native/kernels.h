@@ -110,6 +110,10 @@ INLINE const uint32_t *words_of_panel(const float *panel, uint32_t *words, int64
   return words;
 }
 
+// Where to make what is shared: floats in their place, others beside it.
+INLINE float *made_in(float *shared, float *) { return shared; }
+INLINE float *made_in(uint32_t *, float *spare) { return spare; }
+
 // --- products ----------------------------------------------------------------------------------
 
 // c[row][panel] (+)= bias[panel] + sum over k of a[row][k] b[panel][k]
@@ -261,14 +265,17 @@ static void keys_and_values(const Model &m, const Projection &p, Shared &out, bo
   const Sizes &s = m.sizes;
   const int dim = s.width / STEP<W>, heads = p.heads, panels = padded(w.rows) / 16;
   const int64_t first = w.first / 16;
-  for (int r = 0; r < panels * 16; r++)
-    for (int c = 0; c < s.width; c++)
-      w.columns.floats[(r / 16 * (int64_t)s.width + c) * 16 + r % 16] =
-          r < w.rows ? w.normed.floats[(int64_t)r * s.width + c] : 0.f;
+  for (int r = 0; r < w.rows; r++) {
+    const float *row = w.normed.floats + (int64_t)r * s.width;
+    float *column = w.columns.floats + r / 16 * 16 * (int64_t)s.width + r % 16;
+    for (int c = 0; c < s.width; c++) column[c * 16] = row[c];
+  }
   const W *a = words_of_row(w.normed.floats, w.normed.as<W>(), (int64_t)w.rows * s.width);
   const W *columns = words_of_panel(w.columns.floats, w.columns.as<W>(), (int64_t)panels * s.width);
   for (int h = 0; h < heads; h++) {
-    float *keys = w.head.floats;
+    const int64_t head_words = (int64_t)s.head_dim / STEP<W> * 16;
+    W *shared = (W *)out.keys + (h * (int64_t)(s.rows / 16) + first) * head_words;
+    float *keys = made_in(shared, w.head.floats);
     multiply<W>({(const W *)p.keys + (int64_t)h * s.head_dim * dim, dim, 1, columns, 16 * dim, dim,
                  keys, 16, 16 * s.head_dim},
                 s.head_dim, panels);
@@ -282,10 +289,7 @@ static void keys_and_values(const Model &m, const Projection &p, Shared &out, bo
         k[16 * s.pairs + i] = other * cos[i] + one * sin[i];
       }
     }
-    const int64_t head_words = (int64_t)s.head_dim / STEP<W> * 16;
-    W *shared = (W *)out.keys + (h * (int64_t)(s.rows / 16) + first) * head_words;
-    const W *made = words_of_panel(keys, shared, (int64_t)panels * s.head_dim);
-    if (made != shared) memcpy(shared, made, (size_t)(panels * head_words) * sizeof(W));
+    words_of_panel(keys, shared, (int64_t)panels * s.head_dim);
 
     float *values = w.head.floats;
     multiply<W>({a, dim, 1, (const W *)p.values + (int64_t)h * s.head_width * dim, 16 * dim, dim,
@@ -295,15 +299,13 @@ static void keys_and_values(const Model &m, const Projection &p, Shared &out, bo
       rotate(values + r * s.head_width, m.cos + (w.first + r) * (int64_t)s.pairs,
              m.sin + (w.first + r) * (int64_t)s.pairs, s.pairs, 1.f);
     for (int panel = 0; panel < s.head_width / 16; panel++) {
-      float *rows = w.panel.floats;
-      for (int r = 0; r < panels * 16; r++)
-        for (int c = 0; c < 16; c++)
-          rows[r * 16 + c] = r < w.rows ? values[r * s.head_width + panel * 16 + c] : 0.f;
       const int64_t per_panel = (int64_t)s.rows / STEP<W> * 16;
       W *to = (W *)out.values + (h * (int64_t)(s.head_width / 16) + panel) * per_panel +
               (int64_t)w.first / STEP<W> * 16;
-      const W *words = words_of_panel(rows, to, (int64_t)panels * 16);
-      if (words != to) memcpy(to, words, (size_t)panels * 256 * sizeof(W));
+      float *rows = made_in(to, w.panel.floats);
+      for (int r = 0; r < w.rows; r++)
+        memcpy(rows + r * 16, values + r * s.head_width + panel * 16, 64);
+      words_of_panel(rows, to, (int64_t)panels * 16);
     }
   }
 }

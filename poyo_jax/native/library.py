@@ -64,10 +64,11 @@ def compile_into(path: Path, arguments: list[str]) -> None:
         done = subprocess.run([*command, "-o", str(made)], cwd=FOLDER, capture_output=True)
         if done.returncode:
             lines = done.stderr.decode(errors="replace").strip().splitlines()
-            first = next((line for line in lines if "error" in line), *lines[:1])
+            errors = [line for line in lines if "error" in line]
+            [first, *_] = [*errors, *lines, "without a message"]
             raise PoyoError(
-                f"{command[0]} cannot compile the native back end ({first}). Install g++ 9 or"
-                " clang++ 10, or newer, or decode without it."
+                f"{command[0]} cannot compile the native back end ({first}). Install g++"
+                " 12, with which it is tested, or a newer one, or decode without it."
             )
         made.replace(path)
 
@@ -82,8 +83,8 @@ def find_compiler() -> str:
             return found
     raise MissingDependencyError(
         "the native back end needs a C++ compiler, and there is none. Install g++ (Debian, Ubuntu:"
-        " apt install g++) or set CXX; or decode with the back end of JAX, whose updates take two"
-        " to three times as long."
+        " apt install g++) or set CXX; or decode with the back end of JAX, whose updates take"
+        " about twice as long as those of two threads."
     )
 
 

@@ -12,6 +12,7 @@ from golden_model import packed
 from whole_model import everything, loss_sum, predict
 
 from poyo_jax.config import ModelConfig, RunConfig
+from poyo_jax.model import processor
 from poyo_jax.model.build import build_model, init_params
 from poyo_jax.types import PADDING, SPIKE, START, STOP, Batch
 
@@ -248,25 +249,31 @@ def test_recomputing_gives_the_same_loss_and_gradient(params, gradient, remat):
         assert_close(ours, theirs)
 
 
-def test_what_is_recomputed(params):
-    """Of the six products of a layer: those of attention, or all but the last, whose result no
-    gradient needs.
-    """
+def products(params, remat):
+    """Matrix products in the gradient of a model of one layer."""
     config = dataclasses.replace(CONFIG, depth=1)
     one = params | {
         "backbone": params["backbone"]
         | {"processor": jax.tree.map(lambda x: x[:1], params["backbone"]["processor"])}
     }
+    model = build_model(config, RunConfig(remat=remat), UNITS, SESSIONS)
+    traced = gradient_of.__wrapped__(model).trace(one, PACKED, SEED)
+    return traced.lower().as_text().count("dot_general")
 
-    def products(remat):
-        model = build_model(config, RunConfig(remat=remat), UNITS, SESSIONS)
-        lowered = gradient_of(model).trace(one, PACKED, SEED).lower()
-        return lowered.as_text().count("dot_general")
 
-    assert (products("products"), products("layers")) == (
-        products("none") + 2,
-        products("none") + 5,
-    )
+def test_what_is_recomputed(params):
+    """Of the six products of a layer: those of attention, or all but the last, whose result no
+    gradient needs.
+    """
+    none = products(params, "none")
+    assert products(params, "products") == none + 2
+    assert products(params, "layers") == none + 5
+
+
+def test_tpus_alone_recompute_by_default(params, monkeypatch):
+    assert products(params, "auto") == products(params, "none")
+    monkeypatch.setattr(processor, "own_platform", lambda: "tpu")
+    assert products(params, "auto") == products(params, "attention") > products(params, "none")
 
 
 def test_tables_get_the_same_gradient_when_the_backbone_does_not_learn(params, gradient):

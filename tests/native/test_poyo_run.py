@@ -19,7 +19,7 @@ HOP, FIRST = 0.125, 8.0
 
 @pytest.fixture(scope="module")
 def rig(compiler, tmp_path_factory):
-    """A folder with the program, compiled in a hurry and with the vectors of AVX-512, and a file."""
+    """A folder with the program, compiled in a hurry, with vectors as of AVX-512, and a file."""
     folder = tmp_path_factory.mktemp("rig")
     with pytest.MonkeyPatch.context() as patch:
         quick = [option for option in library.OPTIONS if option != "-O3"]

@@ -30,7 +30,7 @@ from poyo_jax.errors import (
     Interrupted,
     SessionError,
 )
-from poyo_jax.train import feed, loop, setup
+from poyo_jax.train import feed, loop, parts, setup
 from poyo_jax.train.state import TrainState
 from poyo_jax.train.writers import read_metrics
 
@@ -84,13 +84,13 @@ def share_step(monkeypatch) -> None:
     """Compile the training step once for all runs of a test; a state that lies otherwise would
     compile it again.
     """
-    made, make = [], setup.make_train_step
+    made, make = [], parts.make_train_step
 
     def once(*args, **kwargs):
         made.append(made[0] if made else make(*args, **kwargs))
         return made[0]
 
-    monkeypatch.setattr(setup, "make_train_step", once)
+    monkeypatch.setattr(parts, "make_train_step", once)
 
 
 class Observed:
@@ -140,7 +140,7 @@ def fake_step(
 
         return FakeProgram(step)
 
-    monkeypatch.setattr(setup, "make_train_step", make)
+    monkeypatch.setattr(parts, "make_train_step", make)
 
 
 def six_steps(**run):
