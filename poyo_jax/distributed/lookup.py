@@ -1,13 +1,15 @@
 """Exchange rows of tables between devices: look rows up, and sum the gradients of rows.
 
 A table lies whole on every device, or is split over the mesh by rows (`is_split`). All that devices
-send each other for its sake passes through `look_up` and `sum_rows`. Of a whole table, devices sum
-one vector for each row that any of them looks up, at most the whole table. Of a split table, rows
-travel only between the devices that use them and the device that has them (exchange.py).
+send each other for its sake passes through `look_up` and `sum_rows`. Devices sum one vector for
+each row that any of them looks up, at most the whole table. On `MANY` devices that would grow with
+their number: there the rows of a split table travel only between the devices that use them and the
+device that has them (exchange.py).
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +20,10 @@ from poyo_jax.distributed.exchange import Journey, in_rounds
 from poyo_jax.distributed.mesh import AXES, is_split, sum_over_devices
 
 EVERYWHERE, SPLIT = PartitionSpec(), PartitionSpec(AXES)
+# With fewer devices the exchange sends as much as the sum, and takes longer.
+MANY = 8
+
+Way = Callable[..., Any]  # to read or to sum rows, inside shard_map
 
 
 class Rows(NamedTuple):
@@ -47,23 +53,8 @@ def look_up(
     table: Float[Array, "rows dim"], rows: Int32[Array, " used"], mesh: Mesh
 ) -> Float[Array, "used dim"]:
     """Rows of a table; `rows` and the result are split over the mesh."""
-    num_rows = len(table)
-
-    def whole(table: Array, rows: Array) -> Array:
-        return table[rows]
-
-    def split(table: Array, rows: Array) -> Array:
-        first = first_row(len(table), num_rows)
-
-        def answer(journey: Journey, vectors: Array) -> Array:
-            found = table.at[journey.arrived - first].get(mode="fill", fill_value=0)
-            return vectors + journey.send_back(found)
-
-        vectors = jnp.zeros((len(rows), table.shape[1]), table.dtype)
-        return in_rounds(rows, num_rows, answer, vectors)
-
-    spec = table_spec(num_rows, mesh)
-    read = split if spec == SPLIT else whole
+    spec = table_spec(len(table), mesh)
+    read = partial(_way(spec, mesh, _read_whole, _read_summed, _read_sent), num_rows=len(table))
     read = jax.shard_map(read, mesh=mesh, in_specs=(spec, SPLIT), out_specs=SPLIT, check_vma=False)
     return read(table, rows)
 
@@ -78,7 +69,7 @@ def sum_rows(
     were looked up more often than there are rows, every row has an entry.
     """
     spec = table_spec(num_rows, mesh)
-    total = _sum_of_split if spec == SPLIT else _sum_of_whole
+    total = _way(spec, mesh, _sum_of_whole, _own_part_of_sum, _sum_of_sent)
     total = jax.shard_map(
         partial(total, num_rows=num_rows, mesh=mesh),
         mesh=mesh,
@@ -89,19 +80,78 @@ def sum_rows(
     return total(rows, values)
 
 
+def _way(spec: PartitionSpec, mesh: Mesh, whole: Way, summed: Way, sent: Way) -> Way:
+    """Choose the function for a whole table, or a split one on few devices, or on many."""
+    if spec == EVERYWHERE:
+        return whole
+    return summed if mesh.size < MANY else sent
+
+
+# --- inside shard_map: reading
+
+
+def _read_whole(table: Array, rows: Array, num_rows: int) -> Array:
+    return table[rows]
+
+
+def _read_summed(table: Array, rows: Array, num_rows: int) -> Array:
+    """Sum the vectors of all rows that any device looks up; each has its own."""
+    unique = _rows_of_all_devices(rows, num_rows)
+    places = unique - first_row(len(table), num_rows)
+    present = (places >= 0) & (places < len(table))
+    vectors = table[jnp.where(present, places, 0)]
+    vectors = jnp.where(present[:, None], vectors, 0)
+    vectors = jax.lax.psum(vectors, AXES)
+    return vectors[jnp.searchsorted(unique, rows)]
+
+
+def _read_sent(table: Array, rows: Array, num_rows: int) -> Array:
+    first = first_row(len(table), num_rows)
+
+    def answer(journey: Journey, vectors: Array) -> Array:
+        found = table.at[journey.arrived - first].get(mode="fill", fill_value=0)
+        return vectors + journey.send_back(found)
+
+    vectors = jnp.zeros((len(rows), table.shape[1]), table.dtype)
+    return in_rounds(rows, num_rows, answer, vectors)
+
+
+def _rows_of_all_devices(rows: Array, num_rows: int) -> Array:
+    """Rows that any device looks up, ascending, then empty entries."""
+    rows = jax.lax.all_gather(rows, AXES, tiled=True)
+    return jnp.unique(rows, size=min(len(rows), num_rows), fill_value=num_rows)
+
+
+# --- inside shard_map: summing
+
+
 def _sum_of_whole(rows: Array, values: Array, num_rows: int, mesh: Mesh) -> Rows:
-    """`sum_rows` for a table that every device has, inside shard_map."""
+    """`sum_rows` for a table that every device has."""
     kept = jnp.arange(num_rows)
     if mesh.size * len(rows) <= num_rows:
-        used = jax.lax.all_gather(rows, AXES, tiled=True)
-        kept = jnp.unique(used, size=len(used), fill_value=num_rows)
+        kept = _rows_of_all_devices(rows, num_rows)
     sums = jnp.zeros((len(kept), values.shape[1]), values.dtype)
     sums = sums.at[jnp.searchsorted(kept, rows)].add(values)
     return Rows(kept, sum_over_devices(sums, mesh))
 
 
-def _sum_of_split(rows: Array, values: Array, num_rows: int, mesh: Mesh) -> Rows:
-    """`sum_rows` for a split table, inside shard_map: every device sums for the rows it has."""
+def _own_part_of_sum(rows: Array, values: Array, num_rows: int, mesh: Mesh) -> Rows:
+    """`sum_rows` for a split table on few devices: the entries of this device in the sum of all."""
+    summed = _sum_of_whole(rows, values, num_rows, mesh)
+    rows_here = num_rows // mesh.size
+    first = first_row(rows_here, num_rows)
+    count = min(len(summed.rows), rows_here)
+    entries = jnp.searchsorted(summed.rows, first) + jnp.arange(count)
+    rows = summed.rows.at[entries].get(mode="fill", fill_value=num_rows)
+    values = summed.values.at[entries].get(mode="fill", fill_value=0)
+    present = rows < first + rows_here
+    rows = jnp.where(present, rows, num_rows)
+    values = jnp.where(present[:, None], values, 0)
+    return Rows(rows, values)
+
+
+def _sum_of_sent(rows: Array, values: Array, num_rows: int, mesh: Mesh) -> Rows:
+    """`sum_rows` for a split table on many devices: every device sums for the rows it has."""
     rows_here = num_rows // mesh.size
     first = first_row(rows_here, num_rows)
     # Rows that have an entry: all of this device, unless all devices together use fewer.
