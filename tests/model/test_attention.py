@@ -415,7 +415,7 @@ def test_cuda_gets_cudnn(with_cudnn, batch):
 
 
 @pytest.mark.parametrize("batch", [BATCH, PACKED], ids=["padded", "packed"])
-def test_tpus_get_splash(as_on_tpu, batch):
+def test_tpus_get_splash(batch):
     """Processor and decoder, and the encoder of padded rows; one kernel for each backward pass."""
     text = lowered(batch, "tpu")
     assert text.count("splash_mha_dkv") >= (3 if batch is BATCH else 2)
