@@ -3,16 +3,15 @@
     $ python -m experiments.benchmarks.exchange
     $ python -m experiments.benchmarks.exchange --units 10000000 --topologies v5e:16x16
 
-This needs libtpu (`pip install "jax[tpu]"`), but no TPU. Each chip looks up the rows of 64 windows,
-sums the gradients of rows, and moves them by SparseLamb. The bytes are those that a chip sends in
-one round, read from the compiled program. The last columns tell if one round is enough: how full
-the fullest slots of each hop are, for simulated windows of 30 to 170 units, whose rows follow each
-other, each of a random session.
+This needs libtpu (`pip install "poyo_jax[aot-tpu]"`), but no TPU. Each chip looks up the rows of 64
+windows, sums the gradients of rows, and moves them by SparseLamb. The bytes are those that a chip
+sends in one round, read from the compiled program. The last columns tell if one round is enough:
+how full the fullest slots of each hop are, for simulated windows of 30 to 170 units, whose rows
+follow each other, each of a random session.
 """
 
 import json
 import math
-import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -22,20 +21,12 @@ from typing import Any
 import numpy as np
 
 from poyo_jax.cli.program import run_command
-from poyo_jax.errors import ConfigError
 
 DIM, WINDOWS = 128, 64  # of the model; of a chip
 USED = 120 * WINDOWS  # rows that a batch holds on a chip, with padding
 SESSION_UNITS = (30, 170)
 KINDS = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
 NUMBER_BYTES = {"f32": 4, "s32": 4, "u32": 4, "bf16": 2, "pred": 1}
-ENVIRONMENT = {  # libtpu looks for no TPU, and does not mind another process that has it open
-    "JAX_PLATFORMS": "cpu",
-    "TPU_SKIP_MDS_QUERY": "1",
-    "TPU_WORKER_HOSTNAMES": "localhost",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +47,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 def measure(options: Options) -> None:
     """Compile for each topology, and print and write the figures."""
-    os.environ.update(ENVIRONMENT)
-    from poyo_jax.distributed.mesh import padded_rows
+    import jax
+
+    from poyo_jax.aot.topology import parse
+    from poyo_jax.distributed.mesh import AXES, padded_rows
 
     num_rows = padded_rows(options.units)
     print(f"table of {num_rows:,} rows of {DIM}, {USED:,} rows used by a chip")
@@ -65,7 +58,8 @@ def measure(options: Options) -> None:
     print("|---|---|---|---|---|---|---|")
     figures = []
     for name in options.topologies:
-        mesh = topology_mesh(name)
+        devices = np.array(parse(name).devices())
+        mesh = jax.sharding.Mesh(devices.reshape(-1, 1), AXES)
         sent = sent_bytes(str(lower(mesh, num_rows, USED).compile().as_text()))
         kinds = Counter(kind for kind, _ in sent)
         row: dict[str, Any] = {
@@ -84,23 +78,6 @@ def measure(options: Options) -> None:
         )
     if options.json:
         options.json.write_text(json.dumps({"num_rows": num_rows, "figures": figures}, indent=2))
-
-
-def topology_mesh(name: str):
-    """A mesh of chips that are not there. Raises ConfigError when libtpu cannot describe them."""
-    import jax
-    from jax.experimental import topologies
-
-    from poyo_jax.distributed.mesh import AXES
-
-    try:
-        devices = topologies.get_topology_desc(platform="tpu", topology_name=name).devices
-    except Exception as error:
-        raise ConfigError(
-            f"libtpu describes no topology {name!r} ({str(error).splitlines()[0]}). Give one such"
-            ' as v5e:4x4, and install libtpu with pip install "jax[tpu]".'
-        ) from error
-    return jax.sharding.Mesh(np.array(devices).reshape(-1, 1), AXES)
 
 
 def lower(mesh, num_rows: int, used: int):
