@@ -1,6 +1,11 @@
-"""The optimiser of a fit: Muon and Adam, with a rate for each parameter and priors of the rows."""
+"""The optimiser of a fit: Muon and Adam, with a rate for each parameter and priors of the rows.
+
+Rates and priors are data: they are part of the state. So all fits of equal shapes and lengths share
+one compiled step.
+"""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -23,7 +28,22 @@ class Prior(NamedTuple):
 
     origin: Array  #: where the rows start, [rows, dim]
     scatter: Array  #: one standard deviation along each of `dim` directions, [dim, dim]
-    weight: float  #: of the squared distance in standard deviations, beside the loss
+    inverse: Array  #: of `scatter`
+    weight: Array  #: of the squared distance in standard deviations, beside the loss; a number
+
+    @classmethod
+    def of(cls, origin: Array, scatter: Array, weight: float) -> "Prior":
+        """The prior with these values."""
+        return cls(origin, scatter, jnp.linalg.inv(scatter), jnp.float32(weight))
+
+
+class AdaptingState(NamedTuple):
+    """State of `adapting_optimizer`. Steps do not change the rates and priors."""
+
+    count: Array  # steps made so far
+    moments: Any
+    rates: dict  # shaped like the tree of parameters, a number for each
+    priors: Mapping[str, Prior]
 
 
 def adapting_optimizer(
@@ -31,31 +51,44 @@ def adapting_optimizer(
 ) -> Optimizer:
     """Make `muon` with updates times `rates`, a tree of numbers shaped like the parameters.
 
+    Equal lengths and decays give the same `update`.
+
     Tables move in the coordinates of their prior: their gradients are taken, and their steps made,
     along the directions of its scatter, and they are pulled to its origin. So every row of a table
     moves in each step, and tables have gradients shaped like them.
     """
-    steps_of_warmup = min(WARMUP, num_steps // 10)
-    inner = optax.chain(
-        optax.clip_by_global_norm(CLIP_NORM),
-        muon(1.0, weight_decay, b2=BETA2),
-        optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, rates)),
-        optax.scale_by_schedule(cast(Any, warmup_cosine(1.0, num_steps, steps_of_warmup))),
-    )
-    inverse = {name: jnp.linalg.inv(prior.scatter) for name, prior in priors.items()}
+    rule = _rule(num_steps, weight_decay)
+    rates = jax.tree.map(jnp.float32, rates)
 
-    def table_gradient(name: str, gradient: Rows, table: Array) -> Array:
-        """Gradient of loss and prior in the coordinates of the prior."""
-        prior = priors[name]
-        of_loss = jnp.zeros_like(table).at[gradient.rows].add(gradient.values, mode="drop")
-        pull = 2 * prior.weight * (table - prior.origin) @ inverse[name]
-        return of_loss @ prior.scatter.T + pull
+    def init(params: dict) -> AdaptingState:
+        return AdaptingState(jnp.zeros((), jnp.int32), rule.init(params), rates, priors)
 
-    def update(gradient: dict, state: Any, params: dict) -> tuple[dict, Any]:
-        tables = {name: table_gradient(name, gradient[name], params[name]) for name in priors}
-        steps, state = inner.update(gradient | tables, state, params)
-        steps = cast(dict, steps)
-        table_steps = {name: steps[name] @ prior.scatter for name, prior in priors.items()}
-        return cast(dict, optax.apply_updates(params, steps | table_steps)), state
+    return Optimizer(init, rule.update)
+
+
+@lru_cache(maxsize=8)
+def _rule(num_steps: int, weight_decay: float) -> Optimizer:
+    """The update of `adapting_optimizer`, and the moments before it."""
+    schedule = warmup_cosine(1.0, num_steps, min(WARMUP, num_steps // 10))
+    inner = optax.chain(optax.clip_by_global_norm(CLIP_NORM), muon(1.0, weight_decay, b2=BETA2))
+
+    def update(gradient: dict, state: AdaptingState, params: dict) -> tuple[dict, AdaptingState]:
+        tables = {}
+        for name, prior in state.priors.items():
+            tables[name] = _table_gradient(prior, gradient[name], params[name])
+        steps, moments = inner.update(gradient | tables, state.moments, params)
+        now = jnp.asarray(schedule(state.count), jnp.float32)
+        steps = jax.tree.map(lambda step, rate: step * (rate * now), steps, state.rates)
+        for name, prior in state.priors.items():
+            steps[name] = steps[name] @ prior.scatter
+        moved = cast(dict, optax.apply_updates(params, steps))
+        return moved, state._replace(count=state.count + 1, moments=moments)
 
     return Optimizer(inner.init, update)
+
+
+def _table_gradient(prior: Prior, gradient: Rows, table: Array) -> Array:
+    """Gradient of loss and prior in the coordinates of the prior."""
+    of_loss = jnp.zeros_like(table).at[gradient.rows].add(gradient.values, mode="drop")
+    pull = 2 * prior.weight * (table - prior.origin) @ prior.inverse
+    return of_loss @ prior.scatter.T + pull

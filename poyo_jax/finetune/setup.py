@@ -202,7 +202,7 @@ def _data_config(pretrained: Pretrained, config: FitConfig) -> DataConfig:
 def _fresh(pretrained: Pretrained, seed: int) -> Pretrained:
     """A model of the same size with random weights and no units or sessions."""
     model = build_model(pretrained.config.model, pretrained.config.run, 1, 1)
-    params = jax.jit(lambda: init_params(model, seed))()
+    params = jax.jit(init_params, static_argnums=(0, 1))(model, seed)
     return replace(
         pretrained,
         params=params,

@@ -48,10 +48,10 @@ class StageStep:
         )
 
     def start(self) -> TrainState:
-        """The state before the first step. Parameters are copied, since steps donate the state."""
-        learning = jax.tree.map(jnp.copy, self._learning)
+        """The state before the first step. Its arrays are copies, since steps donate the state."""
         first = jnp.asarray(self.stage.first, jnp.int32)
-        state = TrainState(first, learning, self._optimizer.init(learning))
+        state = TrainState(first, self._learning, self._optimizer.init(self._learning))
+        state = jax.tree.map(jnp.copy, state)
         return jax.device_put(state, state_shardings(state, self.setup.mesh))
 
     def all_params(self, learning: dict) -> dict:
@@ -84,7 +84,7 @@ def _priors(setup: FitSetup, origin: dict) -> dict[str, Prior]:
     for name in TABLES:
         trained = np.asarray(setup.pretrained.params[name])
         scatter = row_coordinates(trained, setup.config.coordinates)
-        priors[name] = Prior(jnp.asarray(origin[name]), jnp.asarray(scatter), weight)
+        priors[name] = Prior.of(jnp.asarray(origin[name]), jnp.asarray(scatter), weight)
     return priors
 
 

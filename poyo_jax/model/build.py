@@ -10,6 +10,7 @@ from poyo_jax.config import ModelConfig, RunConfig
 from poyo_jax.model.choose_processor import make_processor
 from poyo_jax.model.compute import Compute
 from poyo_jax.model.poyo import POYO
+from poyo_jax.tasks import choose_task
 from poyo_jax.types import PADDING, Batch
 
 
@@ -24,11 +25,13 @@ def build_model(
 
     `platform` is that of the devices that compute (model/hardware.py), by default this process's.
 
-    Raises ConfigError when `config.processor` names no processor (model/choose_processor.py).
+    Equal arguments give equal models, and equal models share compiled steps.
+
+    Raises ConfigError when `config` names no processor (model/choose_processor.py) or no task.
     """
     compute = Compute.of_run(run, platform)
-    make_processor(config, compute)
-    return POYO(config, num_units, num_sessions, compute)
+    classes = (type(make_processor(config, compute)), type(choose_task(config)))
+    return POYO(config, num_units, num_sessions, compute, classes)
 
 
 def init_params(model: POYO, seed: int) -> dict:

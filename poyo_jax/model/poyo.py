@@ -32,6 +32,7 @@ class POYO(nn.Module):
     num_units: int  #: rows of the unit table, padding included
     num_sessions: int  #: rows of the session table, padding included
     compute: Compute  #: how it is computed
+    classes: tuple[type, ...] = ()  #: those that `config` names; a notebook may define one again
 
     @nn.compact
     def __call__(self, batch: Batch) -> Float[Array, "windows queries outputs"]:

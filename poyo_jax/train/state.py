@@ -1,7 +1,8 @@
 """The state of training: step, parameters and optimiser state."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +25,17 @@ class TrainState(NamedTuple):
 
 def init_state(model: POYO, optimizer: Optimizer, seed: int, mesh: Mesh) -> TrainState:
     """Create the state before the first step on the devices of the mesh."""
+    return _jitted_init(cast(Any, model), optimizer, seed, mesh)()
+
+
+@lru_cache(maxsize=8)
+def _jitted_init(
+    model: POYO, optimizer: Optimizer, seed: int, mesh: Mesh
+) -> Callable[[], TrainState]:
+    """The function of `init_state`; equal arguments give the same one."""
     init = _init(model, optimizer, seed)
     shardings = state_shardings(jax.eval_shape(init), mesh)
-    return jax.jit(init, out_shardings=shardings)()
+    return jax.jit(init, out_shardings=shardings)
 
 
 def abstract_state(model: POYO, optimizer: Optimizer, mesh: Mesh) -> TrainState:

@@ -1,7 +1,8 @@
 """The training step: jitted, sharded over the mesh, without host synchronisation."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -33,10 +34,23 @@ def make_train_step(
     (`join`). What is frozen costs neither gradient nor optimiser state.
 
     The loss is the weighted mean over all queries of the loss of the task (poyo_jax/tasks.py).
-    Dropout is decided by `seed`, the step, and each window's number in the global batch. Raises
-    ConfigError when the model's attention cannot do this here (model/attention/api.py).
+    Dropout is decided by `seed`, the step, and each window's number in the global batch. Equal
+    arguments give the same function, so that a run or a fit of equal shapes compiles nothing.
+    Raises ConfigError when the model's attention cannot do this here (model/attention/api.py).
     """
     model.check_back_end(training=True)
+    return _train_step(cast(Any, model), optimizer.update, mesh, seed, microbatch_windows)
+
+
+@lru_cache(maxsize=8)
+def _train_step(
+    model: POYO,
+    update: Callable[[dict, Any, dict], tuple[dict, Any]],
+    mesh: Mesh,
+    seed: int,
+    microbatch_windows: int | None,
+) -> Callable[[TrainState, Batch, dict], tuple[TrainState, dict[str, jax.Array]]]:
+    """The function of `make_train_step`."""
 
     @partial(
         jax.shard_map,
@@ -82,7 +96,7 @@ def make_train_step(
         norm = optax.tree.norm(gradient_values(gradient))
         metrics = {"loss": loss, "gradient_norm": norm}
 
-        params, opt_state = optimizer.update(gradient, state.opt_state, params)
+        params, opt_state = update(gradient, state.opt_state, params)
         following = TrainState(state.step + 1, params, opt_state)
         where = state_shardings(following, mesh)
         return jax.lax.with_sharding_constraint(following, where), metrics

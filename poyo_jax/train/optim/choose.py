@@ -11,6 +11,7 @@ imports its module first (import_path.py).
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
@@ -39,9 +40,17 @@ def choose_optimizer(
 
     `total_steps` counts updates; with accumulation an update takes `accumulate_steps` batches. What
     is logged are the learning rate and beta1. Raises ConfigError when the schedule does not fit, or
-    when `config.name` names no optimiser.
+    when `config.name` names no optimiser. Equal arguments give the same functions.
     """
-    chosen = _class_of(config)(config=config, total_steps=total_steps)
+    return _make(_class_of(config), config, total_steps, mesh)
+
+
+@lru_cache(maxsize=8)
+def _make(
+    kind: type, config: OptimConfig, total_steps: int, mesh: Mesh
+) -> tuple[Optimizer, Callable[[ArrayLike], dict[str, ArrayLike]]]:
+    """Make the optimiser from its class, which a notebook may define again."""
+    chosen = kind(config=config, total_steps=total_steps)
     optimizer = with_tables(chosen.backbone, chosen.rows, mesh, config.clip_norm)
     if config.accumulate_steps > 1:
         optimizer = accumulate(optimizer, config.accumulate_steps, mesh)
