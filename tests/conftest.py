@@ -13,21 +13,15 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # Compiled programs stay between runs of the tests; `make clean` removes them.
 COMPILED = REPOSITORY / ".cache" / "compiled"
 MAX_COMPILED = 1_000_000_000  # bytes
-# These files take longest. They start first, so that no worker waits for another at the end.
-LONGEST = (
-    "test_notebooks.py",
-    "test_docs.py",
-    "test_processes.py",
-    "test_launch.py",
-    "test_fit_baseline.py",
-    "test_pretrain.py",
-)
+# The two workers begin with the two longest files.
+LONGEST = ("test_docs.py", "test_processes.py")
 # A test is slow if it trains, compiles a whole model, or starts programs, a browser or Sphinx.
 SLOW_FIXTURES = {"browser", "small_disk", "tiny_data"}
 SLOW_FOLDERS = {"experiments"}
 # One file of each package stays fast all the same: that of decoding needs a trained model.
 FAST_FILES = {"test_window.py"}
 SLOW_FILES = {
+    "test_attention.py",
     "test_compiled.py",
     "test_download.py",
     "test_fit.py",
@@ -38,6 +32,7 @@ SLOW_FILES = {
     "test_prepare.py",
     "test_processes.py",
     "test_program.py",
+    "test_properties.py",
     "test_start.py",
     "test_starting.py",
     "test_step.py",
@@ -73,16 +68,23 @@ def _remove_large_cache() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark slow tests, and put the longest files first."""
+    """Mark slow tests. Files that have one come first: fast files then fill the end evenly."""
+    slow_files = set()
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         in_slow_place = item.path.name in SLOW_FILES or item.path.parent.name in SLOW_FOLDERS
         uses_slow_fixture = bool(fixtures & SLOW_FIXTURES) and item.path.name not in FAST_FILES
         if in_slow_place or uses_slow_fixture:
             item.add_marker("slow")
-    last = len(LONGEST)
-    places = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: places.get(item.path.name, last))
+        if item.get_closest_marker("slow"):
+            slow_files.add(item.path)
+
+    def turn(item: pytest.Item) -> int:
+        if item.path.name in LONGEST:
+            return LONGEST.index(item.path.name)
+        return len(LONGEST) + (item.path not in slow_files)
+
+    items.sort(key=turn)
 
 
 @pytest.fixture(autouse=True)
