@@ -75,7 +75,8 @@ def from_statistics(preset: str, config: Config, num_devices: int) -> Workload:
     rng = np.random.default_rng(0)
     drawn = rng.choice(len(sets), WINDOWS, p=seconds / seconds.sum())
     scatter = rng.lognormal(-(SCATTER**2) / 2, SCATTER, WINDOWS)
-    counts = np.array(means)[drawn] * np.minimum(scatter, LARGEST)
+    expected = np.array(means)[drawn]
+    counts = expected * np.minimum(scatter, LARGEST)
     check_batch_size(data.batch_size, num_devices)
     windows = data.batch_size // num_devices
     of_sessions = []
@@ -92,7 +93,7 @@ def from_statistics(preset: str, config: Config, num_devices: int) -> Workload:
         packed=data.layout == "packed",
     )
     largest = int(max(means) * LARGEST)
-    shapes = growing_shapes(shape, counts, largest, num_devices, data.layout)
+    shapes = growing_shapes(shape, counts, expected, largest, num_devices, data.layout)
     return Workload(
         shapes=shapes,
         num_units=1 + sum(each.units for each in sets),

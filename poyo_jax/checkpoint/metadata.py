@@ -49,6 +49,9 @@ class Metadata:
         """The metadata that `to_dict` wrote; KeyError, TypeError or ValueError for other values."""
         readouts = values["readouts"].items()
         tuning, fit = values["tuning"], values["fit"]
+        for name in ("units", "sessions"):
+            if not isinstance(values[name], list):
+                raise TypeError(f"{name} is {values[name]!r}, not a list of names")
         metadata = cls(
             config=from_dict(Config, values["config"]),
             units=Vocab(values["units"]),

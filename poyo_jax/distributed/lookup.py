@@ -127,11 +127,12 @@ def _rows_of_all_devices(rows: Array, num_rows: int) -> Array:
 
 def _sum_of_whole(rows: Array, values: Array, num_rows: int, mesh: Mesh) -> Rows:
     """`sum_rows` for a table that every device has."""
-    kept = jnp.arange(num_rows)
+    kept, entries = jnp.arange(num_rows), rows
     if mesh.size * len(rows) <= num_rows:
         kept = _rows_of_all_devices(rows, num_rows)
+        entries = jnp.searchsorted(kept, rows)
     sums = jnp.zeros((len(kept), values.shape[1]), values.dtype)
-    sums = sums.at[jnp.searchsorted(kept, rows)].add(values)
+    sums = sums.at[entries].add(values)
     return Rows(kept, sum_over_devices(sums, mesh))
 
 

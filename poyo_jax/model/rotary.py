@@ -175,7 +175,7 @@ def rotate_whole(
 def _swap(head_dim: int) -> np.ndarray:
     """Matrix that makes (-second, first) of pairs, and drops the channels that do not rotate."""
     count = head_dim // 4
-    swap = np.eye(head_dim, k=count) - np.eye(head_dim, k=-count)
+    swap = np.eye(head_dim, k=count, dtype=np.int8) - np.eye(head_dim, k=-count, dtype=np.int8)
     swap[2 * count :] = 0
     swap[:, 2 * count :] = 0
     return swap

@@ -159,6 +159,8 @@ WRONG = {
     "score": lambda meta: meta["metrics"].update(valid_r2="high"),
     "metrics": lambda meta: meta.update(metrics=[1]),
     "unit": lambda meta: meta["units"].insert(0, 5),
+    "units as text": lambda meta: meta.update(units="ab"),
+    "units as a mapping": lambda meta: meta.update(units={"a": 1}),
     "nested tuning map": lambda meta: meta["tuning"].update(mean=[meta["tuning"]["mean"]]),
     "tuning map of text": lambda meta: meta["tuning"].update(origin=["x"]),
     "fit": lambda meta: meta.update(fit=3),

@@ -12,7 +12,7 @@ from pathlib import Path
 SOUND = ("right value", "sentence", "library itself")
 OUTCOMES = (*SOUND, "raw exception", "hang", "crash", "memory", "other value")
 START_LIMIT = 180.0  # seconds until a child tries its first mutation
-TIME_LIMIT = 5.0  # seconds for a mutation; machines may be busy
+TIME_LIMIT = 15.0  # seconds for a mutation; machines may be busy
 
 
 @dataclass

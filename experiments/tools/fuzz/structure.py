@@ -20,6 +20,7 @@ VALUES: tuple[Any, ...] = (
     *(np.array([b"a", b"\xff"], "S"), np.void(b"abc"), np.array([np.nan, 1.0, 2.0])),
 )
 NUMBERS = (np.nan, np.inf, -np.inf, -1, 0, 1, 1e300, -1e300, 2**31, 2**62, 0.7, 1e9)
+MAX_RESHAPED = 10_000_000  # numbers; an earlier change may have declared more
 NAMES = ("object", "timekeys", "_unicode_keys", "sampling_rate", "id", "rate", "conversion", "x")
 
 
@@ -62,7 +63,9 @@ def _replace(file: Any, name: str, rng: Rng) -> None:
 
 
 def _reshape(file: Any, name: str, rng: Rng) -> None:
-    """Another rank, type or number of rows, with the same numbers."""
+    """Another rank, type or number of rows, with the same numbers; not of a huge array."""
+    if file[name].size > MAX_RESHAPED:
+        raise ValueError("too large to be written in another shape")
     array = np.asarray(file[name][()])
     changed = (
         lambda: array[:, None],

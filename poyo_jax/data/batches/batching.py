@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float64, Int
 
 from poyo_jax.config import DataConfig
 from poyo_jax.data.batches.tokens import BatchShape, ModelSession, Window, assemble
@@ -14,6 +14,7 @@ from poyo_jax.types import PADDING, Batch
 
 ROW_MULTIPLE = 8
 MAX_SHAPES = 4  # of a training run, hence compilations of its step
+DRAWN_BATCHES = 100  # whose fullest device decides the shapes
 
 
 def check_batch_size(batch_size: int, num_devices: int) -> None:
@@ -141,13 +142,18 @@ def base_shape(
 
 
 def growing_shapes(
-    shape: BatchShape, counts: np.ndarray, largest: int, num_devices: int, layout: str
+    shape: BatchShape,
+    counts: np.ndarray,
+    expected: np.ndarray,
+    largest: int,
+    num_devices: int,
+    layout: str,
 ) -> tuple[BatchShape, ...]:
     """Choose at most MAX_SHAPES shapes of growing size.
 
-    `counts` are typical numbers of tokens of a window, `largest` is the largest. The first shape
-    fits most batches, the second nearly all, and the last fits every batch. All devices use the
-    shape that the fullest device needs.
+    `counts` are typical numbers of tokens of a window, `expected` those by which windows are dealt,
+    and `largest` is the largest. The first shape fits most batches, the second nearly all, and the
+    last fits every batch. All devices use the shape that the fullest device needs.
     """
     tokens = shape.tokens
     if layout == "padded":
@@ -159,14 +165,29 @@ def growing_shapes(
         return tuple(replace(shape, tokens=size) for size in sorted(sizes))
     rows = np.ceil(counts / tokens)
     windows = shape.windows
-    of_fullest = math.sqrt(2 * math.log(num_devices))
-    deviations = np.array([1.0, 4.0, 10.0]) + of_fullest
-    guesses = rows.mean() * windows + deviations * rows.std() * math.sqrt(windows)
+    mean, deviation = rows.mean() * windows, rows.std() * math.sqrt(windows)
+    if num_devices > 1:
+        fullest = _rows_of_fullest(rows, expected, windows, num_devices)
+        mean, deviation = fullest.mean(), fullest.std()
+    guesses = mean + np.array([1.0, 4.0, 10.0]) * deviation
     limit = windows * max(1, -(-largest // tokens))
     sizes = set()
     for size in (*guesses.tolist(), limit):
         sizes.add(round_up(min(size, limit), ROW_MULTIPLE))
     return tuple(replace(shape, rows=size) for size in sorted(sizes))
+
+
+def _rows_of_fullest(
+    rows: np.ndarray, expected: np.ndarray, windows: int, num_devices: int
+) -> Float64[np.ndarray, " batches"]:
+    """Rows of the fullest device in batches that are drawn from the given windows and dealt."""
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(len(rows), size=(DRAWN_BATCHES, windows * num_devices))
+    fullest = []
+    for batch in drawn:
+        shards = deal(expected[batch], num_devices)
+        fullest.append(np.bincount(shards, rows[batch]).max())
+    return np.array(fullest)
 
 
 def padding_fraction(batch: Batch) -> float:

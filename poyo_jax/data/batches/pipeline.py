@@ -84,7 +84,8 @@ class TrainBatches:
     @property
     def mean_tokens(self) -> float:
         """Estimated mean number of tokens of a window."""
-        return float(self._likely_tokens().mean())
+        _, likely = self._planned_tokens()
+        return float(likely.mean())
 
     @cached_property
     def shapes(self) -> tuple[BatchShape, ...]:
@@ -102,23 +103,23 @@ class TrainBatches:
         for source in self.sessions:
             spikes = source.session.max_spikes(self.window_length)
             largest = max(largest, 2 * len(source.unit_rows) + spikes)
-        likely = self._likely_tokens()
-        shapes = growing_shapes(shape, likely, largest, devices, self.config.layout)
+        expected, likely = self._planned_tokens()
+        shapes = growing_shapes(shape, likely, expected, largest, devices, self.config.layout)
         short_run = self.num_steps <= FEW_STEPS
         return shapes[1:] if short_run and len(shapes) > 1 else shapes
 
-    def _likely_tokens(self) -> np.ndarray:
-        """Estimate the numbers of tokens of the first windows of the plan.
+    def _planned_tokens(self) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of tokens of the first windows of the plan: expected, and likely ones.
 
-        An estimate is the mean of the window's session times the scatter of a few windows that are
-        read. These windows alone are too few for sessions whose units and rates differ tenfold.
+        A likely number is the mean of the window's session times the scatter of a few windows that
+        are read. These windows alone are too few for sessions whose units and rates differ tenfold.
         """
         sessions, _ = self._plan.at(np.arange(PLANNED_WINDOWS))
         expected = self._expected_tokens[sessions]
         windows = self._windows(np.arange(PROBED_WINDOWS))
         probed = [len(window.token_kinds) for window in windows]
         scatter = probed / expected[:PROBED_WINDOWS]
-        return expected * np.resize(scatter, PLANNED_WINDOWS)
+        return expected, expected * np.resize(scatter, PLANNED_WINDOWS)
 
     @cached_property
     def _plan(self) -> RandomWindows:

@@ -58,7 +58,9 @@ def read_arrays(
     read = read_fields(path, fields)
     arrays = {name: _flat(value) for name, value in read.items()}
     arrays.setdefault("target_times", target_times)
-    arrays["targets"] = _turned(read["targets"], np.size(arrays["target_times"]))
+    times = arrays["target_times"]
+    num_samples = len(times) if isinstance(times, list) else np.size(times)
+    arrays["targets"] = _turned(read["targets"], num_samples)
     if spike_units is not None:
         numbers = to_numbers(arrays["spike_units"], spike_units)
         arrays |= _positions(numbers, arrays.get("unit_ids"), spike_units)

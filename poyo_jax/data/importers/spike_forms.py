@@ -114,6 +114,8 @@ def _by_unit(spike_times: Any, unit_ids: Any) -> tuple[list[Any], list[str]]:
 
 def _is_nested(spike_times: Any) -> bool:
     """Tell whether these are several arrays of times, rather than one."""
+    if isinstance(spike_times, np.ndarray) and spike_times.ndim == 0:
+        return False
     if not isinstance(spike_times, list | tuple | np.ndarray):
         return False
     return any(np.ndim(unit_times) > 0 for unit_times in spike_times)

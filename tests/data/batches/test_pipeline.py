@@ -320,6 +320,19 @@ def test_shapes_do_not_hang_on_which_windows_are_looked_at():
     assert max(first) < 1.1 * min(first) and max(second) < 1.1 * min(second), found
 
 
+def test_shapes_of_many_devices_count_on_dealing():
+    """A device gets windows of all sizes, so none is as full as windows dealt by lot would be."""
+    made = [
+        simulate_session(i, session_id=f"few_{i}", num_units=5, duration=40.0) for i in range(3)
+    ]
+    sources, *_ = bind([*made, simulate_session(3, session_id="many", num_units=200)])
+    config = DataConfig(batch_size=64, chunk_tokens=32, unit_dropout=None)
+    batches = train(sources, config, LONG, num_shards=16)
+    rows = -(-batches.mean_tokens // 32) * 4  # that a device needs in the mean
+    used = [shape_index(batches[step], 16, batches.shapes) for step in range(30)]
+    assert set(used) == {0} and batches.shapes[0].rows < 1.7 * rows
+
+
 def test_packing_pads_little():
     sources, *_ = simulated(num_sessions=4, duration=40.0, num_units=(20, 60))
     shares = {}

@@ -52,6 +52,7 @@ def test_spikes_may_come_as_one_array_per_unit(caplog):
         ((BY_UNIT, UNITS, list("abc")), "3 arrays of several lengths.*pass spike_units=None"),
         ((BY_UNIT, None, ["a"]), "unit_ids has 1 names, but .* 3 units; pass one name per unit"),
         ((FLAT, None, ["a"]), "spike_units is missing; pass the unit of every spike, or"),
+        ((np.array(0.1), None, None), "spike_units is missing; pass the unit of every spike, or"),
         ((FLAT[ORDER], UNITS, None), "unit_ids is missing; pass the name of every unit"),
         (({"a": FLAT}, None, ["a"]), "spike_times is a mapping .*pass unit_ids=None"),
         (([[0.1, np.nan]], None, ["a"]), r"spike_times of unit a\[1\] is nan"),
@@ -276,6 +277,8 @@ def test_unusable_matlab_files_are_refused(mat, tmp_path):
     for door in (Session.open, lambda path: Session.from_nwb(path, "cursor_vel")):
         with pytest.raises(PoyoError, match=r"[mM]atlab|units is missing"):
             door(mat)
+    with pytest.raises(SessionError, match="target_times is not an array of numbers"):
+        Session.from_matlab(mat, "data.spikes", "data.spikes", "data.vel")
     if b"7.3" in mat.read_bytes()[:20]:
         with pytest.raises(RawDataError, match="more than 16 cells or structs inside each other"):
             from_matlab(mat, "loop")
