@@ -62,7 +62,7 @@ def demo(options: Demo) -> None:
     save_once(fit, options.workdir / "adapted")
 
     evaluation = evaluate(fit.pretrained, sessions)
-    wiener = {s.id: wiener_filter(s, fit.pretrained.readouts[s.id]).r2["test"] for s in sessions}
+    wiener = {s.id: wiener_filter(s, fit.pretrained.readout(s.id)).r2["test"] for s in sessions}
     table = {
         label(session, new): {
             "Wiener filter": wiener[session.id],

@@ -15,12 +15,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 _HOMES = {
     "Session": "data.session",
     "Readout": "types",
+    "measure_readout": "data.readout",
+    "with_outputs": "data.outputs",
     "open_sessions": "data.folder",
     "Pretrained": "pretrained",
     "load": "pretrained",
     "train_model": "train.loop",
     "decode": "decoding",
     "evaluate": "decoding",
+    "decode_outputs": "decoding",
+    "evaluate_outputs": "decoding",
     "WindowDecoder": "decoding",
     "StreamDecoder": "decoding",
     "fit_units": "finetune",
@@ -34,8 +38,10 @@ _HOMES = {
 
 if TYPE_CHECKING:
     from poyo_jax.data.folder import open_sessions
+    from poyo_jax.data.outputs import with_outputs
+    from poyo_jax.data.readout import measure_readout
     from poyo_jax.data.session import Session
-    from poyo_jax.decoding.offline import decode, evaluate
+    from poyo_jax.decoding.offline import decode, decode_outputs, evaluate, evaluate_outputs
     from poyo_jax.decoding.stream import StreamDecoder
     from poyo_jax.decoding.window import WindowDecoder
     from poyo_jax.errors import PoyoError
@@ -57,14 +63,18 @@ __all__ = [
     "StreamDecoder",
     "WindowDecoder",
     "decode",
+    "decode_outputs",
     "evaluate",
+    "evaluate_outputs",
     "fit_units",
     "from_torch",
     "load",
+    "measure_readout",
     "open_sessions",
     "save_torch",
     "to_torch",
     "train_model",
+    "with_outputs",
 ]
 
 

@@ -5,7 +5,8 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from poyo_jax.tasks import choose_task
+from poyo_jax.tasks.choose import choosing_metric
+from poyo_jax.types import Readout, each_readout
 from poyo_jax.words import counted
 
 if TYPE_CHECKING:
@@ -118,12 +119,20 @@ def _data_sets(pretrained: "Pretrained") -> list[str]:
 
 
 def _decoded(pretrained: "Pretrained", session: str) -> str:
-    readout = pretrained.readouts[session]
+    readouts = each_readout(pretrained.readouts[session])
+    return " and ".join(_shown(readout) for readout in readouts)
+
+
+def _shown(readout: Readout) -> str:
+    if readout.kind == "classes":
+        return f"{readout.value_key} ({len(readout.classes)} classes)"
+    if readout.kind == "counts":
+        return f"{readout.value_key} (counts)"
     return f"{readout.value_key} ({len(readout.mean)} channels)"
 
 
 def _scores(pretrained: "Pretrained", scores: Mapping[str, float]) -> list[str]:
-    metric = choose_task(pretrained.config.model).metric
+    metric = choosing_metric(pretrained.config.model)
     lines = [
         f"{name}: {value:.4f} (mean over sessions)" for name, value in pretrained.metrics.items()
     ]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -31,6 +32,38 @@ SHARE = number(at_least=0, at_most=1)
 
 
 @dataclass(frozen=True, kw_only=True)
+class OutputConfig:
+    """One of the outputs of a model. A change of anything but the weight invalidates the weights
+    of the model.
+    """
+
+    name: str
+    """Name, by which the readouts of sessions say that they are this output: letters, digits, _."""
+    task: str = "poyo_jax.tasks:Regression"
+    """Import path, "module:Class", of how the output is trained and scored (poyo_jax.tasks)."""
+    num_channels: int = 2
+    """Components of the decoded behaviour, or number of classes."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes, in the order of the head's columns; none for other tasks."""
+    weight: float = 1.0
+    """Weight of the output in the loss."""
+
+    def __post_init__(self):
+        check_fields(self, num_channels=SIZE, weight=NOT_NEGATIVE)
+        named = isinstance(self.name, str) and re.fullmatch(r"[A-Za-z0-9_]+", self.name) is not None
+        require(self, "name", named, "letters, digits and _")
+        require(self, "task", isinstance(self.task, str), "an import path 'module:Class'")
+        texts = all(isinstance(name, str) for name in self.classes)
+        expected = f"{self.num_channels} different names, one for every channel, or none"
+        distinct = len(set(self.classes)) == len(self.classes)
+        sound = texts and distinct and len(self.classes) in (0, self.num_channels)
+        require(self, "classes", sound, expected)
+
+
+ONLY = "behaviour"  # name of the output that ModelConfig.task and num_channels describe
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """The model. A change invalidates the weights."""
 
@@ -54,6 +87,10 @@ class ModelConfig:
     """Components of the decoded behaviour."""
     task: str = "poyo_jax.tasks:Regression"
     """Import path, "module:Class", of how the output is trained and scored (poyo_jax.tasks)."""
+    outputs: tuple[OutputConfig, ...] = ()
+    """What the model decodes, if it is more than the one output that num_channels and task
+    describe, or has a name or classes; these then do not count (poyo_jax.with_outputs).
+    """
     processor: str = "poyo_jax.model.processor:Transformer"
     """Import path, "module:Class", of what is between encoder and decoder
     (model/choose_processor.py).
@@ -89,8 +126,39 @@ class ModelConfig:
         for name in ("task", "processor"):
             is_path = isinstance(getattr(self, name), str)
             require(self, name, is_path, "an import path 'module:Class'")
+        self._check_outputs()
         self._check_head()
         self._check_grid()
+
+    def _check_outputs(self) -> None:
+        sound = isinstance(self.outputs, tuple) and all(
+            isinstance(output, OutputConfig) for output in self.outputs
+        )
+        require(self, "outputs", sound, "a tuple of OutputConfig")
+        names = [output.name for output in self.outputs]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ConfigError(
+                f"ModelConfig.outputs has two outputs with the name {twice[0]!r}. Give each a name"
+                " of its own."
+            )
+        if len(self.outputs) != 1:
+            return
+        (output,) = self.outputs
+        for field_name in ("num_channels", "task"):
+            wanted = getattr(output, field_name)
+            default = ModelConfig.__dataclass_fields__[field_name].default
+            agrees = getattr(self, field_name) in (default, wanted)
+            expected = f"left out, or {wanted!r} as in ModelConfig.outputs"
+            require(self, field_name, agrees, expected)
+            object.__setattr__(self, field_name, wanted)
+
+    @property
+    def all_outputs(self) -> tuple[OutputConfig, ...]:
+        """What the model decodes: `outputs`, or the one that `task` and `num_channels` describe."""
+        if self.outputs:
+            return self.outputs
+        return (OutputConfig(name=ONLY, task=self.task, num_channels=self.num_channels),)
 
     def _check_head(self) -> None:
         expected = "a multiple of 4, so that half of a head forms pairs"
@@ -380,7 +448,17 @@ def from_dict(kind: type, values: Mapping[str, Any]) -> Any:
     for name, nested in _NESTED.items():
         if isinstance(values.get(name), Mapping):
             values[name] = from_dict(nested, values[name])
+    if kind is ModelConfig and "outputs" in values:
+        values["outputs"] = tuple(from_dict(OutputConfig, each) for each in values["outputs"])
     return kind(**values)
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """All settings as JSON can hold them, without `outputs` where there are none."""
+    values = dataclasses.asdict(config)
+    if not config.model.outputs:
+        del values["model"]["outputs"]
+    return values
 
 
 def _with_peak_rate(values: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -51,6 +51,10 @@ class FitConfig:
     "head" the head alone. The longest name that fits a path counts. A parameter that no name
     fits is frozen.
     """
+    head_rate: float | None = None
+    """Peak learning rate of the heads of outputs that the model lacks; they learn from the first
+    step on. None refuses sessions with such outputs.
+    """
     unit_steps: int = 0
     """Number of first steps in which the rows alone learn."""
     rank: int | None = None
@@ -104,6 +108,7 @@ class FitConfig:
             batch_size=BATCH_SIZE,
             learning_rate=POSITIVE,
             prior_weight=NOT_NEGATIVE,
+            head_rate=number(above=0, or_none=True),
             unit_steps=integer(0),
             rank=integer(1, or_none=True),
             weight_decay=NOT_NEGATIVE,

@@ -1,7 +1,7 @@
 """A trained model with everything needed to use it: `load` and `Pretrained`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from os import PathLike
 from typing import Any
 
@@ -14,7 +14,7 @@ from poyo_jax.checkpoint.store import absolute, find_step, read_params, read_ste
 from poyo_jax.checks import check_number, integer
 from poyo_jax.config import Config
 from poyo_jax.data.batches.tokens import ModelSession
-from poyo_jax.data.choose_readouts import check_readout
+from poyo_jax.data.choose_readouts import check_readouts
 from poyo_jax.data.given import one_session
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.session import Session
@@ -26,9 +26,8 @@ from poyo_jax.hub import local_folder
 from poyo_jax.model.build import build_model
 from poyo_jax.model.hardware import own_platform
 from poyo_jax.model.poyo import POYO
-from poyo_jax.tasks import choose_task
 from poyo_jax.tuning import TuningMap
-from poyo_jax.types import Readout
+from poyo_jax.types import Readout, Readouts
 from poyo_jax.words import counted
 
 
@@ -43,11 +42,13 @@ class Pretrained:
     params: dict[str, Any]  #: tables of units and sessions, and the backbone
     units: Vocab  #: units with a row
     sessions: Vocab  #: sessions with a row
-    readouts: Mapping[str, Readout]  #: by session id
+    readouts: Mapping[str, Readouts]  #: by session id, one or a tuple of several
     metrics: Mapping[str, float]  #: e.g. valid_r2
     step: int  #: of the checkpoint
     tuning: TuningMap | None = None  #: from the tuning of new units to where they start
     fit: FitConfig | None = None  #: settings of the fit that made it; None for a trained model
+    calibration: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Factors of learned standard deviations [channels], by output; found on the valid splits."""
 
     @classmethod
     def of(cls, metadata: Metadata, params: dict[str, Any], step: int) -> "Pretrained":
@@ -101,15 +102,35 @@ class Pretrained:
                 " that the model was trained on, or give the session another id and fit its units"
                 " with poyo_jax.fit_units."
             )
-        check_readout(session, self.readouts[session.id], self.config.model.num_channels)
+        check_readouts(session, self.readouts[session.id], self.config.model)
         return ModelSession.build(
             session,
             self.readouts[session.id],
             self.units,
             self.sessions,
             intervals,
-            choose_task(self.config.model),
+            self.config.model,
+            self.calibration,
         )
+
+    def readout(self, session_id: str) -> Readout:
+        """The readout of a session that has only one.
+
+        Raises DataError for a session with several, and VocabError for one that is not known.
+        """
+        if session_id not in self.readouts:
+            raise VocabError(
+                f"the model has no readout of session {session_id!r}."
+                f"{suggest(session_id, self.readouts)}"
+            )
+        readouts = self.readouts[session_id]
+        if not isinstance(readouts, Readout):
+            names = ", ".join(readout.name for readout in readouts)
+            raise DataError(
+                f"session {session_id} has several readouts ({names}), where one is needed. Choose"
+                " from pretrained.readouts."
+            )
+        return readouts
 
     def save(
         self,

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, Int
 
 from poyo_jax.checks import check_number, integer
+from poyo_jax.data.classes import readout_values
 from poyo_jax.data.given import one_readout, one_session
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.session import Session
@@ -35,9 +36,10 @@ def tuning_features(session: Session, readout: Readout, intervals: Intervals) ->
     """Log rate of every unit, and its modulation by the behaviour at several lags.
 
     The modulation is the change of the rate per SD of the behaviour, relative to the mean rate. The
-    behaviour is the readout's channels and their norm, at samples inside `intervals`. Spikes are
-    counted in bins from 0.35 s before to 0.25 s after each sample. A unit that never spikes is
-    untuned. Raises DataError when fewer than two samples were measured.
+    behaviour is the readout's channels and their norm, or for classes a channel for each that is 1
+    in its samples, at samples inside `intervals`. Spikes are counted in bins from 0.35 s before to
+    0.25 s after each sample. A unit that never spikes is untuned. Raises DataError when fewer than
+    two samples were measured.
     """
     session, readout = one_session(session), one_readout(readout)
     times, behaviour = _samples(session, readout, intervals)
@@ -58,7 +60,7 @@ def _samples(
     """Times of measured samples, and the channels with their norm there, each of SD 1."""
     behaviour = session.behaviour(readout.value_key)
     times = behaviour.times_at(np.arange(behaviour.count))
-    values = behaviour.values(0, behaviour.count)
+    values = readout_values(behaviour, readout, 0, behaviour.count)
     measured = np.flatnonzero(intervals.contains(times) & np.isfinite(values).all(axis=1))
     if len(measured) < 2:
         raise DataError(
@@ -68,10 +70,19 @@ def _samples(
         )
     count = min(len(measured), MAX_SAMPLES)
     chosen = measured[np.linspace(0, len(measured) - 1, count).astype(int)]
-    values = (values[chosen] - np.array(readout.mean)) / np.array(readout.std)
+    values = _channels(values[chosen], readout)
     values = np.concatenate([values, np.linalg.norm(values, axis=1, keepdims=True)], axis=1)
     values = (values - values.mean(axis=0)) / (values.std(axis=0) + 1e-6)
     return times[chosen], values.astype(np.float32)
+
+
+def _channels(values: np.ndarray, readout: Readout) -> np.ndarray:
+    """Values of a readout as channels to which units may be tuned."""
+    if readout.kind == "classes":
+        return (values == np.arange(len(readout.classes))).astype(float)
+    if readout.kind == "counts":
+        return values
+    return (values - np.array(readout.mean)) / np.array(readout.std)
 
 
 def untrained_rows(features: Features, dim: int) -> Float32[np.ndarray, "units dim"]:

@@ -19,8 +19,10 @@ device.
 
 import json
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int, Int8, UInt32
@@ -29,6 +31,8 @@ from poyo_jax.errors import ConfigError, suggest
 from poyo_jax.metrics import r2_score
 
 SPIKE, START, STOP, PADDING = 0, 1, 2, 3  # token kinds, rows of the token kind table
+
+Kind = Literal["continuous", "classes", "counts"]  # of behaviour
 
 
 class Batch(NamedTuple):
@@ -57,6 +61,8 @@ class Batch(NamedTuple):
     window_ids: UInt32[
         Any, " windows"
     ]  #: number of the window in the global batch; dropout is a function of it
+    query_outputs: Int8[Any, "windows queries"] | None = None
+    """Number of each query's output; None if the model has only one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +76,18 @@ class Prediction:
     scored: Bool[
         np.ndarray, " samples"
     ]  #: samples that count: inside the evaluation interval, and measured
+    output: str = ""  #: name of the output
+    kind: Kind = "continuous"  #: of the values
+    classes: tuple[str, ...] = ()  #: names of the classes; values and targets are positions in it
+    std: Float[np.ndarray, "samples channels"] | None = None
+    """Standard deviation of every value, if the model learned it."""
+    probabilities: Float[np.ndarray, "samples classes"] | None = None
+    """Probability of every class."""
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the decoded classes [samples]."""
+        return [self.classes[int(value)] for value in self.values[:, 0]]
 
     @property
     def r2(self) -> float:
@@ -81,42 +99,93 @@ class Prediction:
 class Readout:
     """Behaviour to decode, its normalisation, and the weights of its samples.
 
-    Targets are (value - mean) / std per channel, with values in the units of the file. The weight
-    of a target is the product of the weights of all listed intervals that contain its time, and 1
-    outside them. Metrics count only times inside `eval_interval`, if there is one.
+    Continuous targets are (value - mean) / std per channel, with values in the units of the file;
+    targets of classes are positions in `classes`, and counts are their own targets. The weight of a
+    target is the product of the weights of all listed intervals that contain its time, and of that
+    of its class. Metrics count only times inside `eval_interval`, if there is one. A session may
+    have several readouts, each with a name of its own.
 
     Raises ConfigError when the numbers cannot be used.
     """
 
     value_key: str  #: behaviour, "<series>.<column>"
-    mean: tuple[float, ...]  #: of every channel
-    std: tuple[float, ...]  #: of every channel
+    mean: tuple[float, ...] = ()  #: of every channel, if it is continuous
+    std: tuple[float, ...] = ()  #: of every channel, if it is continuous
     interval_weights: tuple[tuple[str, float], ...] = ()  #: pairs of intervals and their weight
     eval_interval: str | None = None  #: name of the intervals that are scored
+    name: str = ""  #: of the output; by default the value_key, as in "cursor_vel"
+    kind: Kind = "continuous"  #: of the values
+    classes: tuple[str, ...] = ()  #: names of the classes, if the values are classes
+    class_weights: tuple[tuple[str, float], ...] = ()  #: pairs of classes and their weight
 
     def __post_init__(self) -> None:
-        weights = tuple((str(name), float(weight)) for name, weight in self.interval_weights)
-        object.__setattr__(self, "mean", tuple(map(float, self.mean)))
-        object.__setattr__(self, "std", tuple(map(float, self.std)))
-        object.__setattr__(self, "interval_weights", weights)
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
+        for name in ("interval_weights", "class_weights"):
+            pairs = tuple((str(key), float(weight)) for key, weight in getattr(self, name))
+            object.__setattr__(self, name, pairs)
+        object.__setattr__(self, "classes", tuple(self.classes))
         if not isinstance(self.value_key, str):
             raise ConfigError(
                 f"value_key of a readout is {self.value_key!r}; pass text, '<series>.<column>'."
             )
+        object.__setattr__(self, "name", self.name or self._usual_name)
+        self._check_kind()
+        self._check_weights()
+
+    @property
+    def _usual_name(self) -> str:
+        return re.sub(r"\W", "_", self.value_key, flags=re.ASCII)
+
+    def _check_kind(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ConfigError(
+                f"readout of {self.value_key} has the kind {self.kind!r}; choose"
+                f" {', '.join(map(repr, get_args(Kind)))}."
+            )
         seen = f"readout of {self.value_key} has mean {self.mean} and std {self.std}"
-        if not self.mean or len(self.mean) != len(self.std):
+        if self.kind != "continuous":
+            if self.mean or self.std:
+                raise ConfigError(f"{seen}; {self.kind} are not scaled, so leave them out.")
+        elif not self.mean or len(self.mean) != len(self.std):
             raise ConfigError(f"{seen}; pass one of each per channel.")
-        if not all(map(math.isfinite, self.mean + self.std)) or min(self.std) <= 0:
+        elif not all(map(math.isfinite, self.mean + self.std)) or min(self.std) <= 0:
             raise ConfigError(f"{seen}; means must be finite and stds positive.")
-        for name, weight in weights:
+        distinct = len(set(self.classes)) == len(self.classes) and "" not in self.classes
+        texts = all(isinstance(name, str) for name in self.classes)
+        number = len(self.classes) > 1 if self.kind == "classes" else not self.classes
+        if not (distinct and texts and number):
+            raise ConfigError(
+                f"readout of {self.value_key} has the kind {self.kind!r} and the classes"
+                f" {self.classes}; pass at least two different names for classes, and none for"
+                " other kinds."
+            )
+
+    def _check_weights(self) -> None:
+        for name, weight in (*self.interval_weights, *self.class_weights):
             if not 0 <= weight < math.inf:
                 raise ConfigError(
                     f"readout of {self.value_key} weights {name} by {weight}; pass zero or more."
                 )
+        for name, _ in self.class_weights:
+            if name not in self.classes:
+                raise ConfigError(
+                    f"readout of {self.value_key} weights the class {name!r}, which is none of"
+                    f" {self.classes}.{suggest(name, self.classes)}"
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields; those that one continuous readout does not need only if they count."""
+        values = asdict(self)
+        usual = {"name": self._usual_name, "kind": "continuous", "classes": (), "class_weights": ()}
+        for name, value in usual.items():
+            if values[name] == value:
+                del values[name]
+        return values
 
     def to_json(self) -> str:
         """Return one line of JSON."""
-        return json.dumps(asdict(self))
+        return json.dumps(self.to_dict())
 
     @classmethod
     def from_json(cls, text: str) -> "Readout":
@@ -136,6 +205,21 @@ class Readout:
             raise ConfigError(
                 f"{str(text)[:80]!r} is not the JSON of a readout ({error}); use to_json."
             ) from error
+
+
+Readouts = Readout | tuple[Readout, ...]  # of a session: one, or several
+SomeReadouts = Readout | Sequence[Readout]  # as a caller may give them
+
+
+def each_readout(readouts: Readouts) -> tuple[Readout, ...]:
+    """Return the readouts of a session as a tuple."""
+    return (readouts,) if isinstance(readouts, Readout) else tuple(readouts)
+
+
+def one_or_several(readouts: Sequence[Readout]) -> Readouts:
+    """Return the only readout, or a tuple of several."""
+    several = tuple(readouts)
+    return several if len(several) != 1 else readouts[0]
 
 
 def _as_tuple(value: Any) -> Any:

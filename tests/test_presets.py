@@ -7,14 +7,13 @@ why:
 """
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from poyo_jax.config import differences
+from poyo_jax.config import differences, to_dict
 from poyo_jax.model.attention import api as attention
 from poyo_jax.model.build import build_model, init_params
 from poyo_jax.presets import PRESETS
@@ -24,7 +23,9 @@ GOLDEN = Path(__file__).parent / "presets.json"
 
 
 def as_json() -> str:
-    return json.dumps({name: asdict(preset()) for name, preset in PRESETS.items()}, indent=2) + "\n"
+    return (
+        json.dumps({name: to_dict(preset()) for name, preset in PRESETS.items()}, indent=2) + "\n"
+    )
 
 
 def test_presets_are_as_committed():

@@ -176,6 +176,7 @@ def as_window(window: SimulatedWindow, sessions: list) -> Window:
         query_times=window.query_times,
         targets=window.targets,
         target_weights=np.ones(len(window.targets), np.float32),
+        query_outputs=np.zeros(len(window.targets), np.int8),
     )
 
 

@@ -116,7 +116,7 @@ def compare(
         for session, prediction in zip(
             sessions, predict(model, sessions, overlap, weigh), strict=True
         ):
-            std = model.readouts[session.id].std
+            std = model.readout(session.id).std
             starts = session.split("test").starts
             steps = trace_steps(prediction, starts, model.config.model.window_length / 2, std)
             rows.append((prediction.r2, *steps))
@@ -134,7 +134,7 @@ def predict(
 
     config, mesh = model.config, make_mesh()
     micro = choose_microbatch(config.model, config.run, hardware_of(mesh))
-    return predict_sessions(
+    predictions = predict_sessions(
         make_predict_step(model.model, mesh, microbatch_windows=micro),
         put_params(model.params, mesh),
         [model.source(session, session.split("test")) for session in sessions],
@@ -144,6 +144,7 @@ def predict(
         overlap=overlap,
         weigh=weigh,
     )
+    return [prediction for (prediction,) in predictions]
 
 
 def trace_steps(

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from poyo_jax.config import Config, differences, from_dict
+from poyo_jax.config import Config, differences, from_dict, to_dict
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.fit_config import FitConfig
-from poyo_jax.tasks import choose_task
+from poyo_jax.tasks.choose import choosing_metric
 from poyo_jax.tuning import TuningMap
-from poyo_jax.types import Readout
+from poyo_jax.types import Readout, Readouts
 
 
 @dataclass(frozen=True)
@@ -20,29 +20,34 @@ class Metadata:
     config: Config
     units: Vocab
     sessions: Vocab
-    readouts: Mapping[str, Readout]  # by session id
+    readouts: Mapping[str, Readouts]  # by session id
     metrics: Mapping[str, float] = field(default_factory=dict)  # the score, if it was measured
     tuning: TuningMap | None = None  # from the tuning of units to their embeddings
     fit: FitConfig | None = None  # settings of the fit that made the model
+    calibration: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Factors of learned standard deviations, by output."""
 
     @property
     def rank(self) -> float | None:
         """Rank of the validation score, if it was measured; the highest one is the best."""
-        metric = choose_task(self.config.model).metric
+        metric = choosing_metric(self.config.model)
         score = self.metrics.get(metric.key("valid"))
         return None if score is None else metric.rank(score)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as values that JSON can hold."""
-        return {
-            "config": asdict(self.config),
+        values = {
+            "config": to_dict(self.config),
             "units": list(self.units.names),
             "sessions": list(self.sessions.names),
-            "readouts": {name: asdict(readout) for name, readout in self.readouts.items()},
+            "readouts": {name: _as_json(readouts) for name, readouts in self.readouts.items()},
             "metrics": dict(self.metrics),
             "tuning": None if self.tuning is None else self.tuning.to_dict(),
             "fit": None if self.fit is None else asdict(self.fit),
         }
+        if self.calibration:
+            values["calibration"] = {name: list(each) for name, each in self.calibration.items()}
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Metadata":
@@ -52,14 +57,16 @@ class Metadata:
         for name in ("units", "sessions"):
             if not isinstance(values[name], list):
                 raise TypeError(f"{name} is {values[name]!r}, not a list of names")
+        calibration = values.get("calibration", {})
         metadata = cls(
             config=from_dict(Config, values["config"]),
             units=Vocab(values["units"]),
             sessions=Vocab(values["sessions"]),
-            readouts={name: Readout.from_json(json.dumps(readout)) for name, readout in readouts},
+            readouts={name: _from_json(of_session) for name, of_session in readouts},
             metrics=values["metrics"],
             tuning=None if tuning is None else TuningMap.from_dict(tuning),
             fit=None if fit is None else from_dict(FitConfig, fit),
+            calibration={name: tuple(each) for name, each in calibration.items()},
         )
         _check_types(metadata)
         return metadata
@@ -76,6 +83,19 @@ class Metadata:
         return lines
 
 
+def _as_json(readouts: Readouts) -> Any:
+    """The fields of the only readout, or a list of the fields of several."""
+    if isinstance(readouts, Readout):
+        return readouts.to_dict()
+    return [readout.to_dict() for readout in readouts]
+
+
+def _from_json(values: Any) -> Readouts:
+    if not isinstance(values, list):
+        return Readout.from_json(json.dumps(values))
+    return tuple(Readout.from_json(json.dumps(each)) for each in values)
+
+
 def _check_types(metadata: Metadata) -> None:
     """Raise ValueError unless all fields have their types, and every session has a readout."""
     for vocab in (metadata.units, metadata.sessions):
@@ -86,6 +106,9 @@ def _check_types(metadata: Metadata) -> None:
     for name, value in metadata.metrics.items():
         if type(value) not in (int, float):
             raise ValueError(f"the metric {name!r} is {value!r}, not a number")
+    for name, factors in metadata.calibration.items():
+        if not all(type(factor) is float and factor > 0 for factor in factors):
+            raise ValueError(f"the calibration of {name!r} is {factors!r}, not positive numbers")
     if (tuning := metadata.tuning) is not None:
         tuning.check(metadata.config.model.dim)
 

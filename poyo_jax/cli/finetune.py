@@ -20,7 +20,7 @@ from poyo_jax.cli.options import MaybeFloat, MaybeInt, MaybeText, Model, Session
 from poyo_jax.cli.program import run_command
 from poyo_jax.cli.sessions import count_line, score_lines, sessions_at, with_split
 from poyo_jax.errors import ConfigError
-from poyo_jax.tasks import choose_task
+from poyo_jax.tasks.choose import choosing_metric
 
 if TYPE_CHECKING:
     from poyo_jax.finetune import FitConfig, FitResult
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 STRATEGIES = (
     "unit_identification",
     "unit_identification_paper",
+    "head",
     "gradual",
     "full",
     "lora",
@@ -99,7 +100,7 @@ def finetune_sessions(options: Finetune) -> None:
 
 def valid_line(result: "FitResult") -> str:
     """Validation score of the fit; NaN without a valid split."""
-    metric = choose_task(result.pretrained.config.model).metric
+    metric = choosing_metric(result.pretrained.config.model)
     score = result.pretrained.metrics.get(metric.key("valid"), math.nan)
     return f"valid {metric.text} {score:.3f}"
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from poyo_jax.cli.options import MaybeInt, MaybePath, Model
 from poyo_jax.cli.program import run_command
 from poyo_jax.cli.sessions import session_at, sessions_at
-from poyo_jax.tasks import R2, choose_task
+from poyo_jax.tasks import R2
+from poyo_jax.tasks.choose import choosing_metric
 from poyo_jax.words import counted
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def report(options: Report) -> None:
     if fits:
         pretrained = fits[new[-1].id].pretrained
     sessions = [session for session in sessions if session.id not in fits] + new
-    scored_by_r2 = choose_task(pretrained.config.model).metric.name == R2.name
+    scored_by_r2 = choosing_metric(pretrained.config.model).name == R2.name
     compared = options.baseline and scored_by_r2
     scores = baseline_scores(pretrained, sessions) if compared else {}
     print("decoding; compiling comes first and takes a while ...", flush=True)
@@ -103,5 +104,5 @@ def baseline_scores(
     print(f"fitting Wiener filters to {counted(len(known), 'session')} ...", flush=True)
     scores = {}
     for session in known:
-        scores[session.id] = wiener_filter(session, pretrained.readouts[session.id]).r2["test"]
+        scores[session.id] = wiener_filter(session, pretrained.readout(session.id)).r2["test"]
     return {"Wiener filter": scores}

@@ -39,6 +39,7 @@ class Behaviour:
     grid_start: float = 0.0  #: s of session time
     session: str = ""  #: id of the session, for errors
     unit: str = ""  #: of the samples, such as "cm/s"; empty if nobody wrote it down
+    classes: tuple[str, ...] = ()  #: names of the classes that the samples are numbers of
 
     @property
     def count(self) -> int:

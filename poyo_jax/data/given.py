@@ -6,7 +6,7 @@ from typing import Any
 
 from poyo_jax.data.session import Session
 from poyo_jax.errors import DataError
-from poyo_jax.types import Readout
+from poyo_jax.types import Readout, Readouts, one_or_several
 
 
 def session_list(given: object) -> list[Session]:
@@ -39,8 +39,8 @@ def one_session(given: object) -> Session:
     return sessions[0]
 
 
-def readouts_by_session(given: object) -> dict[str, Readout]:
-    """Return the given readouts by session id; None stands for none of them.
+def readouts_by_session(given: object) -> dict[str, Readouts]:
+    """Return the given readouts by session id, one or several of each; None stands for none.
 
     Raises DataError for anything else, such as a readout without a session.
     """
@@ -51,7 +51,13 @@ def readouts_by_session(given: object) -> dict[str, Readout]:
             f"readouts are given by session id, but got a {type(given).__name__}. Give a"
             " dictionary: {session.id: readout}."
         )
-    return {name: one_readout(readout) for name, readout in given.items()}
+    return {name: _one_or_several(readouts) for name, readouts in given.items()}
+
+
+def _one_or_several(given: object) -> Readouts:
+    if not isinstance(given, list | tuple) or not given:
+        return one_readout(given)
+    return one_or_several([one_readout(readout) for readout in given])
 
 
 def one_readout(given: object) -> Readout:

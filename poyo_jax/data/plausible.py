@@ -235,6 +235,6 @@ def _label_doubt(behaviour: Behaviour, values: np.ndarray) -> str | None:
     return (
         f"{behaviour.key} has only the whole numbers {kinds[0]:g} to {kinds[-1]:g}, each for"
         " several samples: are these labels of classes? They are decoded by regression, as if 2 lay"
-        " between 1 and 3; poyo_jax has no classification yet. Decode what the labels stand for,"
-        " such as the cosine and sine of a direction."
+        " between 1 and 3, unless their readout says that they are classes:"
+        f" poyo_jax.measure_readout(session, {behaviour.key!r}, kind='classes')."
     )

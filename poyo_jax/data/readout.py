@@ -1,16 +1,20 @@
 """Readout of a session: the behaviour that is decoded, its scale, and the weights of its times."""
 
+from collections import Counter
+
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 from numpy.typing import ArrayLike
 
 from poyo_jax.data import datasets
+from poyo_jax.data.behaviour import Behaviour
+from poyo_jax.data.classes import class_name, in_order, labels_of
 from poyo_jax.data.given import one_session
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.plausible import usual_key
 from poyo_jax.data.session import Session
 from poyo_jax.errors import DataError, SessionError
-from poyo_jax.types import Readout
+from poyo_jax.types import Kind, Readout
 
 
 def known_readout(brainset_id: str | None, session_id: str) -> Readout | None:
@@ -48,22 +52,97 @@ def _check_names(session: Session, readout: Readout) -> None:
         session.intervals(readout.eval_interval)
 
 
-def _measured_readout(session: Session, intervals: Intervals | None) -> Readout:
-    """Scale the session's only or usual behaviour by its samples inside the intervals."""
-    value_key = _usual_key(session)
+def measure_readout(
+    session: Session,
+    value_key: str,
+    *,
+    name: str = "",
+    kind: Kind = "continuous",
+    intervals: Intervals | None = None,
+) -> Readout:
+    """Make the readout of a behaviour from its samples.
+
+    Args:
+        session: the recording.
+        value_key: the behaviour, such as "emg.envelope".
+        name: of the output; sessions with equal names share it. By default the value_key.
+        kind: "continuous" behaviour is scaled by its mean and standard deviation. "classes" are
+            whole numbers or names, "counts" whole numbers from 0 on.
+        intervals: where the samples lie, by default in the train and valid splits.
+
+    Raises:
+        SessionError: the session lacks the behaviour.
+        DataError: there is no finite sample; labels are no whole numbers; there is only one class,
+            one has a single sample, or one occurs in the test split alone.
+        ConfigError: another kind.
+    """
+    session = one_session(session)
     behaviour = session.behaviour(value_key)
     intervals = _seen_in_training(session) if intervals is None else intervals
+    samples = _finite_samples(session, behaviour, intervals)
+    if kind == "classes":
+        classes = _classes(session, behaviour, samples, intervals)
+        return Readout(value_key=value_key, name=name, kind=kind, classes=classes)
+    if kind != "continuous":
+        return Readout(value_key=value_key, name=name, kind=kind)
+    std = samples.std(axis=0)
+    std[std == 0] = 1.0  # a channel that never changes is only centred
+    mean = tuple(samples.mean(axis=0))
+    return Readout(value_key=value_key, name=name, mean=mean, std=tuple(std))
+
+
+def _finite_samples(
+    session: Session, behaviour: Behaviour, intervals: Intervals
+) -> Float64[np.ndarray, "samples channels"]:
     pieces = [behaviour.values(*behaviour.range(start, stop)) for start, stop in intervals]
-    samples = np.concatenate(pieces)  # [samples, channels]
+    samples = np.concatenate(pieces)
     samples = samples[np.isfinite(samples).all(axis=1)]
     if not len(samples):
         raise DataError(
-            f"{value_key} of session {session.id} has no finite sample to train on; "
+            f"{behaviour.key} of session {session.id} has no finite sample to train on; "
             "pass a Readout or drop the session."
         )
-    std = samples.std(axis=0)
-    std[std == 0] = 1.0  # a channel that never changes is only centred
-    return Readout(value_key=value_key, mean=tuple(samples.mean(axis=0)), std=tuple(std))
+    return samples
+
+
+def _classes(
+    session: Session, behaviour: Behaviour, samples: np.ndarray, intervals: Intervals
+) -> tuple[str, ...]:
+    """Names of the classes of the samples, in their order, after all checks."""
+    labels = labels_of(behaviour, samples)
+    counts = Counter(labels[np.isfinite(labels)].tolist())
+    names = in_order(class_name(behaviour, label) for label in counts)
+    if len(names) < 2:
+        raise DataError(
+            f"{behaviour.key} of session {session.id} has {len(names)} classes in its train and"
+            " valid splits, but two are the fewest to tell apart. Label more, or choose another"
+            " behaviour."
+        )
+    rare = [label for label, count in counts.items() if count == 1]
+    if rare:
+        raise DataError(
+            f"class {class_name(behaviour, rare[0])!r} of {behaviour.key} in session {session.id}"
+            " has one sample, from which nothing can be learned. Join it to another class, or leave"
+            " it out (NaN)."
+        )
+    if session.has_split("test"):
+        pieces = [
+            behaviour.values(*behaviour.range(start, stop)) for start, stop in session.split("test")
+        ]
+        tested = labels_of(behaviour, np.concatenate(pieces))
+        new = set(tested[np.isfinite(tested)].tolist()) - set(counts)
+        if new and not intervals.intersect(session.split("test")).duration:
+            raise DataError(
+                f"class {class_name(behaviour, min(new))!r} of {behaviour.key} in session"
+                f" {session.id} occurs in the test split alone, so no model can learn it. Choose"
+                " other splits, leave it out (NaN), or pass a Readout with all classes."
+            )
+    return names
+
+
+def _measured_readout(session: Session, intervals: Intervals | None) -> Readout:
+    """Scale the session's only or usual behaviour by its samples inside the intervals."""
+    return measure_readout(session, _usual_key(session), intervals=intervals)
 
 
 def _seen_in_training(session: Session) -> Intervals:

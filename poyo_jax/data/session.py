@@ -17,6 +17,7 @@ from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.io.layout import Node, read_tree
 from poyo_jax.data.io.nodes import interval_node
 from poyo_jax.data.io.writing import write_tree
+from poyo_jax.data.more_behaviour import with_behaviour
 from poyo_jax.data.plausible import tell_doubts
 from poyo_jax.data.spikes import Spikes, check_first_and_last, max_spikes
 from poyo_jax.data.unit_choice import chosen_units, rows_of
@@ -174,6 +175,25 @@ class Session(Sources):
             members[f"{name}_domain"] = interval_node(split)
         return Session(replace(self._tree, members=members), self.path)
 
+    def with_behaviour(
+        self, key: str, times: ArrayLike, values: Any, *, unit: str = ""
+    ) -> "Session":
+        """Return the session with one more behaviour.
+
+        Args:
+            key: its name, "<series>.<column>", such as "emg.envelope".
+            times: of the samples, increasing, s of session time, [samples].
+            values: [samples] or [samples, channels], NaN where nothing was measured; or names of
+                classes [samples], None where there is none.
+            unit: of the values, such as "mV".
+
+        Raises:
+            SessionError: the arrays do not fit each other, hold other than numbers or names, or the
+            name is taken.
+        """
+        tree = with_behaviour(self._tree, key, times, values, self.domain, unit)
+        return Session(tree, self.path)
+
     def select_units(self, units: ArrayLike) -> "Session":
         """Return the session with some of its units, in their order here, and their spikes.
 
@@ -221,7 +241,9 @@ class Session(Sources):
             name, column, series = session_tree.find_series(self._tree, key, self.id)
             domain = self.intervals(f"{name}.domain")
             behaviour = behaviour_from_node(key, series, column, domain, self.id)
-            self._behaviours[key] = replace(behaviour, unit=self._unit(key))
+            classes = session_tree.behaviour_classes(self._tree, key)
+            unit = self._unit(key)
+            self._behaviours[key] = replace(behaviour, unit=unit, classes=classes)
         return self._behaviours[key]
 
     def _unit(self, key: str) -> str:

@@ -1,7 +1,9 @@
 """Read the parts of a session from its tree of groups: ids, arrays, intervals and behaviours."""
 
+import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -223,10 +225,40 @@ def _is_numeric(samples: Node | np.ndarray | StoredArray) -> bool:
 def behaviour_unit(tree: Node, key: str) -> str:
     """Return the unit of a behaviour that the session names, or an empty string.
 
-    `target_unit` is that of the target: the only behaviour of sessions that have this attribute.
+    The session has an attribute `units`, a JSON object of units by behaviour, or `target_unit`,
+    that of the only behaviour.
     """
+    known = _by_behaviour(tree, "units").get(key)
+    if known is not None:
+        return str(known)
     unit = read_attribute(tree, "session", "target_unit")
     return unit if unit and behaviour_keys(tree) == (key,) else ""
+
+
+def behaviour_classes(tree: Node, key: str) -> tuple[str, ...]:
+    """Return the names of the classes that a behaviour holds the numbers of; none for others.
+
+    The session has an attribute `classes`, a JSON object of lists of names by behaviour. Raises
+    SessionError when it is none.
+    """
+    names = _by_behaviour(tree, "classes").get(key, [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise SessionError(f"the classes of {key} are {names!r}, but must be names. {DAMAGED}")
+    return tuple(names)
+
+
+def _by_behaviour(tree: Node, attribute: str) -> dict[str, Any]:
+    """Return an attribute of the session that is a JSON object with a value by behaviour."""
+    text = read_attribute(tree, "session", attribute)
+    if text is None:
+        return {}
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise SessionError(f"the {attribute} of the session are {text[:80]!r}. {DAMAGED}")
+    return values
 
 
 def find_series(tree: Node, key: str, session: str) -> tuple[str, str, Node]:

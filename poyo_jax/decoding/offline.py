@@ -1,21 +1,25 @@
 """Decode the behaviour of sessions, and score it: `decode` and `evaluate`."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from poyo_jax.data.batches.tokens import ModelSession
 from poyo_jax.data.given import check_length, one_session, session_list
 from poyo_jax.data.session import Session
+from poyo_jax.decoding.calibration import Calibration, coverage
 from poyo_jax.decoding.predict import check_windows, make_predict_step, predict_sessions
-from poyo_jax.decoding.score import check_finite, mean_score, score_sessions
+from poyo_jax.decoding.score import check_finite, mean_score, score_outputs
 from poyo_jax.decoding.stitch import Stitch, choose_weights
 from poyo_jax.distributed.mesh import make_mesh, put_params
-from poyo_jax.errors import DataError
+from poyo_jax.errors import DataError, suggest
 from poyo_jax.model.hardware import choose_microbatch, hardware_of
 from poyo_jax.pretrained import Pretrained, check_model
-from poyo_jax.tasks import R2, Metric, choose_task
+from poyo_jax.tasks import R2, Metric
 from poyo_jax.types import Prediction
+
+Result = TypeVar("Result")
 
 
 def decode(
@@ -26,8 +30,9 @@ def decode(
     overlap: int = 2,
     stitch: Stitch = "taper",
     causal_step: float | None = None,
+    output: str | None = None,
 ) -> Prediction:
-    """Decode the samples of one split of a session.
+    """Decode one output of a session, in one of its splits.
 
     Args:
         pretrained: the model; it knows the session.
@@ -42,26 +47,61 @@ def decode(
         causal_step: decode a sample from one window instead, in whose last `causal_step` s it lies:
             from the spikes before it, and those of at most `causal_step` s after it. Then
             `overlap` and `stitch` do not count.
+        output: name of the output; None takes the only one of the session. `decode_outputs` decodes
+            all of them at once.
 
     Returns:
         The values [samples, channels] in the units of the session file, at session times in s.
 
     Raises:
         VocabError: the model does not know the session.
-        DataError: the split is missing or empty, the recording is shorter than a window, or a
-        decoded value is not finite.
+        DataError: the session has several outputs and none is named, or not this one; the split is
+        missing or empty, the recording is shorter than a window, or a decoded value is not finite.
         ConfigError: `overlap` is no integer from 1 on, `stitch` has another name, or `causal_step`
         does not lie between 0 and the length of a window.
     """
+    predictions = decode_outputs(
+        pretrained, session, split, overlap=overlap, stitch=stitch, causal_step=causal_step
+    )
+    return _one_of(predictions, output, "decode_outputs")
+
+
+def decode_outputs(
+    pretrained: Pretrained,
+    session: Session,
+    split: str = "test",
+    *,
+    overlap: int = 2,
+    stitch: Stitch = "taper",
+    causal_step: float | None = None,
+) -> dict[str, Prediction]:
+    """Decode all outputs of a session, each at its own times; by name of the output.
+
+    Arguments and errors are those of `decode`.
+    """
     sessions = [one_session(session)]
-    [prediction], _ = _decode(pretrained, sessions, split, overlap, stitch, causal_step)
-    check_finite([prediction])
-    return prediction
+    [predictions], _ = _decode(pretrained, sessions, split, overlap, stitch, causal_step)
+    check_finite(predictions)
+    return {prediction.output: prediction for prediction in predictions}
+
+
+def _one_of(results: Mapping[str, Result], output: str | None, of_all: str) -> Result:
+    """The result of the named output, or the only one."""
+    if output is None and len(results) == 1:
+        return next(iter(results.values()))
+    names = ", ".join(map(repr, results))
+    if output is None:
+        raise DataError(
+            f"there are several outputs: {names}. Name one with output=..., or call {of_all}."
+        )
+    if output not in results:
+        raise DataError(f"there is no output {output!r} but {names}.{suggest(output, results)}")
+    return results[output]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of several sessions, in the metric of the model's task.
+    """Scores of several sessions for one output, in the metric of its task.
 
     R2 is the mean over the channels that vary. The score of a session is NaN where the metric is
     not defined: for R2, when fewer than two samples are scored, or no channel varies. Such sessions
@@ -71,6 +111,10 @@ class Evaluation:
     scores: dict[str, float]  #: by session id
     predictions: dict[str, Prediction]  #: by session id
     metric: Metric = R2  #: of the scores
+    other_scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Scores in other metrics of the task, such as "balanced_accuracy": by metric and session."""
+    calibration: Calibration | None = None
+    """What the model claims about its errors, and what is so; None if it claims nothing."""
 
     @property
     def r2(self) -> dict[str, float]:
@@ -102,6 +146,7 @@ def evaluate(
     overlap: int = 2,
     stitch: Stitch = "taper",
     causal_step: float | None = None,
+    output: str | None = None,
 ) -> Evaluation:
     """Decode a split of every session as `decode` does, and score it by the metric of the task.
 
@@ -109,13 +154,44 @@ def evaluate(
     share the work: all get the scores of all samples, and each the predictions of its own share.
     Raises VocabError, DataError and ConfigError as `decode` does.
     """
+    evaluations = evaluate_outputs(
+        pretrained, sessions, split, overlap=overlap, stitch=stitch, causal_step=causal_step
+    )
+    return _one_of(evaluations, output, "evaluate_outputs")
+
+
+def evaluate_outputs(
+    pretrained: Pretrained,
+    sessions: Session | Sequence[Session],
+    split: str = "test",
+    *,
+    overlap: int = 2,
+    stitch: Stitch = "taper",
+    causal_step: float | None = None,
+) -> dict[str, Evaluation]:
+    """Evaluate every output that a session has; by name of the output.
+
+    Each has the scores of the sessions that have it, in the metric of its task. Arguments are those
+    of `evaluate`. Raises VocabError, DataError and ConfigError as `decode` does.
+    """
     sessions = session_list(sessions)
     if not sessions:
         raise DataError("there are no sessions to evaluate. Give at least one.")
     predictions, sources = _decode(pretrained, sessions, split, overlap, stitch, causal_step)
-    by_session = {prediction.session_id: prediction for prediction in predictions}
-    metric = choose_task(pretrained.config.model).metric
-    return Evaluation(score_sessions(predictions, sources), by_session, metric)
+    scores = score_outputs(predictions, sources)
+    decoded: dict[str, dict[str, Prediction]] = {}
+    for of_session in predictions:
+        for prediction in of_session:
+            decoded.setdefault(prediction.output, {})[prediction.session_id] = prediction
+    evaluations = {}
+    for name, by_session in decoded.items():
+        first, *others = [each for each in scores if each.output == name]
+        other_scores = {each.metric.name: each.by_session for each in others}
+        claims = coverage(list(by_session.values()))
+        evaluations[name] = Evaluation(
+            first.by_session, by_session, first.metric, other_scores, claims
+        )
+    return evaluations
 
 
 def _decode(
@@ -125,7 +201,7 @@ def _decode(
     overlap: int,
     stitch: Stitch,
     causal_step: float | None,
-) -> tuple[list[Prediction], list[ModelSession]]:
+) -> tuple[list[list[Prediction]], list[ModelSession]]:
     config, mesh = check_model(pretrained).config, make_mesh()
     window_length = config.model.window_length
     for session in sessions:

@@ -16,7 +16,8 @@ from poyo_jax.config import DataConfig
 from poyo_jax.data.batches.pipeline import EvalBatches, prefetch
 from poyo_jax.data.batches.tokens import ModelSession
 from poyo_jax.data.batches.windows import causal_windows, overlapping_windows, sequential_windows
-from poyo_jax.decoding.stitch import Stitcher, Weigh, taper_weights
+from poyo_jax.data.behaviour import Behaviour
+from poyo_jax.decoding.stitch import SessionStitcher, Weigh, taper_weights
 from poyo_jax.distributed.lookup import look_up
 from poyo_jax.distributed.mesh import AXES, own_part, put_batch
 from poyo_jax.distributed.processes import gather
@@ -34,7 +35,7 @@ def make_predict_step(
 ) -> Callable[[dict, Batch], jax.Array]:
     """Make a jitted function (parameters, batch) -> outputs of the model.
 
-    Outputs [windows, queries, outputs] are in the scale of the task (normalised units for
+    Outputs [windows, queries, outputs] are in the scale of their tasks (normalised units for
     regression) and split over the mesh. Equal arguments give the same function, so that decoding
     again compiles nothing. Raises ConfigError when the model's attention cannot be computed here
     (model/attention/api.py).
@@ -96,8 +97,8 @@ def predict_sessions(
     causal_step: float | None = None,
     weigh: Weigh = taper_weights,
     after_batch: Callable[[], None] = lambda: None,
-) -> list[Prediction]:
-    """Predict every behaviour sample inside the intervals of each session.
+) -> list[list[Prediction]]:
+    """Predict every behaviour sample inside the intervals of each session, output by output.
 
     Every moment lies in `overlap` windows (`window_starts`), and a sample gets the mean of their
     outputs, weighted by `weigh`, and matched by its index in the series, not by its time. With
@@ -114,7 +115,7 @@ def predict_sessions(
         ]
     shares = _shares(sources, starts, window_length)
     batches = _batches_of_equal_shape(sources, shares, config, window_length)
-    stitchers = [Stitcher(source, window_length, causal_step, weigh) for source in sources]
+    stitchers = [SessionStitcher(source, window_length, causal_step, weigh) for source in sources]
     with contextlib.closing(prefetch(batches)) as prepared:
         for number, batch in enumerate(prepared):
             outputs = own_part(predict_step(params, put_batch(batch, mesh)))
@@ -161,7 +162,7 @@ class _Share(NamedTuple):
     """Windows and samples of one session that this process decodes."""
 
     starts: np.ndarray  # s, of the windows to decode
-    owned: slice  # of the behaviour's samples; this process decodes all their windows
+    owned: tuple[slice, ...]  # samples of each output; this process decodes all their windows
 
 
 def _shares(
@@ -191,14 +192,16 @@ def _share(
     first window on. It also decodes the windows before that reach over this start.
     """
     if first == last:
-        return _Share(starts[first:last], slice(0, 0))
-    behaviour = source.session.behaviour(source.readout.value_key)
+        return _Share(starts[first:last], (slice(0, 0),) * len(source.outputs))
 
-    def first_sample(window: int) -> int | None:
+    def first_sample(behaviour: Behaviour, window: int) -> int | None:
         if not 0 < window < len(starts):
             return None  # the share goes to the end of the session
         return behaviour.range(starts[window], starts[window] + window_length)[0]
 
     reaching_over = int(np.searchsorted(starts, starts[first] - window_length, "right"))
-    owned = slice(first_sample(first), first_sample(last))
-    return _Share(starts[reaching_over:last], owned)
+    owned = []
+    for output in source.outputs:
+        behaviour = source.behaviour(output)
+        owned.append(slice(first_sample(behaviour, first), first_sample(behaviour, last)))
+    return _Share(starts[reaching_over:last], tuple(owned))

@@ -51,6 +51,11 @@ def file_content(
 
 def check_native(config: ModelConfig) -> None:
     """Raise ConfigError for a model that the native back end does not compute."""
+    if len(config.all_outputs) > 1:
+        raise ConfigError(
+            f"the native back end computes one output, and the model has {len(config.all_outputs)}."
+            " Decode with poyo_jax.decode."
+        )
     for name, known in (("processor", PROCESSOR), ("task", TASK)):
         given = getattr(config, name)
         if given != known:

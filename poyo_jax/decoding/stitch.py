@@ -1,13 +1,14 @@
 """Average the outputs of overlapping windows, sample by sample."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64
 
 from poyo_jax.checks import check_choice
-from poyo_jax.data.batches.tokens import ModelSession
+from poyo_jax.data.batches.tokens import ModelSession, SessionOutput
+from poyo_jax.data.classes import readout_values
 from poyo_jax.types import Prediction
 
 EDGE = 1e-9  # s; a sample on the edge between two causal windows is decoded by both, not by none
@@ -44,8 +45,8 @@ def choose_weights(stitch: str) -> Weigh:
     return WEIGHTS[stitch]
 
 
-class Stitcher:
-    """Weighted sums of the outputs of one session, by sample."""
+class SessionStitcher:
+    """Stitchers of all outputs of a session, whose queries follow each other in a window."""
 
     def __init__(
         self,
@@ -54,29 +55,63 @@ class Stitcher:
         causal_step: float | None,
         weigh: Weigh,
     ):
-        self._source = source
+        self._stitchers = [
+            Stitcher(source, output, window_length, causal_step, weigh) for output in source.outputs
+        ]
+
+    def add(self, start: float, outputs: np.ndarray) -> None:
+        """Add the outputs [queries, outputs] of the window that starts at `start` s."""
+        for stitcher in self._stitchers:
+            count = stitcher.add(start, outputs)
+            outputs = outputs[count:]
+
+    def finish(self, owned: Sequence[slice]) -> list[Prediction]:
+        """Return the prediction of each output for the samples of this process, `owned`."""
+        pairs = zip(self._stitchers, owned, strict=True)
+        return [stitcher.finish(samples) for stitcher, samples in pairs]
+
+
+class Stitcher:
+    """Weighted sums of one output of one session, by sample."""
+
+    def __init__(
+        self,
+        source: ModelSession,
+        output: SessionOutput,
+        window_length: float,
+        causal_step: float | None,
+        weigh: Weigh,
+    ):
+        self._source, self._output = source, output
         self._window_length = window_length
         # A causal window decodes the samples from here on, in s from its start, on its own.
         self._decoded_from = 0.0 if causal_step is None else window_length - causal_step - EDGE
         self._weigh = weigh if causal_step is None else equal_weights
-        self._behaviour = source.session.behaviour(source.readout.value_key)
-        num_outputs = source.task.output_size(self._behaviour.num_channels)
+        self._behaviour = source.behaviour(output)
+        self._columns = output.columns
+        num_outputs = self._columns.stop - self._columns.start
         self._sums = np.zeros((self._behaviour.count, num_outputs))
         self._weights = np.zeros(self._behaviour.count)
 
-    def add(self, start: float, outputs: np.ndarray) -> None:
-        """Add the outputs [queries, outputs] of the window that starts at `start` s."""
+    def add(self, start: float, outputs: np.ndarray) -> int:
+        """Add the first of the outputs [queries, outputs] of the window that starts at `start` s.
+
+        Returns the number of queries of this output in the window.
+        """
         end = start + self._window_length
         first, last = self._behaviour.range(start, end)
         begin, _ = self._behaviour.range(start + self._decoded_from, end)
         times = self._behaviour.times_at(np.arange(begin, last)) - start
         weights = self._weigh(times, self._window_length)
-        self._sums[begin:last] += weights[:, None] * outputs[begin - first : last - first]
+        own = outputs[begin - first : last - first, self._columns]
+        self._sums[begin:last] += weights[:, None] * own
         self._weights[begin:last] += weights
+        return last - first
 
     def finish(self, owned: slice) -> Prediction:
         """Return the prediction of the decoded samples among those of this process, `owned`."""
-        source, readout = self._source, self._source.readout
+        source, output = self._source, self._output
+        readout, task = output.readout, output.task
         samples = np.arange(len(self._weights))[owned]
         samples = samples[self._weights[samples] > 0]
         times = self._behaviour.times_at(samples)
@@ -84,9 +119,25 @@ class Stitcher:
         samples, times = samples[inside], times[inside]
 
         outputs = self._sums[samples] / self._weights[samples, None]
-        values = source.task.predict(outputs, readout)
-        targets = self._behaviour.values(0, self._behaviour.count)[samples]
+        targets = readout_values(self._behaviour, readout, 0, self._behaviour.count)[samples]
         scored = np.asarray(np.isfinite(targets).all(axis=1))
         if readout.eval_interval is not None:
             scored &= source.session.intervals(readout.eval_interval).contains(times)
-        return Prediction(source.session.id, times, values, targets, scored)
+        return Prediction(
+            session_id=source.session.id,
+            times=times,
+            values=task.predict(outputs, readout),
+            targets=targets,
+            scored=scored,
+            output=output.name,
+            kind=readout.kind,
+            classes=readout.classes,
+            **self._details(outputs),
+        )
+
+    def _details(self, outputs: np.ndarray) -> dict[str, np.ndarray]:
+        """The details of the task, with calibrated standard deviations."""
+        details = dict(self._output.task.details(outputs, self._output.readout))
+        if "std" in details and self._output.calibration:
+            details["std"] = details["std"] * np.array(self._output.calibration)
+        return details

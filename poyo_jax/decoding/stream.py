@@ -12,7 +12,7 @@ from poyo_jax.data.batches.tokens import ModelSession
 from poyo_jax.data.given import one_session
 from poyo_jax.data.session import Session
 from poyo_jax.decoding.rig_file import file_content
-from poyo_jax.decoding.window import padded_queries, padded_spikes
+from poyo_jax.decoding.window import only_output, padded_queries, padded_spikes
 from poyo_jax.errors import DataError
 from poyo_jax.files import write_bytes
 from poyo_jax.model.attention.online_softmax import Sums
@@ -104,7 +104,8 @@ class JaxEngine:
     def __init__(self, pretrained: Pretrained, source: ModelSession):
         self.window_length = pretrained.config.model.window_length
         self.num_units = len(source.unit_rows)
-        self._task, self._readout = source.task, source.readout
+        output = only_output(source)
+        self._task, self._readout = output.task, output.readout
         self.functions = make_stream_functions(
             pretrained.model, pretrained.params, source.unit_rows, source.session_row
         )

@@ -7,9 +7,10 @@ from jaxtyping import Float32, Float64
 from numpy.typing import ArrayLike
 
 from poyo_jax.checks import check_number, integer
+from poyo_jax.data.batches.tokens import ModelSession, SessionOutput
 from poyo_jax.data.given import one_session
 from poyo_jax.data.session import Session
-from poyo_jax.errors import DataError
+from poyo_jax.errors import ConfigError, DataError
 from poyo_jax.model.one_session import make_window_function
 from poyo_jax.pretrained import Pretrained, check_model
 from poyo_jax.realtime.spikes import number_array
@@ -33,18 +34,19 @@ class WindowDecoder:
     It returns the same values as `decode` for one window, several times faster: parameters, keys
     and values of the session's units are compiled in. It compiles once for each size of windows,
     which takes seconds; `warm_up` does so beforehand. Raises VocabError for a session that the
-    model does not know.
+    model does not know, and ConfigError for a model with several outputs.
     """
 
     def __init__(self, pretrained: Pretrained, session: Session):
         pretrained, session = check_model(pretrained), one_session(session)
         source = pretrained.source(session, session.domain)
+        output = only_output(source)
         self._predict = make_window_function(
             pretrained.model, pretrained.params, source.unit_rows, source.session_row
         )
         self._window_length = pretrained.config.model.window_length
         self._num_units = len(source.unit_rows)
-        self._task, self._readout = source.task, source.readout
+        self._task, self._readout = output.task, output.readout
 
     def __call__(
         self, spike_times: ArrayLike, spike_units: ArrayLike, query_times: ArrayLike
@@ -109,6 +111,21 @@ class WindowDecoder:
                 f"the window has spikes of units {units.min()} to {units.max()}, but the session"
                 f" has units 0 to {self._num_units - 1}; pass positions in its unit_ids."
             )
+
+
+def only_output(source: ModelSession) -> SessionOutput:
+    """Return the output of a session, if its model has no other.
+
+    Raises ConfigError for a model with several outputs.
+    """
+    outputs = source.model.all_outputs
+    if len(outputs) > 1:
+        names = ", ".join(output.name for output in outputs)
+        raise ConfigError(
+            f"the model decodes several outputs ({names}), but one window after another is decoded"
+            " by models of one output alone. Use poyo_jax.decode, or train a model of one output."
+        )
+    return source.outputs[0]
 
 
 def padded_spikes(times: np.ndarray, units: np.ndarray, places: int) -> tuple[np.ndarray, ...]:

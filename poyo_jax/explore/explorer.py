@@ -88,7 +88,8 @@ class Explorer:
             )
         stop = start + self.window_length
         times, units = session.spikes_between(start, stop)
-        readout = self._pretrained.readouts.get(session_id)
+        is_known = session_id in self._pretrained.readouts
+        readout = self._pretrained.readout(session_id) if is_known else None
         problem = self._problem(session)
         answer = {
             "start": start,

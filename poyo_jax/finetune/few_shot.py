@@ -12,7 +12,7 @@ from poyo_jax.finetune.fit import finetune
 from poyo_jax.finetune.strategies import choose
 from poyo_jax.fit_config import FitConfig
 from poyo_jax.pretrained import Pretrained
-from poyo_jax.types import Readout
+from poyo_jax.types import SomeReadouts
 
 AMOUNTS = (10.0, 30.0, 100.0, None)
 
@@ -35,7 +35,7 @@ def few_shot_curve(
     *,
     amounts: Sequence[float | None] = AMOUNTS,
     seeds: Sequence[int] = (0,),
-    readouts: Mapping[str, Readout] | None = None,
+    readouts: Mapping[str, SomeReadouts] | None = None,
     progress: bool = True,
 ) -> list[FewShot]:
     """Fit each amount of labelled seconds (None: all) with each seed, and decode the test split.

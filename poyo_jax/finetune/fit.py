@@ -20,7 +20,7 @@ from poyo_jax.finetune.strategies import STRATEGIES, choose
 from poyo_jax.fit_config import FitConfig
 from poyo_jax.pretrained import Pretrained, check_model
 from poyo_jax.progress import Progress
-from poyo_jax.types import Readout
+from poyo_jax.types import SomeReadouts
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def fit_units(
     sessions: Session | Sequence[Session],
     config: FitConfig | None = None,
     *,
-    readouts: Mapping[str, Readout] | None = None,
+    readouts: Mapping[str, SomeReadouts] | None = None,
     start_from: StartFrom | None = None,
     known: Known = "refuse",
     keep_snapshots: bool = False,
@@ -58,7 +58,7 @@ def finetune(
     sessions: Session | Sequence[Session],
     strategy: str | FitConfig = "gradual",
     *,
-    readouts: Mapping[str, Readout] | None = None,
+    readouts: Mapping[str, SomeReadouts] | None = None,
     start_from: StartFrom | None = None,
     known: Known = "refuse",
     keep_snapshots: bool = False,
@@ -67,7 +67,9 @@ def finetune(
     """Adapt a model to sessions by gradient descent on their train splits.
 
     The given model does not change. Rows of other units and sessions keep their exact bits, and so
-    do frozen parameters of the backbone. A unit that never spikes is allowed.
+    do frozen parameters of the backbone. A session whose readout is an output of the model, by name
+    and kind, uses its head; for another output the model gets a new one. A unit that never spikes
+    is allowed.
 
     Every `eval_every` steps the valid splits are decoded. The result has the latest parameters
     whose score, the mean over sessions, misses a perfect one by at most 10 % more than the best: a
@@ -79,11 +81,12 @@ def finetune(
         pretrained: the model to adapt.
         sessions: one session, or several that are learned together.
         strategy: a name in STRATEGIES, or settings. "unit_identification" learns the rows of units
-            and sessions; "unit_identification_paper" does so as the authors do; "gradual" learns
+            and sessions; "head" also the heads of outputs that the model lacks;
+            "unit_identification_paper" learns rows as the authors do; "gradual" learns
             the rows first and then all parameters; "full" all at once; "lora" the rows first and
             then low-rank updates of all matrices, which are added to the weights in the end;
             "from_scratch" a new model of the same size.
-        readouts: by session id, replace the sessions' default readouts.
+        readouts: by session id, one or several replace the session's default readout.
         start_from: trained names from which new units or sessions start, by new name, such as the
             same electrode on another day; or the id of a known session, for its units of the same
             unit id. None also tries the known sessions of the same data set that have units of the
@@ -95,7 +98,8 @@ def finetune(
         progress: show the progress.
 
     Raises:
-        ConfigError: an unknown strategy, or a part of the backbone that does not exist.
+        ConfigError: an unknown strategy, a part of the backbone that does not exist, or an output
+            that the model lacks and the strategy does not learn.
         VocabError: a session that the model knows already, or an unknown name in `start_from`.
         DataError: no sessions, a path instead of a session, an empty train split, too few labels,
             or a behaviour that does not fit the model.

@@ -22,10 +22,10 @@ class FitHistory:
         self.entries: list[dict[str, float]] = []
         self.snapshots: dict[int, dict] = {}  # parameters by step
         self.params: dict = {}  # the latest good ones; without any score, the latest ones
-        self.score = math.nan  # of `params`
+        self.scores: dict[str, float] = {}  # of `params`, by key
         self.num_worse = 0  # consecutive evaluations after the one that is kept
         self._setup, self._keep_snapshots = setup, keep_snapshots
-        self._metric = setup.task.metric
+        self._metric = setup.metric
         self._step_metrics: list[dict[str, jax.Array]] = []
         self._least_error = math.inf
         self._began = time.monotonic()
@@ -48,19 +48,20 @@ class FitHistory:
         metrics = jax.device_get(self._step_metrics)
         self._step_metrics = []
         self._check_finite(step, metrics)
-        score = self._setup.valid_score(params)
+        scores = self._setup.valid_scores(params)
+        score = scores[self._metric.key("valid")]
         if not self.entries and self._setup.valid:
             warn_without_score(score, self._metric.key("valid"))
         entry = {
             "step": step,
             "loss": mean_score(values["loss"] for values in metrics),
-            self._metric.key("valid"): score,
+            **scores,
             "seconds": time.monotonic() - self._began,
         }
         self.entries.append(entry)
         if self._keep_snapshots:
             self.snapshots[step] = params
-        self._keep(params, score)
+        self._keep(params, scores)
 
     def _check_finite(self, step: int, metrics: list[dict[str, np.ndarray]]) -> None:
         for values in metrics:
@@ -71,12 +72,12 @@ class FitHistory:
                     " FitConfig, or look for extreme targets in the sessions."
                 )
 
-    def _keep(self, params: dict, score: float) -> None:
-        error = self._metric.shortfall(score)
+    def _keep(self, params: dict, scores: dict[str, float]) -> None:
+        error = self._metric.shortfall(scores[self._metric.key("valid")])
         self._least_error = min(self._least_error, error)
         scored = math.isfinite(self._least_error)
         if error <= (1 + TOLERANCE) * self._least_error and scored:
-            self.params, self.score, self.num_worse = params, score, 0
+            self.params, self.scores, self.num_worse = params, scores, 0
         elif scored:
             self.num_worse += 1
         else:

@@ -36,7 +36,7 @@ class FitResult:
     @classmethod
     def of(cls, setup: FitSetup, history: FitHistory) -> "FitResult":
         """The result of a finished fit."""
-        adapted = adapted_model(setup, history.params, history.score)
+        adapted = adapted_model(setup, history.params, history.scores)
         return cls(
             pretrained=adapted,
             history=history.entries,
@@ -64,23 +64,24 @@ class FitResult:
         if step not in self._snapshots:
             kept = ", ".join(map(str, self.steps)) or "none; fit with keep_snapshots=True"
             raise DataError(f"the fit kept no snapshot of step {step!r}; it has {kept}.")
-        key = self._setup.task.metric.key("valid")
-        scores = {int(entry["step"]): entry[key] for entry in self.history}
-        return adapted_model(self._setup, self._snapshots[step], scores[step])
+        (entry,) = [entry for entry in self.history if entry["step"] == step]
+        scores = {name: value for name, value in entry.items() if name.startswith("valid_")}
+        return adapted_model(self._setup, self._snapshots[step], scores)
 
     @property
     def valid_score(self) -> float:
         """Validation score of the parameters that were kept; NaN without a valid split.
 
-        It is in the metric of the task: R2 for regression.
+        It is in the metric of the task (R2 for regression), or the mean shortfall of several
+        outputs.
         """
-        key = self._setup.task.metric.key("valid")
+        key = self._setup.metric.key("valid")
         return self.pretrained.metrics.get(key, math.nan)
 
     @property
     def valid_r2(self) -> float:
         """The validation score, if it is R2. Raises DataError for another metric."""
-        metric = self._setup.task.metric
+        metric = self._setup.metric
         if metric.name != R2.name:
             raise DataError(
                 f"the fit is scored by {metric.label}, not by R2; read `valid_score` of the result."
@@ -92,13 +93,13 @@ class FitResult:
         self.pretrained.save(path)
 
 
-def adapted_model(setup: FitSetup, params: dict, score: float) -> Pretrained:
+def adapted_model(setup: FitSetup, params: dict, scores: Mapping[str, float]) -> Pretrained:
     """The model with the fitted parameters; rows of other units and sessions are unchanged."""
     old = setup.pretrained
     units = old.units.merge(setup.units)
     sessions = old.sessions.merge(setup.sessions)
     backbone = old.params["backbone"]
-    if setup.config.backbone_rates:
+    if setup.config.backbone_rates or setup.new_heads:
         backbone = jax.tree.map(jnp.asarray, jax.device_get(params["backbone"]))
     unit_table = add_fitted_rows(
         old.params["unit_embedding"], units, setup.units, params["unit_embedding"]
@@ -116,8 +117,9 @@ def adapted_model(setup: FitSetup, params: dict, score: float) -> Pretrained:
         units=units,
         sessions=sessions,
         readouts={**old.readouts, **setup.readouts},
-        metrics={setup.task.metric.key("valid"): score} if math.isfinite(score) else {},
+        metrics={name: score for name, score in scores.items() if math.isfinite(score)},
         fit=setup.config,
+        calibration={**old.calibration, **setup.calibration(params)},
     )
 
 

@@ -14,23 +14,26 @@ from poyo_jax.checks import check_choice
 from poyo_jax.config import DataConfig
 from poyo_jax.data.batches.pipeline import TrainBatches
 from poyo_jax.data.batches.tokens import ModelSession
-from poyo_jax.data.choose_readouts import choose_readouts
+from poyo_jax.data.choose_readouts import check_names, choose_readouts
 from poyo_jax.data.given import check_length
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.session import Session
 from poyo_jax.data.vocab import Vocab
+from poyo_jax.decoding.calibration import calibrations
 from poyo_jax.decoding.predict import make_predict_step, predict_sessions
-from poyo_jax.decoding.score import mean_score, score_sessions
+from poyo_jax.decoding.score import mean_scores, score_outputs
 from poyo_jax.distributed.mesh import make_mesh
 from poyo_jax.errors import DataError, VocabError
 from poyo_jax.finetune.labels import labelled_intervals, labelled_readout
+from poyo_jax.finetune.outputs import fresh_outputs, with_missing_outputs
 from poyo_jax.fit_config import FitConfig
 from poyo_jax.model.build import build_model, init_params
 from poyo_jax.model.hardware import choose_microbatch, hardware_of
 from poyo_jax.model.poyo import POYO
 from poyo_jax.pretrained import Pretrained
-from poyo_jax.tasks import Task, choose_task
-from poyo_jax.types import Batch, Readout
+from poyo_jax.tasks import Gaussian, Metric
+from poyo_jax.tasks.choose import choosing_metric, tasks_of
+from poyo_jax.types import Batch, Prediction, Readout, Readouts, each_readout
 
 logger = logging.getLogger(__name__)
 
@@ -47,10 +50,11 @@ class FitSetup:
 
     config: FitConfig
     pretrained: Pretrained  # the model to adapt; with random weights if config.fresh
-    task: Task  # of the model
+    new_heads: Sequence[str]  # parts of the backbone that belong to outputs the model lacked
+    metric: Metric  # by which the model is chosen
     units: Vocab  # of the given sessions
     sessions: Vocab
-    readouts: Mapping[str, Readout]  # by session id
+    readouts: Mapping[str, Readouts]  # by session id
     train: Sequence[ModelSession]  # the given sessions, with their labels
     valid: Sequence[ModelSession]  # those that have a valid split
     label_seconds: float  # over all sessions
@@ -58,11 +62,6 @@ class FitSetup:
     batches: TrainBatches
     mesh: Mesh
     model: POYO
-
-    @property
-    def num_outputs(self) -> int:
-        """Number of outputs of the model for a query."""
-        return self.task.output_size(self.pretrained.config.model.num_channels)
 
     @property
     def microbatch(self) -> int | None:
@@ -75,35 +74,54 @@ class FitSetup:
         """The compiled prediction step (`make_predict_step`); the same function at each access."""
         return make_predict_step(self.model, self.mesh, microbatch_windows=self.microbatch)
 
-    def valid_score(self, params: dict) -> float:
-        """Mean score of the valid splits in the metric of the task; NaN if there is none."""
+    def valid_scores(self, params: dict) -> dict[str, float]:
+        """Mean scores of the valid splits by key; NaN if there is none.
+
+        That of `metric` is one of them.
+        """
         if not self.valid:
-            return math.nan
+            return {self.metric.key("valid"): math.nan}
+        scores = score_outputs(self._decode_valid(params), self.valid)
+        return mean_scores(scores, self.pretrained.config.model)
+
+    def calibration(self, params: dict) -> dict[str, tuple[float, ...]]:
+        """Factors of learned standard deviations, by output; none without a valid split."""
+        model = self.pretrained.config.model
+        learned = [task for task in tasks_of(model) if isinstance(task, Gaussian)]
+        return calibrations(self._decode_valid(params)) if learned and self.valid else {}
+
+    def _decode_valid(self, params: dict) -> list[list[Prediction]]:
         window_length = self.pretrained.config.model.window_length
-        predictions = predict_sessions(
+        return predict_sessions(
             self.predict_step, params, self.valid, self.data, window_length, self.mesh
         )
-        return mean_score(score_sessions(predictions, self.valid).values())
 
 
 def set_up(
     pretrained: Pretrained,
     sessions: Sequence[Session],
     config: FitConfig,
-    readouts: Mapping[str, Readout],
+    readouts: Mapping[str, Readouts],
     known: Known,
 ) -> FitSetup:
     """Set up a fit. Arguments and errors are those of `finetune`."""
     _check(pretrained, sessions, known)
-    model_config = pretrained.config.model
-    task = choose_task(model_config)
+    window_length = pretrained.config.model.window_length
     units = Vocab(name for session in sessions for name in session.unit_names)
     vocab = Vocab(session.id for session in sessions)
-    labels = _labels(sessions, config, model_config.window_length)
-    chosen = _readouts(pretrained, sessions, labels, readouts)
+    labels = _labels(sessions, config, window_length)
+    wanted = _readouts(pretrained, sessions, labels, readouts)
+    if config.fresh:
+        grown = fresh_outputs(pretrained, sessions, wanted)
+        pretrained, new_heads = _fresh(grown, config.seed), ()
+    else:
+        pretrained, new_heads = with_missing_outputs(pretrained, sessions, wanted, config)
+    model_config = pretrained.config.model
+    chosen = choose_readouts(sessions, wanted, model_config)
 
     def source(session: Session, intervals: Intervals) -> ModelSession:
-        return ModelSession.build(session, chosen[session.id], units, vocab, intervals, task)
+        of_session = chosen[session.id]
+        return ModelSession.build(session, of_session, units, vocab, intervals, model_config)
 
     train = [source(session, labels[session.id]) for session in sessions]
     validated = [session for session in sessions if session.has_split("valid")]
@@ -111,8 +129,9 @@ def set_up(
     run = pretrained.config.run
     return FitSetup(
         config=config,
-        pretrained=_fresh(pretrained, config.seed) if config.fresh else pretrained,
-        task=task,
+        pretrained=pretrained,
+        new_heads=new_heads,
+        metric=choosing_metric(model_config),
         units=units,
         sessions=vocab,
         readouts=chosen,
@@ -121,7 +140,7 @@ def set_up(
         label_seconds=sum(intervals.duration for intervals in labels.values()),
         data=data,
         batches=TrainBatches(
-            train, data, model_config.window_length, config.num_steps, jax.local_device_count()
+            train, data, window_length, config.num_steps, jax.local_device_count()
         ),
         mesh=make_mesh(),
         model=build_model(model_config, run, units.num_rows, vocab.num_rows),
@@ -165,8 +184,8 @@ def _readouts(
     pretrained: Pretrained,
     sessions: Sequence[Session],
     labels: Mapping[str, Intervals],
-    given: Mapping[str, Readout],
-) -> dict[str, Readout]:
+    given: Mapping[str, Readouts],
+) -> dict[str, Readouts]:
     """Readouts by session id: the given ones, those the model has, or measured ones."""
     chosen = {}
     for session in sessions:
@@ -175,8 +194,8 @@ def _readouts(
         elif session.id not in given:
             similar = _readouts_of_data_set(pretrained, session)
             chosen[session.id] = labelled_readout(session, labels[session.id], similar)
-    num_channels = pretrained.config.model.num_channels
-    return choose_readouts(sessions, chosen | dict(given), num_channels)
+    check_names(sessions, given)
+    return chosen | dict(given)
 
 
 def _readouts_of_data_set(pretrained: Pretrained, session: Session) -> list[Readout]:
@@ -184,7 +203,8 @@ def _readouts_of_data_set(pretrained: Pretrained, session: Session) -> list[Read
     if not session.brainset_id:
         return []
     prefix = f"{session.brainset_id}/"
-    return [readout for name, readout in pretrained.readouts.items() if name.startswith(prefix)]
+    similar = [given for name, given in pretrained.readouts.items() if name.startswith(prefix)]
+    return [readout for given in similar for readout in each_readout(given)]
 
 
 def _data_config(pretrained: Pretrained, config: FitConfig) -> DataConfig:

@@ -28,7 +28,8 @@ class StageStep:
         self.setup, self.stage = setup, stage
         config = setup.config
         backbone = params["backbone"]
-        rates = rates_of(backbone, stage.backbone_rates)
+        new_heads = dict.fromkeys(setup.new_heads, config.head_rate or 0.0)
+        rates = rates_of(backbone, {**stage.backbone_rates, **new_heads})
         learning, frozen = _split(params, rates, config)
         self._learning = learning
         self.frozen = jax.device_put({"backbone": frozen}, replicated(setup.mesh))

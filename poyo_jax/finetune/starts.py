@@ -18,10 +18,10 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Float32
 
+from poyo_jax.config import ModelConfig
 from poyo_jax.data.batches.tokens import ModelSession
 from poyo_jax.data.session import Session
 from poyo_jax.distributed.mesh import own_part, put_batch, replicated
@@ -29,7 +29,7 @@ from poyo_jax.errors import VocabError, suggest
 from poyo_jax.finetune.coordinates import SCATTER, mean_row
 from poyo_jax.finetune.setup import FitSetup
 from poyo_jax.pretrained import Pretrained
-from poyo_jax.tasks import Task
+from poyo_jax.tasks.choose import num_columns, query_losses
 from poyo_jax.tuning import tuning_features
 from poyo_jax.types import Batch
 
@@ -56,7 +56,8 @@ def starting_params(setup: FitSetup, start_from: StartFrom | None) -> dict:
     )
     guesses = first_guesses(setup, points)
     candidates = [[guess] for guess in guesses]
-    if setup.config.starts == "informed":
+    # The decoding of a head that is not trained cannot tell which candidate is better.
+    if setup.config.starts == "informed" and not setup.new_heads:
         for source, options in zip(setup.train, candidates, strict=True):
             if source.session.id in points:
                 continue  # it starts from a session that the caller names
@@ -174,14 +175,15 @@ def choose_starts(setup: FitSetup, candidates: Sequence[Sequence[Start]]) -> lis
         return [options[0] for options in candidates]
     batch = put_batch(setup.batches[0], setup.mesh)
     # Outputs of zero stand for the mean of the behaviour.
-    outputs = jnp.zeros((*batch.query_times.shape, setup.num_outputs))
-    mean_errors = session_losses(setup.task, outputs, batch, len(candidates))
+    model = setup.pretrained.config.model
+    outputs = np.zeros((*own_part(batch.query_times).shape, num_columns(model)), np.float32)
+    mean_errors = session_losses(model, outputs, batch, len(candidates))
     errors = np.full((num_rounds, len(candidates)), np.inf)
     for number in range(num_rounds):
         # Sessions with fewer candidates keep their first guess, which does not count again.
         starts = [options[number if number < len(options) else 0] for options in candidates]
         predictions = setup.predict_step(params_of(setup, starts), batch)
-        measured = session_losses(setup.task, predictions, batch, len(candidates))
+        measured = session_losses(model, own_part(predictions), batch, len(candidates))
         for place, start in enumerate(starts):
             tried = number < len(candidates[place])
             if tried and (measured[place] < mean_errors[place] or not start.must_beat_mean):
@@ -192,14 +194,15 @@ def choose_starts(setup: FitSetup, candidates: Sequence[Sequence[Start]]) -> lis
 
 
 def session_losses(
-    task: Task, outputs: jax.Array, batch: Batch, num_sessions: int
+    model: ModelConfig, outputs: np.ndarray, batch: Batch, num_sessions: int
 ) -> Float[np.ndarray, " sessions"]:
-    """Sum of the weighted losses of each session's windows."""
-    values, targets = own_part(outputs), own_part(batch.targets)
+    """Sum of the weighted losses of each session's windows; `outputs` are those of this process."""
+    targets, numbers = own_part(batch.targets), batch.query_outputs
+    numbers = None if numbers is None else own_part(numbers)
     weights, rows = own_part(batch.target_weights), own_part(batch.session_rows)
     # Targets that overflow are reported by the first evaluation.
     with np.errstate(over="ignore", invalid="ignore"):
-        losses = np.asarray(task.loss(values, targets))
+        losses = np.asarray(query_losses(model, outputs, targets, numbers))
         by_window = (weights * losses).sum(axis=-1)
     return np.bincount(rows, by_window, minlength=num_sessions + 1)[1:]
 
@@ -238,9 +241,9 @@ def _without_scatter(setup: FitSetup, source: ModelSession) -> tuple[np.ndarray,
     if setup.config.starts == "random":
         return np.zeros_like(repeated), np.zeros_like(mean_session), "random rows"
     tuning = setup.pretrained.tuning
-    if tuning is None:
+    if tuning is None or source.tuned is None:
         return repeated, mean_session, "the mean of the trained rows"
-    features = tuning_features(source.session, source.readout, source.intervals)
+    features = tuning_features(source.session, source.tuned, source.intervals)
     return tuning.rows(features), mean_session, "the tuning map"
 
 

@@ -4,6 +4,8 @@ from poyo_jax.config import UnitDropoutConfig
 from poyo_jax.errors import ConfigError, suggest
 from poyo_jax.fit_config import FitConfig
 
+HEAD_RATE = 1e-2
+
 STRATEGIES: dict[str, FitConfig] = {
     # The backbone is frozen (Azabou et al. 2023, section 2.4).
     "unit_identification": FitConfig(),
@@ -23,16 +25,23 @@ STRATEGIES: dict[str, FitConfig] = {
         eval_every=40,
         patience=30,
     ),
+    # The same, and heads of outputs that the model lacks.
+    "head": FitConfig(num_steps=600, head_rate=HEAD_RATE),
     # Unit identification, then everything: "gradual unfreezing" of the same section.
-    "gradual": FitConfig(num_steps=600, unit_steps=200, backbone_rates={"": 1e-3}),
-    "full": FitConfig(num_steps=600, backbone_rates={"": 3e-4}),
-    "lora": FitConfig(num_steps=600, unit_steps=200, backbone_rates={"": 3e-4}, rank=8),
+    "gradual": FitConfig(
+        num_steps=600, unit_steps=200, backbone_rates={"": 1e-3}, head_rate=HEAD_RATE
+    ),
+    "full": FitConfig(num_steps=600, backbone_rates={"": 3e-4}, head_rate=HEAD_RATE),
+    "lora": FitConfig(
+        num_steps=600, unit_steps=200, backbone_rates={"": 3e-4}, rank=8, head_rate=HEAD_RATE
+    ),
     "from_scratch": FitConfig(
         num_steps=400,
         learning_rate=0.15,
         prior_weight=0.0,
         fresh=True,
         backbone_rates={"": 3e-3},
+        head_rate=3e-3,
         weight_decay=0.05,
         patience=20,
     ),

@@ -31,6 +31,12 @@ def tuning_map(pretrained: Pretrained, sessions: Session | Sequence[Session]) ->
     features, rows = [], []
     for session in sessions:
         source = pretrained.source(session, session.split("train"))
-        features.append(tuning_features(source.session, source.readout, source.intervals))
-        rows.append(table[source.unit_rows])
+        if source.tuned is not None:
+            features.append(tuning_features(source.session, source.tuned, source.intervals))
+            rows.append(table[source.unit_rows])
+    if not features:
+        raise DataError(
+            "none of the sessions has the first output of the model, to which units are tuned. Give"
+            " one that has it."
+        )
     return TuningMap.fit(features, rows)

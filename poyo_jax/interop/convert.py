@@ -17,12 +17,15 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from poyo_jax.config import Config, ModelConfig, RunConfig
+from poyo_jax.data.choose_readouts import output_number
+from poyo_jax.data.given import readouts_by_session
 from poyo_jax.data.readout import known_readout
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.errors import CheckpointError, ConfigError, DataError, suggest
 from poyo_jax.interop.torch_file import read_torch_file, write_torch_file
 from poyo_jax.interop.torch_names import (
     DROPOUTS,
+    HEADS,
     OLD_OMEGA,
     OMEGA,
     SECONDS,
@@ -35,7 +38,7 @@ from poyo_jax.model.build import build_model, shapes_of_params
 from poyo_jax.model.channel_order import interleaved_order, used_order
 from poyo_jax.model.rotary import omega
 from poyo_jax.pretrained import Pretrained, check_model
-from poyo_jax.types import Readout
+from poyo_jax.types import Readout, Readouts, SomeReadouts, each_readout
 
 _log = logging.getLogger(__name__)
 
@@ -44,9 +47,12 @@ def from_torch(
     source: str | Path | Mapping[str, Any],
     *,
     config: ModelConfig | None = None,
-    readouts: Mapping[str, Readout] | None = None,
+    readouts: Mapping[str, SomeReadouts] | None = None,
 ) -> Pretrained:
     """Convert a model of torch_brain 0.1 or 0.2 with its vocabularies.
+
+    Of POYO+, the checkpoint does not tell the tasks, nor which row of `task_emb` belongs to which:
+    give them as `config.outputs`, by the names of the readouts and in the order of the rows.
 
     The result is ready to decode and to adapt.
 
@@ -69,6 +75,7 @@ def from_torch(
     checkpoint = source if isinstance(source, Mapping) else read_torch_file(source)
     state = _state(checkpoint)
     settings = _mapping(checkpoint.get("hyper_parameters"))
+    _check_outputs(config, state)
     config = config or _model_config(_mapping(settings.get("model")), state)
     _check_processor(config)
     config = replace(config, frequencies=_frequencies(state, config.head_dim))
@@ -81,7 +88,7 @@ def from_torch(
         params=_params(state, config, units, sessions),
         units=units,
         sessions=sessions,
-        readouts=_readouts(sessions, {**stored, **(readouts or {})}, config.num_channels),
+        readouts=_readouts(sessions, {**stored, **readouts_by_session(readouts)}, config),
         metrics={},
         step=_step(checkpoint.get("global_step")),
     )
@@ -118,16 +125,22 @@ def save_torch(pretrained: Pretrained, path: str | Path) -> None:
     """Write a checkpoint for torch.load(path, weights_only=True) and POYO.load_pretrained.
 
     `from_torch` gets all of it back, with the readouts. Raises ConfigError for a model whose
-    processor torch_brain does not have, PoyoError when the file cannot be written.
+    processor torch_brain does not have or that has several outputs, PoyoError when the file cannot
+    be written.
     """
     config = check_model(pretrained).config.model
+    if len(config.all_outputs) > 1:
+        raise ConfigError(
+            f"the model has {len(config.all_outputs)} outputs, but torch_brain's POYO has one. Save"
+            " a model of one output."
+        )
     model: dict[str, Any] = {theirs: getattr(config, ours) for theirs, ours in SIZES.items()}
     model |= {theirs: float(getattr(config, ours)) for theirs, ours in (SECONDS | DROPOUTS).items()}
     checkpoint = {
         "state_dict": {f"model.{name}": value for name, value in to_torch(pretrained).items()},
         "hyper_parameters": {
             "model": model,
-            "readouts": {name: readout.to_json() for name, readout in pretrained.readouts.items()},
+            "readouts": {name: pretrained.readout(name).to_json() for name in pretrained.readouts},
         },
         "global_step": pretrained.step,
     }
@@ -139,6 +152,19 @@ def _check_processor(config: ModelConfig) -> None:
         raise ConfigError(
             f"the model has the processor {config.processor!r}, but torch_brain has only the"
             f" Transformer ({ModelConfig.processor!r}). Convert a model with that one."
+        )
+
+
+def _check_outputs(config: ModelConfig | None, state: Mapping[str, Any]) -> None:
+    """Raise CheckpointError for a POYO+ whose outputs the configuration does not name."""
+    heads = {
+        name.removeprefix(HEADS).rpartition(".")[0] for name in state if name.startswith(HEADS)
+    }
+    given = {output.name for output in config.outputs} if config else set()
+    if heads and heads != given:
+        raise CheckpointError(
+            f"this is a POYO+ with the outputs {', '.join(sorted(heads))}. Give a ModelConfig whose"
+            " outputs have these names, in the order of the rows of task_emb."
         )
 
 
@@ -349,9 +375,9 @@ def _frequencies(state: Mapping[str, Any], head_dim: int) -> tuple[float, ...] |
 
 
 def _readouts(
-    sessions: Vocab, given: Mapping[str, Readout], num_channels: int
-) -> dict[str, Readout]:
-    """Find the readout of each session: its own, that of its data set, or the one of POYO."""
+    sessions: Vocab, given: Mapping[str, Readouts], config: ModelConfig
+) -> dict[str, Readouts]:
+    """Find the readouts of each session: its own, those of its data set, or the one of POYO."""
     brainsets = {name: name.rpartition("/")[0] for name in sessions.names}
     for name in given:
         if name not in brainsets and name not in brainsets.values():
@@ -362,20 +388,34 @@ def _readouts(
             )
     readouts = {}
     for name, brainset in brainsets.items():
-        readout = given.get(name) or given.get(brainset)
-        if readout is None:
-            readout = known_readout(brainset, name.removeprefix(f"{brainset}/"))
-        if readout is None:
+        found = given.get(name) or given.get(brainset)
+        if found is None:
+            found = known_readout(brainset, name.removeprefix(f"{brainset}/"))
+        if found is None:
             raise DataError(
                 f"the checkpoint does not tell how the behaviour of session {name!r} was"
                 " normalised, and its data set is none of POYO's. Pass"
                 f" readouts={{{brainset or name!r}: Readout(value_key=..., mean=...,"
                 " std=...)}."
             )
-        if len(readout.mean) != num_channels:
-            raise DataError(
-                f"the readout of session {name!r} has {len(readout.mean)} channels, but the model"
-                f" decodes {num_channels}. Give one mean and std for every channel."
-            )
-        readouts[name] = readout
+        for readout in each_readout(found):
+            _check_readout(name, readout, config)
+        readouts[name] = found
     return readouts
+
+
+def _check_readout(session: str, readout: Readout, config: ModelConfig) -> None:
+    """Raise DataError for a readout that is no output of the model, or has other channels."""
+    number = output_number(readout, config)
+    if number is None:
+        names = ", ".join(output.name for output in config.all_outputs)
+        raise DataError(
+            f"the readout {readout.name!r} of session {session!r} is none of the outputs {names}."
+            " Give it the name of one."
+        )
+    channels = config.all_outputs[number].num_channels
+    if readout.kind == "continuous" and len(readout.mean) != channels:
+        raise DataError(
+            f"the readout of session {session!r} has {len(readout.mean)} channels, but the model"
+            f" decodes {channels}. Give one mean and std for every channel."
+        )

@@ -1,9 +1,11 @@
 """Names of the parameters and settings of POYO in torch_brain."""
 
+from poyo_jax.model.heads import head_name
 from poyo_jax.model.params import SESSIONS, UNITS, Path
 
 OMEGA, OLD_OMEGA = "rotary_emb.omega", "rotary_emb.inv_freq"  # frequencies of the rotary embedding
 UNIT_VOCAB, SESSION_VOCAB = "unit_emb.vocab", "session_emb.vocab"
+TASKS, HEADS = "task_emb.weight", "readout.projections."  # of POYO+, which has several outputs
 SIZES = {
     "dim": "dim",
     "depth": "depth",
@@ -24,7 +26,9 @@ _WHOLE = {
     SESSIONS: "session_emb.weight",
     "backbone/encoder/token_kind_embedding": "token_type_emb.weight",
     "backbone/encoder/latent_embedding": "latent_emb.weight",
+    "backbone/head/embedding": TASKS,
 }
+HEAD_OF = f"head/{head_name('')}"
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 _FEEDFORWARD = {"norm": "0", "expand": "1.net.0", "contract": "1.net.3"}
 _CROSS = {
@@ -64,4 +68,7 @@ def torch_name(path: Path) -> str:
     if whole in _WHOLE:
         return _WHOLE[whole]
     module = "/".join(path[1:-1])
-    return f"{_MODULES[module]}.{_LEAVES[path[-1]]}"
+    leaf = _LEAVES[path[-1]]
+    if module.startswith(HEAD_OF):
+        return f"{HEADS}{module.removeprefix(HEAD_OF)}.{leaf}"
+    return f"{_MODULES[module]}.{leaf}"

@@ -14,7 +14,7 @@ from poyo_jax.model.dropout import fold
 from poyo_jax.model.microbatch import cut, map_over, microbatch_size, sum_over
 from poyo_jax.model.params import SESSIONS, UNITS, Path
 from poyo_jax.model.poyo import POYO, Backbone
-from poyo_jax.tasks import choose_task
+from poyo_jax.tasks.choose import query_losses
 from poyo_jax.types import Batch
 
 Params = dict
@@ -36,15 +36,16 @@ def loss_sum(
     microbatch_windows: int | None,
     *,
     learns: Learns,
+    scales: Float[Array, " outputs"] | None = None,
 ) -> Float[Array, ""]:
     """Sum weight * loss over all queries, differentiable in `backbone` and `vectors`.
 
     `vectors` are the rows of the tables at `used_rows(batch)`, by name of the table. Divide the sum
     by that of `batch.target_weights` over all devices to get the loss. `learns` tells which
     parameters of the backbone have a gradient; that of the others is neither computed nor defined.
-    `seed` decides dropout; None switches it off.
+    `seed` decides dropout; None switches it off. With `scales`, the loss of every query is
+    multiplied by that of its output: the gradient there is the part of the output in the sum.
     """
-    task = choose_task(model.config)
     seeds = None if seed is None else fold(seed, batch.window_ids)
     module = Backbone(model.config, model.compute)
     learning, frozen = _split(backbone, learns)
@@ -52,21 +53,25 @@ def loss_sum(
     units = vectors[UNITS]
     attended = module.apply(variables, units, batch, seeds, method="attend")
 
-    def weighted_loss(learning, windows, frozen, constants):
+    def weighted_loss(shared, windows, frozen, constants):
+        learning, scales = shared
         attended, session_vectors = windows
-        query_times, targets, weights, seeds = constants
+        queries, targets, weights, seeds = constants
         variables = _variables(learning, frozen)
-        inputs = (attended, session_vectors, query_times, seeds)
-        outputs = module.apply(variables, *inputs, method="predict")
-        losses = task.loss(cast(Array, outputs), targets)
-        return (weights * losses).sum()
+        inputs = (attended, session_vectors, *queries, seeds)
+        outputs = cast(Array, module.apply(variables, *inputs, method="predict"))
+        _, numbers = queries
+        losses = query_losses(model.config, outputs, targets, numbers)
+        weighted = weights * losses
+        return weighted.sum() if scales is None else (weighted * scales[numbers]).sum()
 
     windows = (attended, vectors[SESSIONS])
-    constants = (batch.query_times, batch.targets, batch.target_weights, seeds)
+    queries = (batch.query_times, batch.query_outputs)
+    constants = (queries, batch.targets, batch.target_weights, seeds)
     size = microbatch_size(len(batch.session_rows), microbatch_windows)
     windows = cut(windows, size)
     constants = cut(constants, size)
-    return sum_over(weighted_loss, learning, windows, frozen, constants)
+    return sum_over(weighted_loss, (learning, scales), windows, frozen, constants)
 
 
 def predict(
@@ -76,7 +81,7 @@ def predict(
     batch: Batch,
     microbatch_windows: int | None,
 ) -> Float[Array, "windows queries outputs"]:
-    """Compute the outputs of the task, without dropout.
+    """Compute the outputs of the tasks, without dropout.
 
     `vectors` are the rows of the tables at `used_rows(batch)`.
     """
@@ -88,7 +93,7 @@ def predict(
     def predictions(windows):
         return module.apply(variables, *windows, None, method="predict")
 
-    windows = (attended, vectors[SESSIONS], batch.query_times)
+    windows = (attended, vectors[SESSIONS], batch.query_times, batch.query_outputs)
     size = microbatch_size(len(batch.session_rows), microbatch_windows)
     return map_over(predictions, cut(windows, size))
 

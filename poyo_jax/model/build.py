@@ -30,7 +30,8 @@ def build_model(
     Raises ConfigError when `config` names no processor (model/choose_processor.py) or no task.
     """
     compute = Compute.of_run(run, platform)
-    classes = (type(make_processor(config, compute)), type(choose_task(config)))
+    tasks = [type(choose_task(output)) for output in config.all_outputs]
+    classes = (type(make_processor(config, compute)), *tasks)
     return POYO(config, num_units, num_sessions, compute, classes)
 
 
@@ -50,7 +51,8 @@ def empty_batch(config: ModelConfig) -> Batch:
     """The smallest batch, of padding only, from which the shapes of parameters are found."""
     tokens = np.zeros((1, 1), np.float32)
     queries = np.zeros((1, 1), np.float32)
-    targets = np.zeros((1, 1, config.num_channels), np.float32)
+    outputs = config.all_outputs
+    targets = np.zeros((1, 1, max(output.num_channels for output in outputs)), np.float32)
     rows = np.zeros(1, np.int32)
     return Batch(
         unit_rows=rows,
@@ -65,4 +67,5 @@ def empty_batch(config: ModelConfig) -> Batch:
         targets=targets,
         target_weights=queries,
         window_ids=rows.astype(np.uint32),
+        query_outputs=None if len(outputs) == 1 else queries.astype(np.int8),
     )

@@ -62,7 +62,9 @@ def forward_flops(
     processor = math.nan if count is None else windows * count(config)
 
     of_latents = latents * 2 * dim * 2 * cross
-    head = 2 * dim * choose_task(config).output_size(config.num_channels)
-    of_query = 4 * cross * latents + 2 * cross * dim + feedforward + head
-    decoder = windows * (2 * dim * cross + of_latents + queries * of_query)
+    outputs = config.all_outputs
+    sizes = [choose_task(output).output_size(output.num_channels) for output in outputs]
+    of_query = 4 * cross * latents + 2 * cross * dim + feedforward + 2 * dim * sum(sizes)
+    of_starts = len(outputs) * 2 * dim * cross
+    decoder = windows * (of_starts + of_latents + queries * of_query)
     return Flops(encoder, processor, decoder)

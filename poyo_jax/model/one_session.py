@@ -70,7 +70,7 @@ def make_stream_functions(
 
     def predict_after(module: Backbone, sums: Sums, query_times: Array) -> Array:
         attended = module.encoder.rotate_back(sums.attention())
-        return module.predict(attended[None], session_vectors, query_times[None], None)
+        return module.predict(attended[None], session_vectors, query_times[None], None, None)
 
     def add(sums: Sums, spikes: Spikes) -> Sums:
         tokens = _tokens(tables, spikes, model.config)

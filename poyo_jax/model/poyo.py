@@ -4,7 +4,7 @@ from typing import cast
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float, UInt32
+from jaxtyping import Array, Float, Int8, UInt32
 
 from poyo_jax.config import ModelConfig
 from poyo_jax.model.attention.api import choose
@@ -12,6 +12,7 @@ from poyo_jax.model.choose_processor import check_latents, make_processor
 from poyo_jax.model.compute import Compute
 from poyo_jax.model.decoder import Decoder
 from poyo_jax.model.encoder import Encoder
+from poyo_jax.model.heads import Heads
 from poyo_jax.model.layers import Linear, embedding
 from poyo_jax.model.params import BACKBONE, SESSIONS, UNITS
 from poyo_jax.tasks import choose_task
@@ -36,7 +37,7 @@ class POYO(nn.Module):
 
     @nn.compact
     def __call__(self, batch: Batch) -> Float[Array, "windows queries outputs"]:
-        """Outputs of the task, without dropout."""
+        """Outputs of the tasks, without dropout."""
         dim = self.config.dim
         units = self.param(UNITS, _table, (self.num_units, dim))
         sessions = self.param(SESSIONS, _table, (self.num_sessions, dim))
@@ -72,8 +73,11 @@ class Backbone(nn.Module):
         self.encoder = Encoder(self.config, self.compute)
         self.processor = make_processor(self.config, self.compute)
         self.decoder = Decoder(self.config, self.compute)
-        num_outputs = choose_task(self.config).output_size(self.config.num_channels)
-        self.head = Linear(num_outputs, dtype=self.compute.dtype)
+        if len(self.config.all_outputs) > 1:
+            self.head = Heads(self.config, self.compute)
+        else:
+            num_outputs = choose_task(self.config).output_size(self.config.num_channels)
+            self.head = Linear(num_outputs, dtype=self.compute.dtype)
 
     def __call__(
         self,
@@ -82,9 +86,10 @@ class Backbone(nn.Module):
         batch: Batch,
         seeds: UInt32[Array, " windows"] | None = None,
     ) -> Float[Array, "windows queries outputs"]:
-        """Outputs of the task; `seeds` decide dropout, None switches it off."""
+        """Outputs of the tasks; `seeds` decide dropout, None switches it off."""
         attended = self.attend(unit_vectors, batch, seeds)
-        return self.predict(attended, session_vectors, batch.query_times, seeds)
+        queries = (batch.query_times, batch.query_outputs)
+        return self.predict(attended, session_vectors, *queries, seeds)
 
     def attend(
         self,
@@ -100,12 +105,20 @@ class Backbone(nn.Module):
         attended: Float[Array, "windows latents channels"],
         session_vectors: Float[Array, "windows dim"],
         query_times: Float[Array, "windows queries"],
+        query_outputs: Int8[Array, "windows queries"] | None,
         seeds: UInt32[Array, " windows"] | None,
     ) -> Float[Array, "windows queries outputs"]:
-        """Outputs at the query times: second half of the encoder, processor, decoder, head."""
+        """Outputs at the query times: second half of the encoder, processor, decoder, head.
+
+        `query_outputs` are the numbers of the queries' outputs, None if the model has only one. The
+        heads of all outputs are computed for every query, and stand side by side.
+        """
         latents = self.encoder.update(attended, seeds)
         latents = self.process(latents, seeds)
-        vectors = self.decoder(latents, session_vectors, query_times, seeds)
+        starts = session_vectors[:, None]  # [W, D] -> [W, 1, D]
+        if query_outputs is not None:
+            starts = starts + self.head.embedding  # [W, 1, D] -> [W, O, D]
+        vectors = self.decoder(latents, starts, query_outputs, query_times, seeds)
         return self.head(vectors).astype(jnp.float32)
 
     def process(

@@ -8,7 +8,7 @@ from poyo_jax.errors import DataError
 from poyo_jax.finetune.fit import FitResult
 from poyo_jax.pca import Plane
 from poyo_jax.report.numbers import Content, evenly, packed, packed_columns, plain
-from poyo_jax.tasks import choose_task
+from poyo_jax.tasks.choose import choosing_metric
 
 MAX_LOOKS = 20
 MAX_SAMPLES = 600  # of the behaviour that is shown
@@ -35,7 +35,7 @@ def fitting(session: Session, fit: FitResult) -> Content:
     first = predictions[0]
     breaks = np.flatnonzero(np.diff(first.times) > LONG) + 1
     shown = slice(0, min([MAX_SAMPLES, *breaks[:1].tolist()]))
-    key = choose_task(model.config.model).metric.key("valid")
+    key = choosing_metric(model.config.model).key("valid")
     valid = {int(look["step"]): look[key] for look in fit.history}
     return {
         "steps": steps,
@@ -48,7 +48,7 @@ def fitting(session: Session, fit: FitResult) -> Content:
         ],
         "times": packed(first.times[shown] - first.times[0]),
         "start": float(first.times[0]),
-        "unit": session.behaviour(model.readouts[session.id].value_key).unit,
+        "unit": session.behaviour(model.readout(session.id).value_key).unit,
         "targets": packed_columns(first.targets[shown]),
         "values": [packed_columns(prediction.values[shown]) for prediction in predictions],
     }

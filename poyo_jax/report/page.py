@@ -23,7 +23,7 @@ from poyo_jax.report.embeddings import embeddings
 from poyo_jax.report.fitting import fitting
 from poyo_jax.report.numbers import Content, evenly, plain
 from poyo_jax.report.training import goodput, training
-from poyo_jax.tasks import choose_task
+from poyo_jax.tasks.choose import choosing_metric
 from poyo_jax.types import Readout
 
 MAX_SHOWN = 12  # sessions to look at; of more, some between the best and the worst are chosen
@@ -106,7 +106,7 @@ def contents(
             [_row(pretrained, session, evaluation) for session in sessions] or _absent_recordings()
         ),
         "metric": _metric(pretrained),
-        "training": _part(training, workdir, choose_task(pretrained.config.model).metric),
+        "training": _part(training, workdir, choosing_metric(pretrained.config.model)),
         "scores": {
             "POYO": _finite(evaluation.scores),
             **{name: _finite(value) for name, value in scores.items()},
@@ -141,7 +141,7 @@ def _absent_recordings() -> Content:
 
 def _recording(pretrained: Pretrained, session: Session, evaluation: Evaluation) -> Content:
     prediction = evaluation.predictions[session.id]
-    value_key = pretrained.readouts[session.id].value_key
+    value_key = pretrained.readout(session.id).value_key
     content = _part(decoded, session, prediction, value_key)
     start = float(prediction.times[0]) if len(prediction.times) else 0.0
     content |= {
@@ -153,7 +153,7 @@ def _recording(pretrained: Pretrained, session: Session, evaluation: Evaluation)
 
 def _metric(pretrained: Pretrained) -> Content:
     """The words for the score, and its best value where that is a number."""
-    metric = choose_task(pretrained.config.model).metric
+    metric = choosing_metric(pretrained.config.model)
     return {"label": metric.label, "perfect": plain(metric.perfect), "up": metric.higher_is_better}
 
 
@@ -186,7 +186,8 @@ def _row(pretrained: Pretrained, session: Session, evaluation: Evaluation) -> Co
         len(session.unit_ids),
     )
     known = pretrained.knows(session)
-    readout = pretrained.readouts.get(session.id)
+    is_known = session.id in pretrained.readouts
+    readout = pretrained.readout(session.id) if is_known else None
     return {
         "session": session.id,
         f"test {evaluation.metric.label}": (

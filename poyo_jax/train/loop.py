@@ -15,7 +15,7 @@ from poyo_jax.train.reliability.stop import Stop
 from poyo_jax.train.run import Run
 from poyo_jax.train.start import Resume
 from poyo_jax.train.writers import Writer
-from poyo_jax.types import Readout
+from poyo_jax.types import SomeReadouts
 
 
 def train_model(
@@ -23,7 +23,7 @@ def train_model(
     sessions: Session | Sequence[Session],
     workdir: epath.PathLike,
     *,
-    readouts: Mapping[str, Readout] | None = None,
+    readouts: Mapping[str, SomeReadouts] | None = None,
     resume: Resume = "auto",
     init_from: epath.PathLike | None = None,
     max_minutes: float | None = None,
@@ -44,7 +44,7 @@ def train_model(
         config: settings of the run.
         sessions: the recordings to train on.
         workdir: folder of the run.
-        readouts: by session id, replace the sessions' default readouts.
+        readouts: by session id, one or several replace the session's default readout.
         resume: whether a checkpoint in `workdir` is continued if there is one ("auto"), has to be
             there ("must"), or must not be ("never").
         init_from: a run or saved model whose weights a new run starts with.

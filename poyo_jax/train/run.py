@@ -15,8 +15,14 @@ from poyo_jax.checkpoint.run import Checkpoints
 from poyo_jax.checkpoint.store import without_padding
 from poyo_jax.config import Config
 from poyo_jax.data.session import Session
+from poyo_jax.decoding.calibration import calibrations
 from poyo_jax.decoding.predict import predict_sessions
-from poyo_jax.decoding.score import mean_score, score_sessions, warn_without_score
+from poyo_jax.decoding.score import (
+    mean_scores,
+    score_outputs,
+    scores_by_session,
+    warn_without_score,
+)
 from poyo_jax.distributed.processes import Votes, check_agreement
 from poyo_jax.errors import Interrupted
 from poyo_jax.files import run_path
@@ -34,7 +40,7 @@ from poyo_jax.train.setup import TrainSetup
 from poyo_jax.train.start import Resume, starting_state
 from poyo_jax.train.state import TrainState
 from poyo_jax.train.writers import JsonLines, TensorBoard, Writer, Writers
-from poyo_jax.types import Batch, Readout
+from poyo_jax.types import Batch, Readouts
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +53,7 @@ class Run:
         config: Config,
         sessions: Sequence[Session],
         workdir: epath.PathLike,
-        readouts: Mapping[str, Readout],
+        readouts: Mapping[str, Readouts],
         stop: Stop,
         progress: bool,
         writers: Sequence[Writer] | None,
@@ -106,6 +112,7 @@ class Run:
         """The state to go on from and its scores (`starting_state`)."""
         state, saved = starting_state(self.setup, self._checkpoints, resume, init_from)
         scores, self._tuning = saved.metrics, saved.tuning
+        self._calibration = saved.calibration
         first = int(state.step)
         self._first = self._saved_step = first
         self._goodput.begin(first)
@@ -225,16 +232,16 @@ class Run:
                 self.setup.mesh,
                 after_batch=self._after_batch,
             )
-            scores = score_sessions(predictions, self.setup.valid)
-            mean = mean_score(scores.values())
+            scores = score_outputs(predictions, self.setup.valid)
+            means = mean_scores(scores, self.config.model)
+            self._calibration = calibrations(predictions)
+            self._write(int(state.step), means | scores_by_session(scores))
             metric = self.setup.metric
             key = metric.key("valid")
-            values = {key: mean, f"{key}_by_session": scores}
-            self._write(int(state.step), values)
-            self._progress.note(f"valid {metric.label} {mean:.3f}")
-            warn_without_score(mean, key)
+            self._progress.note(f"valid {metric.label} {means[key]:.3f}")
+            warn_without_score(means[key], key)
             self._feed.restart()
-            return {key: mean} if np.isfinite(mean) else {}
+            return {name: mean for name, mean in means.items() if np.isfinite(mean)}
         return {}
 
     def _after_batch(self) -> None:
@@ -257,6 +264,7 @@ class Run:
                 self._tuning = self.setup.tuning.fit(state.params["unit_embedding"])
         with self._clock.part("save"):
             metadata = replace(self.setup.metadata, metrics=scores, tuning=self._tuning)
+            metadata = replace(metadata, calibration=self._calibration)
             self._checkpoints.save(state, metadata)
         self._timer.restart()
         self._saved_step = done
@@ -281,6 +289,7 @@ class Run:
         if self._main and int(state.step) > self._first:
             logger.info(describe_goodput(self.workdir))
         metadata = replace(self.setup.metadata, metrics=scores, tuning=self._tuning)
+        metadata = replace(metadata, calibration=self._calibration)
         params = without_padding(state.params, metadata)
         return Pretrained.of(metadata, params, int(state.step))
 

@@ -14,7 +14,7 @@ from poyo_jax.checkpoint.metadata import Metadata
 from poyo_jax.config import Config
 from poyo_jax.data.batches.pipeline import TrainBatches
 from poyo_jax.data.batches.tokens import ModelSession
-from poyo_jax.data.choose_readouts import choose_readouts
+from poyo_jax.data.choose_readouts import check_outputs_used, choose_readouts
 from poyo_jax.data.given import check_length
 from poyo_jax.data.session import Session
 from poyo_jax.data.vocab import Vocab
@@ -22,11 +22,11 @@ from poyo_jax.decoding.predict import make_predict_step
 from poyo_jax.distributed.mesh import make_mesh
 from poyo_jax.distributed.processes import code_version
 from poyo_jax.errors import DataError
-from poyo_jax.tasks import choose_task
+from poyo_jax.tasks.choose import choosing_metric
 from poyo_jax.train.parts import make_parts
 from poyo_jax.train.state import TrainState, init_state
 from poyo_jax.train.unit_tuning import UnitTuning
-from poyo_jax.types import Batch, Readout
+from poyo_jax.types import Batch, Readouts
 
 
 class TrainStep:
@@ -65,18 +65,18 @@ class TrainSetup:
         self,
         config: Config,
         sessions: Sequence[Session],
-        readouts: Mapping[str, Readout],
+        readouts: Mapping[str, Readouts],
     ):
         if not sessions:
             raise DataError("there are no sessions to train on. Give at least one.")
         for session in sessions:
             check_length(session, config.model.window_length)
-        self.config, self._task = config, choose_task(config.model)
-        self.metric = self._task.metric
+        self.config, self.metric = config, choosing_metric(config.model)
         units = Vocab(name for session in sessions for name in session.unit_names)
         names = Vocab(session.id for session in sessions)
-        readouts = choose_readouts(sessions, readouts, config.model.num_channels)
-        self.metadata = Metadata(config, units, names, readouts)
+        chosen = choose_readouts(sessions, readouts, config.model)
+        check_outputs_used(chosen, config.model)
+        self.metadata = Metadata(config, units, names, chosen)
         self.batches = TrainBatches(
             self._sources("train", sessions),
             config.data,
@@ -102,7 +102,7 @@ class TrainSetup:
                 data.units,
                 data.sessions,
                 session.split(split),
-                self._task,
+                self.config.model,
             )
             sources.append(source)
         return sources

@@ -108,5 +108,6 @@ def state_from(setup: TrainSetup, pretrained: Pretrained) -> TrainState:
 
 
 def _sizes(config: ModelConfig) -> ModelConfig:
-    """The configuration without dropout, which may differ."""
-    return replace(config, **dict.fromkeys(DROPOUT, 0.0))
+    """The configuration without dropout and weights of outputs, which may differ."""
+    outputs = tuple(replace(output, weight=1.0) for output in config.outputs)
+    return replace(config, outputs=outputs, **dict.fromkeys(DROPOUT, 0.0))

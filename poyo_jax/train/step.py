@@ -1,6 +1,6 @@
 """The training step: jitted, sharded over the mesh, without host synchronisation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import Any, cast
 
@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
+from jaxtyping import Array, Float
 
+from poyo_jax.config import OutputConfig
 from poyo_jax.distributed.lookup import EVERYWHERE, SPLIT, look_up, sum_rows
 from poyo_jax.distributed.mesh import state_shardings, sum_over_devices
 from poyo_jax.model.apply import loss_sum, used_rows
@@ -19,6 +21,29 @@ from poyo_jax.train.optim.rows import Optimizer, gradient_values
 from poyo_jax.train.state import TrainState
 from poyo_jax.types import Batch
 
+SCALES = "output_scales"  # ones, in which the gradient of the loss is the part of each output
+
+
+def balanced(
+    batch: Batch, outputs: Sequence[OutputConfig], mesh: Mesh
+) -> tuple[Batch, Float[Array, ""]]:
+    """The batch with weights such that outputs do not count by their sampling rates, and their sum.
+
+    An output counts by its own weight and by the windows of all devices that have targets of it;
+    its queries share this. So the loss is the mean over windows, and over outputs their weighted
+    sum. The sum returned is the number of windows with any target.
+    """
+    asked = jax.nn.one_hot(batch.query_outputs, len(outputs))  # [W, Q, O]
+    weights = batch.target_weights[..., None] * asked
+    in_window = weights.sum(axis=1) > 0  # [W, O]
+    totals = sum_over_devices(weights.sum(axis=(0, 1)), mesh)
+    counts = sum_over_devices(in_window.sum(axis=0).astype(jnp.float32), mesh)
+    windows = sum_over_devices(in_window.any(axis=1).sum().astype(jnp.float32), mesh)
+    own = jnp.array([output.weight for output in outputs])
+    factors = own * counts / jnp.maximum(totals, 1e-12)
+    scaled = (weights * factors).sum(axis=-1)
+    return batch._replace(target_weights=scaled), windows
+
 
 def make_train_step(
     model: POYO,
@@ -28,12 +53,13 @@ def make_train_step(
     seed: int,
     microbatch_windows: int | None,
 ) -> Callable[[TrainState, Batch, dict], tuple[TrainState, dict[str, jax.Array]]]:
-    """Make a function (state, batch, frozen) -> (next state, {"loss", "gradient_norm"}).
+    """Make a function (state, batch, frozen) -> (next state, {"loss", "gradient_norm", ...}).
 
     The given state is donated. The parameters are those of the state and of `frozen` together
     (`join`). What is frozen costs neither gradient nor optimiser state.
 
-    The loss is the weighted mean over all queries of the loss of the task (poyo_jax/tasks.py).
+    The loss is the weighted mean over all queries of the loss of the task (poyo_jax/tasks). With
+    several outputs it is that of `balanced`, and "loss_<output>" is the part of each output in it.
     Dropout is decided by `seed`, the step, and each window's number in the global batch. Equal
     arguments give the same function, so that a run or a fit of equal shapes compiles nothing.
     Raises ConfigError when the model's attention cannot do this here (model/attention/api.py).
@@ -51,6 +77,8 @@ def _train_step(
     microbatch_windows: int | None,
 ) -> Callable[[TrainState, Batch, dict], tuple[TrainState, dict[str, jax.Array]]]:
     """The function of `make_train_step`."""
+    outputs = model.config.all_outputs
+    several = len(outputs) > 1
 
     @partial(
         jax.shard_map,
@@ -61,13 +89,23 @@ def _train_step(
     )
     def loss_and_gradient(learning, frozen, vectors, batch, step):
         """Loss, its gradient in the backbone, and that in the vectors of each device."""
-        total_weight = sum_over_devices(batch.target_weights.sum(), mesh)
+        if several:
+            batch, total_weight = balanced(batch, outputs, mesh)
+        else:
+            total_weight = sum_over_devices(batch.target_weights.sum(), mesh)
         dropout_seed = fold(jnp.uint32(seed & 0xFFFFFFFF), step)
 
         def loss_of_device(learning, vectors):
             backbone, learns = join(learning, frozen)
             loss = loss_sum(
-                model, backbone, vectors, batch, dropout_seed, microbatch_windows, learns=learns
+                model,
+                backbone,
+                vectors,
+                batch,
+                dropout_seed,
+                microbatch_windows,
+                learns=learns,
+                scales=learning.get(SCALES),
             )
             return loss / jnp.maximum(total_weight, 1e-12)
 
@@ -86,15 +124,20 @@ def _train_step(
         for name in rows:
             table = learning.pop(name)
             vectors[name] = look_up(table, rows[name], mesh)
+        if several:
+            learning[SCALES] = jnp.ones(len(outputs))
 
         loss, gradient, vectors_gradient = loss_and_gradient(
             learning, frozen, vectors, batch, state.step
         )
+        parts = gradient.pop(SCALES, ())
         for name in rows:
             num_rows = len(params[name])
             gradient[name] = sum_rows(rows[name], vectors_gradient[name], num_rows, mesh)
         norm = optax.tree.norm(gradient_values(gradient))
         metrics = {"loss": loss, "gradient_norm": norm}
+        for output, part in zip(outputs, parts, strict=several):
+            metrics[f"loss_{output.name}"] = part
 
         params, opt_state = update(gradient, state.opt_state, params)
         following = TrainState(state.step + 1, params, opt_state)

@@ -42,7 +42,8 @@ class _Overlap(NamedTuple):
 class UnitTuning:
     """Tuning features of the units of a run, each computed once, when it is first needed.
 
-    For this work the table of units is divided evenly among all devices. A process reads only the
+    Units are tuned to the first output of the model; sessions that lack it are left out. For this
+    work the table of units is divided evenly among all devices. A process reads only the
     sessions whose rows its devices get.
     """
 
@@ -118,8 +119,10 @@ class UnitTuning:
         return jnp.pad(table, ((0, missing), (0, 0)))
 
     def _overlaps(self, first: int, last: int) -> Iterator[_Overlap]:
-        """The sessions that have units with rows from `first` to before `last`."""
+        """The tuned sessions that have units with rows from `first` to before `last`."""
         for number, source in enumerate(self._sources):
+            if source.tuned is None:
+                continue
             inside = (source.unit_rows >= first) & (source.unit_rows < last)
             if inside.any():
                 yield _Overlap(number, inside, source.unit_rows[inside] - first)
@@ -127,7 +130,8 @@ class UnitTuning:
     def _features_of(self, number: int) -> Features:
         if number not in self._features:
             source = self._sources[number]
-            features = tuning_features(source.session, source.readout, source.intervals)
+            assert source.tuned is not None
+            features = tuning_features(source.session, source.tuned, source.intervals)
             self._features[number] = features
         return self._features[number]
 

@@ -145,5 +145,5 @@ def test_labels_of_classes_are_told():
     labels = TIMES // 3 % 8
     told = sentence(made(targets=labels, target_key="target.direction"))
     assert "target.direction has only the whole numbers 0 to 7" in told
-    assert "no classification yet" in told
+    assert "kind='classes'" in told
     assert find_doubts(made(targets=np.round(TARGETS * 1000))) == []

@@ -147,7 +147,8 @@ def test_readout_survives_json():
     [
         ("{", "is not the JSON of a readout"),
         ("[1]", "is not the JSON of a readout"),
-        ('{"value_key": "x"}', "is not the JSON of a readout .*missing"),
+        ("{}", "is not the JSON of a readout .*missing"),
+        ('{"value_key": "x"}', "has mean .* pass one of each per channel"),
         (
             '{"value_keys": "x"}',
             "a readout has no field 'value_keys'; it has value_key, .* Did you mean 'value_key'",

@@ -134,8 +134,9 @@ def test_every_sample_is_decoded_by_one_process_from_all_its_windows(
         behaviour = source.session.behaviour(source.readout.value_key)
         owners = np.zeros(behaviour.count, int)
         for share in shares:
-            owners[share[place].owned] += 1
-            owned = np.arange(behaviour.count)[share[place].owned]
+            (of_output,) = share[place].owned
+            owners[of_output] += 1
+            owned = np.arange(behaviour.count)[of_output]
             for begin in whole[place].starts:
                 first, last = behaviour.range(begin, begin + 1.0)
                 if len(owned) and first <= owned[-1] and last > owned[0]:

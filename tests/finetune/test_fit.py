@@ -139,7 +139,7 @@ def test_the_seed_decides_everything(pretrained, fit, tiny_sessions):
 def scripted(monkeypatch, scores) -> None:
     """Validation scores that come from a list."""
     scores = iter(scores)
-    monkeypatch.setattr(FitSetup, "valid_score", lambda self, params: next(scores))
+    monkeypatch.setattr(FitSetup, "valid_scores", lambda self, params: {"valid_r2": next(scores)})
 
 
 def test_the_best_rows_are_kept_and_fitting_stops_when_they_get_worse(
@@ -325,9 +325,8 @@ def test_a_loss_that_is_not_finite(pretrained, tiny_sessions):
 
 @pytest.mark.unchecked
 def test_a_fit_that_is_scored_by_another_metric_has_no_r2():
-    task = SimpleNamespace(metric=replace(R2, name="error", label="error"))
     model = SimpleNamespace(metrics={"valid_error": 0.5})
-    setup = SimpleNamespace(task=task)
+    setup = SimpleNamespace(metric=replace(R2, name="error", label="error"))
     fit = FitResult(model, [], units=None, sessions=None, _setup=setup, _snapshots={})  # pyright: ignore[reportArgumentType]
     assert fit.valid_score == 0.5
     with pytest.raises(DataError, match="scored by error, not by R2; read `valid_score`"):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from poyo_jax import evaluate, fit_units, load
+from poyo_jax.config import Config, ModelConfig
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.distributed.mesh import make_mesh
 from poyo_jax.errors import DataError, VocabError
@@ -24,7 +25,6 @@ from poyo_jax.finetune.starts import (
     sessions_with_same_units,
     starting_points,
 )
-from poyo_jax.tasks import Regression
 from poyo_jax.types import Batch
 
 NEW = "simulated/session_2"
@@ -129,6 +129,9 @@ def test_starting_points_that_nobody_has(pretrained, tiny_sessions):
     refused(r"'unit_05' is not in the vocabulary of 24 names", {f"{NEW}/unit_03": "unit_05"})
 
 
+ONE_CHANNEL = Config(model=ModelConfig(num_channels=1))
+
+
 class FakeSetup(SimpleNamespace):
     """Two sessions with two units and one; a window is decoded as the sum of its session's row and
     that of the first unit of its session.
@@ -139,9 +142,7 @@ class FakeSetup(SimpleNamespace):
         super().__init__(
             batches=[batch],
             mesh=make_mesh(),
-            pretrained=SimpleNamespace(params=backbone),
-            task=Regression(),
-            num_outputs=1,
+            pretrained=SimpleNamespace(params=backbone, config=ONE_CHANNEL),
         )
 
     def predict_step(self, params, batch):
@@ -161,6 +162,7 @@ def test_sessions_start_from_the_candidate_that_decodes_them_best():
     empty = Batch(**dict.fromkeys(Batch._fields, np.zeros(1)))
     batch = empty._replace(
         query_times=np.zeros((3, 1)),
+        query_outputs=None,
         targets=np.array([[[3.0]], [[9.0]], [[3.0]]]),
         target_weights=np.array([[1.0], [1.0], [0.0]]),
         session_rows=np.array([1, 2, 2]),

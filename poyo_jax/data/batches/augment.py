@@ -75,22 +75,32 @@ def _move_spikes(window: Window, length: float, jitter: float, rng: np.random.Ge
 
 
 def _move_queries(window: Window, share: float, rng: np.random.Generator) -> Window:
-    """Move each query towards the next one, and interpolate its target.
+    """Move each query towards the next one of its output, and interpolate a continuous target.
 
     The weight of a moved query is the smaller weight of the two.
     """
     if len(window.query_times) < 2:
         return window
     times, targets, weights = window.query_times, window.targets, window.target_weights
+    numbers = window.query_outputs
     fraction = share * rng.random(len(times) - 1, dtype=np.float32)
     time_steps = times[1:] - times[:-1]
     target_steps = targets[1:] - targets[:-1]
+    continuous = np.isin(numbers[:-1], _continuous(window))
+    stays = numbers[1:] == numbers[:-1]  # the last query of an output has no next one
     return replace(
         window,
-        query_times=times[:-1] + time_steps * fraction,
-        targets=targets[:-1] + target_steps * fraction[:, None],
-        target_weights=np.minimum(weights[:-1], weights[1:]),
+        query_times=(times[:-1] + time_steps * fraction)[stays],
+        targets=(targets[:-1] + target_steps * (fraction * continuous)[:, None])[stays],
+        target_weights=np.minimum(weights[:-1], weights[1:])[stays],
+        query_outputs=numbers[:-1][stays],
     )
+
+
+def _continuous(window: Window) -> list[int]:
+    """Numbers of the outputs whose targets have values between them."""
+    outputs = window.session.outputs
+    return [output.number for output in outputs if output.readout.kind == "continuous"]
 
 
 def _draw_queries(window: Window, count: int, rng: np.random.Generator) -> Window:
@@ -102,4 +112,5 @@ def _draw_queries(window: Window, count: int, rng: np.random.Generator) -> Windo
         query_times=window.query_times[drawn],
         targets=window.targets[drawn],
         target_weights=window.target_weights[drawn],
+        query_outputs=window.query_outputs[drawn],
     )

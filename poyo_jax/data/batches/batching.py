@@ -10,6 +10,7 @@ from jaxtyping import Float64, Int
 from poyo_jax.config import DataConfig
 from poyo_jax.data.batches.tokens import BatchShape, ModelSession, Window, assemble
 from poyo_jax.errors import ConfigError, DataError
+from poyo_jax.tasks import choose_task
 from poyo_jax.types import PADDING, Batch
 
 ROW_MULTIPLE = 8
@@ -114,31 +115,37 @@ def base_shape(
 ) -> BatchShape:
     """Return the shape of a batch of these sessions, with rows and tokens still to be chosen.
 
-    `windows` is the number of windows of a device. Raises DataError when the sessions' readouts
-    differ in their number of channels.
+    `windows` is the number of windows of a device. Raises DataError when the sessions' only
+    readouts differ in their number of channels.
     """
-    channels = {len(source.readout.mean) for source in sessions}
-    if len(channels) != 1:
-        listed = "; ".join(f"{s.session.id}: {len(s.readout.mean)}" for s in sessions)
-        raise DataError(
-            f"the sessions' behaviours differ in their number of channels ({listed}). A model"
-            " decodes one number of channels: choose readouts with equally many, or train two"
-            " models."
-        )
+    _check_channels(sessions)
     units = sorted([len(source.unit_rows) for source in sessions], reverse=True)
     queries = 1
     for source in sessions:
-        behaviour = source.session.behaviour(source.readout.value_key)
-        queries = max(queries, behaviour.max_samples(window_length))
+        samples = [source.behaviour(each).max_samples(window_length) for each in source.outputs]
+        queries = max(queries, sum(samples))
+    outputs = sessions[0].model.all_outputs
+    widths = [choose_task(output).target_size(output.num_channels) for output in outputs]
     return BatchShape(
         windows=windows,
         units=round_up(1 + sum(units[:windows]), ROW_MULTIPLE),
         rows=windows,
         tokens=config.chunk_tokens,
         queries=queries,
-        channels=channels.pop(),
+        channels=max(widths),
         packed=config.layout == "packed",
+        several=len(outputs) > 1,
     )
+
+
+def _check_channels(sessions: Sequence[ModelSession]) -> None:
+    if len({source.model.all_outputs for source in sessions}) != 1:
+        listed = "; ".join(f"{s.session.id}: {s.model.num_channels}" for s in sessions)
+        raise DataError(
+            f"the sessions' behaviours differ in their number of channels ({listed}). A model"
+            " decodes one number of channels: choose readouts with equally many, or train two"
+            " models."
+        )
 
 
 def growing_shapes(

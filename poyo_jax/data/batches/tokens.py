@@ -1,48 +1,101 @@
 """Cut windows out of sessions, and assemble them in arrays of a fixed shape."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int, Int8, Int32
 from numpy.typing import ArrayLike
 
+from poyo_jax.config import ModelConfig
+from poyo_jax.data.behaviour import Behaviour
+from poyo_jax.data.choose_readouts import output_number
+from poyo_jax.data.classes import readout_values
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.readout import sample_weights
 from poyo_jax.data.session import Session
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.errors import DataError
-from poyo_jax.tasks import Regression, Task
-from poyo_jax.types import PADDING, SPIKE, START, STOP, Batch, Readout
+from poyo_jax.tasks import Task, choose_task
+from poyo_jax.tasks.choose import column_ranges
+from poyo_jax.types import PADDING, SPIKE, START, STOP, Batch, Readout, Readouts, each_readout
 
-REGRESSION = Regression()
+
+@dataclass(frozen=True, eq=False)
+class SessionOutput:
+    """An output of a model as one session has it."""
+
+    number: int  # among the outputs of the model
+    name: str  # of the output of the model
+    readout: Readout
+    task: Task  # how it is trained and scored
+    columns: slice  # among the values that the model returns for a query
+    calibration: tuple[float, ...] = ()  # factors of the standard deviations, if there are any
 
 
 @dataclass(frozen=True, eq=False)
 class ModelSession:
-    """A session with its readout, its rows of the embedding tables, and its intervals."""
+    """A session with its outputs, its rows of the embedding tables, and its intervals."""
 
     session: Session
-    readout: Readout
+    outputs: tuple[SessionOutput, ...]  # what it has of the outputs of the model, at least one
     unit_rows: Int[np.ndarray, " units"]
     session_row: int
     intervals: Intervals  # samples outside get weight 0
-    task: Task = REGRESSION  # how the behaviour is trained and scored
+    model: ModelConfig
 
     @classmethod
     def build(
         cls,
         session: Session,
-        readout: Readout,
+        readouts: Readouts,
         units: Vocab,
         sessions: Vocab,
         intervals: Intervals,
-        task: Task = REGRESSION,
+        model: ModelConfig | None = None,
+        calibration: Mapping[str, tuple[float, ...]] | None = None,
     ):
-        """Look up the session's rows in the vocabularies of units and sessions."""
+        """Look up the session's rows in the vocabularies of units and sessions.
+
+        Without a model, the only output is a regression of the only readout. The calibration holds
+        factors of standard deviations by name of the output.
+        """
         unit_rows = units.rows(session.unit_names)
         session_row = int(sessions.rows([session.id])[0])
-        return cls(session, readout, unit_rows, session_row, intervals, task)
+        if model is None:
+            (readout,) = each_readout(readouts)
+            channels = len(readout.mean) or session.behaviour(readout.value_key).num_channels
+            model = ModelConfig(num_channels=channels)
+        outputs = tuple(_outputs(each_readout(readouts), model, calibration or {}))
+        return cls(session, outputs, unit_rows, session_row, intervals, model)
+
+    @property
+    def readout(self) -> Readout:
+        """Readout of the first output, which is the only one of most sessions."""
+        return self.outputs[0].readout
+
+    @property
+    def tuned(self) -> Readout | None:
+        """Readout of the first output of the model, to which units are tuned; None without it."""
+        first = self.outputs[0]
+        return first.readout if first.number == 0 else None
+
+    def behaviour(self, output: SessionOutput) -> Behaviour:
+        """The samples of an output."""
+        return self.session.behaviour(output.readout.value_key)
+
+
+def _outputs(
+    readouts: Sequence[Readout], model: ModelConfig, calibration: Mapping[str, tuple[float, ...]]
+) -> Iterator[SessionOutput]:
+    """The outputs of a session in the order of the model's outputs."""
+    by_number = {output_number(readout, model): readout for readout in readouts}
+    columns = column_ranges(model)
+    for number, (output, own) in enumerate(zip(model.all_outputs, columns, strict=True)):
+        if number in by_number:
+            task = choose_task(output)
+            factors = calibration.get(output.name, ())
+            yield SessionOutput(number, output.name, by_number[number], task, own, factors)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +109,7 @@ class Window:
     query_times: Float32[np.ndarray, " queries"]
     targets: Float32[np.ndarray, "queries channels"]
     target_weights: Float32[np.ndarray, " queries"]
+    query_outputs: Int8[np.ndarray, " queries"]  # numbers of the outputs, ascending
 
 
 @dataclass(frozen=True)
@@ -67,8 +121,9 @@ class BatchShape:
     rows: int  # chunks; equal to windows in the padded layout
     tokens: int  # of one row
     queries: int
-    channels: int
+    channels: int  # of the widest target
     packed: bool
+    several: bool = False  # whether the model has several outputs
 
 
 def cut_window(
@@ -99,22 +154,45 @@ def cut_window(
 
 
 def _cut_queries(source: ModelSession, start: float, window_length: float):
-    """Return times, normalised targets and weights of the samples in the window.
+    """Return times, normalised targets, weights and outputs of the samples in the window.
 
-    Samples that are missing or outside the intervals get weight 0.
+    Samples that are missing or outside the intervals get weight 0. Targets have as many columns as
+    the widest of the session's outputs.
     """
-    readout = source.readout
-    behaviour = source.session.behaviour(readout.value_key)
+    pieces = []
+    for output in source.outputs:
+        pieces.append(_cut_output(source, output, start, window_length))
+    if len(pieces) == 1:
+        return pieces[0]
+    width = max(targets.shape[1] for _, targets, _, _ in pieces)
+    joined = []
+    for times, targets, *others in pieces:
+        joined.append((times, _widened(targets, width), *others))
+    return tuple(np.concatenate(arrays) for arrays in zip(*joined, strict=True))
+
+
+def _cut_output(source: ModelSession, output: SessionOutput, start: float, window_length: float):
+    readout, behaviour = output.readout, source.behaviour(output)
     first, last = behaviour.range(start, start + window_length)
     times = behaviour.times_at(np.arange(first, last))
-    targets = source.task.normalise(behaviour.values(first, last), readout)
+    values = readout_values(behaviour, readout, first, last)
+    targets = output.task.normalise(values, readout)
     weights = sample_weights(source.session, readout, times)
     measured = np.isfinite(targets).all(axis=-1)
     missing = ~(source.intervals.contains(times) & measured)
     if missing.any():
         weights[missing], targets[missing] = 0, 0
+    if readout.class_weights:
+        weights *= _class_weights(readout)[targets[:, 0].astype(int)]
     query_times = (times - start).astype(np.float32)
-    return query_times, targets.astype(np.float32), weights
+    numbers = np.full(len(times), output.number, np.int8)
+    return query_times, targets.astype(np.float32), weights, numbers
+
+
+def _class_weights(readout: Readout) -> Float32[np.ndarray, " classes"]:
+    """Weight of every class, 1 for those that the readout does not name."""
+    given = dict(readout.class_weights)
+    return np.array([given.get(name, 1.0) for name in readout.classes], np.float32)
 
 
 def assemble(windows: Sequence[Window], window_ids: Sequence[int], shape: BatchShape) -> Batch:
@@ -155,6 +233,7 @@ def assemble(windows: Sequence[Window], window_ids: Sequence[int], shape: BatchS
         session_rows=_padded(session_rows, shape.windows, 0),
         **_queries(windows, shape),
         window_ids=_padded(window_ids, shape.windows, 0).astype(np.uint32),
+        query_outputs=_query_outputs(windows, shape) if shape.several else None,
     )
 
 
@@ -165,11 +244,26 @@ def _queries(windows: Sequence[Window], shape: BatchShape) -> dict[str, np.ndarr
     lengths = [shape.queries] * len(windows)
     blank = np.zeros((shape.windows, shape.queries), np.float32)
     targets = np.zeros((*blank.shape, shape.channels), np.float32)
+    wide = [_widened(window.targets, shape.channels) for window in windows]
     return {
         "query_times": _lay_out([window.query_times for window in windows], lengths, blank),
-        "targets": _lay_out([window.targets for window in windows], lengths, targets),
+        "targets": _lay_out(wide, lengths, targets),
         "target_weights": _lay_out([window.target_weights for window in windows], lengths, blank),
     }
+
+
+def _query_outputs(
+    windows: Sequence[Window], shape: BatchShape
+) -> Int8[np.ndarray, "windows queries"]:
+    pieces = [window.query_outputs for window in windows]
+    blank = np.zeros((shape.windows, shape.queries), np.int8)
+    return _lay_out(pieces, [shape.queries] * len(windows), blank)
+
+
+def _widened(targets: np.ndarray, width: int) -> np.ndarray:
+    """Targets with columns of zeros up to the width."""
+    missing = width - targets.shape[1]
+    return np.pad(targets, ((0, 0), (0, missing))) if missing else targets
 
 
 def _lay_out(pieces: Sequence[np.ndarray], lengths: Sequence[int], blank: np.ndarray) -> np.ndarray:

@@ -158,8 +158,7 @@ def _numeric_targets(values: Any) -> np.ndarray:
         if "it holds text" not in str(error):
             raise
         raise SessionError(
-            f"{error} Labels of classes cannot be decoded yet; code them by numbers that mean"
-            " something, such as the cosine and sine of a direction."
+            f"{error} Number the classes here, or add their names with Session.with_behaviour."
         ) from error
 
 

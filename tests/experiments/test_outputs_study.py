@@ -1,0 +1,42 @@
+"""The study of several outputs: its cells and tables. Nothing is trained."""
+
+from pathlib import Path
+
+import pytest
+
+from experiments.studies.outputs import REAL, SIMULATED, Outputs, cells, tables
+
+
+def test_every_comparison_has_its_cells():
+    options = Outputs(data=Path(), seeds=(0, 1))
+    wanted = list(cells(options, [SIMULATED, REAL]))
+    assert len({tuple(cell.values()) for cell in wanted}) == len(wanted)
+    assert sum(cell["what"] == "together" for cell in wanted) == 2 * 2 * 4
+    assert sum(cell["what"] == "adapt" for cell in wanted) == 2 * (2 + 1) * 3
+    assert sum(cell["what"] == "intervals" for cell in wanted) == 4
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_tables_have_means_over_seeds_and_what_failed(failed):
+    options = Outputs(seeds=(0, 1))
+    results = []
+    for cell in cells(options, [SIMULATED]):
+        if cell["what"] == "together":
+            bonus = 0.02 if cell["model"] == "together" else 0.0
+            kinds = ("velocity", "direction", "velocity+emg")
+            scores = {kind: dict.fromkeys(kind.split("+"), 0.5 + bonus) for kind in kinds}
+            results.append(cell | {"scores": scores})
+        elif cell["what"] == "adapt":
+            results.append(cell | {"metric": "r2", "score": 0.25 + cell["seed"] / 2})
+        else:
+            claims = {"coverage": {"0.5": 0.5, "0.8": 0.78, "0.95": 0.9}, "error": 0.01}
+            results.append(cell | {"intervals": {"known, velocity": claims}})
+    if failed:
+        results[0] = {**results[0], "error": "DataError: no"}
+    lines = list(tables(results))
+    one = "0.520 [0.000] | 0.500 [0.000] | +0.020"
+    assert f"| simulated | velocity+emg | emg | {one} |" in lines
+    assert "| simulated | emg | 0.500 [0.250] | 0.500 [0.250] | 0.500 [0.250] |" in lines
+    claimed = "50.0 [0.0] | 78.0 [0.0] | 90.0 [0.0] | 0.010"
+    assert f"| simulated | known, velocity | {claimed} |" in lines
+    assert any("DataError: no" in line for line in lines) == failed
