@@ -24,6 +24,7 @@ ComputeDtype = Literal["float32", "bfloat16"]
 WIDEST = 65_536
 LONGEST_WINDOW = 3600  # s
 MOST_LATENTS = 4_096  # of a window
+LARGEST_HEAD = 1024  # channels of a head of attention; a head of the paper has 64
 COUNT = integer(1)
 SIZE = integer(1, WIDEST)
 BATCH_SIZE = integer(1, 2**20)
@@ -112,7 +113,7 @@ class ModelConfig:
             self,
             dim=SIZE,
             depth=integer(1, 1000),
-            head_dim=SIZE,
+            head_dim=integer(1, LARGEST_HEAD),
             cross_heads=SIZE,
             self_heads=SIZE,
             num_latents=SIZE,

@@ -36,7 +36,9 @@ def add_outputs(
     backbone = pretrained.params[BACKBONE]
     fresh = build_model(model, pretrained.config.run, 1, 1)
     head = jax.jit(lambda: init_params(fresh, seed))()[BACKBONE]["head"]
-    own = backbone["head"] if len(known) > 1 else {head_name(known[0].name): backbone["head"]}
+    own = backbone["head"]
+    if len(known) == 1:
+        own = {head_name(known[0].name): own}
     embedding = head["embedding"].at[: len(known)].set(own.get("embedding", 0.0))
     head = {**head, **own, "embedding": embedding}
     readouts, calibration = dict(pretrained.readouts), dict(pretrained.calibration)

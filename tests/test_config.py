@@ -25,6 +25,7 @@ REFUSED = [
         {"dim": 0},
         "ModelConfig.dim is 0; it must be at least 1. Change it and start again.",
     ),
+    (ModelConfig, {"head_dim": 8000}, "ModelConfig.head_dim is 8000; .*1024"),
     (ModelConfig, {"head_dim": 6}, "ModelConfig.head_dim is 6; it must be a multiple of 4"),
     (
         ModelConfig,
