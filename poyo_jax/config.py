@@ -383,9 +383,9 @@ class RunConfig:
     """Windows that pass the processor at the same time on one device; None chooses by the platform
     and the memory of the device (model/hardware.py).
     """
-    rows_per_group: int = 8
+    rows_per_group: int | None = None
     """Packed token rows that are attended at the same time on one device, where attention is
-    chunked.
+    chunked. None chooses by the platform (model/hardware.py).
     """
     num_workers: int = 0
     """Processes that prepare batches; 0 prepares them in a thread of the trainer."""
@@ -402,7 +402,7 @@ class RunConfig:
             keep_every=integer(1, or_none=True),
             watchdog_minutes=POSITIVE,
             microbatch_windows=integer(1, or_none=True),
-            rows_per_group=COUNT,
+            rows_per_group=integer(1, or_none=True),
             num_workers=integer(0),
         )
         require_kind(self, "mesh", MeshConfig)

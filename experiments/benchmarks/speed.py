@@ -124,7 +124,7 @@ def start_contenders(options: Benchmark, stack: ExitStack) -> dict[str, Contende
 
 def base_settings(options: Benchmark) -> dict:
     """Settings that every contender gets."""
-    from poyo_jax.model.hardware import Hardware, choose_microbatch
+    from poyo_jax.model.hardware import Hardware, choose_group_rows, choose_microbatch
     from poyo_jax.presets import PRESETS
 
     preset = PRESETS[options.preset]()
@@ -136,7 +136,7 @@ def base_settings(options: Benchmark) -> dict:
         "fixed_tokens": options.fixed_tokens,
         "num_batches": 2,
         "microbatch_windows": options.microbatch_windows or micro,
-        "rows_per_group": preset.run.rows_per_group,
+        "rows_per_group": choose_group_rows(None, "cpu"),
         "cpu_devices": 1,
         "vocabulary": None,
         "unit_dropout": UNIT_DROPOUT,

@@ -21,8 +21,8 @@ class Compute:
     """Platform of the devices that compute (model/hardware.py); None is that of this process."""
     remat: Remat = "auto"
     """Activations that the backward pass computes again (`RunConfig.remat`)."""
-    rows_per_group: int = 8
-    """Packed token rows that are attended at the same time, where attention is chunked."""
+    rows_per_group: int | None = None
+    """Packed token rows that are attended at the same time (`RunConfig.rows_per_group`)."""
 
     @classmethod
     def of_run(cls, run: RunConfig, platform: str | None = None) -> "Compute":

@@ -9,6 +9,7 @@ from poyo_jax.model.attention.api import attend_tokens
 from poyo_jax.model.attention.tokens import TokenRows
 from poyo_jax.model.compute import Compute
 from poyo_jax.model.dropout import ENCODER_SITES, fold
+from poyo_jax.model.hardware import choose_group_rows
 from poyo_jax.model.layers import (
     FeedForward,
     Linear,
@@ -68,7 +69,7 @@ class Encoder(nn.Module):
             _token_rows(batch, config, seeds_of_rows),
             windows,
             batch.session_rows.shape[0],
-            rows_per_group=self.compute.rows_per_group,
+            rows_per_group=choose_group_rows(self.compute.rows_per_group, self.compute.platform),
             back_end=self.compute.back_end,
             platform=self.compute.platform,
             attention_dropout=config.attention_dropout,

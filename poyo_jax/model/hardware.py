@@ -10,6 +10,7 @@ there.
   compiled step moves with more and with fewer windows.
 - On GPUs the cache is small against the activations of one window, so all windows pass at once, as
   far as the memory allows: fewer and longer operations.
+- Of the encoder's token rows as many pass at the same time as stay in fast memory.
 - Flash attention is that of the platform.
 """
 
@@ -44,12 +45,13 @@ class Choice(NamedTuple):
     fast_bytes: float  # activations of a layer that shall pass at the same time, at most
     least: int  # windows of a micro-batch
     most: float
+    group_rows: int = 8  # token rows that the encoder attends at the same time, at most
     flash: BackEnd | None = None  # flash attention
 
 
 CHOICES = {
     "cpu": Choice(fast_bytes=5e6, least=2, most=8),
-    "tpu": Choice(fast_bytes=50e6, least=1, most=math.inf, flash="splash"),
+    "tpu": Choice(fast_bytes=50e6, least=1, most=math.inf, group_rows=12, flash="splash"),
     "cuda": Choice(fast_bytes=math.inf, least=1, most=math.inf, flash="cudnn"),
 }
 OTHERS = Choice(fast_bytes=math.inf, least=1, most=math.inf)
@@ -81,6 +83,16 @@ def hardware_of(mesh: Mesh) -> Hardware:
     """The hardware of a mesh. It is the same in every process, since it asks no device."""
     device = mesh.devices.flat[0]
     return Hardware(platform_of(device), memory_of(device.device_kind) or UNKNOWN_MEMORY)
+
+
+def choose_group_rows(rows_per_group: int | None, platform: str | None) -> int:
+    """Token rows that are attended at the same time: `rows_per_group`, or by the platform if None.
+
+    `platform` None is that of this process.
+    """
+    if rows_per_group is not None:
+        return rows_per_group
+    return CHOICES.get(platform or own_platform(), OTHERS).group_rows
 
 
 def choose_microbatch(model: ModelConfig, run: RunConfig, hardware: Hardware) -> int | None:

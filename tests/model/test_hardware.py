@@ -6,7 +6,12 @@ import pytest
 
 from poyo_jax.chips import CHIPS
 from poyo_jax.distributed.mesh import make_mesh
-from poyo_jax.model.hardware import Hardware, choose_microbatch, hardware_of
+from poyo_jax.model.hardware import (
+    Hardware,
+    choose_group_rows,
+    choose_microbatch,
+    hardware_of,
+)
 from poyo_jax.presets import PRESETS
 
 CPU, TPU = Hardware("cpu"), Hardware("tpu", CHIPS["v5e"].memory)
@@ -51,3 +56,9 @@ def test_a_number_that_is_set_is_taken():
 
 def test_the_hardware_of_a_mesh():
     assert hardware_of(make_mesh()) == Hardware("cpu")
+
+
+def test_token_rows_of_a_group_are_those_of_the_platform_or_a_number_that_is_set():
+    assert choose_group_rows(None, "cpu") == choose_group_rows(None, None) == 8
+    assert choose_group_rows(None, "tpu") == 12
+    assert choose_group_rows(5, "tpu") == 5

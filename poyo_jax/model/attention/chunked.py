@@ -6,7 +6,6 @@ few packed token rows at a time, which stay in fast memory, and adds to the grad
 in place.
 """
 
-import math
 from functools import partial
 from typing import cast
 
@@ -109,7 +108,7 @@ def attend_in_groups(
 
     A window without tokens gives zeros.
     """
-    size = math.gcd(rows_per_group, len(windows))
+    size = microbatch.microbatch_size(len(windows), rows_per_group)
     groups = microbatch.cut((rows, windows), size)
     attended = _attend(scaled(query), table, groups, num_windows, rate)
     return cast(Array, attended)
