@@ -51,6 +51,8 @@ def _field(path: Path, seen: Shape, wanted: Shape) -> str:
         return ("the list of names", "ModelConfig.dim")[axis]
     if path[-2:] == ("head", "bias"):
         return "ModelConfig.num_channels"
+    if "head" in path[:-2]:
+        return "ModelConfig.outputs"
     if is_stacked(path) and axis == 0:
         return "ModelConfig.depth"
     return "ModelConfig (dim, head_dim, cross_heads, self_heads or processor)"

@@ -193,9 +193,17 @@ def _readouts(
             chosen[session.id] = pretrained.readouts[session.id]
         elif session.id not in given:
             similar = _readouts_of_data_set(pretrained, session)
-            chosen[session.id] = labelled_readout(session, labels[session.id], similar)
+            measured = labelled_readout(session, labels[session.id], similar)
+            chosen[session.id] = _named_as_known(pretrained, measured)
     check_names(sessions, given)
     return chosen | dict(given)
+
+
+def _named_as_known(pretrained: Pretrained, readout: Readout) -> Readout:
+    """The readout with the name that known sessions give to the same behaviour."""
+    known = [each for given in pretrained.readouts.values() for each in each_readout(given)]
+    names = {each.name for each in known if each.value_key == readout.value_key}
+    return replace(readout, name=names.pop()) if len(names) == 1 else readout
 
 
 def _readouts_of_data_set(pretrained: Pretrained, session: Session) -> list[Readout]:

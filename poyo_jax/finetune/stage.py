@@ -12,8 +12,8 @@ from poyo_jax.distributed.mesh import replicated, state_shardings
 from poyo_jax.finetune.coordinates import row_coordinates
 from poyo_jax.finetune.optimizer import Prior, adapting_optimizer
 from poyo_jax.finetune.setup import FitSetup
-from poyo_jax.fit_config import FitConfig, Stage
-from poyo_jax.model.params import LOW_RANK, TABLES, path_names
+from poyo_jax.fit_config import Stage
+from poyo_jax.model.params import LOW_RANK, TABLES, Path, path_names
 from poyo_jax.model.partition import join, low_rank_factors, rates_of, take
 from poyo_jax.train.optim.choose import choose_optimizer
 from poyo_jax.train.optim.rows import Optimizer
@@ -30,7 +30,7 @@ class StageStep:
         backbone = params["backbone"]
         new_heads = dict.fromkeys(setup.new_heads, config.head_rate or 0.0)
         rates = rates_of(backbone, {**stage.backbone_rates, **new_heads})
-        learning, frozen = _split(params, rates, config)
+        learning, frozen = _split(params, rates, setup)
         self._learning = learning
         self.frozen = jax.device_put({"backbone": frozen}, replicated(setup.mesh))
         num_steps = stage.last - stage.first
@@ -64,18 +64,29 @@ class StageStep:
         return {**tables, "backbone": jax.tree.map(jnp.copy, backbone)}
 
 
-def _split(params: dict, rates: Mapping, config: FitConfig) -> tuple[dict[str, Any], dict]:
-    """Split the parameters into those that learn, tables included, and the frozen backbone."""
-    backbone = params["backbone"]
+def _split(params: dict, rates: Mapping, setup: FitSetup) -> tuple[dict[str, Any], dict]:
+    """Split the parameters into those that learn, tables included, and the frozen backbone.
+
+    With a rank, only new heads learn as a whole.
+    """
+    backbone, rank = params["backbone"], setup.config.rank
     learning: dict[str, Any] = {name: params[name] for name in TABLES}
-    if rates and config.rank is not None:
-        key = jax.random.key(config.seed)
-        learning[LOW_RANK] = low_rank_factors(backbone, rates, config.rank, key)
-        return learning, backbone
-    learned, frozen = take(backbone, rates)
+    whole = dict(rates)
+    if rank is not None:
+        whole = {path: rate for path, rate in rates.items() if _is_new(path, setup)}
+        others = {path: rate for path, rate in rates.items() if path not in whole}
+        if others:
+            key = jax.random.key(setup.config.seed)
+            learning[LOW_RANK] = low_rank_factors(backbone, others, rank, key)
+    learned, frozen = take(backbone, whole)
     if learned:
         learning["backbone"] = learned
     return learning, frozen
+
+
+def _is_new(path: Path, setup: FitSetup) -> bool:
+    """Tell if a parameter belongs to the head of an output that the model lacked."""
+    return "/".join(path[:2]) in setup.new_heads
 
 
 def _priors(setup: FitSetup, origin: dict) -> dict[str, Prior]:

@@ -111,6 +111,37 @@ def test_a_known_output_uses_its_head_and_fit_units_says_that_a_head_is_needed(
     assert all(np.array_equal(before[path], after[path]) for path in before)
 
 
+def test_a_new_head_learns_as_a_whole_where_all_else_learns_at_low_rank(model, session, emg):
+    config = FitConfig(
+        num_steps=2, eval_every=2, batch_size=8, backbone_rates={"": 1e-3}, rank=1, head_rate=1e-2
+    )
+    fit = finetune(model, session, config, readouts={session.id: emg}, progress=False)
+    start = add_outputs(model, fit.pretrained.config.model.outputs[1:], config.seed)
+    before, after = leaves(start.params["backbone"]), leaves(fit.pretrained.params["backbone"])
+    moved = {path for path in before if not np.array_equal(before[path], after[path])}
+    assert {"['head']['to_emg']['bias']", "['head']['to_emg']['kernel']"} < moved
+    assert "['decoder']['query']['kernel']" in moved
+    assert "['decoder']['output']['bias']" not in moved
+    assert "['head']['to_cursor_vel']['bias']" not in moved
+
+
+def test_a_session_without_a_readout_takes_the_output_of_its_behaviour(model, adapted):
+    """The known sessions call cursor.vel by the name of the output, which is here another one."""
+    readouts = dict(adapted.readouts)
+    for name in model.readouts:
+        readouts[name] = replace(readouts[name], name="hand")
+    first, *others = adapted.config.model.outputs
+    outputs = (replace(first, name="hand"), *others)
+    config = replace(adapted.config, model=replace(adapted.config.model, outputs=outputs))
+    head = dict(adapted.params["backbone"]["head"])
+    head["to_hand"] = head.pop("to_cursor_vel")
+    params = {**adapted.params, "backbone": {**adapted.params["backbone"], "head": head}}
+    renamed = replace(adapted, config=config, params=params, readouts=readouts)
+    config = FitConfig(num_steps=2, eval_every=2, batch_size=8)
+    fit = fit_units(renamed, tiny.simulate(4), config, progress=False)
+    assert decode(fit.pretrained, tiny.simulate(4)).output == "hand"
+
+
 def test_a_model_from_scratch_has_the_outputs_of_its_sessions_alone(model, session, emg):
     config = replace(STRATEGIES["from_scratch"], num_steps=2, eval_every=2, batch_size=8)
     fit = finetune(model, session, config, readouts={session.id: emg}, progress=False)
