@@ -62,8 +62,9 @@ ALLOWED = {
     "pretrained": BASE | {"data", "model", "checkpoint", "tuning", "hub", "card"},
     "surgery": BASE | {"data", "model", "pretrained"},
     "interop": BASE | {"data", "model", "pretrained"},
-    "realtime": BASE,
+    "realtime": BASE | {"data"},
     "native": BASE | {"realtime"},
+    "ezmsg_unit": {"errors", "realtime", "native"},
     "decoding": BASE | MODEL | {"pretrained", "realtime", "native"},
     "train": BASE
     | MODEL
@@ -88,6 +89,8 @@ ALLOWED = {
         "interop",
         "explore",
         "report",
+        "realtime",
+        "native",
     }
     | {"exit_status", "signals"},
 }
