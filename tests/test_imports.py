@@ -70,11 +70,15 @@ ALLOWED = {
     | MODEL
     | {"signals", "progress", "checkpoint", "tuning", "decoding", "pretrained", "exit_status"},
     "aot": BASE | MODEL | {"train"},
-    "finetune": BASE | MODEL | {"progress", "tuning", "decoding", "pretrained", "train"},
+    "finetune": BASE
+    | MODEL
+    | {"progress", "tuning", "decoding", "pretrained", "train", "realtime", "native"},
     "estimator": BASE | USE,
     "baselines": BASE | {"data", "model", "progress"},
     "plots": BASE | {"data", "pca", "pages"},
-    "explore": BASE | USE | {"pages"},
+    "page_server": {"errors"},
+    "explore": BASE | USE | {"pages", "page_server"},
+    "watch": {"errors", "pages", "page_server", "realtime"},
     "report": BASE | USE | {"pages", "pca", "train"},
     "cli": BASE
     | USE
@@ -91,6 +95,7 @@ ALLOWED = {
         "report",
         "realtime",
         "native",
+        "watch",
     }
     | {"exit_status", "signals"},
 }

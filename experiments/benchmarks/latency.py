@@ -5,8 +5,8 @@
     $ python -m experiments.benchmarks.latency --peer PEER/bin/python
 
 Timed are `push` of the spikes of a hop and `predict`; `prepare` follows in idle time. The
-contenders take turns at the same spikes. Prints percentiles in ms, and fails if a program was compiled, if the
-memory grew, or if a spike is not accounted for.
+contenders take turns at the same spikes. Prints percentiles in ms, and fails if a program was
+compiled, if the memory grew, or if a spike is not accounted for.
 
 --both measures twice: as any program, and with a priority over all others (SCHED_FIFO), on --cores.
 That needs root, the capability CAP_SYS_NICE, or a line `@lab - rtprio 50` in

@@ -3,6 +3,7 @@
     $ python -m poyo_jax stream runs/pretrain sessions/monday.h5
     $ python -m poyo_jax stream runs/pretrain sessions/monday.h5 --lsl Spikes --lsl-out Decoded
     $ python -m poyo_jax stream monday.poyo --zmq tcp://127.0.0.1:7000
+    $ python -m poyo_jax stream runs/pretrain sessions/monday.h5 --page
 
 plays the session at the speed of its recording, unless a stream of spikes is named. Every update is
 a line "TIME VALUE ..." on standard output: the end of its window in s, and a value for each query
@@ -10,11 +11,14 @@ and channel. What was dropped, and how long updates took, stands on standard err
 .poyo file is decoded by the native back end, and loads no jax.
 """
 
+import os
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
@@ -23,12 +27,13 @@ import tyro
 from poyo_jax.cli.options import MaybeFloat, MaybeInt, MaybeText
 from poyo_jax.cli.program import run_command
 from poyo_jax.cli.sessions import session_at
-from poyo_jax.errors import ConfigError, DataError
+from poyo_jax.errors import ConfigError, DataError, PoyoError
 from poyo_jax.files import local_path
 
 if TYPE_CHECKING:
     from poyo_jax.data.session import Session
     from poyo_jax.realtime import Sink, Source, Stream, Update
+    from poyo_jax.watch.monitor import Monitor
 
 RIG_FILE = ".poyo"
 
@@ -70,6 +75,10 @@ class StreamCommand:
     """Let the native back end multiply bfloat16."""
     lsl_out: MaybeText = None
     """Send the values to an LSL stream of this name, in place of standard output."""
+    page: bool = False
+    """Serve a page on this machine on which you watch, in place of standard output."""
+    port: int = 0
+    """Port of the page on loopback; 0 takes a free one."""
     updates: MaybeInt = None
     """Stop after so many updates."""
 
@@ -83,6 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def decode_stream(options: StreamCommand) -> None:
     """Decode until the source ends, or Ctrl-C."""
     from poyo_jax.realtime import follow
+    from poyo_jax.watch.monitor import Monitor
 
     if options.lsl is not None and options.zmq is not None:
         raise ConfigError("spikes come from one source: give --lsl or --zmq, not both.")
@@ -90,17 +100,21 @@ def decode_stream(options: StreamCommand) -> None:
     stream, unit_ids = make_stream(options, session)
     source = make_source(options, session, unit_ids)
     tally = Tally()
-    sinks = [make_sink(options, stream), tally]
+    monitor = Monitor(str(options.model), unit_ids, stream.hop, stream.queries)
+    sinks = [*make_sinks(options, stream), tally, *[monitor] * options.page]
     _say("compiling ...")
     stream.warm_up()
-    _say(f"decoding every {1000 * stream.hop:g} ms; Ctrl-C ends it")
-    try:
-        follow(stream, source, sinks, updates=options.updates)
-    except KeyboardInterrupt:
-        pass
-    finally:
-        source.close()
-        _say(summary(stream, tally))
+    with served(monitor, options) if options.page else nullcontext():
+        _say(f"decoding every {1000 * stream.hop:g} ms; Ctrl-C ends it")
+        try:
+            follow(stream, source, sinks, updates=options.updates)
+            monitor.end("The source has ended.")
+            wait_for_reader(options)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            source.close()
+            _say(summary(stream, tally))
 
 
 def make_stream(
@@ -148,19 +162,51 @@ def make_source(
     return Replay(session, speed=options.speed, start=options.start)
 
 
-def make_sink(options: StreamCommand, stream: "Stream") -> "Sink":
-    """Where the values go."""
+def make_sinks(options: StreamCommand, stream: "Stream") -> list["Sink"]:
+    """Where the values go, beside the page."""
     if options.lsl_out is None:
-        return write_line
+        return [] if options.page else [write_line]
     from poyo_jax.realtime import LslOutlet
 
-    return LslOutlet(options.lsl_out, stream.hop)
+    return [LslOutlet(options.lsl_out, stream.hop)]
+
+
+@contextmanager
+def served(monitor: "Monitor", options: StreamCommand) -> Iterator[None]:
+    """Serve the page in a thread of its own."""
+    from poyo_jax.watch.server import WatchServer
+
+    with WatchServer(monitor, options.port) as server:
+        thread = Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        _say(f"watch at {server.address}")
+        try:
+            yield
+        finally:
+            server.shutdown()
+
+
+def wait_for_reader(options: StreamCommand) -> None:
+    """Leave the page open after the last update, until Ctrl-C."""
+    if options.page:
+        _say("the source has ended; the page stays until Ctrl-C")
+        Event().wait()
 
 
 def write_line(update: "Update") -> None:
     """Write an update to standard output, as `poyo_run` does."""
     values = " ".join(f"{value:.9g}" for value in update.decoded.values.ravel())
-    print(f"{update.now:.6f} {values}", flush=True)
+    try:
+        print(f"{update.now:.6f} {values}", flush=True)
+    except BrokenPipeError:  # whoever read them has ended
+        raise
+    except OSError as error:
+        # What is left would be written again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise PoyoError(
+            f"values cannot be written ({error.strerror}); the update at {update.now:.6f} s is the"
+            " first that is missing. Check that the disk has space."
+        ) from error
 
 
 class Tally:

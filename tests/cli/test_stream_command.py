@@ -1,6 +1,13 @@
 """`python -m poyo_jax stream` decodes what is played, and says in a sentence what is wrong."""
 
+import http.client
+import json
 import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -57,11 +64,16 @@ def test_a_model_decodes_a_session_that_is_played(rig, capsys):
     assert re.search(r"20 updates of [\d./ ]+ ms .*0 left out .*received 300, not finite 0", err)
 
 
-def test_a_file_of_the_rig_needs_no_more(rig, capsys):
+@pytest.fixture(scope="module")
+def compiler() -> str:
+    """The C++ compiler; without one the test says so and skips."""
     try:
-        find_compiler()
+        return find_compiler()
     except MissingDependencyError as error:
         pytest.skip(str(error))
+
+
+def test_a_file_of_the_rig_needs_no_more(rig, compiler, capsys):
     folder, stream, session = rig
     file, played = str(folder / "one.poyo"), str(folder / "one.h5")
     main([file, played, "--speed", "None", "--threads", "2", "--updates", "20"])
@@ -95,6 +107,37 @@ def test_what_is_wrong_is_a_sentence(rig, capsys):
 )
 def test_without_a_package_the_extra_is_named(rig, capsys, monkeypatch, package, options):
     folder, _, _ = rig
-    monkeypatch.setitem(__import__("sys").modules, package, None)
+    monkeypatch.setitem(sys.modules, package, None)
     arguments = [str(folder / "model"), str(folder / "one.h5"), *options]
     fails(capsys, r"needs py.*pip install poyo_jax\[realtime\]", arguments)
+
+
+def test_the_page_stays_after_the_source_has_ended(rig, compiler):
+    folder, _, _ = rig
+    file, played = str(folder / "one.poyo"), str(folder / "one.h5")
+    words = ["stream", file, played, "--speed", "None", "--page"]
+    command = [sys.executable, "-m", "poyo_jax", *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as program:
+        assert program.stderr is not None
+        lines = iter(program.stderr)
+        address = next(line for line in lines if "watch at" in line).split()[-1]
+        assert "the page stays until Ctrl-C" in next(line for line in lines if "ended;" in line)
+        connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=60)
+        connection.request("GET", "/since?number=0")
+        answer = json.loads(connection.getresponse().read())
+        connection.close()
+        program.send_signal(signal.SIGINT)
+        assert "20 updates" in "".join(lines) and program.wait(60) == 0
+    assert answer["totals"]["updates"] == 20 and answer["ended"] == "The source has ended."
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_disk(rig, compiler):
+    folder, _, _ = rig
+    words = ["stream", str(folder / "one.poyo"), str(folder / "one.h5"), "--speed", "None"]
+    command = [sys.executable, "-m", "poyo_jax", *words]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "values cannot be written (No space left on device)" in done.stderr
+    assert "update at 0.100000 s is the first" in done.stderr
