@@ -11,6 +11,7 @@ from poyo_jax.data.session import Session
 from poyo_jax.decoding.stream import StreamDecoder
 from poyo_jax.errors import PoyoError
 from poyo_jax.finetune.fit import fit_units
+from poyo_jax.finetune.strategies import STRATEGIES
 from poyo_jax.fit_config import FitConfig
 from poyo_jax.native import NativeEngine, load
 from poyo_jax.pretrained import Pretrained, check_model
@@ -64,6 +65,7 @@ class Recalibration:
         pretrained.save(self._folder / MODEL)
         session.save(self._folder / BLOCK)
         spawned = multiprocessing.get_context("spawn")
+        config = config or STRATEGIES["unit_identification"]
         settings = (str(self._folder), config, hop, tuple(queries))
         self._process = spawned.Process(target=_fit, args=settings, daemon=True)
         self._process.start()
@@ -97,7 +99,7 @@ class Recalibration:
         self._temporary.cleanup()
 
 
-def _fit(folder: str, config: FitConfig | None, hop: float, queries: tuple[float, ...]) -> None:
+def _fit(folder: str, config: FitConfig, hop: float, queries: tuple[float, ...]) -> None:
     """Fit in the second process, and write a .poyo file; a reason where that fails."""
     os.nice(GENTLE)
     place = Path(folder)
