@@ -245,6 +245,10 @@ class DataConfig:
     """Training windows ask for at most so many of their samples, drawn anew in each: behaviour
     sampled at 1 kHz costs as much as at 100 Hz, and counts as much. None asks for all.
     """
+    end_weight: float = 1.0
+    """Weight of the samples in the last 0.1 s of a training window, on top of that of the readout.
+    Above 1 for models that decode in real time: they use no others.
+    """
     short_intervals: ShortIntervals = "widen"
     """Treatment of training intervals shorter than a window. "widen": the window reaches over their
     ends, and samples outside are not trained on. "drop": they are left out, as in the reference.
@@ -264,6 +268,7 @@ class DataConfig:
             spike_dropout=BELOW_ONE,
             spike_jitter=NOT_NEGATIVE,
             query_jitter=SHARE,
+            end_weight=number(above=0, at_most=1000),
             max_queries=integer(1, or_none=True),
             chunk_tokens=integer(8, WIDEST),
         )

@@ -5,7 +5,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 
-from experiments.benchmarks.latency import untrained
+from experiments.benchmarks.one_window import untrained
 from poyo_jax import Pretrained, Readout, Session
 from poyo_jax.config import Config, ModelConfig
 

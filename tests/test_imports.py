@@ -63,8 +63,9 @@ ALLOWED = {
     "surgery": BASE | {"data", "model", "pretrained"},
     "more_outputs": BASE | {"model", "pretrained"},
     "interop": BASE | {"data", "model", "pretrained"},
-    "realtime": BASE,
+    "realtime": BASE | {"data"},
     "native": BASE | {"realtime"},
+    "ezmsg_unit": {"errors", "realtime", "native"},
     "decoding": BASE | MODEL | {"pretrained", "realtime", "native"},
     "train": BASE
     | MODEL
@@ -72,11 +73,14 @@ ALLOWED = {
     "aot": BASE | MODEL | {"train"},
     "finetune": BASE
     | MODEL
-    | {"progress", "tuning", "decoding", "pretrained", "train", "more_outputs"},
+    | {"progress", "tuning", "decoding", "pretrained", "train", "more_outputs"}
+    | {"realtime", "native"},
     "estimator": BASE | USE,
     "baselines": BASE | {"data", "model", "progress"},
     "plots": BASE | {"data", "pca", "pages"},
-    "explore": BASE | USE | {"pages"},
+    "page_server": {"errors"},
+    "explore": BASE | USE | {"pages", "page_server"},
+    "watch": {"errors", "pages", "page_server", "realtime"},
     "report": BASE | USE | {"pages", "pca", "train"},
     "cli": BASE
     | USE
@@ -91,6 +95,9 @@ ALLOWED = {
         "interop",
         "explore",
         "report",
+        "realtime",
+        "native",
+        "watch",
     }
     | {"exit_status", "signals"},
 }

@@ -46,6 +46,8 @@ MODULES = (
     "tasks",
     "tuning",
     "types",
+    "watch.monitor",
+    "watch.server",
 )
 
 SHAPE = re.compile(r"\[[\w, .]+\]")  # [samples, channels]

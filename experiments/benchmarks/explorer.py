@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from experiments.benchmarks.latency import untrained
+from experiments.benchmarks.one_window import untrained
 from poyo_jax.data.simulate import simulate_session
 from poyo_jax.explore.explorer import Explorer
 from poyo_jax.explore.server import ExplorerServer

@@ -35,7 +35,7 @@ def main() -> None:
 
         return serve(*make_loader(settings))
     if settings["what"] == "window":
-        from experiments.benchmarks.latency import make_decoder
+        from experiments.benchmarks.one_window import make_decoder
 
         return serve(*make_decoder(settings))
     jax.config.update("jax_num_cpu_devices", settings["cpu_devices"])

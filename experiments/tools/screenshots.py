@@ -1,4 +1,4 @@
-"""Take the pictures of the documentation: a report and the explorer in a browser.
+"""Take the pictures of the documentation: a report, the explorer, and the page of a stream.
 
     $ make demo
     $ python -m experiments.tools.screenshots --report demo/report.html --model demo/adapted \\
@@ -35,9 +35,9 @@ class Screenshots:
     session: str | None = None
     """Session to show; by default the first."""
     model: Path | None = None
-    """Model to show in the explorer, too."""
+    """Model to show in the explorer and in a stream, too."""
     data: Path | None = None
-    """Sessions for the explorer."""
+    """Sessions for these."""
     out: Path = Path("docs/images")
     """Folder for the pictures."""
 
@@ -67,6 +67,7 @@ def screenshots(options: Screenshots) -> None:
             page.locator("#fits").screenshot(path=options.out / f"{options.name}_fit.png")
         if options.model is not None and options.data is not None:
             picture_of_explorer(browser, options.model, options.data, options.out / "explorer.png")
+            picture_of_stream(browser, options.model, options.data, options.out / "watch.png")
     print(f"written to {options.out}")
 
 
@@ -90,6 +91,26 @@ def picture_of_explorer(browser: Any, model: Path, data: Path, path: Path) -> No
         page.screenshot(path=path)
         server.shutdown()
     explorer.close()
+
+
+def picture_of_stream(browser: Any, model: Path, data: Path, path: Path) -> None:
+    """The page of a stream after 20 s of the first session, which is played without waiting."""
+    from poyo_jax import StreamDecoder, load
+    from poyo_jax.realtime import Replay, follow
+    from poyo_jax.watch.monitor import Monitor
+    from poyo_jax.watch.server import WatchServer
+
+    session = sessions_at(data)[0]
+    stream = StreamDecoder(load(model), session)
+    stream.warm_up()
+    monitor = Monitor(session.id, tuple(session.unit_ids), stream.hop, stream.queries)
+    follow(stream, Replay(session, speed=None), [monitor], updates=400)
+    with WatchServer(monitor) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        page = opened(browser, server.address)
+        page.locator("#updates", has_text="400").wait_for()
+        page.screenshot(path=path, full_page=True)
+        server.shutdown()
 
 
 def opened(browser: Any, address: str) -> Any:

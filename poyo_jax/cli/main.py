@@ -13,6 +13,7 @@ COMMANDS = {
     "evaluate": "decode a split of sessions and score it",
     "convert": "convert a checkpoint of torch_brain, or write one",
     "simulate": "write the sessions of a simulated laboratory",
+    "stream": "decode spikes as they arrive",
     "report": "write a page about a run",
     "explore": "serve a page on which you watch a model decode",
 }

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from poyo_jax.cli.options import MaybeInt, MaybePath, Model
+from poyo_jax.cli.options import MaybeFloat, MaybeInt, MaybePath, Model
 from poyo_jax.cli.program import run_command
 from poyo_jax.cli.sessions import session_at, sessions_at
 from poyo_jax.tasks import R2
@@ -37,6 +37,8 @@ class Report:
     """Session files that the model does not know; their units are fitted first."""
     baseline: bool = True
     """Fit a Wiener filter to every session, for comparison, where the score is R2."""
+    causal_step: MaybeFloat = None
+    """Score causal decoding in steps of so many seconds, too; it decodes many more windows."""
     step: MaybeInt = None
     """Checkpoint of the run; by default the best on the valid splits."""
     title: str = "Report of a run"
@@ -66,6 +68,8 @@ def report(options: Report) -> None:
     scored_by_r2 = choosing_metric(pretrained.config.model).name == R2.name
     compared = options.baseline and scored_by_r2
     scores = baseline_scores(pretrained, sessions) if compared else {}
+    if options.causal_step is not None:
+        scores |= causal_scores(pretrained, sessions, options.causal_step)
     print("decoding; compiling comes first and takes a while ...", flush=True)
     path = write_report(
         options.out,
@@ -106,3 +110,18 @@ def baseline_scores(
     for session in known:
         scores[session.id] = wiener_filter(session, pretrained.readout(session.id)).r2["test"]
     return {"Wiener filter": scores}
+
+
+def causal_scores(
+    pretrained: "Pretrained", sessions: list["Session"], causal_step: float
+) -> dict[str, dict[str, float]]:
+    """Test scores without look-ahead, of every session that the model can be tested on."""
+    from poyo_jax import evaluate
+    from poyo_jax.report.page import testable
+
+    known = testable(pretrained, sessions)
+    if not known:
+        return {}
+    print(f"decoding {counted(len(known), 'session')} causally ...", flush=True)
+    scores = evaluate(pretrained, known, causal_step=causal_step).scores
+    return {f"POYO, causal, {1000 * causal_step:g} ms": scores}

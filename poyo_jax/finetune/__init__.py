@@ -3,6 +3,7 @@
 from poyo_jax.finetune.few_shot import FewShot, few_shot_curve
 from poyo_jax.finetune.fit import finetune, fit_units
 from poyo_jax.finetune.labels import labelled_intervals
+from poyo_jax.finetune.recalibration import Recalibration
 from poyo_jax.finetune.result import FitResult
 from poyo_jax.finetune.strategies import STRATEGIES
 from poyo_jax.finetune.tuning_start import learn_tuning, tuning_map
@@ -13,6 +14,7 @@ __all__ = [
     "FewShot",
     "FitConfig",
     "FitResult",
+    "Recalibration",
     "few_shot_curve",
     "finetune",
     "fit_units",

@@ -49,7 +49,7 @@ def build(folder: str | Path) -> tuple[Path, Path]:
         folder.mkdir(parents=True, exist_ok=True)
     library, program = folder / LIBRARY, folder / PROGRAM
     compile_into(library, ["-shared", "-fPIC", "poyo.cpp"])
-    compile_into(program, ["poyo.cpp", "poyo_run.cpp"])
+    compile_into(program, ["poyo.cpp", "poyo_run.cpp", "-ldl"])
     return library, program
 
 

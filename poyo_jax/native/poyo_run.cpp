@@ -1,9 +1,11 @@
 // Decodes a stream of spikes with a .poyo file: no Python, no JAX.
 //
-//   poyo_run monday.poyo [--udp PORT] [--threads N] [--bfloat16] [--positions] [--start SECONDS]
+//   poyo_run monday.poyo [--udp PORT | --zmq ADDRESS | --lsl NAME] [--threads N] [--bfloat16]
+//            [--positions] [--start SECONDS]
 //
 // Reads lines "TIME UNIT" (s, and the id of a unit, or with --positions its place among the ids)
-// from standard input, or from datagrams to 127.0.0.1, of which an empty one ends the program. An
+// from standard input, from datagrams to 127.0.0.1, or from the messages of a ZeroMQ publisher, of
+// which an empty one ends the program; or samples of an LSL stream, with the clock of LSL. An
 // update follows every hop of the file, the first one at --start, as soon as a time from then on
 // arrives: "TIME VALUE ..." with a value for each query and channel. A line "TIME" without a unit
 // tells the time alone, for moments without spikes. What was dropped is told at the end, on
@@ -25,6 +27,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "brought.h"
 #include "poyo.h"
 
 namespace {
@@ -218,6 +221,48 @@ int read_input(Stream &stream) {
   return 0;
 }
 
+// Takes the lines of a message; false when decoding has to end.
+bool take_lines(Stream &stream, char *message) {
+  char *rest = message;
+  for (char *line; (line = strsep(&rest, "\n"));)
+    if (!take_line(stream, line)) return false;
+  return true;
+}
+
+// Messages hold lines; an empty one ends the program.
+int read_zmq(Stream &stream, const char *address) {
+  brought::Zmq zmq;
+  if (!zmq.open(address)) return FAILED;
+  std::vector<char> message(1 << 20);
+  for (;;) {
+    const int size = zmq.receive(message.data(), message.size() - 1);
+    if (size < 0 && errno == EINTR) continue;
+    if (size <= 0) return 0;
+    if ((size_t)size >= message.size()) {  // cut: its last line may be half
+      stream.counts.lines++;
+      continue;
+    }
+    message[(size_t)size] = 0;
+    if (!take_lines(stream, message.data())) return FAILED;
+  }
+}
+
+int read_lsl(Stream &stream, const char *name) {
+  brought::Lsl lsl;
+  if (!lsl.open(name)) return FAILED;
+  double heard = lsl.now();
+  for (std::string unit;;) {
+    const double time = lsl.receive(unit);
+    if (!stream.take(time, unit.empty() ? nullptr : unit.c_str())) return FAILED;
+    if (!unit.empty()) heard = lsl.now();
+    if (lsl.now() - heard > lsl.SILENCE) {
+      fprintf(stderr, "poyo_run: the LSL stream %s has brought no spike for %g s\n", name,
+              lsl.SILENCE);
+      return FAILED;
+    }
+  }
+}
+
 // Datagrams hold lines; an empty one ends the program.
 int read_socket(Stream &stream, int port) {
   const int handle = socket(AF_INET, SOCK_DGRAM, 0);
@@ -237,10 +282,9 @@ int read_socket(Stream &stream, int port) {
     if (size < 0 && errno == EINTR) continue;
     if (size <= 0) break;
     datagram[(size_t)size] = 0;
-    char *rest = datagram.data();
-    for (char *line; !result && (line = strsep(&rest, "\n"));)
-      if (!take_line(stream, line)) result = FAILED;
-    if (result) break;
+    if (take_lines(stream, datagram.data())) continue;
+    result = FAILED;
+    break;
   }
   close(handle);
   return result;
@@ -248,8 +292,8 @@ int read_socket(Stream &stream, int port) {
 
 int usage() {
   fprintf(stderr,
-          "usage: poyo_run FILE.poyo [--udp PORT] [--threads 1..8] [--bfloat16] [--positions]"
-          " [--start SECONDS]\n"
+          "usage: poyo_run FILE.poyo [--udp PORT | --zmq ADDRESS | --lsl NAME] [--threads 1..8]"
+          " [--bfloat16] [--positions] [--start SECONDS]\n"
           "Reads lines \"TIME UNIT\" and writes lines \"TIME VALUE ...\", one for every hop.\n");
   return USAGE;
 }
@@ -257,7 +301,7 @@ int usage() {
 }  // namespace
 
 int main(int count, char **arguments) {
-  const char *path = nullptr;
+  const char *path = nullptr, *zmq = nullptr, *lsl = nullptr;
   int port = 0, threads = 1;
   bool bfloat16 = false, positions = false;
   double start = std::numeric_limits<double>::quiet_NaN();
@@ -270,6 +314,9 @@ int main(int count, char **arguments) {
       positions = true;
     } else if (option == "--udp") {
       port = whole(value, 1, 65535), i++;
+    } else if (option == "--zmq" || option == "--lsl") {
+      if (!*value) return usage();
+      (option == "--zmq" ? zmq : lsl) = value, i++;
     } else if (option == "--threads") {
       threads = whole(value, 1, 8), i++;
     } else if (option == "--start") {
@@ -282,7 +329,7 @@ int main(int count, char **arguments) {
       return usage();
     }
   }
-  if (!path || port < 0 || threads < 0) return usage();
+  if (!path || port < 0 || threads < 0 || (port > 0) + !!zmq + !!lsl > 1) return usage();
   std::ifstream file(path, std::ios::binary);
   const std::vector<char> content{std::istreambuf_iterator<char>(file), {}};
   if (!file) {
@@ -296,7 +343,10 @@ int main(int count, char **arguments) {
     return FAILED;
   }
   Stream stream(model, start, positions);
-  const int result = port ? read_socket(stream, port) : read_input(stream);
+  const int result = port  ? read_socket(stream, port)
+                     : zmq ? read_zmq(stream, zmq)
+                     : lsl ? read_lsl(stream, lsl)
+                           : read_input(stream);
   const Counts &c = stream.counts;
   fprintf(stderr,
           "poyo_run: received %lld, not finite %lld, unknown %lld, stale %lld, late %lld, overflow"

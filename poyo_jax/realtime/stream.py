@@ -188,6 +188,24 @@ class Stream:
         """Compile everything, so that no update does; takes seconds with the back end of JAX."""
         self.engine.warm_up(len(self.queries))
 
+    def swap(self, engine: Engine) -> None:
+        """Decode the next updates with another engine of the same units; spikes and counts stay.
+
+        Call it in the idle time after an update, with an engine that is warm: it prepares the next
+        window anew. Raises DataError for an engine of another number of units or another length of
+        windows (s).
+        """
+        old, new = self.engine, engine
+        if (old.num_units, old.window_length) != (new.num_units, new.window_length):
+            raise DataError(
+                f"the new engine has {new.num_units} units and windows of {new.window_length:g} s,"
+                f" the old one {old.num_units} and {old.window_length:g} s; make it from the same"
+                " session and a model of the same windows."
+            )
+        self.engine, self._end, self._window = engine, np.nan, None
+        if np.isfinite(self._last):
+            self.prepare()
+
     @property
     def state(self) -> StreamState:
         """A copy of everything that the next updates depend on."""

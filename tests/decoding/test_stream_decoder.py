@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tiny
 
-from experiments.benchmarks.latency import untrained
+from experiments.benchmarks.one_window import untrained
 from poyo_jax import Readout, Session, StreamDecoder, WindowDecoder, decode, load
 from poyo_jax.config import Config
 from poyo_jax.data.readout import default_readout

@@ -8,7 +8,8 @@ from inspect import signature
 import pytest
 
 from poyo_jax.errors import ConfigError
-from poyo_jax.explore.server import MAX_BODY, ExplorerServer
+from poyo_jax.explore.server import ExplorerServer
+from poyo_jax.page_server import MAX_BODY
 
 ID = "simulated/session_0"
 JSON = {"Content-Type": "application/json"}
@@ -219,7 +220,7 @@ def test_a_failure_of_its_own_is_no_stack_trace(ask, explorer, monkeypatch, capl
     monkeypatch.setattr(explorer, "overview", lambda: 1 / 0)
     reply, answer = ask("GET", "/sessions")
     assert reply.status == 500 and answer == {
-        "error": "the explorer failed at this; its terminal tells more."
+        "error": "the program failed at this; its terminal tells more."
     }
     assert "ZeroDivisionError" in caplog.text
     assert ask("GET", "/")[0].status == 200

@@ -1,6 +1,7 @@
 """A .poyo file holds all that a rig needs, and a damaged one is refused."""
 
 import json
+import resource
 import subprocess
 import sys
 from dataclasses import replace
@@ -106,6 +107,17 @@ def test_files_that_cannot_be_loaded(path, tmp_path):
         native.load(tmp_path / "missing.poyo")
     with pytest.raises(ConfigError, match="threads is 0"):
         native.load(path, threads=0)
+
+
+def test_a_full_disk(stream, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(PoyoError, match=r"monday\.poyo cannot be written .*disk has space"):
+            stream.save(tmp_path / "monday.poyo")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())  # nothing half
 
 
 def test_a_file_that_cannot_be_written(stream, tmp_path):

@@ -1,7 +1,10 @@
 """The program `poyo_run` decodes lines as `poyo_jax.native.load` decodes arrays."""
 
+import ctypes.util
+import os
 import socket
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,6 +95,70 @@ def test_datagrams(rig):
     np.testing.assert_allclose(written(text), expected(rig), rtol=1e-6, atol=1e-6)
 
 
+def started(rig, library_folder, *options) -> subprocess.Popen:
+    """The program with libraries of a folder, once it is listening."""
+    command = [str(rig / "poyo_run"), str(rig / "it.poyo"), "--start", str(FIRST), *options]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    environment = os.environ | {"LD_LIBRARY_PATH": str(library_folder)}
+    return subprocess.Popen(command, **pipes, env=environment)
+
+
+def test_messages_of_zeromq(rig, tmp_path):
+    zmq = pytest.importorskip("zmq", reason="pyzmq brings libzmq: pip install poyo_jax[realtime]")
+    brought = sorted((Path(zmq.__file__).parents[1] / "pyzmq.libs").glob("lib*"))
+    if not brought:
+        pytest.skip("this pyzmq brings no libzmq of its own")
+    for path in brought:
+        (tmp_path / path.name).symlink_to(path)
+        if path.name.startswith("libzmq"):
+            (tmp_path / "libzmq.so.5").symlink_to(path)
+    with zmq.Context() as context, context.socket(zmq.XPUB) as out:
+        port = out.bind_to_random_port("tcp://127.0.0.1")
+        with started(rig, tmp_path, "--zmq", f"tcp://127.0.0.1:{port}") as program:
+            assert "listening to tcp" in (said := program.stderr.readline()), said
+            assert out.poll(10_000) and out.recv() == b"\x01"  # it has subscribed
+            every = lines().splitlines(keepends=True)
+            for first in range(0, len(every), 50):
+                out.send("".join(every[first : first + 50]).encode())
+            out.send(b"")
+            text, _ = program.communicate(timeout=60)
+    assert program.returncode == 0
+    np.testing.assert_allclose(written(text), expected(rig), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_samples_of_lsl(rig):
+    try:
+        import pylsl
+    except (ImportError, RuntimeError, OSError) as error:
+        pytest.skip(f"pylsl brings liblsl: pip install poyo_jax[realtime] ({error})")
+    name = f"spikes {os.getpid()}"
+    info = pylsl.StreamInfo(name, "Spikes", 1, 0, pylsl.cf_string, name)
+    out, folder = pylsl.StreamOutlet(info), Path(pylsl.__file__).parent / "lib"
+    first = pylsl.local_clock() + 1.5
+    with started(rig, folder, "--lsl", name, "--start", f"{first:.6f}") as program:
+        assert any("listening to the LSL stream" in line for line in program.stderr)
+        out.wait_for_consumers(10)
+        for place in range(20):
+            out.push_sample(["7" if place else "nobody"], first - 0.5 + place * 0.001)
+        moments = [float(program.stdout.readline().split()[0]) for _ in range(3)]
+        late = pylsl.local_clock() - moments[-1]
+        program.kill()
+    np.testing.assert_allclose(moments, first + HOP * np.arange(3), atol=1e-5)
+    assert late < HOP + 0.1
+
+
+@pytest.mark.parametrize(
+    ("option", "text"), [("--zmq", "libzmq is not there"), ("--lsl", "liblsl is not there")]
+)
+def test_without_a_library(rig, option, text, tmp_path):
+    if ctypes.util.find_library(text[3:6]):
+        pytest.skip(f"the library of {option} is installed here")
+    with started(rig, tmp_path, option, "tcp://127.0.0.1:9") as program:
+        assert text in program.communicate(timeout=60)[1]
+    assert program.returncode == 1
+
+
 def test_bad_lines_are_counted(rig):
     bad = "7.9 1\nhello\n\n7.95 99\nnan 1\n8.0 1\n7.99 1\n6.5 1\n" + "x" * 1000 + "\n8.5\n"
     done = run(rig, "--start", str(FIRST), lines=bad)
@@ -111,6 +178,15 @@ def test_a_full_buffer_and_a_clock_that_jumps(rig):
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["8.000000", "5000.000000"]
 
 
+def test_a_full_disk(rig):
+    with open("/dev/full", "w") as full:
+        command = [str(rig / "poyo_run"), str(rig / "it.poyo")]
+        done = subprocess.run(
+            command, input=lines(), stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 1 and "values cannot be written: No space left" in done.stderr
+
+
 def test_wrong_files_and_options(rig):
     (rig / "foreign.poyo").write_bytes(bytes(200))
     for path, options, status, text in (
@@ -120,6 +196,8 @@ def test_wrong_files_and_options(rig):
         ("it.poyo", ("--udp",), 2, "usage"),
         ("it.poyo", ("--start", "now"), 2, "usage"),
         ("it.poyo", ("--what",), 2, "usage"),
+        ("it.poyo", ("--zmq",), 2, "usage"),
+        ("it.poyo", ("--udp", "7000", "--lsl", "a"), 2, "usage"),
     ):
         done = run(rig, *options, path=path)
         assert (done.returncode, text in done.stderr) == (status, True), done.stderr

@@ -7,35 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lister import Lister, make
 
 from poyo_jax.errors import ConfigError, DataError
 from poyo_jax.realtime import Counts, Stream
-
-
-class Lister:
-    """An engine whose value is the number of spikes, and whose state lists them."""
-
-    num_units, window_length = 3, 1.0
-
-    def begin(self):
-        return ()
-
-    def add(self, state, times, units):
-        return (*state, *zip(times.round(9).tolist(), units.tolist(), strict=True))
-
-    def decode(self, state, times, units, queries):
-        state = self.add(state, times, units)
-        return state, np.full((len(queries), 1), float(len(state)))
-
-    def copy(self, state):
-        return state
-
-    def warm_up(self, num_queries):
-        self.warmed = num_queries
-
-
-def make(**settings) -> Stream:
-    return Stream(Lister(), **{"hop": 0.1, "queries": (0.0,), "clock": lambda: 5.0} | settings)
 
 
 def window(stream: Stream) -> list:
@@ -234,6 +209,32 @@ def test_wrong_arguments():
         stream.predict(np.nan)
     with pytest.raises(DataError, match="predict once before you prepare"):
         stream.prepare()
+
+
+def test_engines_are_swapped_between_two_updates():
+    """The new one gets every spike of the next window, and counts go on."""
+
+    class Doubler(Lister):
+        def decode(self, state, times, units, queries):
+            state, values = super().decode(state, times, units, queries)
+            return state, 2 * values
+
+    stream = make()
+    stream.push([1.2, 1.95, 2.02], [0, 1, 2])
+    assert stream.predict(2.0).values.tolist() == [[2.0]]
+    stream.prepare(2.1)
+    stream.swap(Doubler())
+    stream.push([2.05], [0])
+    decoded = stream.predict(2.1)
+    assert decoded.values.tolist() == [[8.0]] and decoded.counts.received == 4
+    assert window(stream) == [(0.1, 0), (0.85, 1), (0.92, 2), (0.95, 0)]
+    other = Lister()
+    other.num_units = 4
+    with pytest.raises(DataError, match="the new engine has 4 units and windows of 1 s"):
+        stream.swap(other)
+    unused = make()
+    unused.swap(Doubler())  # before the first update
+    assert unused.predict(2.0).values.tolist() == [[0.0]]
 
 
 def test_warming_up_is_left_to_the_engine():

@@ -205,10 +205,14 @@ def test_a_session_in_which_little_is_known(fit, tiny_sessions, tmp_path):
 
 def test_from_the_command_line(tiny_run, tiny_data, tmp_path, capsys):
     out = tmp_path / "page.html"
-    main([str(tiny_run), "--data", str(tiny_data / "session_0.h5"), "--out", str(out)])
+    words = [str(tiny_run), "--data", str(tiny_data / "session_0.h5"), "--out", str(out)]
+    main([*words, "--causal-step", "0.25"])
     assert "open it in a browser" in capsys.readouterr().out
     content = content_of(out)
-    assert set(content["scores"]) == {"POYO", "Wiener filter"} and content["goodput"]["seconds"]
+    methods = {"POYO", "Wiener filter", "POYO, causal, 250 ms"}
+    assert set(content["scores"]) == methods and content["goodput"]["seconds"]
+    causal = content["scores"]["POYO, causal, 250 ms"]["simulated/session_0"]
+    assert causal < content["scores"]["POYO"]["simulated/session_0"]
 
 
 @pytest.mark.parametrize("words", [["nowhere"], ["RUN", "--data", "nowhere"]])

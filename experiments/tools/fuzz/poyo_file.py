@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from experiments.benchmarks.latency import untrained
+from experiments.benchmarks.one_window import untrained
 from poyo_jax import Session, StreamDecoder
 from poyo_jax.cli.program import run_program
 from poyo_jax.config import Config, ModelConfig

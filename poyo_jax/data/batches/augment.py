@@ -1,4 +1,4 @@
-"""Data augmentation of training windows: dropout of units and spikes, and jitter of times."""
+"""Changes of training windows: dropout of units and spikes, jitter of times, weights of the end."""
 
 from dataclasses import replace
 
@@ -7,6 +7,8 @@ import numpy as np
 from poyo_jax.config import DataConfig, UnitDropoutConfig
 from poyo_jax.data.batches.tokens import Window
 from poyo_jax.types import SPIKE
+
+END = 0.1  # s at the end of a window, whose samples weigh `DataConfig.end_weight`
 
 
 def draw_kept_units(
@@ -40,7 +42,9 @@ def draw_kept_units(
 
 
 def augment(window: Window, length: float, config: DataConfig, number: int) -> Window:
-    """Drop and move spikes and queries of window `number`, of `length` s, as configured."""
+    """Drop, move and weigh spikes and queries of window `number`, of `length` s, as configured."""
+    if config.end_weight != 1:
+        window = _weigh_end(window, length, config.end_weight)
     changes = (config.spike_dropout, config.spike_jitter, config.query_jitter, config.max_queries)
     if not any(changes):
         return window
@@ -54,6 +58,12 @@ def augment(window: Window, length: float, config: DataConfig, number: int) -> W
     if config.max_queries and len(window.query_times) > config.max_queries:
         window = _draw_queries(window, config.max_queries, rng)
     return window
+
+
+def _weigh_end(window: Window, length: float, weight: float) -> Window:
+    """Multiply the weights of the samples in the last END s."""
+    factors = np.where(window.query_times >= length - END, weight, 1.0).astype(np.float32)
+    return replace(window, target_weights=window.target_weights * factors)
 
 
 def _drop_spikes(window: Window, share: float, rng: np.random.Generator) -> Window:

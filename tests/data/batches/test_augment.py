@@ -87,6 +87,19 @@ def test_without_a_setting_nothing_changes():
     assert changed() is WINDOW
 
 
+def test_the_end_of_a_window_weighs_more():
+    times = WINDOW.query_times
+    weights = WINDOW.target_weights.copy()
+    weights[:2] = 0.0
+    window = augment(replace(WINDOW, target_weights=weights), 2.0, DataConfig(end_weight=5.0), 0)
+    expected = np.where(times >= 1.9, 5.0, 1.0) * weights
+    assert 0 < np.count_nonzero(times >= 1.9) < len(times)
+    np.testing.assert_array_equal(window.target_weights, expected.astype(np.float32))
+    np.testing.assert_array_equal(window.targets, WINDOW.targets)
+    few = changed(end_weight=5.0, max_queries=20)
+    assert len(few.query_times) == 20 and set(few.target_weights.tolist()) <= {1.0, 5.0}
+
+
 def test_spikes_are_dropped_by_a_share_of_the_windows_own():
     share, counts = 0.6, []
     for seed in range(200):

@@ -1,0 +1,114 @@
+"""Fit units in a second process, while a stream goes on: `Recalibration`."""
+
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from poyo_jax.data.given import one_session
+from poyo_jax.data.session import Session
+from poyo_jax.decoding.stream import StreamDecoder
+from poyo_jax.errors import PoyoError
+from poyo_jax.finetune.fit import fit_units
+from poyo_jax.finetune.strategies import STRATEGIES
+from poyo_jax.fit_config import FitConfig
+from poyo_jax.native import NativeEngine, load
+from poyo_jax.pretrained import Pretrained, check_model
+from poyo_jax.pretrained import load as load_model
+
+MODEL, BLOCK, RESULT, REASON = "model", "block.h5", "fitted.poyo", "reason"
+GENTLE = 10  # niceness: the stream comes first
+
+
+class Recalibration:
+    """Fits the units of a session to its last minutes, in a process of its own.
+
+    >>> job = Recalibration(pretrained, last_minutes, hop=0.05)
+    >>> ...                                  # updates go on
+    >>> if (engine := job.poll()) is not None:
+    ...     stream.swap(engine)              # between two updates
+
+    The model may know the session or not. Like every program that starts processes, one that uses
+    it needs `if __name__ == "__main__":` around what it does.
+    """
+
+    def __init__(
+        self,
+        pretrained: Pretrained,
+        session: Session,
+        config: FitConfig | None = None,
+        *,
+        hop: float,
+        queries: Sequence[float] = (0.0,),
+        threads: int = 1,
+    ):
+        """Start to fit.
+
+        Args:
+            pretrained: the model.
+            session: the recording to fit to, with the measured or intended behaviour, and a train
+                split; its units are those of the stream, in the same order.
+            config: settings of the fit; by default those of `fit_units`.
+            hop: s between two updates of the stream.
+            queries: those of the stream, s before an update.
+            threads: of the native engine that comes out, 1 to 8.
+
+        Raises:
+            DataError: an argument is something else.
+            PoyoError: the session or the model cannot be written to a temporary folder.
+        """
+        pretrained, session = check_model(pretrained), one_session(session)
+        self._threads = threads
+        self._temporary = tempfile.TemporaryDirectory(prefix="poyo_recalibration_")
+        self._folder = Path(self._temporary.name)
+        pretrained.save(self._folder / MODEL)
+        session.save(self._folder / BLOCK)
+        spawned = multiprocessing.get_context("spawn")
+        config = config or STRATEGIES["unit_identification"]
+        settings = (str(self._folder), config, hop, tuple(queries))
+        self._process = spawned.Process(target=_fit, args=settings, daemon=True)
+        self._process.start()
+
+    def poll(self) -> NativeEngine | None:
+        """Return an engine with the fitted units, or None as long as the fit goes on.
+
+        It takes milliseconds. Raises PoyoError when the fit has failed, with its reason.
+        """
+        if self._process.is_alive():
+            return None
+        if self._process.exitcode:
+            reason = self._folder / REASON
+            text = reason.read_text() if reason.exists() else f"status {self._process.exitcode}"
+            raise PoyoError(
+                f"the recalibration has failed ({text}). The stream goes on with the units that it"
+                " has; record another block and start again."
+            )
+        engine = load(self._folder / RESULT, threads=self._threads).engine
+        engine.warm_up(len(engine.queries))
+        return engine
+
+    def pretrained(self) -> Pretrained:
+        """Return the fitted model, once `poll` has returned an engine."""
+        return load_model(self._folder / f"{MODEL}_fitted")
+
+    def close(self) -> None:
+        """End the process, and remove its files."""
+        self._process.terminate()
+        self._process.join()
+        self._temporary.cleanup()
+
+
+def _fit(folder: str, config: FitConfig, hop: float, queries: tuple[float, ...]) -> None:
+    """Fit in the second process, and write a .poyo file; a reason where that fails."""
+    os.nice(GENTLE)
+    place = Path(folder)
+    try:
+        model, session = load_model(place / MODEL), Session.open(place / BLOCK)
+        known = "refit" if session.id in model.sessions else "refuse"
+        fitted = fit_units(model, session, config, known=known, progress=False).pretrained
+        fitted.save(place / f"{MODEL}_fitted")
+        StreamDecoder(fitted, session, hop, queries).save(place / RESULT)
+    except PoyoError as error:
+        (place / REASON).write_text(str(error))
+        raise SystemExit(1) from error

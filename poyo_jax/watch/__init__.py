@@ -1,0 +1,1 @@
+"""A page on which you watch a stream being decoded."""

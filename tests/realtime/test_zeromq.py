@@ -1,0 +1,73 @@
+"""Spikes from a publisher of ZeroMQ, over the loopback device."""
+
+from threading import Thread
+
+import numpy as np
+import pytest
+from lister import make
+
+from poyo_jax.errors import ConfigError, PoyoError
+from poyo_jax.realtime import ZmqSubscriber, follow
+
+zmq = pytest.importorskip(
+    "zmq", reason="ZeroMQ is tested with pyzmq: pip install poyo_jax[realtime]"
+)
+
+
+@pytest.fixture
+def publish():
+    """Publish messages once somebody listens; the address comes first."""
+    socket = zmq.Context.instance().socket(zmq.XPUB)
+    socket.setsockopt(zmq.LINGER, 0)
+    port = socket.bind_to_random_port("tcp://127.0.0.1")
+    threads = []
+
+    def publish(*messages):
+        def send():
+            assert socket.poll(10_000) and socket.recv() == b"\x01"  # a subscription
+            for message in messages:
+                socket.send(message)
+
+        threads.append(Thread(target=send))
+        threads[-1].start()
+        return f"tcp://127.0.0.1:{port}"
+
+    yield publish
+    for thread in threads:
+        thread.join()
+    socket.close()
+
+
+def test_messages_are_decoded_until_an_empty_one(publish):
+    address = publish(
+        b"0.05 a\n0.12 b\n0.13,nobody", b"nonsense\n\n0.25\n", b"nan a\n0.31 c\n0.45 c\n", b""
+    )
+    source, updates = ZmqSubscriber(address, ["a", "b", "c"]), []
+    assert follow(make(), source, [updates.append]) == 3
+    source.close()
+    # The first message tells 0.13 s, so updates are at 0.2, 0.3 and 0.4 s.
+    moments = [update.now for update in updates]
+    np.testing.assert_allclose(moments, [0.2, 0.3, 0.4])
+    counts = [update.decoded.num_spikes for update in updates]
+    assert counts == [2, 2, 3] and source.not_understood == 1
+    assert updates[-1].decoded.counts.unknown == 1 and updates[-1].decoded.counts.not_finite == 1
+
+
+def test_a_publisher_that_falls_silent_or_runs_backwards(publish):
+    address = publish(b"5.05 a", *[b"1.0 a"] * 3)
+    source = ZmqSubscriber(address, ["a"], silence=0.2)
+    with pytest.raises(PoyoError, match=r"no time after 5\.050000 s for 0\.2 s.*times run forward"):
+        follow(make(), source, [])
+    source.close()
+
+
+def test_nobody_publishes():
+    source = ZmqSubscriber("tcp://127.0.0.1:9", ["a"], silence=0.1)
+    with pytest.raises(PoyoError, match=r"brought no time for 0\.1 s"):
+        follow(make(), source, [])
+    source.close()
+
+
+def test_an_address_that_is_none():
+    with pytest.raises(ConfigError, match="'port 7000' cannot be connected"):
+        ZmqSubscriber("port 7000", ["a"])
