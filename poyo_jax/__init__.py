@@ -18,6 +18,7 @@ _HOMES = {
     "open_sessions": "data.folder",
     "Pretrained": "pretrained",
     "load": "pretrained",
+    "pretrained_models": "shipped",
     "train_model": "train.loop",
     "decode": "decoding",
     "evaluate": "decoding",
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from poyo_jax.interop.convert import from_torch, save_torch, to_torch
     from poyo_jax.model.poyo import POYO
     from poyo_jax.pretrained import Pretrained, load
+    from poyo_jax.shipped import pretrained_models
     from poyo_jax.train.loop import train_model
     from poyo_jax.types import Readout
 
@@ -62,6 +64,7 @@ __all__ = [
     "from_torch",
     "load",
     "open_sessions",
+    "pretrained_models",
     "save_torch",
     "to_torch",
     "train_model",

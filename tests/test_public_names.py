@@ -33,6 +33,7 @@ PACKAGES = (
     "poyo_jax.presets",
     "poyo_jax.realtime",
     "poyo_jax.report",
+    "poyo_jax.shipped",
 )
 MODULES = (
     "config",
