@@ -55,6 +55,7 @@ ALLOWED = {
     "model": BASE,
     "presets": {"checks", "config", "model"},
     "tuning": BASE | {"data"},
+    "leakage": BASE | {"data"},
     "distributed": BASE | {"model"},
     "checkpoint": BASE | MODEL | {"tuning"},
     "hub": {"errors", "files"},
@@ -66,6 +67,7 @@ ALLOWED = {
     "realtime": BASE,
     "native": BASE | {"realtime"},
     "decoding": BASE | MODEL | {"pretrained", "realtime", "native"},
+    "falcon": BASE | {"data", "decoding", "pretrained", "realtime", "native"},
     "train": BASE
     | MODEL
     | {"signals", "progress", "checkpoint", "tuning", "decoding", "pretrained", "exit_status"},
@@ -85,6 +87,7 @@ ALLOWED = {
         "train",
         "aot",
         "tuning",
+        "leakage",
         "baselines",
         "interop",
         "explore",

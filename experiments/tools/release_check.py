@@ -21,7 +21,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 OF_THE_SOURCE = ("pyproject.toml", "README.md", "LICENSE", "poyo_jax")
-SHORT = "--config.run.num-steps=20 --config.run.eval-every=10 --config.run.save-every=10"
+SHORT = "--config.run.num-steps=20 --config.run.eval-every=10 --config.optim.warmup-steps=5"
 IMPORT = """
 from pathlib import Path
 import poyo_jax
