@@ -39,6 +39,17 @@ def test_the_version_is_the_same_everywhere():
     assert sorted(released, reverse=True) == released
 
 
+def test_wheels_that_pages_name_are_those_of_this_version():
+    wheels = [
+        (path, match[1])
+        for path, text in texts()
+        if path.endswith(".md")
+        for match in re.finditer(r"poyo_jax-(\d[\w.]*)-py3-none-any\.whl", text)
+    ]
+    assert len(wheels) > 1
+    assert not [wheel for wheel in wheels if wheel[1] != poyo_jax.__version__]
+
+
 def test_every_extra_that_is_named_exists():
     mentions = [
         (path, extra)

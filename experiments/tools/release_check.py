@@ -26,8 +26,8 @@ IMPORT = """
 from pathlib import Path
 import poyo_jax
 assert not Path(poyo_jax.__file__).is_relative_to({repository!r}), poyo_jax.__file__
-assert {{name: poyo_jax.load(name) for name in poyo_jax.pretrained_models()}} is not None
-print(poyo_jax.__version__)
+for name in poyo_jax.pretrained_models():
+    print(name, poyo_jax.load(name))
 """
 NATIVE = "import poyo_jax.native; print(poyo_jax.native.build('rig'))"
 FEWER_STEPS = re.compile(r"\b(num_steps=|with_steps\(demo\(\), )\d+")
@@ -60,12 +60,16 @@ class Installed:
 
 def run(command: list[str], folder: Path = REPOSITORY) -> str:
     """Standard output of a command. Exits with its output when it fails."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment["MPLBACKEND"] = "Agg"
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env=outside(), capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(command)}\nends with {done.returncode}:\n{done.stdout}{done.stderr}")
     return done.stdout
+
+
+def outside() -> dict[str, str]:
+    """The variables of this process without the way to the checkout."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return kept | {"MPLBACKEND": "Agg"}
 
 
 def build(dist: Path) -> tuple[Path, Path]:
@@ -94,11 +98,13 @@ def watch(installed: Installed) -> str:
     python = str(installed.venv / "bin/python")
     command = [python, "-m", "poyo_jax", "explore", "run", "--data", "lab"]
     with subprocess.Popen(
-        command, cwd=installed.folder, stdout=subprocess.PIPE, text=True
+        command, cwd=installed.folder, env=outside(), stdout=subprocess.PIPE, text=True
     ) as process:
         try:
-            lines = iter(process.stdout or [])
-            address = next(match[0] for line in lines if (match := re.search(r"http://\S+", line)))
+            found = (re.search(r"http://\S+", line) for line in process.stdout or [])
+            address = next((match[0] for match in found if match), None)
+            if address is None:
+                sys.exit("the explorer ended before it told its address.")
             with urllib.request.urlopen(address, timeout=60) as answer:
                 page = answer.read().decode()
         finally:

@@ -95,11 +95,17 @@ class FalconDecoder(BCIDecoder):
         return values
 
     def observe(self, neural_observations: np.ndarray) -> None:
-        """Take in a bin, [batch, channels], that is not scored. Raises DataError as `predict`."""
+        """Take in the counts of a bin, [batch, channels], without scores.
+
+        Raises DataError as `predict`.
+        """
         self.predict(neural_observations)
 
     def on_done(self, dones: np.ndarray) -> str | None:
-        """The text of the trial that has ended, in H2; other tasks are decoded without trials."""
+        """The text of the trial that has ended, in H2; other tasks are decoded without trials.
+
+        `dones` [batch] counts 1 for each file whose trial has ended.
+        """
         if self._task_config.task.name != "h2":
             return None
         values, self._trial = self._trial, []
