@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 COLAB := .venv-colab
+OLDEST := .venv-oldest
 LIBTPU := .cache/libtpu
 BIN := $(VENV)/bin
 # Marks the environments that make built, the only ones that it changes and removes.
@@ -19,10 +20,11 @@ HOSTED := tests/model/test_parity.py tests/test_pretrained.py tests/decoding/tes
 	tests/test_notebooks.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint format notebooks docs tpu-compiler test-colab clean check-python
+.PHONY: help demo test test-fast lint format notebooks docs tpu-compiler test-colab test-oldest release-check clean \
+	check-python
 
 help:  ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed  ## simulate recordings, pretrain, adapt to a new session, write demo/report.html
 	@$(BIN)/python experiments/demo.py --workdir demo
@@ -59,8 +61,15 @@ test-colab: $(COLAB)/.installed  ## test model, loading, fitting and notebooks w
 		echo "Installing poyo_jax has moved what is listed above; lower its bounds in pyproject.toml." >&2; exit 1; }
 	@$(COLAB)/bin/pytest -q $(PARALLEL) $(CHECKED) $(HOSTED)
 
+test-oldest: $(OLDEST)/.installed  ## test the same with the oldest versions that pyproject.toml allows
+	@$(OLDEST)/bin/pytest -q $(PARALLEL) $(CHECKED) $(HOSTED)
+
+release-check: $(VENV)/.installed  ## build wheel and source archive into dist, and use them in an empty environment
+	@rm -rf dist
+	@$(BIN)/python -m experiments.tools.release_check --dist dist
+
 clean:  ## remove the environments that make built, caches and the demo
-	@for venv in $(VENV) $(COLAB); do \
+	@for venv in $(VENV) $(COLAB) $(OLDEST); do \
 		if test -e $$venv/$(MADE) -o -e $$venv/.installed; then rm -rf $$venv; fi; done
 	rm -rf build dist demo docs/_build .cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -71,6 +80,10 @@ $(VENV)/.installed: pyproject.toml | check-python
 $(COLAB)/.installed: pyproject.toml constraints-colab.txt | check-python
 	$(call install,$(COLAB),-r constraints-colab.txt)
 	$(call install,$(COLAB),-e '.[test]')
+
+$(OLDEST)/.installed: pyproject.toml | check-python
+	@mkdir -p .cache && $(PYTHON) -m experiments.tools.oldest > .cache/oldest.txt
+	$(call install,$(OLDEST),-c .cache/oldest.txt -e '.[test]')
 
 # Apart from the environment: in it, every program that uses JAX would look for a TPU and complain.
 $(LIBTPU)/.installed: pyproject.toml | $(VENV)/.installed

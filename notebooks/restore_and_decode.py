@@ -7,17 +7,29 @@
 # split at once, then one window after the other.
 
 # %%
-# Installs poyo_jax where it is missing, and keeps the jax that is there.
+# Installs poyo_jax where it is missing, from a checkout or a wheel file, and keeps the jax that is
+# there. In Colab, clone the repository or upload poyo_jax-*.whl into the current folder first.
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 
-if find_spec("poyo_jax") is None:
+try:
+    version("poyo_jax")
+except PackageNotFoundError:
+    here = Path.cwd()
+    checkouts = [path.parent.parent for path in here.glob("*/poyo_jax/__init__.py")]
+    checkouts += [path for path in (here, here.parent) if (path / "poyo_jax/__init__.py").exists()]
+    sources = [*sorted(here.glob("poyo_jax-*.whl"), reverse=True), *checkouts]
+    if not sources:
+        raise FileNotFoundError(
+            f"there is neither a checkout of poyo_jax nor its wheel, poyo_jax-*.whl, in {here}."
+            " Clone the repository there, or upload the wheel, and run this cell again."
+        ) from None
     kept = [f"{name}=={version(name)}" for name in ("jax", "jaxlib") if find_spec(name)]
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "poyo_jax[plots]", *kept], check=True
-    )
+    wanted = [f"{sources[0]}[plots]", *kept]
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *wanted], check=True)
 
 # %%
 import tempfile
@@ -81,12 +93,14 @@ print(*model.units.names[:3], "...", sep=", ")
 # devices. Only parameters are read, never the optimiser state, and nothing that a file asks to run
 # is run.
 #
-# ```python model = poyo_jax.load("runs/study")                   # a run, or a folder that
-# model.save(...) wrote model = poyo_jax.load("runs/study", step=200)         # instead of the
-# checkpoint with the best validation R² model = poyo_jax.load("gs://bucket/runs/study")       #
-# with: pip install gcsfs model = poyo_jax.load("hf://organisation/name@v1")    # with: pip install
-# poyo_jax[hub] model = poyo_jax.from_torch("poyo_mp.ckpt")           # a checkpoint of torch_brain,
-# without torch ```
+# ```python
+# model = poyo_jax.load("runs/study")              # a run, or a folder that model.save(...) wrote
+# model = poyo_jax.load("runs/study", step=200)    # instead of the one of the best validation R²
+# model = poyo_jax.load("study.safetensors")       # a model in one file
+# model = poyo_jax.load("gs://bucket/runs/study")  # with: pip install "poyo_jax[gcs]"
+# model = poyo_jax.load("hf://organisation/name")  # with: pip install "poyo_jax[hub]"
+# model = poyo_jax.from_torch("poyo_mp.ckpt")      # a checkpoint of torch_brain, without torch
+# ```
 #
 # ## Decode the test split
 

@@ -6,17 +6,29 @@
 # about a minute and downloads nothing.
 
 # %%
-# Installs poyo_jax where it is missing, and keeps the jax that is there.
+# Installs poyo_jax where it is missing, from a checkout or a wheel file, and keeps the jax that is
+# there. In Colab, clone the repository or upload poyo_jax-*.whl into the current folder first.
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 
-if find_spec("poyo_jax") is None:
+try:
+    version("poyo_jax")
+except PackageNotFoundError:
+    here = Path.cwd()
+    checkouts = [path.parent.parent for path in here.glob("*/poyo_jax/__init__.py")]
+    checkouts += [path for path in (here, here.parent) if (path / "poyo_jax/__init__.py").exists()]
+    sources = [*sorted(here.glob("poyo_jax-*.whl"), reverse=True), *checkouts]
+    if not sources:
+        raise FileNotFoundError(
+            f"there is neither a checkout of poyo_jax nor its wheel, poyo_jax-*.whl, in {here}."
+            " Clone the repository there, or upload the wheel, and run this cell again."
+        ) from None
     kept = [f"{name}=={version(name)}" for name in ("jax", "jaxlib") if find_spec(name)]
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "poyo_jax[plots]", *kept], check=True
-    )
+    wanted = [f"{sources[0]}[plots]", *kept]
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *wanted], check=True)
 
 # %%
 import tempfile

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # XLA logs a slow compilation as an error and asks the reader to report it as a bug. Its true errors
 # also arrive as exceptions. The variable works until jax is imported.
@@ -20,6 +20,7 @@ _HOMES = {
     "open_sessions": "data.folder",
     "Pretrained": "pretrained",
     "load": "pretrained",
+    "pretrained_models": "shipped",
     "train_model": "train.loop",
     "decode": "decoding",
     "evaluate": "decoding",
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from poyo_jax.interop.convert import from_torch, save_torch, to_torch
     from poyo_jax.model.poyo import POYO
     from poyo_jax.pretrained import Pretrained, load
+    from poyo_jax.shipped import pretrained_models
     from poyo_jax.train.loop import train_model
     from poyo_jax.types import Readout
 
@@ -71,6 +73,7 @@ __all__ = [
     "load",
     "measure_readout",
     "open_sessions",
+    "pretrained_models",
     "save_torch",
     "to_torch",
     "train_model",

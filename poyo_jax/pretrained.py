@@ -9,7 +9,15 @@ import jax
 from etils import epath
 
 from poyo_jax.card import model_card
+from poyo_jax.checkpoint.formats import Saved
 from poyo_jax.checkpoint.metadata import Metadata
+from poyo_jax.checkpoint.safetensors_file import (
+    card_of,
+    find_file,
+    is_file_name,
+    read_file,
+    write_file,
+)
 from poyo_jax.checkpoint.store import absolute, find_step, read_params, read_step, write_model
 from poyo_jax.checks import check_number, integer
 from poyo_jax.config import Config
@@ -26,6 +34,7 @@ from poyo_jax.hub import local_folder
 from poyo_jax.model.build import build_model
 from poyo_jax.model.hardware import own_platform
 from poyo_jax.model.poyo import POYO
+from poyo_jax.shipped import find_shipped
 from poyo_jax.tuning import TuningMap
 from poyo_jax.types import Readout, Readouts
 from poyo_jax.words import counted
@@ -141,16 +150,25 @@ class Pretrained:
     ) -> None:
         """Write a folder that `load` reads, with a model card unless there is a README.md already.
 
+        A path that ends in .safetensors becomes one file. Its tensors have the names of the
+        parameters, and its header has all else. The card NAME.md lies beside it; that of
+        model.safetensors, the name on hubs, is README.md.
+
         Args:
-            path: the folder, which may exist.
+            path: the folder, which may exist, or the file, which may not.
             r2: test R2 by session id for the card, such as `evaluate(...).scores`.
             licence: that of the parameters, for the card.
 
         Raises:
             CheckpointError: `path` holds checkpoints already, or cannot be written.
+            PoyoError: the file cannot be written.
         """
-        write_model(path, self.step, self.metadata, self.params)
-        card = absolute(path) / "README.md"
+        if is_file_name(path):
+            write_file(path, self.step, self.metadata, self.params)
+            card = card_of(path)
+        else:
+            write_model(path, self.step, self.metadata, self.params)
+            card = absolute(path) / "README.md"
         if not card.exists():
             write_text(card, model_card(self, r2, licence))
 
@@ -170,9 +188,10 @@ def load(
     """Load a run or a saved model, parameters only, on any number of devices.
 
     Args:
-        path: the work directory of a run or a folder that `Pretrained.save` wrote: on this
-            computer, in a bucket (gs://...), or on the Hugging Face hub
-            (hf://organisation/name@revision).
+        path: the work directory of a run, or a folder or safetensors file that `Pretrained.save`
+            wrote: on this computer, in a bucket (gs://..., folders alone), or on the Hugging Face
+            hub (hf://organisation/name@revision, also with a model.safetensors). Or the name of a
+            model that comes with the package (`pretrained_models`).
         step: the checkpoint; None takes that of the best validation score.
         local_files_only: download nothing from the hub.
 
@@ -186,13 +205,28 @@ def load(
             f" {type(path).__name__}. Give the folder of a run or of a saved model."
         )
     check_number("step", step, integer(0, or_none=True))
-    folder = find_step(local_folder(path, local_files_only=local_files_only), step)
-    saved = read_step(folder)
+    path = find_shipped(path) or local_folder(path, local_files_only=local_files_only)
+    saved, params = _read(path, step)
     # This process may run on another platform than the training.
     run = replace(saved.metadata.config.run, attention="auto")
     metadata = replace(saved.metadata, config=replace(saved.metadata.config, run=run))
-    params = read_params(folder, saved)
-    return Pretrained.of(metadata, params, int(folder.name))
+    return Pretrained.of(metadata, params, saved.step)
+
+
+def _read(path: epath.PathLike, step: int | None) -> tuple[Saved, dict]:
+    """Metadata and parameters of a safetensors file or of a step in a folder."""
+    file = find_file(path)
+    if file is None:
+        folder = find_step(path, step)
+        saved = read_step(folder)
+        return saved, read_params(folder, saved)
+    saved, params = read_file(file)
+    if step not in (None, saved.step):
+        raise CheckpointError(
+            f"there is no checkpoint of step {step} in {file}, which holds step {saved.step}. Leave"
+            " out the step."
+        )
+    return saved, params
 
 
 def check_model(given: object) -> Pretrained:

@@ -90,20 +90,53 @@ def test_a_saved_notebook_runs_with_fewer_steps(source, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture
+def first_cell(monkeypatch, tmp_path):
+    """Run the first cell of a notebook in an empty folder; the commands that it gave."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(source: Path, installed: bool) -> list[list[str]]:
+        calls = []
+        real = importlib.metadata.version
+
+        def version(name: str) -> str:
+            if name == "poyo_jax" and not installed:
+                raise importlib.metadata.PackageNotFoundError(name)
+            return real(name)
+
+        monkeypatch.setattr("importlib.metadata.version", version)
+        monkeypatch.setattr(subprocess, "run", lambda command, check: calls.append(command))
+        first = next(cell for cell in saved(source).cells if cell.cell_type == "code")
+        exec(compile(ast.parse(first.source), source.name, "exec"), {})
+        return calls
+
+    return run
+
+
 @SOURCES
-@pytest.mark.parametrize("installed", [True, False])
-def test_the_first_cell_installs_only_what_is_missing_and_keeps_jax(source, installed, monkeypatch):
-    calls = []
-    monkeypatch.setattr(
-        "importlib.util.find_spec", lambda name: installed or name != "poyo_jax" or None
-    )
-    monkeypatch.setattr(subprocess, "run", lambda command, check: calls.append(command))
-    first = next(cell for cell in saved(source).cells if cell.cell_type == "code")
-    exec(compile(ast.parse(first.source), source.name, "exec"), {})
-    assert len(calls) == (0 if installed else 1)
-    for command in calls:
-        assert command[1:4] == ["-m", "pip", "install"]
-        assert any(word.startswith("poyo_jax[plots") for word in command)
-        assert {f"{name}=={importlib.metadata.version(name)}" for name in ("jax", "jaxlib")} < set(
-            command
-        )
+def test_the_first_cell_installs_nothing_over_an_installed_package(source, first_cell):
+    assert first_cell(source, True) == []
+
+
+@SOURCES
+@pytest.mark.parametrize("place", ["poyo_jax-0.2.0-py3-none-any.whl", "clone", "."])
+def test_the_first_cell_installs_a_wheel_or_a_checkout_and_keeps_jax(
+    source, place, first_cell, tmp_path
+):
+    if place.endswith(".whl"):
+        (tmp_path / place).touch()
+    else:
+        (tmp_path / place / "poyo_jax").mkdir(parents=True)
+        (tmp_path / place / "poyo_jax" / "__init__.py").touch()
+    [command] = first_cell(source, False)
+    assert command[1:4] == ["-m", "pip", "install"]
+    [given] = [word for word in command if "[plots" in word]
+    assert Path(given.partition("[")[0]) == tmp_path / place
+    versions = {f"{name}=={importlib.metadata.version(name)}" for name in ("jax", "jaxlib")}
+    assert versions < set(command)
+
+
+@SOURCES
+def test_the_first_cell_says_what_is_missing(source, first_cell):
+    with pytest.raises(FileNotFoundError, match="Clone the repository there, or upload the wheel"):
+        first_cell(source, False)

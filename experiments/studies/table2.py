@@ -35,6 +35,7 @@ from poyo_jax.cli.options import Folder
 from poyo_jax.cli.program import run_command
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.errors import ConfigError, DataError
+from poyo_jax.leakage import find_leaks
 
 PERICH = (
     "python -m data_prep prepare perich_miller_population_2018 (download 13 GB, prepared 2.9 GB)"
@@ -139,7 +140,7 @@ def table2(options: Table2) -> None:
         render(options, protocol, columns, results) for protocol in options.protocols
     )
     publish(options.workdir / "table2", text, [results[key(job)] for job in jobs(options, columns)])
-    print(f"\n{text}")
+    print(f"\n{text}\n\n{leakage(options, sessions)}")
 
 
 def find_columns(options: Table2) -> dict[str, dict[str, Session]]:
@@ -169,6 +170,17 @@ def find_columns(options: Table2) -> dict[str, dict[str, Session]]:
         }
         for column, (prefix, part, _) in COLUMNS.items()
     }
+
+
+def leakage(options: Table2, sessions: dict[str, Session]) -> str:
+    """What the test splits of each protocol share with the train splits."""
+    lines = []
+    for protocol in options.protocols:
+        divided = list(sessions.values())
+        if protocol == "contiguous":
+            divided = [contiguous(session) for session in divided]
+        lines.append(f"{protocol}: {find_leaks(divided)}")
+    return "\n".join(lines)
 
 
 def jobs(options: Table2, columns: dict[str, dict[str, Session]]) -> Iterator[Job]:

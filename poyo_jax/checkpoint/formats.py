@@ -41,12 +41,12 @@ class Saved:
         return {**values, "digest": digest_of_values(values)}
 
 
-def parse(values: Mapping[str, Any], folder: epath.Path) -> Saved:
-    """The content of the metadata file of the step in `folder`.
+def parse(values: Mapping[str, Any], folder: epath.Path | None = None) -> Saved:
+    """The content of the metadata of a checkpoint.
 
     Args:
-        values: the fields of the file.
-        folder: that of the step.
+        values: the fields of the metadata.
+        folder: that of the step; None for a model that is one file, which format 2 did not have.
 
     Raises:
         CheckpointError: the format is newer or older.
@@ -58,7 +58,7 @@ def parse(values: Mapping[str, Any], folder: epath.Path) -> Saved:
             f"the checkpoint has format version {version}, but this poyo_jax reads up to"
             f" {FORMAT_VERSION}. Update the package."
         )
-    if version in OLDER:
+    if version in OLDER and folder is not None:
         metadata, digests = OLDER[version].parse(values, folder)
         return Saved(metadata, int(folder.name), digests, version)
     if version < FORMAT_VERSION:
@@ -71,6 +71,6 @@ def parse(values: Mapping[str, Any], folder: epath.Path) -> Saved:
         raise ValueError("its metadata have no digest")
     if values["digest"] != digest_of_values(content):
         raise ValueError("its metadata are not those that were saved: their SHA-256 differs")
-    if values["step"] != int(folder.name):
+    if folder is not None and values["step"] != int(folder.name):
         raise ValueError(f"it is step {values['step']} in a folder of another name")
     return Saved(Metadata.from_dict(values), values["step"], values["arrays"])

@@ -1,5 +1,6 @@
 """Compare the shapes of stored parameters with a configuration, before any of them is read."""
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import orbax.checkpoint as ocp
@@ -12,12 +13,16 @@ Shape = tuple[int, ...]
 
 
 def check_shapes(folder: epath.Path, like: dict) -> None:
-    """Raise ValueError unless the parameters in `folder` have the shapes of the tree `like`.
+    """Raise ValueError unless the parameters in `folder` have the shapes of the tree `like`."""
+    stored = getattr(ocp.StandardCheckpointHandler().metadata(folder), "tree", {})
+    compare_shapes(_shapes(stored), _shapes(like))
+
+
+def compare_shapes(stored: Mapping[Path, Shape], needed: Mapping[Path, Shape]) -> None:
+    """Raise ValueError unless the stored parameters have the shapes that are needed.
 
     The text names the field of ModelConfig that differs.
     """
-    stored = _shapes(getattr(ocp.StandardCheckpointHandler().metadata(folder), "tree", {}))
-    needed = _shapes(like)
     for path in sorted(needed, key=_telling_first):
         name, seen, wanted = "/".join(path), stored.get(path), needed[path]
         if seen is None:

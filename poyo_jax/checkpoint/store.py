@@ -169,16 +169,20 @@ def read_params(folder: epath.Path, saved: Saved) -> dict:
 def _read_params(folder: epath.Path, saved: Saved) -> dict:
     if saved.version not in OLDER:
         check_files(folder, "params")
-    config = saved.metadata.config
-    units, sessions = saved.metadata.units.num_rows, saved.metadata.sessions.num_rows
-    run = replace(config.run, attention="auto")  # this may be another platform
-    model = build_model(config.model, run, units, sessions)
-    like = jax.eval_shape(with_padding, shapes_of_params(model))
+    like = jax.eval_shape(with_padding, needed_params(saved.metadata))
     if saved.version in OLDER:
         return _read_older_params(folder, saved, like)
     params = _restore_params(folder, like)
     check_arrays(saved, params=params)
     return without_padding(params, saved.metadata)
+
+
+def needed_params(metadata: Metadata) -> dict:
+    """Shapes and types of the parameters of a model with these metadata."""
+    config = metadata.config
+    run = replace(config.run, attention="auto")  # this may be another platform
+    units, sessions = metadata.units.num_rows, metadata.sessions.num_rows
+    return shapes_of_params(build_model(config.model, run, units, sessions))
 
 
 def _read_older_params(folder: epath.Path, saved: Saved, like: dict) -> dict:
@@ -237,7 +241,7 @@ def readable(folder: epath.Path) -> Iterator[None]:
     except Exception as error:
         raise CheckpointError(
             f"the checkpoint {folder} is damaged or does not fit its configuration"
-            f" ({_first_line(error)}). {_way_out(folder)}"
+            f" ({first_line(error)}). {_way_out(folder)}"
         ) from error
 
 
@@ -278,12 +282,13 @@ def explained(folder: epath.Path) -> Iterator[None]:
         raise
     except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"checkpoints cannot be written to {folder} ({_first_line(error)}). Check that the disk"
+            f"checkpoints cannot be written to {folder} ({first_line(error)}). Check that the disk"
             " has space and that you may write there; checkpoints saved before are untouched, and"
             " the same command resumes from them."
         ) from error
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The type of an error and the beginning of its text."""
     lines = str(error).splitlines() or [""]
     return f"{type(error).__name__}: {lines[0][:200]}"

@@ -1,12 +1,14 @@
-"""Convert a checkpoint of torch_brain to a folder that poyo_jax.load reads, or write one.
+"""Convert models between folders, safetensors files, and checkpoints of torch_brain.
 
     $ python -m poyo_jax convert poyo_mp.ckpt --out models/poyo_mp
+    $ python -m poyo_jax convert models/poyo_mp --out poyo_mp.safetensors
     $ python -m poyo_jax convert models/poyo_mp --out poyo_mp.ckpt --to-torch
 
-Neither direction needs torch, and no code that a checkpoint contains is run. A checkpoint does not
-say how behaviour was normalised. Sessions of other data sets than POYO's therefore need a readout:
-a JSON file such as {"my_lab": {"value_key": "cursor.vel", "mean": [0, 0], "std": [20, 20]}}, by
-data set or by session id.
+A file that does not end in .safetensors is read as a checkpoint of torch_brain. Neither direction
+needs torch, and no code that a checkpoint contains is run. A checkpoint of torch_brain does not say
+how behaviour was normalised. Sessions of other data sets than POYO's therefore need a readout: a
+JSON file such as {"my_lab": {"value_key": "cursor.vel", "mean": [0, 0], "std": [20, 20]}}, by data
+set or by session id.
 """
 
 import json
@@ -21,18 +23,19 @@ from poyo_jax import Readout
 from poyo_jax.cli.options import MaybePath
 from poyo_jax.cli.program import run_command
 from poyo_jax.errors import ConfigError
+from poyo_jax.files import find_address
 
 
 @dataclass(frozen=True, kw_only=True)
 class Convert:
-    """Convert a checkpoint of torch_brain, or write one."""
+    """Convert a model between folders, safetensors files, and checkpoints of torch_brain."""
 
     source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SOURCE")]
-    """The .ckpt or .pt file; with --to-torch a run or saved model (folder, gs://...,
-    hf://organisation/name).
+    """The .ckpt or .pt file of torch_brain, or a run or saved model (folder, .safetensors file,
+    gs://..., hf://organisation/name).
     """
     out: str
-    """Folder to write, or with --to-torch the file."""
+    """Folder or .safetensors file to write, or with --to-torch the .ckpt file."""
     to_torch: bool = False
     """Write a checkpoint that torch_brain's POYO.load_pretrained opens."""
     readouts: MaybePath = None
@@ -51,14 +54,25 @@ def convert(options: Convert) -> None:
     """Read one format and write the other."""
     from poyo_jax import from_torch, load, save_torch
 
-    if options.to_torch:
+    if options.to_torch or not is_torch_file(options.source):
+        if options.readouts is not None:
+            raise ConfigError("a saved model has readouts of its own; leave out readouts.")
         pretrained = load(options.source)
+    else:
+        pretrained = from_torch(options.source, readouts=read_readouts(options.readouts))
+    if options.to_torch:
         save_torch(pretrained, options.out)
     else:
-        readouts = read_readouts(options.readouts)
-        pretrained = from_torch(options.source, readouts=readouts)
         pretrained.save(options.out, licence=options.licence)
     print(f"{pretrained!r} is in {options.out}")
+
+
+def is_torch_file(source: str) -> bool:
+    """Tell if the source is read as a checkpoint of torch_brain, and not as a model of ours."""
+    from poyo_jax.checkpoint.safetensors_file import is_file_name
+
+    own = is_file_name(source) or find_address(source) is not None or Path(source).is_dir()
+    return not own
 
 
 def read_readouts(path: Path | None) -> dict[str, Readout]:

@@ -4,7 +4,8 @@
     $ python -m poyo_jax evaluate runs/monday sessions/monday.h5 --predictions decoded/
 
 With --predictions the decoded behaviour of every session is written as one NumPy archive: times (s
-of session time), values and targets (in the units of the session file), scored.
+of session time), values and targets (in the units of the session file), scored. The last lines tell
+what the split shares with the train splits of these sessions: time, trials, neighbours or copies.
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from poyo_jax.cli.options import MaybeFloat, MaybePath, Model, Sessions
 from poyo_jax.cli.program import run_command
 from poyo_jax.cli.sessions import score_lines, sessions_at
 from poyo_jax.errors import VocabError
+from poyo_jax.leakage import find_leaks
 from poyo_jax.words import counted
 
 if TYPE_CHECKING:
@@ -73,6 +75,9 @@ def evaluate_sessions(options: Evaluate) -> None:
         causal_step=options.causal_step,
     )
     print(score_lines(evaluation, options.split))
+    if options.split in ("valid", "test"):
+        keys = {session.id: pretrained.readouts[session.id].value_key for session in sessions}
+        print(find_leaks(sessions, options.split, value_keys=keys))
     if options.predictions is not None:
         save_predictions(evaluation, options.predictions)
 

@@ -11,7 +11,7 @@ COMMANDS = {
     "pretrain": "train a model on a folder of sessions, or continue an interrupted run",
     "finetune": "adapt a pretrained model to sessions that it does not know",
     "evaluate": "decode a split of sessions and score it",
-    "convert": "convert a checkpoint of torch_brain, or write one",
+    "convert": "convert models between folders, safetensors files and torch_brain",
     "simulate": "write the sessions of a simulated laboratory",
     "stream": "decode spikes as they arrive",
     "report": "write a page about a run",

@@ -68,7 +68,7 @@ def test_a_wheel_holds_every_command(installed):
     assert len(list((installed / "lab").glob("*.h5"))) == 1
     misused = python(installed, "-m", "poyo_jax", "evaluate", "nowhere", "lab")
     assert misused.returncode == 2
-    assert misused.stderr.strip().startswith("there is no checkpoint in")
+    assert misused.stderr.strip().startswith("there is no folder nowhere here")
 
 
 def test_the_scripts_of_a_checkout_are_the_commands():

@@ -77,6 +77,18 @@ def fails(main, arguments, capsys) -> tuple[int, str]:
     return stopped.value.code, capsys.readouterr().err
 
 
+def test_to_one_file_and_back(main, checkpoint, readouts, tmp_path, capsys):
+    file, folder = tmp_path / "model.safetensors", tmp_path / "model"
+    main([str(checkpoint), "--out", str(file), "--readouts", str(readouts)])
+    main([str(file), "--out", str(folder)])
+    jax.tree.map(np.testing.assert_array_equal, load(file).params, load(folder).params)
+    back = tmp_path / "back.ckpt"
+    main([str(file), "--out", str(back), "--to-torch"])
+    assert set(read_torch_file(back)["state_dict"])
+    status, text = fails(main, [file, "--out", tmp_path / "a", "--readouts", readouts], capsys)
+    assert status == 2 and "a saved model has readouts of its own" in text
+
+
 def test_misuse_changes_nothing(main, checkpoint, readouts, tmp_path, capsys):
     before = sorted(tmp_path.iterdir())
     out = tmp_path / "model"
