@@ -6,6 +6,8 @@ Channels fire to the behaviour (or to the letters of H2), so that decoders have 
 The numbers say nothing of the benchmark. Every session of the task gets a file for calibration, and
 every held-in session one for minival, which is independent of it.
 """
+# pynwb makes its classes by decorators that hide their arguments.
+# pyright: reportCallIssue=false, reportAttributeAccessIssue=false
 
 from collections.abc import Sequence
 from dataclasses import dataclass

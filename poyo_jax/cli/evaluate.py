@@ -20,6 +20,7 @@ from poyo_jax.cli.program import run_command
 from poyo_jax.cli.sessions import score_lines, sessions_at
 from poyo_jax.errors import VocabError
 from poyo_jax.leakage import find_leaks
+from poyo_jax.types import each_readout
 from poyo_jax.words import counted
 
 if TYPE_CHECKING:
@@ -76,7 +77,10 @@ def evaluate_sessions(options: Evaluate) -> None:
     )
     print(score_lines(evaluation, options.split))
     if options.split in ("valid", "test"):
-        keys = {session.id: pretrained.readouts[session.id].value_key for session in sessions}
+        keys = {}
+        for session in sessions:
+            first = each_readout(pretrained.readouts[session.id])[0]
+            keys[session.id] = first.value_key
         print(find_leaks(sessions, options.split, value_keys=keys))
     if options.predictions is not None:
         save_predictions(evaluation, options.predictions)
