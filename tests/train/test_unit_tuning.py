@@ -80,5 +80,5 @@ def test_a_session_without_labels_is_refused(tiny_sessions):
     other = Session.from_arrays(
         [0.5, 1.0], [0, 0], ["a"], times, values, session_id="other"
     ).with_splits(train=session.split("train"))
-    with pytest.raises(DataError, match="other has 0 measured samples"):
+    with pytest.raises(DataError, match="session other has no finite sample in the train split"):
         TrainSetup(tiny.config(), [other], {other.id: default_readout(session)}).first_state()
