@@ -26,7 +26,7 @@ QUERY = BIN_SIZE / 2  # s before the end of a bin: its middle, where sessions ha
 MakeStream = Callable[[str], Stream]
 
 
-class FalconDecoder(BCIDecoder):
+class FalconDecoder(BCIDecoder):  # pyright: ignore[reportGeneralTypeIssues]
     """Decodes the sessions of a task bin by bin, each by a stream of its own.
 
     A bin is decoded from its own spikes and those before it. In H1, M1 and M2 the values equal
