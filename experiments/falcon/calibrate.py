@@ -35,8 +35,6 @@ class Calibrate:
     """Preset of the model."""
     num_steps: int = 4000
     """Steps of training."""
-    fit_steps: int = 1000
-    """Most steps of fitting the units of held-out sessions."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -47,7 +45,6 @@ def calibrate(options: Calibrate) -> None:
     """Train, fit, and write."""
     from poyo_jax import fit_units, train_model
     from poyo_jax.falcon import save_streams
-    from poyo_jax.finetune import STRATEGIES
 
     held_in = sessions_of(options, "held-in-calib")
     held_out = sessions_of(options, "held-out-calib")
@@ -55,8 +52,7 @@ def calibrate(options: Calibrate) -> None:
     config = settings(options, held_in[0])
     pretrained = train_model(config, held_in, options.out / "held_in")
     if held_out:
-        steps = replace(STRATEGIES["unit_identification"], num_steps=options.fit_steps)
-        pretrained = fit_units(pretrained, held_out, steps).pretrained
+        pretrained = fit_units(pretrained, held_out).pretrained
     pretrained.save(options.out / "all")
     paths = save_streams(pretrained, [*held_in, *held_out], options.out)
     print(f"{len(paths)} sessions can be decoded from {options.out}")

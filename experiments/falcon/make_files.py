@@ -16,14 +16,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pynwb
+import pynwb.behavior
 from numpy.random import Generator
-from pynwb import NWBHDF5IO, NWBFile, TimeSeries
-from pynwb.behavior import BehavioralTimeSeries
 
 from poyo_jax.cli.options import Folder
 from poyo_jax.cli.program import run_command
 from poyo_jax.falcon.recordings import BIN_SIZE
 from poyo_jax.falcon.text import ALPHABET, text_to_channels
+
+# pynwb makes its constructors at run time, where checks of types cannot see them.
+nwb: Any = pynwb
 
 Task = Literal["h1", "h2", "m1", "m2"]
 CHANNELS = {"h1": 176, "h2": 192, "m1": 64, "m2": 96}
@@ -106,12 +109,12 @@ def write(path: Path, task: Task, num_trials: int, rng: Generator) -> None:
     strength = 2.5 if task == "h2" else 0.8 / np.sqrt(OUTPUTS[task])
     counts = rng.poisson(0.2 * np.exp(strength * behaviour @ tuning)).clip(max=20)
     start = datetime(2020, 1, 1, tzinfo=UTC)
-    file = NWBFile("made up", str(path.stem), start)
+    file = nwb.NWBFile("made up", str(path.stem), start)
     mask = np.ones(num_bins, bool)
     mask[:5] = False
     add = {"h1": add_h1, "h2": add_h2, "m1": add_m1, "m2": add_m2}[task]
     add(file, counts, behaviour, mask, sentences)
-    with NWBHDF5IO(path, "w") as io:
+    with nwb.NWBHDF5IO(path, "w") as io:
         io.write(file)
 
 
@@ -123,7 +126,7 @@ def wander(num_bins: int, num_outputs: int, rng: Generator) -> np.ndarray:
     return np.stack(columns, axis=1)
 
 
-def add_h1(file: NWBFile, counts: Any, behaviour: Any, mask: Any, sentences: Any) -> None:
+def add_h1(file: Any, counts: Any, behaviour: Any, mask: Any, sentences: Any) -> None:
     """Bins end at the time stamps, offset + number x rate."""
     add_units(file, counts, -BIN_SIZE)
     clock = {"rate": BIN_SIZE, "starting_time": 0.0, "unit": "n/a"}
@@ -134,7 +137,7 @@ def add_h1(file: NWBFile, counts: Any, behaviour: Any, mask: Any, sentences: Any
     add_series(file, "TrialNum", np.arange(len(counts)) // TRIAL_BINS, **clock)
 
 
-def add_m1(file: NWBFile, counts: Any, behaviour: Any, mask: Any, sentences: Any) -> None:
+def add_m1(file: Any, counts: Any, behaviour: Any, mask: Any, sentences: Any) -> None:
     """Bins end at the time stamps of the muscles."""
     add_units(file, counts, 0.0)
     times = (np.arange(len(counts)) + 1) * BIN_SIZE
@@ -143,7 +146,7 @@ def add_m1(file: NWBFile, counts: Any, behaviour: Any, mask: Any, sentences: Any
     add_trials(file, times)
 
 
-def add_m2(file: NWBFile, counts: Any, behaviour: Any, mask: Any, sentences: Any) -> None:
+def add_m2(file: Any, counts: Any, behaviour: Any, mask: Any, sentences: Any) -> None:
     """Bins begin at the time stamps of the fingers."""
     add_units(file, counts, 0.0)
     times = np.arange(len(counts)) * BIN_SIZE
@@ -152,7 +155,7 @@ def add_m2(file: NWBFile, counts: Any, behaviour: Any, mask: Any, sentences: Any
     add_trials(file, times)
 
 
-def add_h2(file: NWBFile, counts: Any, behaviour: Any, mask: Any, sentences: list[str]) -> None:
+def add_h2(file: Any, counts: Any, behaviour: Any, mask: Any, sentences: list[str]) -> None:
     """Bins come as they are; a pause stands between two trials."""
     trials = np.arange(len(counts)) // TRIAL_BINS
     times = np.arange(len(counts)) * BIN_SIZE + 0.5 * trials
@@ -165,7 +168,7 @@ def add_h2(file: NWBFile, counts: Any, behaviour: Any, mask: Any, sentences: lis
         file.add_trial(start_time=inside[0], stop_time=inside[-1], cue=cue)
 
 
-def add_units(file: NWBFile, counts: np.ndarray, begin: float) -> None:
+def add_units(file: Any, counts: np.ndarray, begin: float) -> None:
     """Spikes that fall into bins of these counts, the first of which begins at `begin` s."""
     for channel in counts.T:
         bins = np.repeat(np.arange(len(channel)), channel)
@@ -174,19 +177,19 @@ def add_units(file: NWBFile, counts: np.ndarray, begin: float) -> None:
         file.add_unit(spike_times=begin + (bins + within) * BIN_SIZE)
 
 
-def add_series(file: NWBFile, name: str, data: np.ndarray, **clock: Any) -> None:
-    file.add_acquisition(TimeSeries(name=name, data=data, **clock))
+def add_series(file: Any, name: str, data: np.ndarray, **clock: Any) -> None:
+    file.add_acquisition(nwb.TimeSeries(name=name, data=data, **clock))
 
 
-def add_channels(file: NWBFile, name: str, data: np.ndarray, times: np.ndarray) -> None:
-    container = BehavioralTimeSeries(name=name)
+def add_channels(file: Any, name: str, data: np.ndarray, times: np.ndarray) -> None:
+    container = nwb.behavior.BehavioralTimeSeries(name=name)
     for number, channel in enumerate(data.T):
-        series = TimeSeries(name=f"channel_{number}", data=channel, timestamps=times, unit="AU")
+        series = nwb.TimeSeries(name=f"channel_{number}", data=channel, timestamps=times, unit="AU")
         container.add_timeseries(series)
     file.add_acquisition(container)
 
 
-def add_trials(file: NWBFile, times: np.ndarray) -> None:
+def add_trials(file: Any, times: np.ndarray) -> None:
     for first in range(0, len(times), TRIAL_BINS):
         last = times[min(first + TRIAL_BINS, len(times)) - 1]
         file.add_trial(start_time=times[first], stop_time=last)

@@ -133,7 +133,7 @@ def steps(installed: Installed) -> dict[str, Callable[[], object]]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--dist", type=Path, default=Path("dist"), help="folder for both files")
     dist = parser.parse_args(arguments).dist.resolve()
     if dist.exists() and any(dist.iterdir()):

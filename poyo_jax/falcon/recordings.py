@@ -113,9 +113,7 @@ def _bins(path: Path, task: str, config: Any) -> tuple[np.ndarray, np.ndarray]:
         )
     if task == "h2":
         return _handwriting(path, counts, targets, trial_ends, mask)
-    targets = np.asarray(targets, np.float64)
-    counted = np.reshape(mask, (len(targets), -1)).all(axis=1)
-    return counts, np.where(counted.reshape(-1, 1), targets, np.nan)
+    return counts, np.where(np.asarray(mask)[:, None], np.asarray(targets, np.float64), np.nan)
 
 
 def _check_layout(path: Path, task: str) -> None:
