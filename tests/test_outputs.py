@@ -593,6 +593,8 @@ def test_readouts_of_one_name_that_differ_are_explained(config, sessions):
     given = {sessions[0].id: velocity, sessions[1].id: replace(emg, name="velocity")}
     with pytest.raises(DataError, match=r"'velocity' has 12 channels .* Give the readouts diff"):
         with_outputs(config, given, sessions)
+    with pytest.raises(DataError, match=r"a readout for session 'x', which is none of the 3"):
+        with_outputs(config, {"x": velocity}, sessions)
     with pytest.raises(DataError, match=r"weights names the output 'x', but the readouts are of"):
         with_outputs(config, {sessions[0].id: velocity}, sessions, weights={"x": 1.0})
 

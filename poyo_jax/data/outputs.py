@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from poyo_jax.config import Config, OutputConfig
+from poyo_jax.data.choose_readouts import check_names
 from poyo_jax.data.classes import in_order
 from poyo_jax.data.given import readouts_by_session
 from poyo_jax.data.session import Session
@@ -37,15 +38,18 @@ def with_outputs(
         spread: learn a standard deviation of every continuous value.
 
     Raises:
-        DataError: readouts of one name differ in their kind or number of channels, or `weights`
-            names an output that there is not.
+        DataError: readouts of one name differ in their kind or number of channels, a readout is of
+            no session, or `weights` names an output that there is not.
     """
-    by_id = {session.id: session for session in sessions}
-    outputs: dict[str, OutputConfig] = {}
-    for session_id, given in readouts_by_session(readouts).items():
-        for readout in each_readout(given):
-            new = output_of(readout, by_id[session_id], spread=spread)
-            outputs[new.name] = _joined(outputs.get(new.name, new), new, session_id)
+    sessions, given = list(sessions), readouts_by_session(readouts)
+    check_names(sessions, given)
+    pairs = [
+        (session, readout)
+        for session in sessions
+        if session.id in given
+        for readout in each_readout(given[session.id])
+    ]
+    outputs = outputs_of(pairs, spread=spread)
     for name, weight in (weights or {}).items():
         if name not in outputs:
             raise DataError(
@@ -54,6 +58,20 @@ def with_outputs(
         outputs[name] = replace(outputs[name], weight=weight)
     model = replace(config.model, outputs=tuple(outputs.values()))
     return replace(config, model=model)
+
+
+def outputs_of(
+    pairs: Iterable[tuple[Session, Readout]], *, spread: bool
+) -> dict[str, OutputConfig]:
+    """The outputs of a model that decodes these readouts of sessions, by name.
+
+    Raises DataError as `with_outputs` does.
+    """
+    outputs: dict[str, OutputConfig] = {}
+    for session, readout in pairs:
+        new = output_of(readout, session, spread=spread)
+        outputs[new.name] = _joined(outputs.get(new.name, new), new, session.id)
+    return outputs
 
 
 def output_of(readout: Readout, session: Session, *, spread: bool = False) -> OutputConfig:

@@ -5,14 +5,15 @@ from dataclasses import replace
 
 from poyo_jax.config import OutputConfig
 from poyo_jax.data.choose_readouts import output_number
-from poyo_jax.data.outputs import output_of, with_outputs
+from poyo_jax.data.outputs import output_of, outputs_of, with_outputs
 from poyo_jax.data.session import Session
 from poyo_jax.errors import ConfigError
 from poyo_jax.fit_config import FitConfig
 from poyo_jax.model.heads import head_name
 from poyo_jax.more_outputs import add_outputs, named_outputs
 from poyo_jax.pretrained import Pretrained
-from poyo_jax.tasks import choose_task
+from poyo_jax.tasks import Gaussian, choose_task
+from poyo_jax.tasks.choose import tasks_of
 from poyo_jax.types import Readout, Readouts, each_readout
 
 
@@ -50,20 +51,27 @@ def fresh_outputs(
     """
     if not _missing(pretrained, sessions, readouts):
         return pretrained
-    return replace(pretrained, config=with_outputs(pretrained.config, readouts, sessions))
+    spread = _has_spread(pretrained)
+    config = with_outputs(pretrained.config, readouts, sessions, spread=spread)
+    return replace(pretrained, config=config)
 
 
 def _missing(
     pretrained: Pretrained, sessions: Sequence[Session], readouts: Mapping[str, Readouts]
 ) -> dict[str, OutputConfig]:
     """The outputs that the model lacks, by name."""
-    missing: dict[str, OutputConfig] = {}
+    missing: list[tuple[Session, Readout]] = []
     for session in sessions:
         given = each_readout(readouts[session.id])
         for readout in given:
             if not _is_known(pretrained, session, readout, alone=len(given) == 1):
-                missing[readout.name] = output_of(readout, session)
-    return missing
+                missing.append((session, readout))
+    return outputs_of(missing, spread=_has_spread(pretrained))
+
+
+def _has_spread(pretrained: Pretrained) -> bool:
+    """Tell if the model learned standard deviations; new outputs then have them, too."""
+    return any(isinstance(task, Gaussian) for task in tasks_of(pretrained.config.model))
 
 
 def _is_known(pretrained: Pretrained, session: Session, readout: Readout, *, alone: bool) -> bool:
