@@ -8,7 +8,7 @@ times (`DataConfig.end_weight`); "block-causal" has a processor whose latents se
 (block_causal.py). Then the test split is decoded offline, and causally with steps of 50 and 20 ms.
 
 Every training is kept in `results.jsonl` of the work directory, and the same command continues with
-those that are missing. The cells are written to `results/causal.json`.
+those that are missing. The table and its cells are written to `causal.md` and `causal.json`.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,6 @@ from poyo_jax.cli.program import run_command
 from poyo_jax.config import Config
 from poyo_jax.presets import demo, with_steps
 
-RESULTS = Path(__file__).parent.parent / "results" / "causal"
 SIMULATED = "simulated"
 KINDS = ("plain", "end 5", "block-causal")
 SCORES = {"offline": None, "50 ms": 0.05, "20 ms": 0.02}
@@ -49,8 +48,6 @@ class Causal:
     """Steps of each training."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of the trainings."""
-    publish: bool = False
-    """Write the table and its cells to experiments/results."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -74,9 +71,8 @@ def causal(options: Causal) -> None:
     )
     found = [results[tuple(cell[name] for name in KEY)] for cell in cells]
     text = table(found, list(sessions), options.kinds)
+    publish(options.workdir / "causal", text, found)
     print(text)
-    if options.publish:
-        publish(RESULTS, text, found)
 
 
 def recipe(kind: str, num_steps: int, seed: int) -> Config:

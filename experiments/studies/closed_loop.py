@@ -1,6 +1,6 @@
 """Let decoders move the cursor of a simulated subject: POYO, Wiener and Kalman in the same loop.
 
-    $ python -m experiments.studies.closed_loop --workdir runs/closed_loop --publish
+    $ python -m experiments.studies.closed_loop --workdir runs/closed_loop
 
 A subject moves a cursor to targets and holds it there (subject.py). It sees the cursor 0.1 s late.
 Its 40 units fire by the velocity that it intends, 50 to 150 ms ahead, with the tuning of
@@ -9,13 +9,13 @@ Its 40 units fire by the velocity that it intends, 50 to 150 ms ahead, with the 
 All decoders learn from the same block of two minutes, in which the cursor follows the intention:
 POYO fits its units, after pretraining on blocks of eight other subjects; Wiener and Kalman filters
 are tuned and fitted. Then each of them moves the cursor. In the end half of the units change
-places. A second process fits the units to the last minute, labelled with the way to the target,
-while the decoder goes on at 50 Hz of real time, and the new units are swapped in between two
-updates.
+places. For a minute the experimenter helps: the cursor takes four fifths of its velocity from the
+way to the target. A second process fits the units to this minute, labelled with that way, while the
+decoder goes on at 50 Hz of real time, and the new units are swapped in between two updates.
 
 The model is pretrained once; each seed draws the subject of the day, its targets, and noise.
-Finished seeds are kept in `results.jsonl` of
-the work directory, and the same command continues. --publish writes results/closed_loop.json.
+Finished seeds are kept in `results.jsonl` of the work directory, and the same command continues.
+The table and its cells are written to `closed_loop.md` and `closed_loop.json`.
 """
 
 import time
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from experiments.studies.results import Cell, complete, publish
-from experiments.studies.subject import STEP, Decode, Subject
+from experiments.studies.subject import STEP, Decode, Subject, way_to
 from poyo_jax import Session
 from poyo_jax.cli.program import run_command
 from poyo_jax.realtime import Stream
@@ -37,10 +37,9 @@ if TYPE_CHECKING:
     from poyo_jax import Pretrained
     from poyo_jax.finetune import FitConfig
 
-RESULTS = Path(__file__).parent.parent / "results" / "closed_loop"
 PRETRAINED, TODAY = 1, 2  # what random numbers are for
 SUBJECTS, BLOCK = 8, 120.0  # to pretrain on, and s of each block
-LAST = 60.0  # s to which the units are fitted again
+LAST, HELP = 60.0, 0.8  # s to which the units are fitted again, and share of the help
 SETTLE = 10.0  # s after a change that do not count
 FIT_STEPS, REFIT_STEPS = 400, 200
 STAGES = ("POYO", "Wiener", "Kalman", "POYO, half shuffled", "POYO, recalibrated")
@@ -58,8 +57,6 @@ class ClosedLoop:
     """Steps of pretraining."""
     seconds: float = 180.0
     """Time for which each decoder moves the cursor, s."""
-    publish: bool = False
-    """Write the table and its cells to experiments/results."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -76,9 +73,8 @@ def closed_loop(options: ClosedLoop) -> None:
     )
     found = [results[cell["seed"], cell["num_steps"]] for cell in cells]
     text = table(found)
+    publish(options.workdir / "closed_loop", text, found)
     print(text)
-    if options.publish:
-        publish(RESULTS, text, found)
 
 
 def run_seed(options: ClosedLoop, seed: int) -> Cell:
@@ -173,8 +169,14 @@ def _shuffle(
     from poyo_jax.finetune import Recalibration
 
     subject.shuffle()
-    shuffled, block = subject.play(LAST, decode)
-    last = block.session("today", subject.num_units, intended=True)
+    shuffled, _ = subject.play(options.seconds / 2, decode)
+
+    def helped(now: float, times: np.ndarray, units: np.ndarray) -> np.ndarray:
+        way = way_to(subject.target, subject.cursor)
+        return HELP * way + (1 - HELP) * decode(now, times, units)
+
+    _, block = subject.play(LAST, helped)
+    last = block.session("today, shuffled", subject.num_units, intended=True)
     job = Recalibration(fitted, last, _settings(REFIT_STEPS), hop=STEP)
     pace = Pace()
     began = time.monotonic()

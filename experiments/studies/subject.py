@@ -58,7 +58,7 @@ class Block:
     units: list[np.ndarray] = field(default_factory=list)
     ends: list[float] = field(default_factory=list)  # s, of the steps
     moved: list[np.ndarray] = field(default_factory=list)  # cm/s
-    way: list[np.ndarray] = field(default_factory=list)  # cm/s
+    way: list[np.ndarray] = field(default_factory=list)  # cm/s, as it must have been intended
 
     def session(self, name: str, num_units: int, intended: bool) -> Session:
         """A session whose behaviour is the movement, or what the subject must have `intended`."""
@@ -92,6 +92,8 @@ class Subject:
         self.cursor, self.target = np.zeros(2), np.zeros(2)
         self._seen = deque([self.cursor] * (SEEN_LATE + 1), maxlen=SEEN_LATE + 1)
         self._plans = deque([np.zeros(2)] * self._steps(LEAD), maxlen=self._steps(LEAD))
+        late = SEEN_LATE + self._steps(LEAD)
+        self._ways = deque([np.zeros(2)] * late, maxlen=late)
         self._age = self._held = 0.0
         self._next_target()
 
@@ -121,7 +123,9 @@ class Subject:
             times, units = self._fire()
             self.number += 1
             now = self.number * STEP
-            way = way_to(self.target, self.cursor)
+            # What an experimenter, who knows the delays, takes for the intention.
+            way = self._ways[0]
+            self._ways.append(way_to(self.target, self.cursor))
             velocity = decode(now, times, units)
             limit = SIDE / 2 + NEAREST
             self.cursor = np.clip(self.cursor + velocity * STEP, -limit, limit)
