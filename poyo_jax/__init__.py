@@ -16,6 +16,7 @@ _HOMES = {
     "Session": "data.session",
     "Readout": "types",
     "measure_readout": "data.readout",
+    "measure_readouts": "data.readout",
     "with_outputs": "data.outputs",
     "open_sessions": "data.folder",
     "Pretrained": "pretrained",
@@ -40,7 +41,7 @@ _HOMES = {
 if TYPE_CHECKING:
     from poyo_jax.data.folder import open_sessions
     from poyo_jax.data.outputs import with_outputs
-    from poyo_jax.data.readout import measure_readout
+    from poyo_jax.data.readout import measure_readout, measure_readouts
     from poyo_jax.data.session import Session
     from poyo_jax.decoding.offline import decode, decode_outputs, evaluate, evaluate_outputs
     from poyo_jax.decoding.stream import StreamDecoder
@@ -72,6 +73,7 @@ __all__ = [
     "from_torch",
     "load",
     "measure_readout",
+    "measure_readouts",
     "open_sessions",
     "pretrained_models",
     "save_torch",

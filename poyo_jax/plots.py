@@ -34,6 +34,8 @@ except ImportError as error:
 # always INK.
 INK, GREY, FAINT = "#1f2430", "#6b7280", "#c9ced6"
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+BAND = 1.2816  # standard deviations on either side that hold 80 % of a Gaussian
+MOST_WRITTEN = 12  # classes whose shares are written
 WIDTH = 5.6  # inches; narrow, so that the words can be read on a phone
 
 
@@ -52,6 +54,28 @@ class Prediction(Protocol):
     @property
     def targets(self) -> Any:
         """Measured, [samples, channels], in the same units."""
+
+
+@runtime_checkable
+class Claims(Protocol):
+    """What a model claims about its errors, as `poyo_jax.Evaluation.calibration` has it."""
+
+    @property
+    def claimed(self) -> Any:
+        """Shares that are claimed, [points]."""
+
+    @property
+    def observed(self) -> Any:
+        """Shares that are observed, [points]."""
+
+    @property
+    def weights(self) -> Any:
+        """Share of the samples that a point stands for, [points]."""
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error."""
+        ...
 
 
 def raster(session: Session, start: float, stop: float, ax: Axes | None = None) -> Axes:
@@ -86,7 +110,8 @@ def decoding(
     """Draw one channel of decoded and measured behaviour in [start, stop), s of session time.
 
     `quantity` names the axis, with its unit: "velocity (cm/s)". Lines are interrupted where samples
-    are missing.
+    are missing. A learned standard deviation is a band, which claims to hold 80 % of the samples.
+    Classes are steps, by their names.
 
     Raises:
         DataError: no such channel, or no sample in [start, stop).
@@ -112,16 +137,94 @@ def decoding(
             else "the prediction holds no samples, so there is nothing to draw."
         )
     ax = _prepare(ax, height=2.4)
-    ax.axhline(0, color=FAINT, linewidth=0.8, zorder=0)
-    ax.plot(*_with_gaps(times[shown], targets[shown, channel]), color=INK, linewidth=1.3)
-    ax.plot(*_with_gaps(times[shown], values[shown, channel]), color=COLORS[0], linewidth=1.6)
+    classes, std = getattr(prediction, "classes", ()), getattr(prediction, "std", None)
+    style = "steps-post" if classes else "default"
+    if classes:
+        ax.set_yticks(range(len(classes)), classes)
+    else:
+        ax.axhline(0, color=FAINT, linewidth=0.8, zorder=0)
+    for samples, color, width in ((targets, INK, 1.3), (values, COLORS[0], 1.6)):
+        line = _with_gaps(times[shown], samples[shown, channel])
+        ax.plot(*line, color=color, linewidth=width, drawstyle=style)
+    if std is not None:
+        half = BAND * np.asarray(std)[shown, channel]
+        middle = values[shown, channel]
+        at, low = _with_gaps(times[shown], middle - half)
+        _, high = _with_gaps(times[shown], middle + half)
+        ax.fill_between(at, low, high, color=COLORS[0], alpha=0.2, linewidth=0)
     axis = (
         f"{'xyz'[channel]} {quantity}"
         if num_channels in (2, 3)
         else f"{quantity}, channel {channel}"
     )
     ax.set(xlim=(start, stop), xlabel="time (s)", ylabel=axis if num_channels > 1 else quantity)
-    _key(ax, [("measured", INK), ("decoded", COLORS[0])])
+    band = [] if std is None else [("80 % interval", COLORS[5])]
+    _key(ax, [("measured", INK), ("decoded", COLORS[0]), *band])
+    return ax
+
+
+def confusion(predictions: Any, ax: Axes | None = None, *, quantity: str = "class") -> Axes:
+    """Draw how often each class is decoded as each: shares of the samples of a measured class.
+
+    `predictions` are one or several of an output of classes (`poyo_jax.types.Prediction`); their
+    scored samples count.
+
+    Raises:
+        DataError: no prediction, none of classes, different classes, or no scored sample.
+    """
+    several = list(predictions) if isinstance(predictions, Sequence) else [predictions]
+    names = {tuple(getattr(each, "classes", ())) for each in several}
+    if len(names) != 1 or () in names:
+        raise DataError(
+            f"a confusion matrix needs predictions of one output of classes, but got {len(several)}"
+            f" with the classes {sorted(names)}; choose an output whose kind is 'classes'."
+        )
+    (classes,) = names
+    counts = np.zeros((len(classes), len(classes)))
+    for each in several:
+        pairs = (each.targets[each.scored, 0], each.values[each.scored, 0])
+        np.add.at(counts, tuple(np.asarray(column, int) for column in pairs), 1)
+    if not counts.any():
+        raise DataError("the predictions have no scored sample, so there is nothing to draw.")
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = counts / np.where(totals > 0, totals, np.nan)
+    ax = _prepare(ax, height=min(1.4 + 0.32 * len(classes), 5.6))
+    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if len(classes) <= MOST_WRITTEN:
+        for (row, column), share in np.ndenumerate(shares):
+            text = "" if np.isnan(share) else f"{share:.2f}"
+            color = "white" if share > 0.5 else INK
+            ax.text(column, row, text, ha="center", va="center", color=color, fontsize="small")
+    places = range(len(classes))
+    ax.set_xticks(places, classes, rotation=90 if max(map(len, classes)) > 3 else 0)
+    ax.set_yticks(places, classes)
+    ax.set(xlabel=f"decoded {quantity}", ylabel=f"measured {quantity}")
+    _title(ax, f"accuracy {np.trace(counts) / counts.sum():.3f}, {int(counts.sum()):,} samples")
+    return ax
+
+
+def reliability(calibration: Claims, ax: Axes | None = None) -> Axes:
+    """Draw the shares that a model claims and those that are observed; on the line they are equal.
+
+    For a learned standard deviation these are shares of samples inside an interval, for classes
+    probabilities of the likeliest class and how often it is right.
+
+    Raises:
+        DataError: nothing was scored, or the output claims nothing.
+    """
+    if calibration is None or not len(calibration.claimed):
+        raise DataError(
+            "the output claims nothing about its errors, or no sample was scored; train it with"
+            " spread=True (poyo_jax.with_outputs), or choose an output of classes."
+        )
+    ax = _prepare(ax, height=3.6)
+    ax.plot([0, 1], [0, 1], color=FAINT, linewidth=1.2, zorder=0)
+    ax.plot(calibration.claimed, calibration.observed, color=COLORS[0], linewidth=1.4)
+    sizes = 12 + 120 * np.asarray(calibration.weights)
+    ax.scatter(calibration.claimed, calibration.observed, s=sizes, color=COLORS[0], zorder=2)
+    ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="share claimed", ylabel="share observed")
+    ax.set_aspect("equal")
+    _title(ax, f"expected calibration error {calibration.error:.3f}")
     return ax
 
 

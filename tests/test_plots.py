@@ -16,6 +16,7 @@ from poyo_jax import plots
 from poyo_jax.data.simulate import simulate_session
 from poyo_jax.errors import DataError, MissingDependencyError
 from poyo_jax.tasks import R2
+from poyo_jax.types import Prediction
 
 
 @pytest.fixture(autouse=True)
@@ -173,3 +174,61 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatc
     monkeypatch.delitem(sys.modules, "poyo_jax.plots", raising=False)
     with pytest.raises(MissingDependencyError, match=r"matplotlib.*pip install poyo_jax\[plots\]"):
         importlib.import_module("poyo_jax.plots")
+
+
+def classes(values, targets, names=("left", "right")):
+    times = np.arange(len(values)) / 10
+    columns = (np.array(each, float)[:, None] for each in (values, targets))
+    return Prediction("s", times, *columns, np.ones(len(values), bool), "side", "classes", names)
+
+
+def test_a_learned_spread_is_a_band(prediction):
+    std = np.full_like(prediction.values, 0.5)
+    ax = plots.decoding(Spread(prediction.times, prediction.values, prediction.targets, std), 0, 5)
+    [band] = ax.collections
+    heights = np.ptp(band.get_paths()[0].vertices[:, 1])
+    assert heights == pytest.approx(np.ptp(prediction.values[:100, 0]) + 2 * 0.5 * 1.2816, rel=1e-3)
+    assert words(ax) == ["measured", "decoded", "80 % interval"]
+
+
+@dataclass
+class Spread(Decoded):
+    std: np.ndarray
+
+
+def test_classes_are_steps_by_their_names():
+    ax = plots.decoding(classes([0, 1, 1, 0], [0, 1, 0, 0]), 0, 1)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["left", "right"]
+    assert {line.get_drawstyle() for line in ax.get_lines()} == {"steps-post"}
+
+
+def test_a_confusion_matrix_has_shares_of_measured_classes():
+    several = [classes([0, 1, 1, 1], [0, 0, 1, 1]), classes([0], [0])]
+    ax = plots.confusion(several)
+    np.testing.assert_allclose(ax.images[0].get_array(), [[2 / 3, 1 / 3], [0, 1]])
+    assert words(ax) == ["0.67", "0.33", "0.00", "1.00"]
+    assert ax.get_title(loc="left") == "accuracy 0.800, 5 samples"
+    for given, told in (
+        ([], "got 0"),
+        ([classes([0], [0]), classes([0], [0], ("a", "b"))], "got 2"),
+        (replace(classes([0], [0]), scored=np.zeros(1, bool)), "no scored sample"),
+    ):
+        with pytest.raises(DataError, match=told):
+            plots.confusion(given)
+
+
+@dataclass
+class Claims:
+    claimed: np.ndarray
+    observed: np.ndarray
+    weights: np.ndarray
+    error: float = 0.05
+
+
+def test_reliability_compares_what_is_claimed_and_observed():
+    points = np.array([0.5, 0.8]), np.array([0.4, 0.8])
+    ax = plots.reliability(Claims(*points, np.array([0.5, 0.5])))
+    np.testing.assert_allclose(ax.get_lines()[1].get_xydata(), np.stack(points, axis=1))
+    assert "0.050" in ax.get_title(loc="left")
+    with pytest.raises(DataError, match="claims nothing about its errors"):
+        plots.reliability(Claims(np.zeros(0), np.zeros(0), np.zeros(0)))

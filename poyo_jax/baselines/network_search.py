@@ -98,7 +98,7 @@ class NetworkSearch:
                     settings = bins.settings() | {"hidden": hidden} | trial_rates._asdict()
                     trials.append(Trial(settings, score))
                 decoded += values
-                best_score = trials[best_of(trials)].valid_r2
+                best_score = trials[best_of(trials)].valid_score
                 bar.note(f"shape {number + 1} of {len(shapes)}, best valid R² {best_score:.3f}")
         best = best_of(trials)
         return SearchResult(trials, best, decoded[best])

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass, field
 
 from poyo_jax.baselines.search import Trial
+from poyo_jax.errors import DataError
+from poyo_jax.tasks import R2, Metric
 from poyo_jax.types import Prediction
 
 
@@ -19,13 +21,29 @@ class BaselineResult:
     name: str  #: of the baseline
     settings: dict[str, float]  #: of the trial that was chosen
     trials: list[Trial]  #: all of the search, in order
-    valid_r2: float  #: of the trial that was chosen
+    valid_score: float  #: of the trial that was chosen, in the metric
     prediction: Prediction = field(repr=False)  #: of the samples of the test split that are scored
+    metric: Metric = R2  #: R2, accuracy of classes, explained deviance of counts
+    test_score: float = math.nan  #: of the prediction, in the metric
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Scores of the splits "valid" and "test", over the samples that `evaluate` scores."""
+        return {"valid": self.valid_score, "test": self.test_score}
 
     @property
     def r2(self) -> dict[str, float]:
-        """R2 of the splits "valid" and "test", over the samples that `poyo_jax.evaluate` scores."""
-        return {"valid": self.valid_r2, "test": self.prediction.r2}
+        """The scores, if they are R2. Raises DataError for another metric."""
+        if self.metric.name != R2.name:
+            raise DataError(
+                f"the baseline is scored by {self.metric.label}, not by R2; read `result.scores`."
+            )
+        return self.scores
+
+    @property
+    def valid_r2(self) -> float:
+        """R2 of the trial that was chosen. Raises DataError for another metric."""
+        return self.r2["valid"]
 
     @property
     def causal(self) -> bool:

@@ -6,13 +6,22 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
 from poyo_jax.config import ModelConfig
+from poyo_jax.data.classes import readout_values
 from poyo_jax.data.given import check_length
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.readout import sample_weights
 from poyo_jax.data.session import SPLITS, Session
 from poyo_jax.data.spike_counts import Times
 from poyo_jax.errors import DataError
-from poyo_jax.types import Prediction, Readout
+from poyo_jax.tasks import ACCURACY, DEVIANCE, R2, Counts, Metric
+from poyo_jax.types import Kind, Prediction, Readout
+
+METRICS: dict[Kind, Metric] = {"continuous": R2, "classes": ACCURACY, "counts": DEVIANCE}
+FITTING: dict[Kind, str] = {
+    "continuous": "wiener, kalman, mlp or gru",
+    "classes": "logistic or discriminant",
+    "counts": "poisson",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,28 +37,48 @@ class Samples:
     masks: dict[str, Bool[np.ndarray, " samples"]]
 
     @classmethod
-    def read(cls, session: Session, readout: Readout, labels: Intervals | None = None) -> "Samples":
+    def read(
+        cls,
+        session: Session,
+        readout: Readout,
+        labels: Intervals | None = None,
+        kind: Kind = "continuous",
+    ) -> "Samples":
         """Read the samples of the train, valid and test splits.
 
         Valid and test samples are those that `poyo_jax.evaluate` scores: measured, and inside the
         readout's evaluation interval. With `labels`, only the train samples inside them count.
+        Classes are positions among those of the readout.
 
         Raises:
-            DataError: a split without two such samples, a train split without spikes, or a session
-            shorter than the usual window of a model.
+            DataError: a readout of another `kind`; counts that are none; a split without two such
+            samples, a train split without spikes, or a session shorter than the usual window of a
+            model.
             SessionError: the session lacks the behaviour or the evaluation interval.
         """
+        if readout.kind != kind:
+            raise DataError(
+                f"the readout {readout.name!r} has {readout.kind} values, but this baseline decodes"
+                f" {kind} ones. Choose {FITTING[readout.kind]}, or another readout."
+            )
         check_length(session, ModelConfig.window_length)
         _check_spikes(session)
         behaviour = session.behaviour(readout.value_key)
         times = behaviour.times_at(np.arange(behaviour.count))
-        targets = behaviour.values(0, behaviour.count)
+        targets = readout_values(behaviour, readout, 0, behaviour.count)
+        if kind == "counts":
+            targets = Counts().normalise(targets, readout)
         masks = {}
         for split in SPLITS:
             masks[split] = _mask(session, readout, split, times, targets)
         if labels is not None:
             masks["train"] &= labels.contains(times)
         return cls(session, readout, times, targets, masks)
+
+    @property
+    def metric(self) -> Metric:
+        """Metric of the scores."""
+        return METRICS[self.readout.kind]
 
     @property
     def interval(self) -> float:
@@ -66,6 +95,11 @@ class Samples:
         """Weights of the train samples by the readout. Raises DataError if all are zero."""
         times = self.times[self.masks["train"]]
         weights = sample_weights(self.session, self.readout, times)
+        if self.readout.class_weights:
+            given = dict(self.readout.class_weights)
+            by_class = np.array([given.get(name, 1.0) for name in self.readout.classes])
+            positions = self.targets[self.masks["train"], 0].astype(int)
+            weights = (weights * by_class[positions]).astype(np.float32)
         if not weights.sum() > 0:
             raise DataError(
                 f"all {len(weights)} train samples of session {self.session.id} have weight 0;"
@@ -73,7 +107,9 @@ class Samples:
             )
         return weights
 
-    def prediction(self, split: str, values: np.ndarray) -> Prediction:
+    def prediction(
+        self, split: str, values: np.ndarray, probabilities: np.ndarray | None = None
+    ) -> Prediction:
         """Prediction from the decoded `values` [samples, channels] of a split."""
         mask = self.masks[split]
         return Prediction(
@@ -82,6 +118,10 @@ class Samples:
             values=np.asarray(values, np.float64),
             targets=self.targets[mask],
             scored=np.ones(int(mask.sum()), bool),
+            output=self.readout.name,
+            kind=self.readout.kind,
+            classes=self.readout.classes,
+            probabilities=probabilities,
         )
 
 

@@ -20,10 +20,15 @@ BIN_SECONDS = number(above=0, at_most=10)
 
 @dataclass(frozen=True)
 class Trial:
-    """Point of a search, and its R2 on the valid split; NaN if its training diverged."""
+    """Point of a search, and its score on the valid split; NaN if its training diverged."""
 
     settings: dict[str, float]  #: by name
-    valid_r2: float  #: R2 of the valid split
+    valid_score: float  #: on the valid split: R2, accuracy of classes, explained deviance of counts
+
+    @property
+    def valid_r2(self) -> float:
+        """The score, as it is called where it is R2."""
+        return self.valid_score
 
 
 class SearchResult(NamedTuple):
@@ -32,6 +37,7 @@ class SearchResult(NamedTuple):
     trials: list[Trial]
     best: int  # position of the best trial
     values: np.ndarray  # [samples channels], in the units of the session file
+    probabilities: np.ndarray | None = None  # of classes [samples classes]
 
 
 class Bins(NamedTuple):
@@ -81,8 +87,8 @@ def choose_bins(
 
 
 def best_of(trials: Sequence[Trial]) -> int:
-    """Position of the trial with the highest valid R2. Raises DataError if all are NaN."""
-    return best_position([trial.valid_r2 for trial in trials], "valid R2 of the trials")
+    """Position of the trial with the highest score. Raises DataError if all are NaN."""
+    return best_position([trial.valid_score for trial in trials], "valid scores of the trials")
 
 
 def best_position(scores: Sequence[float], what: str) -> int:

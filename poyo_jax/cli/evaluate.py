@@ -4,8 +4,10 @@
     $ python -m poyo_jax evaluate runs/monday sessions/monday.h5 --predictions decoded/
 
 With --predictions the decoded behaviour of every session is written as one NumPy archive: times (s
-of session time), values and targets (in the units of the session file), scored. The last lines tell
-what the split shares with the train splits of these sessions: time, trials, neighbours or copies.
+of session time), values and targets (in the units of the session file), scored. An output of
+classes has their names, and probabilities; a learned spread is std. With several outputs there is
+an archive for each. The last lines tell what the split shares with the train splits of these
+sessions: time, trials, neighbours or copies.
 """
 
 from collections.abc import Sequence
@@ -17,7 +19,7 @@ import numpy as np
 
 from poyo_jax.cli.options import MaybeFloat, MaybePath, Model, Sessions
 from poyo_jax.cli.program import run_command
-from poyo_jax.cli.sessions import score_lines, sessions_at
+from poyo_jax.cli.sessions import outputs_lines, sessions_at
 from poyo_jax.errors import VocabError
 from poyo_jax.leakage import find_leaks
 from poyo_jax.types import each_readout
@@ -60,14 +62,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def evaluate_sessions(options: Evaluate) -> None:
     """Decode, print the scores, and write the predictions."""
-    from poyo_jax import evaluate, load
+    from poyo_jax import evaluate_outputs, load
 
     pretrained = load(options.model)
     sessions = known_sessions(pretrained, options.data)
     print(repr(pretrained))
     count = counted(len(sessions), "session")
     print(f"decoding {count}; compiling comes first and takes a while ...", flush=True)
-    evaluation = evaluate(
+    evaluations = evaluate_outputs(
         pretrained,
         sessions,
         options.split,
@@ -75,7 +77,7 @@ def evaluate_sessions(options: Evaluate) -> None:
         stitch=options.stitch,
         causal_step=options.causal_step,
     )
-    print(score_lines(evaluation, options.split))
+    print(outputs_lines(evaluations, options.split))
     if options.split in ("valid", "test"):
         keys = {}
         for session in sessions:
@@ -83,7 +85,9 @@ def evaluate_sessions(options: Evaluate) -> None:
             keys[session.id] = first.value_key
         print(find_leaks(sessions, options.split, value_keys=keys))
     if options.predictions is not None:
-        save_predictions(evaluation, options.predictions)
+        for name, evaluation in evaluations.items():
+            ending = f"_{name}" if len(evaluations) > 1 else ""
+            save_predictions(evaluation, options.predictions, ending)
 
 
 def known_sessions(pretrained: "Pretrained", data: Path) -> list["Session"]:
@@ -109,14 +113,19 @@ def _named(sessions: list["Session"], data: Path) -> str:
     return f"any of the {len(sessions)} sessions in {data}"
 
 
-def save_predictions(evaluation: "Evaluation", folder: Path) -> None:
+def save_predictions(evaluation: "Evaluation", folder: Path, ending: str = "") -> None:
     """Write one archive for each session."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, decoded in evaluation.predictions.items():
-        np.savez_compressed(
-            folder / f"{name.replace('/', '_')}.npz",
-            times=decoded.times,
-            values=decoded.values,
-            targets=decoded.targets,
-            scored=decoded.scored,
-        )
+        arrays = {
+            "times": decoded.times,
+            "values": decoded.values,
+            "targets": decoded.targets,
+            "scored": decoded.scored,
+        }
+        if decoded.classes:
+            arrays["classes"] = np.array(decoded.classes)
+        for extra in ("std", "probabilities"):
+            if (values := getattr(decoded, extra)) is not None:
+                arrays[extra] = values
+        np.savez_compressed(folder / f"{name.replace('/', '_')}{ending}.npz", **arrays)

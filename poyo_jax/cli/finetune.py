@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from poyo_jax.cli.options import MaybeFloat, MaybeInt, MaybeText, Model, Sessions
+from poyo_jax.cli.outputs import readouts_of
 from poyo_jax.cli.program import run_command
-from poyo_jax.cli.sessions import count_line, score_lines, sessions_at, with_split
+from poyo_jax.cli.sessions import count_line, outputs_lines, sessions_at, with_split
 from poyo_jax.errors import ConfigError
 from poyo_jax.tasks.choose import choosing_metric
 
@@ -49,6 +50,10 @@ class Finetune:
     """Folder for the adapted model, or an address such as gs://bucket/model."""
     strategy: Annotated[str, tyro.conf.arg(metavar=CHOICES)] = STRATEGIES[0]
     """Parameters that are fitted, and how."""
+    decode: tuple[str, ...] = ()
+    """Behaviours to decode, such as cursor.vel or reach.direction:classes (or continuous, counts);
+    each session is decoded for those that it has. By default the output of the model.
+    """
     num_steps: MaybeInt = None
     """Largest number of gradient steps; by default the strategy's."""
     learning_rate: MaybeFloat = None
@@ -75,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def finetune_sessions(options: Finetune) -> None:
     """Fit, save, and print the test scores."""
-    from poyo_jax import evaluate, load
+    from poyo_jax import evaluate_outputs, load
     from poyo_jax.checkpoint.store import saved_steps
     from poyo_jax.finetune import finetune
 
@@ -88,14 +93,19 @@ def finetune_sessions(options: Finetune) -> None:
     sessions = sessions_at(options.data)
     print(f"{pretrained!r}\n{count_line(sessions)}", flush=True)
     result = finetune(
-        pretrained, sessions, config, start_from=options.start_from, known=options.known
+        pretrained,
+        sessions,
+        config,
+        readouts=readouts_of(sessions, options.decode) or None,
+        start_from=options.start_from,
+        known=options.known,
     )
     print(f"units: {result.units}\nsessions: {result.sessions}\n{valid_line(result)}")
     result.save(options.out)
     print(f"saved to {options.out}", flush=True)
     if testable := with_split(sessions, "test"):
         print("decoding the test splits ...", flush=True)
-        print(score_lines(evaluate(result.pretrained, testable), "test"))
+        print(outputs_lines(evaluate_outputs(result.pretrained, testable), "test"))
 
 
 def valid_line(result: "FitResult") -> str:

@@ -19,10 +19,11 @@ from typing import Literal, TypeVar
 
 import tyro
 
-from poyo_jax import Session
+from poyo_jax import Session, with_outputs
 from poyo_jax.cli.options import MaybeFloat, MaybeInt, MaybePath, MaybeText
+from poyo_jax.cli.outputs import readouts_of
 from poyo_jax.cli.program import run_program, with_local_paths
-from poyo_jax.cli.sessions import count_line, score_lines, with_split
+from poyo_jax.cli.sessions import count_line, outputs_lines, with_split
 from poyo_jax.config import Config
 from poyo_jax.data.datasets.session_lists import (
     find_sessions,
@@ -33,6 +34,7 @@ from poyo_jax.data.datasets.session_lists import (
 from poyo_jax.errors import ConfigError, DataError, suggest
 from poyo_jax.files import run_path
 from poyo_jax.presets import PRESETS
+from poyo_jax.types import Readout
 from poyo_jax.words import counted
 
 Given = TypeVar("Given")
@@ -59,6 +61,12 @@ class Pretrain:
     """Train although the folder lacks some of the listed sessions."""
     exclude: tuple[str, ...] = ()
     """File names (without .h5) of sessions to leave out, for instance to fit their units later."""
+    decode: tuple[str, ...] = ()
+    """Behaviours to decode, such as cursor.vel or reach.direction:classes (or continuous, counts);
+    each session is decoded for those that it has. By default its usual behaviour.
+    """
+    spread: bool = False
+    """With --decode: learn a standard deviation of every continuous value."""
     resume: Literal["auto", "must", "never"] = "auto"
     """Continue the run in the work directory if there is one, only if there is one, or never."""
     init_from: MaybeText = None
@@ -164,19 +172,33 @@ def pretrain(options: Pretrain, preset: str, workdir: str) -> None:
     say = print if jax.process_index() == 0 else lambda *_, **__: None
     sessions = training_sessions(options, preset, say)
     say(count_line(sessions), flush=True)
+    config, readouts = chosen_outputs(options, sessions)
     if options.dry_run:
-        say(rehearse(options.config, sessions))
+        say(rehearse(config, sessions, readouts))
         return
     train_model(
-        options.config,
+        config,
         sessions,
         workdir,
+        readouts=readouts,
         resume=options.resume,
         init_from=options.init_from,
         max_minutes=options.max_minutes,
         profile=options.profile,
     )
     finish(workdir, sessions, say)
+
+
+def chosen_outputs(
+    options: Pretrain, sessions: list[Session]
+) -> tuple[Config, dict[str, list[Readout]] | None]:
+    """The settings with the outputs that --decode names, and the readouts of every session."""
+    if not options.decode:
+        if options.spread:
+            raise ConfigError("--spread is for --decode. Name the behaviours with --decode.")
+        return options.config, None
+    readouts = readouts_of(sessions, options.decode)
+    return with_outputs(options.config, readouts, sessions, spread=options.spread), readouts
 
 
 def training_sessions(options: Pretrain, preset: str, say: Callable) -> list[Session]:
@@ -193,12 +215,12 @@ def training_sessions(options: Pretrain, preset: str, say: Callable) -> list[Ses
 
 def finish(workdir: str, sessions: list[Session], say: Callable) -> None:
     """Print the test scores of the best checkpoint, session by session."""
-    from poyo_jax import evaluate, load
+    from poyo_jax import evaluate_outputs, load
 
     best = load(workdir)
     say(f"best checkpoint: {best!r}")
     if testable := with_split(sessions, "test"):
-        say(score_lines(evaluate(best, testable), "test"))
+        say(outputs_lines(evaluate_outputs(best, testable), "test"))
 
 
 def listed(preset: str, options: Pretrain, folder: Path) -> list[str] | None:

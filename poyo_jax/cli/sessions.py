@@ -1,5 +1,6 @@
 """Sessions that a command line names, and lines with their scores."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,30 @@ def count_line(sessions: list["Session"]) -> str:
 def with_split(sessions: list["Session"], split: str) -> list["Session"]:
     """The sessions whose split is not empty."""
     return [session for session in sessions if session.has_split(split)]
+
+
+def outputs_lines(evaluations: Mapping[str, "Evaluation"], split: str) -> str:
+    """Scores of every output, each in its own metric; of the only output as `score_lines`."""
+    if len(evaluations) == 1:
+        return score_lines(next(iter(evaluations.values())), split)
+    return "\n".join(
+        f"{name}\n{_indented(score_lines(evaluation, split))}{_claims(evaluation)}"
+        for name, evaluation in evaluations.items()
+    )
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())
+
+
+def _claims(evaluation: "Evaluation") -> str:
+    """A line with the coverage of a learned spread, or with the calibration error of classes."""
+    claims = evaluation.calibration
+    if claims is None or not len(claims.weights):
+        return ""
+    shares = [f"{level:.0%}: {share:.1%}" for level, share in claims.coverage.items()]
+    inside = f"inside the intervals of {', '.join(shares)}; " if shares else ""
+    return f"\n  {inside}expected calibration error {claims.error:.3f}"
 
 
 def score_lines(evaluation: "Evaluation", split: str) -> str:

@@ -26,6 +26,7 @@ NEAR = 0.05  # relative distance between a ratio of durations and a known factor
 HARDLY = 0.1  # share of the shorter one of spikes and behaviour
 JUDGED = 1000  # times
 LABELS = 20  # kinds of classes at most
+FEW_KINDS = 3  # of numbers that are not whole
 JUDGED_SAMPLES = 100_000
 
 # Ticks per second, how a time with so many is called, and what to do.
@@ -225,16 +226,29 @@ def _value_doubts(behaviour: Behaviour) -> list[str | None]:
 
 
 def _label_doubt(behaviour: Behaviour, values: np.ndarray) -> str | None:
-    """Doubt a behaviour that consists of few whole numbers, each of which lasts."""
-    if len(values) < FEW or not _is_whole(values):
+    """Doubt a behaviour that consists of few numbers, each of which lasts."""
+    if behaviour.classes or len(values) < FEW or not looks_like_classes(values):
         return None
-    changes = np.mean((np.diff(values, axis=0) != 0).any(axis=1))
     kinds = np.unique(values)
-    if not 2 <= len(kinds) <= LABELS or changes > 0.2:
-        return None
+    if not _is_whole(values):
+        return (
+            f"{behaviour.key} has only {len(kinds)} different values: are these classes? They are"
+            " decoded by regression; for classes, number or name them, and see"
+            " poyo_jax.measure_readout."
+        )
     return (
         f"{behaviour.key} has only the whole numbers {kinds[0]:g} to {kinds[-1]:g}, each for"
         " several samples: are these labels of classes? They are decoded by regression, as if 2 lay"
         " between 1 and 3, unless their readout says that they are classes:"
         f" poyo_jax.measure_readout(session, {behaviour.key!r}, kind='classes')."
     )
+
+
+def looks_like_classes(values: np.ndarray) -> bool:
+    """Tell if values [samples, channels] are few numbers, each of which lasts.
+
+    They are whole numbers of at most 20 kinds, or any numbers of at most three.
+    """
+    changes = np.mean((np.diff(values, axis=0) != 0).any(axis=1)) if len(values) > 1 else 0.0
+    most = LABELS if _is_whole(values) else FEW_KINDS
+    return bool(2 <= len(np.unique(values)) <= most and changes <= 0.2)

@@ -1,6 +1,8 @@
 """Readout of a session: the behaviour that is decoded, its scale, and the weights of its times."""
 
+import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -10,10 +12,11 @@ from poyo_jax.data import datasets
 from poyo_jax.data.behaviour import Behaviour
 from poyo_jax.data.classes import class_name, in_order, labels_of
 from poyo_jax.data.given import one_session
+from poyo_jax.data.importers.targets import VALUE
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.plausible import usual_key
+from poyo_jax.data.plausible import looks_like_classes, usual_key
 from poyo_jax.data.session import Session
-from poyo_jax.errors import DataError, SessionError
+from poyo_jax.errors import DataError, SessionError, suggest
 from poyo_jax.types import Kind, Readout
 
 
@@ -57,7 +60,7 @@ def measure_readout(
     value_key: str,
     *,
     name: str = "",
-    kind: Kind = "continuous",
+    kind: Kind | None = None,
     intervals: Intervals | None = None,
 ) -> Readout:
     """Make the readout of a behaviour from its samples.
@@ -67,7 +70,8 @@ def measure_readout(
         value_key: the behaviour, such as "emg.envelope".
         name: of the output; sessions with equal names share it. By default the value_key.
         kind: "continuous" behaviour is scaled by its mean and standard deviation. "classes" are
-            whole numbers or names, "counts" whole numbers from 0 on.
+            whole numbers or names, "counts" whole numbers from 0 on. By default a behaviour whose
+            classes have names is "classes", and any other is "continuous".
         intervals: where the samples lie, by default in the train and valid splits.
 
     Raises:
@@ -78,6 +82,8 @@ def measure_readout(
     """
     session = one_session(session)
     behaviour = session.behaviour(value_key)
+    if kind is None:
+        kind = "classes" if behaviour.classes else "continuous"
     intervals = _seen_in_training(session) if intervals is None else intervals
     samples = _finite_samples(session, behaviour, intervals)
     if kind == "classes":
@@ -89,6 +95,71 @@ def measure_readout(
     std[std == 0] = 1.0  # a channel that never changes is only centred
     mean = tuple(samples.mean(axis=0))
     return Readout(value_key=value_key, name=name, mean=mean, std=tuple(std))
+
+
+def measure_readouts(
+    session: Session,
+    kinds: Mapping[str, Kind] | None = None,
+    *,
+    keys: Sequence[str] | None = None,
+) -> list[Readout]:
+    """Make readouts of the behaviours of a session, for a model that decodes several.
+
+    Args:
+        session: the recording.
+        kinds: of behaviours, by their key or the name of their output: "continuous", "classes" or
+            "counts". Behaviours whose classes have names need none.
+        keys: the behaviours; by default all.
+
+    Returns:
+        Readouts as `measure_readout` makes them. The output of "wheel.value" is called "wheel",
+        that of "cursor.vel" "cursor_vel".
+
+    Raises:
+        SessionError: the session has no behaviour.
+        DataError: `kinds` names no behaviour, or lacks one that has few numbers, each for several
+            samples, so that they could be classes; or as `measure_readout` does.
+        ConfigError: another kind.
+    """
+    session = one_session(session)
+    names = {key: _output_name(key) for key in keys or session.behaviour_keys}
+    if not names:
+        raise SessionError(f"session {session.id} has no behaviour. Give another session.")
+    given = dict(kinds or {})
+    known = [*names, *names.values()]
+    for name in given:
+        if name not in known:
+            raise DataError(
+                f"kinds names {name!r}, but session {session.id} has {', '.join(names)}."
+                f"{suggest(name, known)}"
+            )
+    readouts = []
+    for key, name in names.items():
+        kind = given.get(key, given.get(name))
+        if kind is None:
+            _ask_for_kind(session, key)
+        readouts.append(measure_readout(session, key, name=name, kind=kind))
+    return readouts
+
+
+def _output_name(key: str) -> str:
+    """The series alone where the column is called "value"; else the usual name."""
+    series, _, column = key.rpartition(".")
+    return re.sub(r"\W", "_", series if column == VALUE else key, flags=re.ASCII)
+
+
+def _ask_for_kind(session: Session, key: str) -> None:
+    """Raise DataError for numbers that could be classes."""
+    behaviour = session.behaviour(key)
+    samples = _finite_samples(session, behaviour, _seen_in_training(session))
+    if behaviour.classes or not looks_like_classes(samples):
+        return
+    kinds = np.unique(samples)
+    raise DataError(
+        f"{key} of session {session.id} has only {len(kinds)} different values, {kinds[0]:g} to"
+        f" {kinds[-1]:g}: are these classes, counts or numbers? Say so: kinds={{{key!r}:"
+        " 'classes'}, 'counts' or 'continuous'."
+    )
 
 
 def _finite_samples(

@@ -3,32 +3,37 @@
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
 
 from poyo_jax.config import Config
 from poyo_jax.data.batches.batching import grow, shape_index
+from poyo_jax.data.given import readouts_by_session
 from poyo_jax.data.session import Session
 from poyo_jax.distributed.mesh import put_batch
 from poyo_jax.distributed.processes import check_agreement, gather
 from poyo_jax.model.flops import TRAINING, forward_flops
 from poyo_jax.progress import compiling
 from poyo_jax.train.setup import TrainSetup
-from poyo_jax.types import PADDING, Batch
+from poyo_jax.types import PADDING, Batch, SomeReadouts
 
 logger = logging.getLogger(__name__)
 
 STEPS = 3
 
 
-def rehearse(config: Config, sessions: Sequence[Session]) -> str:
+def rehearse(
+    config: Config,
+    sessions: Sequence[Session],
+    readouts: Mapping[str, SomeReadouts] | None = None,
+) -> str:
     """Compile the step for the largest shape of batch, make three steps, and describe their cost.
 
     Nothing is written.
     """
-    setup = TrainSetup(config, sessions, {})
+    setup = TrainSetup(config, sessions, readouts_by_session(readouts))
     check_agreement(setup.facts)
     state = setup.fresh_state()
     shapes, shards = setup.batches.shapes, setup.batches.num_shards

@@ -1,45 +1,27 @@
 """Import sessions from NWB files with spikes of units and a behaviour series, in bulk by h5py."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from poyo_jax import __version__
-from poyo_jax.data.derive import (
-    first_of_runs,
-    gradient_of_runs,
-    intervals_where,
-    measured_time,
-    run_intervals,
-    trial_splits,
-)
+from poyo_jax.data.derive import measured_time, trial_splits
 from poyo_jax.data.importers import nwb
-from poyo_jax.data.importers.arrays import Clocks, check_range
-from poyo_jax.data.importers.nwb_series import (
-    Series,
-    find_target,
-    looks_like,
-    read_series,
-    session_key,
-)
+from poyo_jax.data.importers.arrays import Clocks
+from poyo_jax.data.importers.nwb_behaviour import read_behaviours
+from poyo_jax.data.importers.nwb_series import Series, find_target, looks_like, read_series
 from poyo_jax.data.importers.raw_file import RawFile, open_raw
 from poyo_jax.data.importers.spike_forms import tell_restarts
 from poyo_jax.data.importers.splits import choose_splits
+from poyo_jax.data.importers.targets import tell_names
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.io.layout import Node
-from poyo_jax.data.io.nodes import (
-    data_node,
-    domain_of,
-    interval_node,
-    irregular_node,
-    regular_node,
-    table_node,
-    units_node,
-)
+from poyo_jax.data.io.nodes import data_node, interval_node, table_node, units_node
 from poyo_jax.errors import ConfigError, RawDataError, suggest
 
 Table = dict[str, np.ndarray]
@@ -55,6 +37,8 @@ class NwbOptions:
     """The behaviour to decode: path or name of a series, such as
     processing/behavior/Velocity/cursor_vel.
     """
+    more_targets: tuple[str, ...] = ()
+    """Further behaviours, named in the same way."""
     split: str | None = None
     """trials, blocks, or trials where there are six or more and blocks elsewhere."""
     phases: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -82,6 +66,12 @@ class NwbOptions:
             if limit is not None and not 0 < limit < math.inf:
                 raise ConfigError(f"{name} is {limit}; pass a positive number, or leave it out.")
         Clocks.of(self.time_unit, None, self.sampling_rate)
+        one_only = self.derive_velocity or self.max_speed or self.max_acceleration
+        if self.more_targets and one_only:
+            raise ConfigError(
+                "derive_velocity, max_speed and max_acceleration are for one target, but"
+                f" {1 + len(self.more_targets)} are given; leave these options out."
+            )
         for name in self.phases:
             if not name.isidentifier() or name == "domain":
                 raise ConfigError(
@@ -104,24 +94,26 @@ def nwb_tree(
     with open_raw(path, allow_links=allow_links) as raw:
         clocks = Clocks.of(options.time_unit, None, options.sampling_rate)
         units, spikes = _units_and_spikes(raw, clocks.spikes)
-        series = read_series(raw, find_target(raw, options.target))
-        name, behaviour, outliers = _behaviour(series, options)
+        names = (options.target, *options.more_targets)
+        every = [read_series(raw, find_target(raw, name)) for name in names]
+        behaviours = read_behaviours(every, options)
         tables = _other_tables(raw)
-        domain = _valid_time(raw, domain_of(behaviour), tables)
+        domain = _valid_time(raw, behaviours.domain, tables)
         spike_times = spikes.column("timestamps")
-        measured = measured_time(domain, series.times, series.values, spike_times)
+        parts = (measured_time(domain, each.times, each.values, spike_times) for each in every)
+        measured = reduce(Intervals.union, parts)
         trials = _trials(raw)
         splits = trial_splits(trials, measured, options.split, f"{raw.path.name}: {nwb.TRIALS}")
         session_id = session_id or raw.path.stem
-        unit = f"{series.unit}/s" if options.derive_velocity and series.unit else series.unit
-        tree = data_node(_identity(raw, series, unit, session_id, options.brainset_id))
+        tree = data_node(_identity(raw, every, behaviours.units, options, session_id))
         tree.members |= {
             "domain": interval_node(domain),
             "units": units,
             "spikes": spikes,
-            name: behaviour,
+            **behaviours.series,
         }
-        if outliers is not None:
+        outliers = None
+        for name, outliers in behaviours.outliers.items():
             tree.members[f"{name}_outlier_segments"] = interval_node(outliers)
         if options.phases:
             phases = _phases(raw, trials, options.phases, domain, outliers)
@@ -139,22 +131,30 @@ def nwb_tree(
 
 
 def _identity(
-    raw: RawFile, series: Series, unit: str, session_id: str, brainset_id: str | None
+    raw: RawFile,
+    every: Sequence[Series],
+    units: Mapping[str, str],
+    options: NwbOptions,
+    session_id: str,
 ) -> dict[str, Node]:
-    """The groups that name data set, subject and session, and tell where the target came from."""
+    """The groups that name data set, subject and session, and tell where the targets came from."""
     date = None
     if raw.has("session_start_time"):
         date = f"{nwb.recording_date(raw)} 00:00:00"
+    first, derived = every[0], options.derive_velocity
+    unit = f"{first.unit}/s" if derived and first.unit else first.unit
     session = data_node(
         id=session_id,
         recording_date=date,
         source=raw.path.name,
-        target=series.path,
-        target_unit=unit,
+        target=", ".join(series.path for series in every),
+        target_unit=unit if len(every) == 1 else None,
     )
+    if len(every) > 1:
+        tell_names(session, units, {})
     groups = {"session": session}
-    if brainset_id:
-        groups["brainset"] = data_node(id=brainset_id, poyo_jax_version=__version__)
+    if options.brainset_id:
+        groups["brainset"] = data_node(id=options.brainset_id, poyo_jax_version=__version__)
     if raw.has("general/subject/subject_id"):
         if raw.has("general/subject/species"):
             groups["subject"] = nwb.subject_node(raw)
@@ -214,55 +214,6 @@ def unit_ids(raw: RawFile, num_units: int) -> list[str]:
     if raw.has("units/id"):
         numbers = raw.array("units/id", (num_units,))
     return [f"unit_{number}" for number in numbers]
-
-
-# --- behaviour
-
-
-def _behaviour(series: Series, options: NwbOptions) -> tuple[str, Node, Intervals | None]:
-    """The series of the session with its name, and its outliers if limits are given."""
-    name, column = session_key(series.path, derived=options.derive_velocity)
-    firsts = first_of_runs(series.times)
-    samples = series.values
-    check_range(samples, f"{series.path}/data")
-    if options.derive_velocity:
-        samples = gradient_of_runs(samples, series.times, firsts)
-    if series.rate is not None:
-        node = regular_node(series.rate, series.times[0], **{column: samples})
-    else:
-        runs = run_intervals(series.times, firsts)
-        node = irregular_node(series.times, runs, **{column: samples})
-    if options.max_speed is None and options.max_acceleration is None:
-        return name, node, None
-    kind = "velocity" if options.derive_velocity else looks_like(series.path)
-    if kind == "other":
-        raise ConfigError(
-            f"max_speed and max_acceleration need a position or a velocity, but {series.path} is"
-            " not called so; leave them out, or pass derive_velocity if it holds positions."
-        )
-    velocity = samples
-    if kind != "velocity":
-        velocity = gradient_of_runs(samples, series.times, firsts)
-    return name, node, _outliers(series.times, velocity, firsts, options)
-
-
-def _outliers(
-    times: np.ndarray, velocity: np.ndarray, firsts: np.ndarray, options: NwbOptions
-) -> Intervals:
-    """Samples faster, or speeding up more, than the limits, each with the sample before it."""
-    beyond = np.zeros(len(times), bool)
-    if options.max_speed is not None:
-        beyond |= _lengths(velocity) > options.max_speed
-    if options.max_acceleration is not None:
-        acceleration = gradient_of_runs(velocity, times, firsts)
-        beyond |= _lengths(acceleration) > options.max_acceleration
-    beyond[:-1] |= beyond[1:]
-    return intervals_where(beyond, times)
-
-
-def _lengths(vectors: np.ndarray) -> np.ndarray:
-    rows = vectors.reshape(len(vectors), -1)
-    return np.linalg.norm(rows, axis=1)
 
 
 # --- tables

@@ -1,6 +1,7 @@
 """Sessions from objects of pynapple, which is not imported: what has the same members will do."""
 
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,19 @@ from poyo_jax.data.behaviour import check_times
 from poyo_jax.data.derive import (
     first_of_runs,
     gradient_of_runs,
-    measured_time,
     run_intervals,
     trial_splits,
 )
-from poyo_jax.data.importers.arrays import check_range, place_intervals, place_targets
+from poyo_jax.data.importers.arrays import (
+    check_one_only,
+    check_range,
+    place_intervals,
+    place_targets,
+    time_of_any,
+)
 from poyo_jax.data.importers.nwb import sort_spikes, spikes_node
 from poyo_jax.data.importers.splits import choose_splits
+from poyo_jax.data.importers.targets import Target, key_of
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.io.layout import Node
 from poyo_jax.data.io.nodes import data_node, interval_node, units_node
@@ -34,18 +41,20 @@ def pynapple_tree(
 ) -> Node:
     """The tree of a session. Arguments and errors: see `Session.from_pynapple`."""
     _need(spikes, "spikes", ("index", "to_tsd"), "TsGroup")
-    _need(target, "target", ("t", "values", "time_support"), "Tsd or TsdFrame")
-    times, values = _samples(target)
-    firsts = _first_samples(times, target.time_support)
-    domain = run_intervals(times, firsts)
-    if derive_velocity:
-        values = gradient_of_runs(values, times, firsts)
+    targets = {target_key: target}
+    if isinstance(target, Mapping):
+        check_one_only(target_key, derive_velocity)
+        targets = _by_key(target)
+    made = [_behaviour(key, each, derive_velocity) for key, each in targets.items()]
+    behaviours = [behaviour for behaviour, _ in made]
+    domain = reduce(Intervals.union, (runs for _, runs in made))
     tree = data_node()
     for group, name in ids.items():
         if name is not None:
             tree.members[group] = data_node(id=name)
     tree.members |= _units_and_spikes(spikes)
-    place_targets(tree, target_key, values, times, domain)
+    for each, runs in made:
+        place_targets(tree, each.key, each.samples, each.times, runs)
     for name, rows in intervals.items():
         place_intervals(tree, name, _bounds(rows), domain)
         dict(tree.walk())[name].members |= _columns(rows)
@@ -55,11 +64,34 @@ def pynapple_tree(
         if rows is not None:
             given[name] = _bounds(rows)
     spike_times = tree.group("spikes").column("timestamps")
-    measured = measured_time(domain, times, values, spike_times)
+    measured = time_of_any(behaviours, domain, spike_times)
     chosen = choose_splits(given or _by_trials(tree, measured), domain, measured)
     for name, split in chosen.items():
         tree.members[f"{name}_domain"] = interval_node(split)
     return tree
+
+
+def _by_key(targets: Mapping[str, Any]) -> dict[str, Any]:
+    """Targets by their keys. Raises SessionError when there is none, or two have one key."""
+    if not targets:
+        raise SessionError("target is empty; pass at least one Tsd or TsdFrame by its name.")
+    by_key = {key_of(name): target for name, target in targets.items()}
+    if len(by_key) < len(targets):
+        raise SessionError(
+            f"target has two behaviours with one name among {', '.join(targets)}; give each a name"
+            " of its own."
+        )
+    return by_key
+
+
+def _behaviour(key: str, target: Any, derive_velocity: bool) -> tuple[Target, Intervals]:
+    """A behaviour, and its runs without gaps."""
+    _need(target, "target", ("t", "values", "time_support"), "Tsd or TsdFrame")
+    times, values = _samples(target)
+    firsts = _first_samples(times, target.time_support)
+    if derive_velocity:
+        values = gradient_of_runs(values, times, firsts)
+    return Target(key, times, values), run_intervals(times, firsts)
 
 
 def _need(value: Any, argument: str, members: tuple[str, ...], kind: str) -> None:

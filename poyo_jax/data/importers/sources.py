@@ -1,6 +1,6 @@
 """Ways to make a session: from arrays, trials, counts, and files of other programs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,6 +10,7 @@ from poyo_jax.data.importers.arrays import Clocks, tree_from_arrays
 from poyo_jax.data.importers.splits import Pairs
 from poyo_jax.data.io.layout import Node
 from poyo_jax.data.plausible import tell_doubts
+from poyo_jax.errors import ConfigError
 
 # One array, a list with one array per unit, or a mapping of unit ids to arrays.
 SpikeTimes = ArrayLike | list | tuple | Mapping
@@ -31,13 +32,13 @@ class Sources:
         spike_units: ArrayLike | None = None,
         unit_ids: ArrayLike | None = None,
         target_times: ArrayLike | None = None,
-        targets: ArrayLike | None = None,
+        targets: ArrayLike | Mapping[str, Any] | None = None,
         *,
         session_id: str,
         brainset_id: str | None = None,
         subject_id: str | None = None,
         target_key: str = "cursor.vel",
-        target_unit: str | None = None,
+        target_unit: str | Mapping[str, str] | None = None,
         train: Pairs | None = None,
         valid: Pairs | None = None,
         test: Pairs | None = None,
@@ -57,12 +58,15 @@ class Sources:
             unit_ids: names or numbers of the units, each once, [units].
             target_times: increasing times in seconds, [samples].
             targets: behaviour at those times, [samples] or [samples, channels]; NaN or masked
-                where it was not measured.
+                where it was not measured. For several behaviours, a mapping of their names
+                ("wheel" or "cursor.vel") to arrays at `target_times` or pairs (times, values); they
+                may be labels of classes, as texts (None for none) or truth values.
             session_id: name of the session, unique within its data set.
             brainset_id: name of the data set.
             subject_id: name of the subject.
             target_key: "<series>.<column>", the name of the behaviour.
-            target_unit: unit of the decoded behaviour, such as "cm/s", for the axes of figures.
+            target_unit: unit of the decoded behaviour, such as "cm/s", for the axes of figures; a
+                mapping by name where there are several.
             train: (start, end) pairs of the train split. Without any split the time in which
                 behaviour and spikes were measured is cut in ten equal blocks: block 5 is valid,
                 blocks 3 and 8 are test (counted from 0), the others are train.
@@ -78,8 +82,8 @@ class Sources:
             derive_velocity: decode the derivative of `targets`, which then are positions.
 
         Raises:
-            SessionError: an array is not as described, a time is not finite, or a time is negative
-                and outside `domain`.
+            SessionError: an array is not as described, a time is not finite, a time is negative and
+                outside `domain`, or one of several behaviours was never measured.
             ConfigError: a time unit or a sampling rate cannot be used.
         """
         tree = tree_from_arrays(
@@ -287,7 +291,7 @@ class Sources:
     def from_nwb(
         cls: type[Made],
         path: str | Path,
-        target: str,
+        target: str | Sequence[str],
         *,
         session_id: str | None = None,
         brainset_id: str | None = None,
@@ -300,7 +304,7 @@ class Sources:
         sampling_rate: float | None = None,
         allow_links: bool = False,
     ) -> Made:
-        """Make a session from an NWB file with units and a behaviour series.
+        """Make a session from an NWB file with units and one behaviour series, or several.
 
         `candidate_targets` lists the behaviour series of a file. Values are `data * conversion +
         offset`, in the unit that the file names. A series ".../cursor_vel" becomes "cursor.vel",
@@ -318,8 +322,12 @@ class Sources:
         """
         from poyo_jax.data.importers.nwb_session import NwbOptions, nwb_tree
 
+        targets = (target,) if isinstance(target, str) else tuple(target)
+        if not targets:
+            raise ConfigError("target is empty; pass the name of a behaviour series, or several.")
         options = NwbOptions(
-            target=target,
+            target=targets[0],
+            more_targets=targets[1:],
             split=split,
             phases=phases or {},
             max_speed=max_speed,
@@ -349,7 +357,8 @@ class Sources:
     ) -> Made:
         """Make a session from pynapple objects.
 
-        `spikes` is a TsGroup, `target` a Tsd or TsdFrame; splits and intervals are IntervalSets.
+        `spikes` is a TsGroup, `target` a Tsd or TsdFrame, or a mapping of names ("wheel" or
+        "cursor.vel") to these; splits and intervals are IntervalSets.
         Unit 7 is called "unit_7"; metadata are kept. The domain ends where an interval of the
         target's time support ends, and where a step is longer than five median steps. Without any
         split, six or more `intervals["trials"]` are split as in `from_nwb`; with fewer trials the
