@@ -13,7 +13,7 @@ sessions: time, trials, neighbours or copies.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -117,7 +117,7 @@ def save_predictions(evaluation: "Evaluation", folder: Path, ending: str = "") -
     """Write one archive for each session."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, decoded in evaluation.predictions.items():
-        arrays = {
+        arrays: dict[str, Any] = {
             "times": decoded.times,
             "values": decoded.values,
             "targets": decoded.targets,

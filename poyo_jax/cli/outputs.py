@@ -47,5 +47,5 @@ def _key_and_kind(name: str) -> tuple[str, Kind | None]:
 def _measured(session: "Session", kinds: dict[str, Kind | None]) -> list[Readout]:
     from poyo_jax import measure_readouts
 
-    known = {key: kind for key, kind in kinds.items() if kind is not None}
+    known: dict[str, Kind] = {key: kind for key, kind in kinds.items() if kind is not None}
     return measure_readouts(session, known, keys=list(kinds))

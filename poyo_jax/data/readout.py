@@ -125,7 +125,7 @@ def measure_readouts(
     names = {key: _output_name(key) for key in keys or session.behaviour_keys}
     if not names:
         raise SessionError(f"session {session.id} has no behaviour. Give another session.")
-    given = dict(kinds or {})
+    given: dict[str, Kind] = dict(kinds or {})
     known = [*names, *names.values()]
     for name in given:
         if name not in known:
@@ -135,7 +135,7 @@ def measure_readouts(
             )
     readouts = []
     for key, name in names.items():
-        kind = given.get(key, given.get(name))
+        kind = given.get(key) or given.get(name)
         if kind is None:
             _ask_for_kind(session, key)
         readouts.append(measure_readout(session, key, name=name, kind=kind))

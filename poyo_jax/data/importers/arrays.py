@@ -260,7 +260,7 @@ def place_targets(
     """Add the behaviour under "<series>.<column>"; columns of one series have the same times."""
     series, _, column = key.partition(".")
     known = tree.members.get(series)
-    if known is not None and _takes(known, series, column, times):
+    if isinstance(known, Node) and _takes(known, series, column, times):
         members = known.members | {column: targets}
         tree.members[series] = replace(known, members=members)
         return

@@ -56,10 +56,12 @@ def read_behaviours(every: Sequence[Series], options: "NwbOptions") -> Behaviour
 
 
 def _same_times(known: Node, new: Node) -> bool:
-    times = [np.asarray(node.members.get("timestamps", np.zeros(0))) for node in (known, new)]
+    times, others = (
+        np.asarray(node.members.get("timestamps", np.zeros(0))) for node in (known, new)
+    )
     bounds = [domain_of(node) for node in (known, new)]
     same = bounds[0] == bounds[1] and known.attrs == new.attrs
-    return known.kind == new.kind and same and np.array_equal(*times)
+    return known.kind == new.kind and same and np.array_equal(times, others)
 
 
 def _joined(known: Node, new: Node, column: str, series: Series) -> Node:
