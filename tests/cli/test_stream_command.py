@@ -138,6 +138,6 @@ def test_a_full_disk(rig, compiler):
     command = [sys.executable, "-m", "poyo_jax", *words]
     with open("/dev/full", "w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
-    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "values cannot be written (No space left on device)" in done.stderr
     assert "update at 0.100000 s is the first" in done.stderr
