@@ -150,4 +150,5 @@ def abstract_batch(shape: BatchShape, mesh: Mesh) -> Batch:
         targets=array(np.float32, windows, queries, shape.channels),
         target_weights=array(np.float32, windows, queries),
         window_ids=array(np.uint32, windows),
+        query_outputs=array(np.int8, windows, queries) if shape.several else None,
     )
