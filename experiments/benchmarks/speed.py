@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 UNIT_DROPOUT = {"min_units": 30, "mode_units": 100, "max_units": 300}
 LOADER_WORKERS = (0, 1, 2)
-LATER_FIELDS = ("processor", "task")
+LATER_FIELDS = ("processor", "task", "outputs")
 
 
 @dataclass(frozen=True, kw_only=True)
