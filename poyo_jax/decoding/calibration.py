@@ -37,7 +37,10 @@ class Calibration:
 
     @property
     def error(self) -> float:
-        """Expected calibration error: weighted mean of |observed - claimed|; NaN for no sample."""
+        """Expected calibration error: weighted mean distance of `observed` and `claimed`.
+
+        NaN without samples.
+        """
         if not len(self.weights):
             return math.nan
         return float((self.weights * np.abs(self.observed - self.claimed)).sum())

@@ -34,8 +34,9 @@ class _Handler(PageHandler):
         return self.server.explorer.overview()
 
     def _window(self) -> Answer:
+        session = self.argument("session")
         start = read_time(self.argument("start"))
-        return self.server.explorer.window(self.argument("session"), start)
+        return self.server.explorer.window(session, start)
 
     def _progress(self) -> Answer:
         return self.server.explorer.progress(self.argument("session"))
