@@ -70,8 +70,9 @@ PACKED = packed(BATCH, 8, multiple=8)
 
 def select(batch, windows):
     """Some windows of a padded batch, in the given order."""
-    names = [name for name in batch._fields if name not in ("unit_rows", "token_windows")]
-    return batch._replace(**{name: getattr(batch, name)[list(windows)] for name in names})
+    arrays = {name: array for name, array in batch._asdict().items() if array is not None}
+    del arrays["unit_rows"]
+    return batch._replace(**{name: array[list(windows)] for name, array in arrays.items()})
 
 
 def shuffle_tokens(batch, seed):
