@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jaxtyping
 import pytest
+import typecheck
 from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -85,6 +86,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return len(LONGEST) + (item.path not in slow_files)
 
     items.sort(key=turn)
+
+
+@pytest.fixture(autouse=True)
+def _checks_begin() -> None:
+    """Check the types of the first calls in this test."""
+    typecheck.begin_test()
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 when a disk fails.
 """
 
-import gc
 import os
 import resource
 import shutil
@@ -37,10 +36,6 @@ READOUT = Readout(
     eval_interval="trials",
 )
 METADATA = Metadata(Config(), Vocab(["s/a", "s/b"]), Vocab(["s"]), {"s": READOUT})
-
-# Orbax leaves coroutines behind when a save fails (test_a_full_disk); Python complains of them
-# whenever it frees them.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 def state(step: int) -> TrainState:
@@ -179,7 +174,6 @@ def test_a_step_that_is_not_there(tiny_run):
         load(tiny_run, step=7)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
     "name",
     ["meta/metadata", "params/_METADATA", "params/manifest.ocdbt", "params/ocdbt.process_0/d"],
@@ -196,7 +190,6 @@ def test_a_damaged_checkpoint(name, damage, tiny_run, tmp_path):
         match=r"checkpoints/150 is damaged .*No other step here is whole. Copy the folder again",
     ):
         load(tmp_path)
-    gc.collect()  # Orbax leaves failed coroutines behind, and complains when they go
 
 
 def test_a_newer_format(tiny_run, tmp_path):
@@ -244,7 +237,6 @@ def test_a_full_disk(room, tmp_path, small_disk):
     small_disk(resource.RLIM_INFINITY)
     assert saved_steps(tmp_path) == [10, 20]
     assert read_step(find_step(tmp_path, None)).metadata.units == METADATA.units
-    gc.collect()
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):

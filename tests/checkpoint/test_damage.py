@@ -1,6 +1,5 @@
 """Damage to any file of a checkpoint is noticed, on load and on resume."""
 
-import gc
 import json
 import shutil
 from dataclasses import replace
@@ -19,16 +18,6 @@ from poyo_jax.checkpoint.run import Checkpoints
 from poyo_jax.checkpoint.store import readable
 from poyo_jax.errors import CheckpointError
 from poyo_jax.train.setup import TrainSetup
-
-# Orbax leaves coroutines behind when a restore fails; Python complains whenever it frees them.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-@pytest.fixture(autouse=True)
-def _collect():
-    """Free what Orbax leaves behind while its warnings are still ignored."""
-    yield
-    gc.collect()
 
 
 @pytest.fixture(scope="module")
