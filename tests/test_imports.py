@@ -76,7 +76,7 @@ ALLOWED = {
     "aot": BASE | MODEL | {"train"},
     "finetune": BASE
     | MODEL
-    | {"progress", "tuning", "decoding", "pretrained", "train", "more_outputs"}
+    | {"progress", "tuning", "decoding", "pretrained", "train", "more_outputs", "baselines"}
     | {"realtime", "native"},
     "estimator": BASE | USE,
     "baselines": BASE | {"data", "model", "progress"},

@@ -110,14 +110,14 @@ def train_alone(
     return better[-1][1]
 
 
-def pretrain(sessions: list[Session], workdir: Path, num_steps: int) -> "Pretrained":
+def pretrain(sessions: list[Session], workdir: Path, num_steps: int, seed: int = 0) -> "Pretrained":
     """A model of all sessions, with its map from tuning to embeddings."""
     from poyo_jax import load, train_model
     from poyo_jax.finetune import learn_tuning
 
     # The last checkpoint: the mean validation R2 hangs on two sessions whose joystick drifts in the
     # valid block.
-    train_model(with_steps(poyo_small(), num_steps), sessions, workdir)
+    train_model(with_steps(poyo_small(), num_steps, seed), sessions, workdir)
     return learn_tuning(load(workdir, step=num_steps), sessions)
 
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise, product
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -36,6 +36,9 @@ from poyo_jax.cli.program import run_command
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.errors import ConfigError, DataError
 from poyo_jax.leakage import find_leaks
+
+if TYPE_CHECKING:
+    from poyo_jax import Pretrained
 
 PERICH = (
     "python -m data_prep prepare perich_miller_population_2018 (download 13 GB, prepared 2.9 GB)"
@@ -220,30 +223,35 @@ def fill(job: Job, sessions: dict[str, Session], options: Table2) -> Job:
 
 
 def score(job: Job, session: Session, options: Table2) -> Job:
-    from poyo_jax import evaluate
-    from poyo_jax.baselines import BASELINES, fit_baseline
+    from poyo_jax.baselines import BASELINES
 
     causal = job["protocol"] == "contiguous"
     if job["row"] in BASELINES:
-        found = fit_baseline(job["row"], session, causal=causal, seed=job["seed"])
-        trials = [trial.settings | {"valid_r2": trial.valid_r2} for trial in found.trials]
-        return {"r2": found.r2["test"], "chosen": found.describe(), "trials": trials}
+        return score_baseline(job["row"], session, job["seed"], causal=causal)
     model = (
         single(job, session, options)
         if job["row"] == "poyo_single"
         else adapted(job, session, options)
     )
-    return {
-        "r2": (
-            evaluate(
-                model,
-                [session],
-                overlap=real_small.OVERLAP,
-                stitch="mean",
-                causal_step=CAUSAL_STEP if causal else None,
-            ).mean
-        )
-    }
+    return {"r2": score_model(model, session, causal=causal)}
+
+
+def score_baseline(name: str, session: Session, seed: int, *, causal: bool = False) -> Job:
+    """Test R2 of a searched baseline, its choice and its trials."""
+    from poyo_jax.baselines import fit_baseline
+
+    found = fit_baseline(name, session, causal=causal, seed=seed)
+    trials = [trial.settings | {"valid_r2": trial.valid_r2} for trial in found.trials]
+    return {"r2": found.r2["test"], "chosen": found.describe(), "trials": trials}
+
+
+def score_model(model: "Pretrained", session: Session, *, causal: bool = False) -> float:
+    """Test R2 of a model, from the plain mean of overlapping windows."""
+    from poyo_jax import evaluate
+
+    step = CAUSAL_STEP if causal else None
+    overlap = real_small.OVERLAP
+    return evaluate(model, [session], overlap=overlap, stitch="mean", causal_step=step).mean
 
 
 def single(job: Job, session: Session, options: Table2) -> Any:

@@ -1,5 +1,6 @@
 """Samples of a behaviour that train, tune and score a baseline."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,8 +44,9 @@ class Samples:
         readout: Readout,
         labels: Intervals | None = None,
         kind: Kind = "continuous",
+        splits: Sequence[str] = SPLITS,
     ) -> "Samples":
-        """Read the samples of the train, valid and test splits.
+        """Read the samples of the splits, by default train, valid and test.
 
         Valid and test samples are those that `poyo_jax.evaluate` scores: measured, and inside the
         readout's evaluation interval. With `labels`, only the train samples inside them count.
@@ -69,11 +71,16 @@ class Samples:
         if kind == "counts":
             targets = Counts().normalise(targets, readout)
         masks = {}
-        for split in SPLITS:
+        for split in splits:
             masks[split] = _mask(session, readout, split, times, targets)
         if labels is not None:
             masks["train"] &= labels.contains(times)
         return cls(session, readout, times, targets, masks)
+
+    def of(self, split: str) -> tuple[Times, Float64[np.ndarray, "samples channels"]]:
+        """Times and targets of the samples of a split."""
+        mask = self.masks[split]
+        return self.times[mask], self.targets[mask]
 
     @property
     def metric(self) -> Metric:

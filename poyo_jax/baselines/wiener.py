@@ -86,29 +86,57 @@ def wiener_filter(
     return _fit(samples, size, past, future, ridges)
 
 
+def valid_r2(
+    session: Session,
+    readout: Readout,
+    *,
+    bin_size: float,
+    past: int,
+    future: int,
+    labels: Intervals | None = None,
+) -> float:
+    """R2 of `wiener_filter` on the valid split alone; the session needs no test split.
+
+    Arguments and errors are those of `wiener_filter`.
+    """
+    samples = Samples.read(session, readout, labels, splits=("train", "valid"))
+    scores, _ = _tune(samples, _edges(bin_size, past, future), RIDGES)
+    return scores[best_position(scores, "valid R2 of the ridges")]
+
+
 def _fit(
     samples: Samples, bin_size: float, past: int, future: int, ridges: Sequence[float]
 ) -> WienerResult:
-    session, masks = samples.session, samples.masks
-    times = {split: samples.times[masks[split]] for split in masks}
-    targets = {split: samples.targets[masks[split]] for split in masks}
-    offsets = np.arange(-past, future + 1) * bin_size  # edges of the bins
-    weights = samples.weights()
-    moments = _moments(session, times["train"], targets["train"], weights, offsets)
-    filters = [_solve(*moments, ridge) for ridge in ridges]
-    decoded = _decode(session, times["valid"], offsets, filters)
-    scores = [r2_score(targets["valid"], values) for values in decoded]
+    edges = _edges(bin_size, past, future)
+    scores, filters = _tune(samples, edges, ridges)
     best = best_position(scores, "valid R2 of the ridges")
-    [values] = _decode(session, times["test"], offsets, filters[best : best + 1])
-    test_score = r2_score(targets["test"], values)
+    times, targets = samples.of("test")
+    [values] = _decode(samples.session, times, edges, filters[best : best + 1])
+    test_score = r2_score(targets, values)
     return WienerResult(
-        times=times["test"],
+        times=times,
         values=values,
-        targets=targets["test"],
+        targets=targets,
         r2={"valid": scores[best], "test": test_score},
         ridge=ridges[best],
         valid_r2=dict(zip(ridges, scores, strict=True)),
     )
+
+
+def _edges(bin_size: float, past: int, future: int) -> np.ndarray:
+    """Edges of the bins, s from a sample."""
+    return np.arange(-past, future + 1) * bin_size
+
+
+def _tune(
+    samples: Samples, edges: np.ndarray, ridges: Sequence[float]
+) -> tuple[list[float], list[Filter]]:
+    """The valid R2 of every ridge, and its filter."""
+    moments = _moments(samples.session, *samples.of("train"), samples.weights(), edges)
+    filters = [_solve(*moments, ridge) for ridge in ridges]
+    times, targets = samples.of("valid")
+    decoded = _decode(samples.session, times, edges, filters)
+    return [r2_score(targets, values) for values in decoded], filters
 
 
 def _chunks(session: Session, times: Times, offsets: np.ndarray) -> Iterator[tuple[slice, Counts]]:

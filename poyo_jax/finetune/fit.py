@@ -11,6 +11,7 @@ from poyo_jax.data.batches.pipeline import prefetch
 from poyo_jax.data.given import readouts_by_session, session_list
 from poyo_jax.data.session import Session
 from poyo_jax.distributed.mesh import put_batch
+from poyo_jax.finetune.floor import warn_below_wiener
 from poyo_jax.finetune.history import FitHistory
 from poyo_jax.finetune.result import FitResult
 from poyo_jax.finetune.setup import Known, set_up
@@ -77,6 +78,9 @@ def finetune(
     `patience` evaluations without such parameters. Sessions without a valid split do not count in
     the mean; if no session has one, the last parameters are returned.
 
+    When the backbone stays frozen and a Wiener filter of the same labels decodes the valid split of
+    a session better, a warning in the log says so.
+
     Args:
         pretrained: the model to adapt.
         sessions: one session, or several that are learned together.
@@ -114,6 +118,8 @@ def finetune(
         history.evaluate(0, start)
         for stage in config.stages:
             _run_stage(StageStep(setup, stage, history.params, start), history, bar)
+    if not config.backbone_rates:
+        warn_below_wiener(setup, history.params)
     return FitResult.of(setup, history)
 
 

@@ -81,16 +81,17 @@ class FitSetup:
         """
         if not self.valid:
             return {self.metric.key("valid"): math.nan}
-        scores = score_outputs(self._decode_valid(params), self.valid)
+        scores = score_outputs(self.decode_valid(params), self.valid)
         return mean_scores(scores, self.pretrained.config.model)
 
     def calibration(self, params: dict) -> dict[str, tuple[float, ...]]:
         """Factors of learned standard deviations, by output; none without a valid split."""
         model = self.pretrained.config.model
         learned = [task for task in tasks_of(model) if isinstance(task, Gaussian)]
-        return calibrations(self._decode_valid(params)) if learned and self.valid else {}
+        return calibrations(self.decode_valid(params)) if learned and self.valid else {}
 
-    def _decode_valid(self, params: dict) -> list[list[Prediction]]:
+    def decode_valid(self, params: dict) -> list[list[Prediction]]:
+        """Predictions of every session of `valid` and its outputs."""
         window_length = self.pretrained.config.model.window_length
         return predict_sessions(
             self.predict_step, params, self.valid, self.data, window_length, self.mesh

@@ -1,0 +1,216 @@
+"""Average the decoded behaviour of models that differ in their seed alone.
+
+    $ python -m experiments.studies.ensembles DATA --sessions set1_expt19 set2_expt02
+    $ python -m experiments.studies.ensembles sessions/ --sessions indy_20161207_02 --num-steps 2000
+
+DATA holds session files. On each session, POYO (poyo_small, a fixed number of steps) and the
+searched GRU are trained with several seeds. The table has the test R2 of one of them, of the mean
+of what several decode, and of the mean of both kinds. The arm "poyo_clock" sees one more unit,
+which spikes 50 times a second: softmax attention is blind to absolute rates, and a unit of known
+rate shows them.
+
+Each training is a line of `results.jsonl`, written when it ends, its predictions are kept beside,
+and the same command continues with those that are missing or failed. The tables are written to
+`ensembles.md`, the scores to `ensembles.json`.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from experiments.studies import real_small
+from experiments.studies.results import Cell, complete, publish
+from poyo_jax import Session
+from poyo_jax.cli.options import Folder
+from poyo_jax.cli.program import run_command
+
+if TYPE_CHECKING:
+    from poyo_jax.types import Prediction
+
+TITLES = {"poyo": "POYO", "poyo_clock": "POYO with a clock", "gru": "GRU"}
+MIXED = ("poyo", "gru")  # kinds that are also averaged with each other
+CLOCK_RATE = 50.0  # Hz
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ensembles:
+    """Averages of the predictions of models with different seeds."""
+
+    data: Folder
+    """Folder with session files (*.h5), searched with its sub-folders."""
+    sessions: tuple[str, ...] | None = None
+    """File names (without .h5) of the sessions to decode; by default all."""
+    workdir: Path = Path("runs/ensembles")
+    """Folder for results and runs."""
+    arms: tuple[Literal[tuple(TITLES)], ...] = tuple(TITLES)  # pyright: ignore[reportInvalidTypeForm]
+    """Kinds of models."""
+    seeds: tuple[int, ...] = (0, 1, 2, 3)
+    """Seeds of the members."""
+    num_steps: int = 400
+    """Steps of every POYO."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    run_command(ensembles, Ensembles, arguments, description=__doc__)
+
+
+def ensembles(options: Ensembles) -> None:
+    from poyo_jax import open_sessions
+
+    opened = open_sessions(options.data, options.sessions)
+    sessions = {session.session_id: session for session in opened}
+    wanted = list(cells(options, sessions))
+    path = options.workdir / "results.jsonl"
+    results = complete(path, wanted, key, lambda cell: fill(cell, sessions, options))
+    found = [results[key(cell)] for cell in wanted]
+    text = render(found, options)
+    publish(options.workdir / "ensembles", text, found)
+    print(f"\n{text}")
+
+
+def cells(options: Ensembles, sessions: dict[str, Session]) -> Iterator[Cell]:
+    """All trainings, the first seed of every session first."""
+    for seed, name, arm in product(options.seeds, sessions, options.arms):
+        yield {"arm": arm, "session": name, "seed": seed}
+
+
+def key(cell: Cell) -> tuple:
+    return cell["arm"], cell["session"], cell["seed"]
+
+
+# --- cells
+
+
+def fill(cell: Cell, sessions: dict[str, Session], options: Ensembles) -> Cell:
+    """Train a model, keep what it decodes of the test split, and return its test R2."""
+    session = sessions[cell["session"]]
+    if cell["arm"] == "gru":
+        decoded = decode_gru(session, cell["seed"])
+    else:
+        seen = with_clock(session) if cell["arm"] == "poyo_clock" else session
+        decoded = decode_poyo(seen, cell, options)
+    path = prediction_path(cell, options)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scored = decoded.scored
+    np.savez(path, values=decoded.values[scored], targets=decoded.targets[scored])
+    return {"r2": decoded.r2}
+
+
+def decode_gru(session: Session, seed: int) -> "Prediction":
+    from poyo_jax.baselines import fit_baseline
+
+    return fit_baseline("gru", session, seed=seed).prediction
+
+
+def decode_poyo(session: Session, cell: Cell, options: Ensembles) -> "Prediction":
+    from poyo_jax import decode
+
+    workdir = options.workdir / "runs" / "{arm}-{session}-{seed}".format(**cell)
+    model = real_small.train_alone(session, workdir, cell["seed"], [options.num_steps])
+    return decode(model, session, overlap=real_small.OVERLAP, stitch="mean")
+
+
+def with_clock(session: Session) -> Session:
+    """The session with a unit that spikes at a fixed rate."""
+    from poyo_jax.data.readout import default_readout
+
+    name = default_readout(session).value_key
+    behaviour = session.behaviour(name)
+    start, end = session.domain.starts[0], session.domain.ends[-1]
+    ticks = np.arange(start, end, 1 / CLOCK_RATE)
+    times = np.concatenate([session.spike_times, ticks])
+    clock = np.full(len(ticks), len(session.unit_ids))
+    units = np.concatenate([session.spike_units, clock])
+    order = np.argsort(times, kind="stable")
+    return Session.from_arrays(
+        times[order],
+        units[order],
+        [*session.unit_ids, "clock"],
+        behaviour.times_at(np.arange(behaviour.count)),
+        behaviour.values(0, behaviour.count),
+        session_id=session.session_id,
+        brainset_id=session.brainset_id,
+        target_key=name,
+        domain=list(session.domain),
+        train=list(session.split("train")),
+        valid=list(session.split("valid")),
+        test=list(session.split("test")),
+    )
+
+
+def prediction_path(cell: Cell, options: Ensembles) -> Path:
+    return options.workdir / "predictions" / "{arm}-{session}-{seed}.npz".format(**cell)
+
+
+# --- results
+
+
+def render(found: list[Cell], options: Ensembles) -> str:
+    """Markdown: a row for every session, then means and differences, and what failed."""
+    sessions = list(dict.fromkeys(cell["session"] for cell in found))
+    columns = {}
+    for arms in [*((arm,) for arm in options.arms), MIXED]:
+        for size in sizes(len(options.seeds)):
+            scores = [score_of(found, arms, name, size, options) for name in sessions]
+            if None not in scores:
+                columns[title(arms, size)] = scores
+    lines = [f"| session | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for place, name in enumerate(sessions):
+        row = " | ".join(f"{scores[place]:.3f}" for scores in columns.values())
+        lines.append(f"| {name} | {row} |")
+    means = " | ".join(f"{np.mean(scores):.3f}" for scores in columns.values())
+    lines += [f"| mean | {means} |", ""]
+    failed = [cell for cell in found if "error" in cell]
+    lines += ["- {arm}, {session}, seed {seed}: {error}".format(**cell) for cell in failed]
+    return "\n".join([*lines, *differences(columns)]).rstrip()
+
+
+def sizes(num_seeds: int) -> list[int]:
+    """Sizes of ensembles: 1, 2, 4, ... up to all seeds."""
+    return [size for size in (2**power for power in range(10)) if size <= num_seeds]
+
+
+def title(arms: Sequence[str], size: int) -> str:
+    return " + ".join(f"{size} {TITLES[arm]}" for arm in arms)
+
+
+def score_of(
+    found: list[Cell], arms: Sequence[str], session: str, size: int, options: Ensembles
+) -> float | None:
+    """Mean test R2 over all choices of `size` seeds; None where not all seeds have a result."""
+    from poyo_jax.metrics import r2_score
+
+    members: dict[int, list[np.ndarray]] = {}
+    targets = np.empty(0)
+    for cell in found:
+        if cell["session"] == session and cell["arm"] in arms and "r2" in cell:
+            with np.load(prediction_path(cell, options)) as stored:
+                members.setdefault(cell["seed"], []).append(stored["values"])
+                targets = stored["targets"]
+    whole = [np.mean(some, axis=0) for some in members.values() if len(some) == len(arms)]
+    if len(whole) < len(options.seeds):
+        return None
+    chosen = combinations(whole, size)
+    return float(np.mean([r2_score(targets, np.mean(some, axis=0)) for some in chosen]))
+
+
+def differences(columns: dict[str, list[float]]) -> list[str]:
+    """Every column after the first against one POYO and against as many GRUs, over sessions."""
+    lines = ["| what | against | difference ± SE over sessions | ahead in |", "|---" * 4 + "|"]
+    for name, scores in columns.items():
+        size = int(name.split()[0])
+        for other in dict.fromkeys((title(["poyo"], 1), title(["gru"], size))):
+            if other in columns and other != name and len(scores) > 1:
+                gaps = np.subtract(scores, columns[other])
+                error = np.std(gaps, ddof=1) / len(gaps) ** 0.5
+                ahead = f"{int(np.sum(gaps > 0))} of {len(gaps)}"
+                lines.append(f"| {name} | {other} | {gaps.mean():+.3f} ± {error:.3f} | {ahead} |")
+    return lines if len(lines) > 2 else []
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,320 @@
+"""Decode a monkey months after pretraining: 23 sessions to learn from, six later ones to decode.
+
+    $ python -m experiments.studies.indy sessions/ --workdir runs/indy
+    $ python -m experiments.studies.indy sessions/ --rows wiener unit_identification --seconds 30
+
+The recordings are those of the monkey Indy (O'Doherty, Makin et al.), which POYO-1 pretrains on.
+poyo_small is pretrained on all sessions that are earlier than the held-out ones. Each held-out
+session is then decoded by baselines and a POYO of that session alone, and by the pretrained model,
+whose new rows start from the best of several guesses, rows of the same electrodes among them, or
+("new rows") from their tuning alone.
+
+Every choice is made on the valid split. With `--seconds`, decoders learn from as many seconds of
+the train split, the same for all; 0 stands for all of it.
+
+Each cell is a line of `results.jsonl`, written when it ends, and the same command continues with
+the cells that are missing or failed. After every cell the table is written to `indy.md`, its
+values to `indy.json`, and R2 against the days since pretraining to `indy.png`.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from experiments.studies import real_small, table2
+from experiments.studies.results import Cell, complete, publish
+from poyo_jax import Session
+from poyo_jax.cli.options import Folder
+from poyo_jax.cli.program import run_command
+from poyo_jax.errors import DataError
+
+if TYPE_CHECKING:
+    from poyo_jax import Pretrained
+
+PREPARE = "python -m data_prep prepare odoherty_sabes_nonhuman_2017"
+HELD_OUT = (
+    "indy_20161206_02",
+    "indy_20161207_02",
+    "indy_20161212_02",
+    "indy_20170123_02",
+    "indy_20170124_01",
+    "indy_20170131_02",
+)
+NAME = re.compile(r"indy_(\d{4})(\d{2})(\d{2})_\d{2}")
+ALL = 0.0  # seconds, for all of the train split
+NEW_ROWS = "_new_rows"  # ends the rows of fits that do not try trained rows of the same electrodes
+ROWS = {  # the quickest and most telling first
+    "wiener": "Wiener filter",
+    "unit_identification": "POYO + unit identification",
+    "gradual": "POYO + finetuning",
+    "unit_identification_new_rows": "POYO + unit identification, new rows",
+    "poyo_single": "POYO, single session",
+    "gru": "GRU",
+    "gradual_new_rows": "POYO + finetuning, new rows",
+    "kalman": "Kalman filter",
+    "mlp": "MLP",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Indy:
+    """Decoding of one monkey, months after pretraining."""
+
+    data: Folder
+    """Folder with session files (*.h5), searched with its sub-folders."""
+    workdir: Path = Path("runs/indy")
+    """Folder for results and runs."""
+    held_out: tuple[str, ...] = HELD_OUT
+    """File names (without .h5) of the sessions to decode; pretraining takes all earlier ones."""
+    rows: tuple[Literal[tuple(ROWS)], ...] = tuple(ROWS)  # pyright: ignore[reportInvalidTypeForm]
+    """Rows to fill."""
+    seconds: tuple[float, ...] = (ALL, 30.0)
+    """Labelled seconds; 0 for all of the train split."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds of everything that is drawn, pretraining included."""
+    pretrain_steps: int = 1500
+    """Steps of pretraining."""
+    single_steps: int = 2000
+    """Steps of a model of a session alone."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    run_command(indy, Indy, arguments, description=__doc__)
+
+
+def indy(options: Indy) -> None:
+    earlier, held_out = find_recordings(options)
+    wanted = list(cells(options))
+    results: dict[tuple, Cell] = {}
+    text = ""
+    for cell in wanted:
+        path = options.workdir / "results.jsonl"
+        results = complete(path, [cell], key, lambda cell: fill(cell, earlier, held_out, options))
+        found = [results[key(each)] for each in wanted if key(each) in results]
+        text = render(found, wanted)
+        publish(options.workdir / "indy", text, found)
+        draw(found, days_after(held_out, earlier), options.workdir / "indy.png")
+    print(f"\n{text}")
+
+
+# --- data
+
+
+def find_recordings(options: Indy) -> tuple[dict[str, Session], dict[str, Session]]:
+    """The sessions to pretrain on and the held-out ones, by file name.
+
+    Raises DataError where one is missing, or is not of this data set.
+    """
+    from poyo_jax import open_sessions
+
+    there = sorted({path.stem for path in options.data.rglob("*.h5")})
+    missing = [name for name in options.held_out if name not in there]
+    first = min(map(day, options.held_out))
+    earlier = [name for name in there if NAME.fullmatch(name) and day(name) < first]
+    if missing or not earlier:
+        lacks = ", ".join(missing) or f"sessions from before {first}"
+        raise DataError(
+            f"{options.data} lacks recordings of the monkey Indy: {lacks}. Make the session files"
+            f" with `{PREPARE}` and give their folder, or name others with --held-out."
+        )
+    return (
+        dict(zip(earlier, open_sessions(options.data, earlier), strict=True)),
+        dict(zip(options.held_out, open_sessions(options.data, options.held_out), strict=True)),
+    )
+
+
+def day(name: str) -> date:
+    """Day of a recording. Raises DataError where its name does not tell it."""
+    if not (match := NAME.fullmatch(name)):
+        raise DataError(
+            f"session {name!r} does not tell its day; the recordings of this study are called"
+            " indy_YYYYMMDD_NN. Name such sessions with --held-out."
+        )
+    return date(*map(int, match.groups()))
+
+
+def days_after(held_out: Mapping[str, Session], earlier: Mapping[str, Session]) -> dict[str, int]:
+    """Days from the last session of pretraining to every held-out one."""
+    last = max(map(day, earlier))
+    return {name: (day(name) - last).days for name in held_out}
+
+
+# --- cells
+
+
+def cells(options: Indy) -> Iterator[Cell]:
+    """All cells, in the order of what they tell."""
+    for seed, seconds, row in product(options.seeds, options.seconds, options.rows):
+        same = row in table2.DETERMINISTIC and seconds == ALL  # few labels differ between seeds
+        if same and seed != options.seeds[0]:
+            continue
+        for name in options.held_out:
+            yield {"row": row, "session": name, "seconds": seconds, "seed": seed}
+
+
+def key(cell: Cell) -> tuple:
+    return tuple(cell[name] for name in ("row", "session", "seconds", "seed"))
+
+
+def fill(
+    cell: Cell, earlier: dict[str, Session], held_out: dict[str, Session], options: Indy
+) -> Cell:
+    from poyo_jax.baselines import BASELINES
+
+    session, row, seed = labelled(held_out[cell["session"]], cell), cell["row"], cell["seed"]
+    if row in BASELINES:
+        return table2.score_baseline(row, session, seed)
+    if row == "poyo_single":
+        folder = "{session}-{seconds:g}/seed_{seed}".format(**cell)
+        workdir, steps = options.workdir / "single" / folder, (options.single_steps,)
+        model = real_small.train_alone(session, workdir, seed, steps)
+    else:
+        model = adapted(row, session, seed, pretrained(tuple(earlier.values()), seed, options))
+    return {"r2": table2.score_model(model, session)}
+
+
+def labelled(session: Session, cell: Cell) -> Session:
+    """The session with only the labelled part of its train split."""
+    from poyo_jax.finetune import labelled_intervals
+    from poyo_jax.presets import poyo_small
+
+    if cell["seconds"] == ALL:
+        return session
+    window, seconds = poyo_small().model.window_length, cell["seconds"]
+    part = labelled_intervals(session, window, num_seconds=seconds, seed=cell["seed"])
+    return session.with_splits(train=part)
+
+
+@cache
+def pretrained(sessions: tuple[Session, ...], seed: int, options: Indy) -> "Pretrained":
+    workdir = options.workdir / "pretrain" / f"seed_{seed}"
+    return real_small.pretrain(list(sessions), workdir, options.pretrain_steps, seed)
+
+
+def adapted(row: str, session: Session, seed: int, pretrained: "Pretrained") -> "Pretrained":
+    """The pretrained model after a fit to the session."""
+    from poyo_jax.finetune import STRATEGIES, finetune
+
+    config = replace(STRATEGIES[row.removesuffix(NEW_ROWS)], seed=seed)
+    start_from = {} if row.endswith(NEW_ROWS) else None
+    return finetune(pretrained, [session], config, start_from=start_from).pretrained
+
+
+# --- results
+
+
+def render(found: list[Cell], wanted: list[Cell]) -> str:
+    """Markdown: a table for every amount of labels, what failed, and what has not been run."""
+    lines = []
+    for seconds in dict.fromkeys(cell["seconds"] for cell in found):
+        lines += table([cell for cell in found if cell["seconds"] == seconds], amount(seconds))
+    lines += [
+        f"- {ROWS[cell['row']]}, {cell['session']}, {amount(cell['seconds'])}, seed {cell['seed']}:"
+        f" {cell['error']}"
+        for cell in found
+        if "error" in cell
+    ]
+    return "\n".join([*lines, *not_run(found, wanted)])
+
+
+def amount(seconds: float) -> str:
+    return "all labels" if seconds == ALL else f"{seconds:g} s of labels"
+
+
+def table(found: list[Cell], labels: str) -> list[str]:
+    """R2 of every row and session: mean over seeds, and the differences from the Wiener filter."""
+    names = list(dict.fromkeys(cell["session"] for cell in found))
+    heads = ["method", *names, "mean [SD over seeds, seeds]", "minus Wiener ± SE", "ahead in"]
+    lines = [f"Test R2, {labels}", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    floor = session_means(found, "wiener")
+    for row in dict.fromkeys(cell["row"] for cell in found):
+        means = session_means(found, row)
+        if not means:
+            continue
+        scores = [f"{means[name]:.3f}" if name in means else "" for name in names]
+        whole = mean_and_spread(found, row) if len(means) == len(names) else ""
+        paired = [means[name] - floor[name] for name in means if name in floor]
+        ahead = f"{sum(gap > 0 for gap in paired)} of {len(paired)}"
+        compared = [paired_difference(paired), ahead] if row != "wiener" and paired else ["", ""]
+        lines.append(f"| {' | '.join([ROWS[row], *scores, whole, *compared])} |")
+    return [*lines, ""]
+
+
+def session_means(found: list[Cell], row: str) -> dict[str, float]:
+    """Mean over seeds of every session that has a score."""
+    scores: dict[str, list[float]] = {}
+    for cell in found:
+        if cell["row"] == row and "r2" in cell:
+            scores.setdefault(cell["session"], []).append(cell["r2"])
+    return {name: float(np.mean(some)) for name, some in scores.items()}
+
+
+def mean_and_spread(found: list[Cell], row: str) -> str:
+    """Mean over sessions; its spread over the seeds that have all of them."""
+    by_seed: dict[int, list[float]] = {}
+    for cell in found:
+        if cell["row"] == row and "r2" in cell:
+            by_seed.setdefault(cell["seed"], []).append(cell["r2"])
+    longest = max(map(len, by_seed.values()))
+    means = [np.mean(some) for some in by_seed.values() if len(some) == longest]
+    total = np.mean(list(session_means(found, row).values()))
+    spread = f" [{np.std(means):.3f}, {len(means)}]" if len(means) > 1 else ""
+    return f"{total:.3f}{spread}"
+
+
+def paired_difference(gaps: Sequence[float]) -> str:
+    """Mean of differences and its standard error."""
+    error = f" ± {np.std(gaps, ddof=1) / len(gaps) ** 0.5:.3f}" if len(gaps) > 1 else ""
+    return f"{np.mean(gaps):+.3f}{error}"
+
+
+def not_run(found: list[Cell], wanted: list[Cell]) -> list[str]:
+    """A sentence about the cells that have no result yet."""
+    done = {key(cell) for cell in found}
+    counts: dict[str, int] = {}
+    for cell in wanted:
+        if key(cell) not in done:
+            name = f"{ROWS[cell['row']]}, {amount(cell['seconds'])}, seed {cell['seed']}"
+            counts[name] = counts.get(name, 0) + 1
+    if not counts:
+        return []
+    listed = "; ".join(f"{name} ({count})" for name, count in counts.items())
+    return ["", f"Not run yet (number of sessions): {listed}. The same command continues."]
+
+
+def draw(found: list[Cell], days: dict[str, int], path: Path) -> None:
+    """R2 against the days since pretraining: a line for every row, a panel for every amount."""
+    from matplotlib import pyplot as plt
+
+    from poyo_jax import plots
+
+    panels = list(dict.fromkeys(cell["seconds"] for cell in found)) or [ALL]
+    size = (plots.WIDTH * len(panels), 3.6)
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=size, layout="constrained", sharey=True, squeeze=False
+    )
+    styles = list(product(("-", "--"), plots.COLORS))
+    for ax, seconds in zip(axes[0], panels, strict=True):
+        for (dash, color), row in zip(styles, ROWS, strict=False):
+            means = session_means([cell for cell in found if cell["seconds"] == seconds], row)
+            places = sorted(means, key=days.__getitem__)
+            if places:
+                x, y = [days[name] for name in places], [means[name] for name in places]
+                ax.plot(x, y, dash, marker="o", markersize=3, color=color, label=ROWS[row])
+        ax.set(xlabel="days since the last session of pretraining", title=amount(seconds))
+    axes[0][0].set(ylabel="test R²")
+    if axes[0][-1].lines:
+        axes[0][-1].legend(frameon=False, fontsize=7)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()

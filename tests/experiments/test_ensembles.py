@@ -1,0 +1,97 @@
+"""The study of ensembles, as its users run it, with tiny sessions and models."""
+
+import importlib
+import json
+
+import numpy as np
+import pytest
+import tiny
+
+from poyo_jax import Session
+from poyo_jax.baselines import BASELINES, NetworkSearch
+from poyo_jax.metrics import r2_score
+from poyo_jax.types import Prediction
+
+QUICK = NetworkSearch(
+    network="gru", hidden=(8,), bin_sizes=(0.06,), reaches=((0.3, 0.12),), num_draws=1, num_steps=50
+)
+
+
+@pytest.fixture
+def ensembles(monkeypatch):
+    """The module of the study, whose models are tiny."""
+    monkeypatch.setitem(BASELINES, "gru", QUICK)
+    module = importlib.import_module("experiments.studies.ensembles")
+    monkeypatch.setattr(module.real_small, "poyo_small", tiny.config)
+    return module
+
+
+@pytest.fixture
+def study(ensembles, tiny_data, tmp_path):
+    """Run the study, with its options in words; return its results."""
+
+    def run(*arguments):
+        common = [tiny_data, "--workdir", tmp_path, "--arms", "poyo", "gru", *arguments]
+        ensembles.main([str(argument) for argument in common])
+        lines = (tmp_path / "results.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+    return run
+
+
+def test_one_of_each_kind_is_trained_once(study, tmp_path):
+    arguments = ["--sessions", "session_2", "--seeds", 0, "--num-steps", 10]
+    found = study(*arguments)
+    assert [cell["arm"] for cell in found] == ["poyo", "gru"]
+    for cell in found:
+        with np.load(tmp_path / "predictions" / f"{cell['arm']}-session_2-0.npz") as stored:
+            assert r2_score(stored["targets"], stored["values"]) == pytest.approx(cell["r2"])
+    assert study(*arguments) == found
+
+
+def test_members_are_averaged(study, ensembles, monkeypatch, capsys):
+    targets = np.sin(np.arange(50.0))[:, None]
+    noise = np.random.default_rng(0).normal(size=(2, 2, 2, 50, 1))  # arm, session, seed
+    values = targets + noise
+
+    def decoded(arm, session, seed):
+        scored = np.ones(50, bool)
+        place = int(session.session_id[-1]) // 2
+        return Prediction(session.id, np.arange(50.0), values[arm, place, seed], targets, scored)
+
+    monkeypatch.setattr(
+        ensembles, "decode_poyo", lambda session, cell, _: decoded(0, session, cell["seed"])
+    )
+    monkeypatch.setattr(ensembles, "decode_gru", lambda session, seed: decoded(1, session, seed))
+    study("--sessions", "session_0", "session_2", "--seeds", 0, 1)
+    out = capsys.readouterr().out
+    rows = [line.split("|")[1:-1] for line in out.splitlines() if line.startswith("| ")]
+    columns, shown = (list(map(str.strip, row)) for row in (rows[0], rows[2]))
+    assert shown[0] == "session_2"
+    one = [r2_score(targets, values[0, 1, seed]) for seed in (0, 1)]
+    expected = {
+        "1 POYO": np.mean(one),
+        "2 GRU": r2_score(targets, values[1, 1].mean(axis=0)),
+        "2 POYO + 2 GRU": r2_score(targets, values[:, 1].mean(axis=(0, 1))),
+    }
+    for name, r2 in expected.items():
+        assert shown[columns.index(name)] == f"{r2:.3f}"
+    pairs = [r2_score(targets, values[:, place].mean(axis=1)[0]) for place in (0, 1)]
+    others = [r2_score(targets, values[1, place].mean(axis=0)) for place in (0, 1)]
+    gap = np.subtract(pairs, others)
+    error = gap.std(ddof=1) / 2**0.5
+    ahead = f"{(gap > 0).sum()} of 2"
+    assert f"| 2 POYO | 2 GRU | {gap.mean():+.3f} ± {error:.3f} | {ahead} |" in out
+
+
+def test_the_clock_is_one_more_unit(ensembles, tiny_data):
+    session = Session.open(tiny_data / "session_2.h5")
+    seen = ensembles.with_clock(session)
+    assert seen.unit_ids == (*session.unit_ids, "clock") and seen.id == session.id
+    ticks = seen.spike_times[np.asarray(seen.spike_units) == len(session.unit_ids)]
+    np.testing.assert_allclose(np.diff(ticks), 1 / ensembles.CLOCK_RATE)
+    others = np.asarray(seen.spike_units) < len(session.unit_ids)
+    np.testing.assert_array_equal(seen.spike_times[others], session.spike_times)
+    np.testing.assert_array_equal(seen.spike_units[others], session.spike_units)
+    for split in ("train", "valid", "test"):
+        assert list(seen.split(split)) == list(session.split(split))

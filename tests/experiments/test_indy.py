@@ -1,0 +1,152 @@
+"""The study of one monkey over months, as its users run it, with tiny sessions and models."""
+
+import importlib
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tiny
+
+from poyo_jax import Session, load
+from poyo_jax.baselines import BASELINES, WienerSearch
+from poyo_jax.errors import Interrupted
+from poyo_jax.finetune import STRATEGIES
+
+NAMES = ("indy_20161003_01", "indy_20161024_03", "indy_20161207_02")
+
+
+@pytest.fixture
+def recordings(tiny_data, tmp_path):
+    """Folder with the tiny sessions under names that tell days, and one of another monkey."""
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    for number, name in enumerate(NAMES):
+        shutil.copy(tiny_data / f"session_{number}.h5", folder / f"{name}.h5")
+    shutil.copy(tiny_data / "session_0.h5", folder / "loco_20160101_01.h5")
+    return folder
+
+
+@pytest.fixture
+def indy(monkeypatch, recordings, tmp_path):
+    """The study on the tiny recordings; keywords are its options."""
+    monkeypatch.setitem(BASELINES, "wiener", WienerSearch(bin_sizes=(0.06,), reaches=((0.3, 0.1),)))
+    for name in ("unit_identification", "gradual"):
+        short = replace(STRATEGIES[name], num_steps=4, unit_steps=2 if name == "gradual" else 0)
+        monkeypatch.setitem(STRATEGIES, name, short)
+    module = importlib.import_module("experiments.studies.indy")
+    monkeypatch.setattr(module.real_small, "poyo_small", tiny.config)
+
+    def run(*arguments):
+        common = [recordings, "--workdir", tmp_path, "--held-out", NAMES[-1], "--seeds", 0]
+        common += ["--pretrain-steps", 4, "--single-steps", 4]
+        module.main([str(argument) for argument in [*common, *arguments]])
+
+    run.module = module
+    return run
+
+
+def results(workdir):
+    return [json.loads(line) for line in (workdir / "results.jsonl").read_text().splitlines()]
+
+
+def test_all_kinds_of_rows_are_filled_once(indy, tmp_path, capsys):
+    rows = ["wiener", "unit_identification", "unit_identification_new_rows", "gradual"]
+    indy("--rows", *rows, "poyo_single", "--seconds", 0)
+    found = results(tmp_path)
+    assert [cell["row"] for cell in found] == [*rows, "poyo_single"]
+    scores = {cell["row"]: cell["r2"] for cell in found}
+    assert np.isfinite(list(scores.values())).all()
+    text = (tmp_path / "indy.md").read_text()
+    gap = scores["gradual"] - scores["wiener"]
+    shown = (
+        f"| POYO + finetuning | {scores['gradual']:.3f} | {scores['gradual']:.3f} | {gap:+.3f} |"
+    )
+    assert shown in text and "Not run yet" not in text
+    assert text.strip() in capsys.readouterr().out
+    assert (tmp_path / "indy.png").stat().st_size > 10_000
+    known = load(tmp_path / "pretrain" / "seed_0").sessions.names
+    assert list(known) == ["simulated/session_0", "simulated/session_1"]
+
+    indy("--rows", *rows, "--seconds", 0)
+    assert results(tmp_path) == found
+
+
+def test_a_study_that_stops_leaves_its_table_and_what_is_missing(
+    indy, monkeypatch, tmp_path, capsys
+):
+    fill = indy.module.fill
+
+    def until_fit(cell, *others):
+        if cell["row"] != "wiener":
+            raise Interrupted("stopped")
+        return fill(cell, *others)
+
+    monkeypatch.setattr(indy.module, "fill", until_fit)
+    with pytest.raises(SystemExit):
+        indy("--rows", "wiener", "gradual", "--seconds", 0, 5)
+    text = (tmp_path / "indy.md").read_text()
+    assert "Test R2, all labels" in text
+    assert (
+        "Not run yet (number of sessions): POYO + finetuning, all labels, seed 0 (1); Wiener"
+        " filter, 5 s of labels, seed 0 (1); POYO + finetuning, 5 s of labels, seed 0 (1)." in text
+    )
+
+
+def test_all_decoders_get_the_same_few_labels(indy, recordings):
+    session = Session.open(recordings / f"{NAMES[-1]}.h5")
+    cell = {"seconds": 5.0, "seed": 1}
+    part = indy.module.labelled(session, cell)
+    assert part.split("train").duration == pytest.approx(5.0)
+    assert list(part.split("test")) == list(session.split("test"))
+    assert indy.module.labelled(session, {"seconds": 0.0, "seed": 1}) is session
+
+
+def test_rows_that_start_anew_take_no_trained_rows(indy, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "poyo_jax.finetune.finetune",
+        lambda *_, start_from: asked.append(start_from) or importlib.import_module("types"),
+    )
+    for row in ("gradual", "gradual_new_rows"):
+        with pytest.raises(AttributeError):
+            indy.module.adapted(row, None, 0, None)
+    assert asked == [None, {}]
+
+
+def test_spreads_are_over_seeds_and_sessions(indy):
+    module = indy.module
+    cells = [
+        {"row": row, "session": name, "seconds": 0.0, "seed": seed, "r2": r2}
+        for row, name, seed, r2 in [
+            ("wiener", "a", 0, 0.5),
+            ("wiener", "b", 0, 0.6),
+            ("gru", "a", 0, 0.6),
+            ("gru", "b", 0, 0.6),
+            ("gru", "a", 1, 0.8),
+            ("gru", "b", 1, 0.8),
+        ]
+    ]
+    [row] = [line for line in module.table(cells, "all labels") if line.startswith("| GRU")]
+    assert row == "| GRU | 0.700 | 0.700 | 0.700 [0.100, 2] | +0.150 ± 0.050 | 2 of 2 |"
+
+
+@pytest.mark.parametrize(
+    ("held_out", "said"),
+    [
+        (["indy_20170131_02"], "lacks recordings of the monkey Indy: indy_20170131_02. Make the"),
+        ([NAMES[0]], "lacks recordings of the monkey Indy: sessions from before 2016-10-03."),
+        (["session_2"], "session 'session_2' does not tell its day"),
+    ],
+)
+def test_a_folder_without_the_sessions_says_what_makes_them(
+    indy, recordings, tmp_path, capsys, held_out, said
+):
+    with pytest.raises(SystemExit) as exit:
+        indy("--held-out", *held_out)
+    assert exit.value.code == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert said in error
+    if "lacks" in said:
+        assert "`python -m data_prep prepare odoherty_sabes_nonhuman_2017`" in error
