@@ -26,6 +26,7 @@ def recipe(monkeypatch, script):
     """The script, with a tiny model in place of the small one."""
     monkeypatch.setattr(script, "poyo_small", tiny.config)
     monkeypatch.setattr(script, "BATCH", 16)
+    monkeypatch.setattr(script, "LOOKS", 2)
     return script
 
 
@@ -48,16 +49,16 @@ def test_held_out_pieces_are_of_train_and_valid_alone(recipe):
 
 
 def test_the_study(recipe, tiny_data, tmp_path, monkeypatch, capsys):
-    common = [str(tiny_data), "--workdir", str(tmp_path), "--num-seconds", "640", "--seeds", "0"]
+    common = [str(tiny_data), "--workdir", str(tmp_path), "--num-seconds", "160", "--seeds", "0"]
     recipe.main([*common, "--arms", *ARMS[:2]])
-    assert "| ours, 0.5 of the data | 320 | " in capsys.readouterr().out
+    assert "| ours, 0.5 of the data | 80 | " in capsys.readouterr().out
     recipe.main([*common, "--arms", *ARMS])
     out = capsys.readouterr().out
     found = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     assert [cell["arm"] for cell in found] == ARMS  # the first two were not trained again
     for cell in found:
         data_seen, seconds, r2 = np.array(cell["curve"]).T
-        assert data_seen[-1] == cell["num_seconds"] == (640 if "published" in cell["arm"] else 320)
+        assert data_seen[-1] == cell["num_seconds"] == (160 if "published" in cell["arm"] else 80)
         assert (np.diff(seconds) > 0).all() and r2[-1] == cell["r2"]
         norms, ranks = np.array(cell["health"]).T[1:]
         assert (norms > 1).all() and (ranks >= 1).all() and (ranks <= 16).all()
@@ -77,7 +78,7 @@ def test_the_study(recipe, tiny_data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(recipe, "common_scale", lambda sessions: {"nobody": None})
     recipe.main([*common, "--arms", ARMS[1], "ours, but one target scale"])
     out = capsys.readouterr().out
-    assert "| ours, 0.5 of the data | 320 |" in out
+    assert "| ours, 0.5 of the data | 80 |" in out
     assert "- ours, but one target scale, seed 0: " in out
 
 

@@ -81,26 +81,27 @@ def test_other_data(table2, tiny_run, tiny_data, tmp_path, capsys):
     assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")] == table
 
 
-def test_small_models_are_pretrained_on_half_and_on_all_other_sessions(table2, tiny_data, tmp_path):
+def test_small_models_are_pretrained_on_half_and_on_all_other_sessions(
+    table2, tiny_data, tiny_run, tmp_path, monkeypatch
+):
+    """The model of all others is trained; that of a half is the one of another run."""
+    from experiments.studies import real_small
+
+    seen, pretrain = {}, real_small.pretrain
+
+    def watched(sessions, workdir, num_steps):
+        seen[workdir.name] = [session.id for session in sessions]
+        few = len(sessions) == 1
+        return load(tiny_run) if few else pretrain(sessions, workdir, num_steps)
+
+    monkeypatch.setattr(real_small, "pretrain", watched)
     rows = ["poyo_mp_unit_identification", "poyo_1_unit_identification"]
-    table2(
-        tiny_data,
-        "--held-out",
-        "session_2",
-        "--workdir",
-        tmp_path,
-        "--preset",
-        "small",
-        "--seeds",
-        0,
-        "--num-steps",
-        2,
-        "--rows",
-        *rows,
-    )
+    places = [tiny_data, "--held-out", "session_2", "--workdir", tmp_path, "--preset", "small"]
+    table2(*places, "--seeds", 0, "--num-steps", 2, "--rows", *rows)
     assert not [job for job in results(tmp_path) if "error" in job]
-    known = [list(load(tmp_path / f"pretrain_{which}").sessions.names) for which in ("mp", "1")]
-    assert known == [["simulated/session_0"], ["simulated/session_0", "simulated/session_1"]]
+    all_others = ["simulated/session_0", "simulated/session_1"]
+    assert seen == {"pretrain_mp": all_others[:1], "pretrain_1": all_others}
+    assert list(load(tmp_path / "pretrain_1").sessions.names) == all_others
 
 
 def test_a_row_without_its_model_says_how_to_make_it(table2, tiny_data, tmp_path, capsys):
