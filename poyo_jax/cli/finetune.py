@@ -6,7 +6,8 @@
 Strategies: unit_identification fits the embeddings of units and sessions alone, and
 unit_identification_paper does so as the authors of POYO do; gradual fits the embeddings first, then
 all parameters; full fits all parameters at once; lora fits the embeddings, then low-rank updates of
-all matrices; from_scratch trains a new model.
+all matrices; from_scratch trains a new model. auto takes unit_identification, gradual or
+from_scratch by cross-validation on the labels, and says why.
 """
 
 import math
@@ -24,9 +25,10 @@ from poyo_jax.errors import ConfigError
 from poyo_jax.tasks.choose import choosing_metric
 
 if TYPE_CHECKING:
-    from poyo_jax.finetune import FitConfig, FitResult
+    from poyo_jax.finetune import Auto, FitConfig, FitResult
 
 STRATEGIES = (
+    "auto",
     "unit_identification",
     "unit_identification_paper",
     "head",
@@ -48,7 +50,7 @@ class Finetune:
     """A session file, or a folder of them, searched with its sub-folders."""
     out: str
     """Folder for the adapted model, or an address such as gs://bucket/model."""
-    strategy: Annotated[str, tyro.conf.arg(metavar=CHOICES)] = STRATEGIES[0]
+    strategy: Annotated[str, tyro.conf.arg(metavar=CHOICES)] = "unit_identification"
     """Parameters that are fitted, and how."""
     decode: tuple[str, ...] = ()
     """Behaviours to decode, such as cursor.vel or reach.direction:classes (or continuous, counts);
@@ -84,7 +86,7 @@ def finetune_sessions(options: Finetune) -> None:
     from poyo_jax.checkpoint.store import saved_steps
     from poyo_jax.finetune import finetune
 
-    config = fit_config(options)
+    strategy = strategy_of(options)
     if saved_steps(options.out):
         raise ConfigError(
             f"{options.out} holds a model already; give another --out, or delete that one first."
@@ -95,11 +97,13 @@ def finetune_sessions(options: Finetune) -> None:
     result = finetune(
         pretrained,
         sessions,
-        config,
+        strategy,
         readouts=readouts_of(sessions, options.decode) or None,
         start_from=options.start_from,
         known=options.known,
     )
+    if result.choice:
+        print(result.choice)
     print(f"units: {result.units}\nsessions: {result.sessions}\n{valid_line(result)}")
     result.save(options.out)
     print(f"saved to {options.out}", flush=True)
@@ -115,15 +119,24 @@ def valid_line(result: "FitResult") -> str:
     return f"valid {metric.text} {score:.3f}"
 
 
-def fit_config(options: Finetune) -> "FitConfig":
+def strategy_of(options: Finetune) -> "FitConfig | Auto":
     """Settings of the strategy, changed as the options say."""
+    from poyo_jax.finetune import Auto
     from poyo_jax.finetune.strategies import choose
 
     changes = {"num_steps": options.num_steps, "learning_rate": options.learning_rate}
+    given = {name: value for name, value in changes.items() if value is not None}
+    if options.strategy == "auto" and given:
+        option = f"--{next(iter(given)).replace('_', '-')}"
+        raise ConfigError(
+            f"{option} does not go with --strategy auto, which compares the strategies as they"
+            " are. Leave it out, or name a strategy."
+        )
+    settings = Auto() if options.strategy == "auto" else choose(options.strategy)
     return replace(
-        choose(options.strategy),
+        settings,
         num_labelled_seconds=options.num_labelled_seconds,
         num_trials=options.num_trials,
         seed=options.seed,
-        **{name: value for name, value in changes.items() if value is not None},
+        **given,
     )

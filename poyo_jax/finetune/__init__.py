@@ -1,5 +1,6 @@
 """Adapt a pretrained model to new sessions: their rows alone, or more of the model."""
 
+from poyo_jax.finetune.auto import Auto, Choice
 from poyo_jax.finetune.few_shot import FewShot, few_shot_curve
 from poyo_jax.finetune.fit import finetune, fit_units
 from poyo_jax.finetune.labels import labelled_intervals
@@ -11,6 +12,8 @@ from poyo_jax.fit_config import FitConfig
 
 __all__ = [
     "STRATEGIES",
+    "Auto",
+    "Choice",
     "FewShot",
     "FitConfig",
     "FitResult",

@@ -3,24 +3,20 @@
 Only parameters that learn have gradients and optimiser state. All others keep their exact bits.
 """
 
-import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 
-from poyo_jax.data.batches.pipeline import prefetch
 from poyo_jax.data.given import readouts_by_session, session_list
 from poyo_jax.data.session import Session
-from poyo_jax.distributed.mesh import put_batch
+from poyo_jax.finetune.auto import Auto, Given, choose_by_folds
 from poyo_jax.finetune.floor import warn_below_wiener
-from poyo_jax.finetune.history import FitHistory
+from poyo_jax.finetune.loop import run_fit
 from poyo_jax.finetune.result import FitResult
-from poyo_jax.finetune.setup import Known, set_up
-from poyo_jax.finetune.stage import StageStep
-from poyo_jax.finetune.starts import StartFrom, starting_params
+from poyo_jax.finetune.setup import Known
+from poyo_jax.finetune.starts import StartFrom
 from poyo_jax.finetune.strategies import STRATEGIES, choose
 from poyo_jax.fit_config import FitConfig
 from poyo_jax.pretrained import Pretrained, check_model
-from poyo_jax.progress import Progress
 from poyo_jax.types import SomeReadouts
 
 logger = logging.getLogger(__name__)
@@ -57,7 +53,7 @@ def fit_units(
 def finetune(
     pretrained: Pretrained,
     sessions: Session | Sequence[Session],
-    strategy: str | FitConfig = "gradual",
+    strategy: str | FitConfig | Auto = "gradual",
     *,
     readouts: Mapping[str, SomeReadouts] | None = None,
     start_from: StartFrom | None = None,
@@ -89,7 +85,9 @@ def finetune(
             "unit_identification_paper" learns rows as the authors do; "gradual" learns
             the rows first and then all parameters; "full" all at once; "lora" the rows first and
             then low-rank updates of all matrices, which are added to the weights in the end;
-            "from_scratch" a new model of the same size.
+            "from_scratch" a new model of the same size. "auto", or an `Auto`, takes one of
+            "unit_identification", "gradual" and "from_scratch" by cross-validation on the labels,
+            which takes about ten times as long; `FitResult.choice` says which, and why.
         readouts: by session id, one or several replace the session's default readout.
         start_from: trained names from which new units or sessions start, by new name, such as the
             same electrode on another day; or the id of a known session, for its units of the same
@@ -109,34 +107,22 @@ def finetune(
             or a behaviour that does not fit the model.
         Diverged: a loss was not finite.
     """
-    pretrained, config = check_model(pretrained), choose(strategy)
-    setup = set_up(pretrained, session_list(sessions), config, readouts_by_session(readouts), known)
-    history = FitHistory(setup, keep_snapshots)
-    with Progress("fitting", 0, config.num_steps, show=progress) as bar:
-        logger.info("compiling the steps of the fit, which takes a while")
-        start = starting_params(setup, start_from)
-        history.evaluate(0, start)
-        for stage in config.stages:
-            _run_stage(StageStep(setup, stage, history.params, start), history, bar)
+    pretrained, sessions = check_model(pretrained), session_list(sessions)
+    given: Given = {
+        "readouts": readouts_by_session(readouts),
+        "start_from": start_from,
+        "known": known,
+        "progress": progress,
+    }
+    choice = None
+    if strategy == "auto":
+        strategy = Auto()
+    if isinstance(strategy, Auto):
+        choice = choose_by_folds(pretrained, sessions, strategy, **given)
+        strategy = choice.config
+        logger.info("%s", choice)
+    config = choose(strategy)
+    setup, history = run_fit(pretrained, sessions, config, keep_snapshots=keep_snapshots, **given)
     if not config.backbone_rates:
         warn_below_wiener(setup, history.params)
-    return FitResult.of(setup, history)
-
-
-def _run_stage(stage_step: StageStep, history: FitHistory, bar: Progress) -> None:
-    """Make the steps of a stage, until it ends or the valid score does not improve any more."""
-    setup, stage = stage_step.setup, stage_step.stage
-    state = stage_step.start()
-    history.num_worse = 0
-    with contextlib.closing(prefetch(setup.batches, stage.first)) as batches:
-        for done in range(stage.first + 1, stage.last + 1):
-            batch = put_batch(next(batches), setup.mesh)
-            state, metrics = stage_step.step(state, batch, stage_step.frozen)
-            history.add_step(metrics)
-            bar.advance(done)
-            if done % setup.config.eval_every and done != stage.last:
-                continue
-            history.evaluate(done, stage_step.all_params(state.params))
-            bar.note(history.summary)
-            if history.num_worse >= setup.config.patience:
-                return
+    return FitResult.of(setup, history, choice)

@@ -1,4 +1,4 @@
-"""Warn when fitted rows decode less than a Wiener filter: `warn_below_wiener`."""
+"""Compare a fit with a Wiener filter of the same labels: `warn_below_wiener`, `wiener_scores`."""
 
 import logging
 from collections.abc import Iterator
@@ -38,6 +38,12 @@ def warn_below_wiener(setup: FitSetup, params: dict) -> None:
                 r2,
                 floor,
             )
+
+
+def wiener_scores(setup: FitSetup) -> list[float]:
+    """The mean valid R2 of a Wiener filter over sessions and continuous outputs; empty if none."""
+    floors = [floor for _, _, floor in _floors(setup)]
+    return [sum(floors) / len(floors)] if floors else []
 
 
 def _floors(setup: FitSetup) -> Iterator[tuple[str, SessionOutput, float]]:

@@ -86,7 +86,7 @@ def _seconds(
             f" has {train.duration:g} s. Ask for less, or for all of it with None."
         )
     length = PIECE_WINDOWS * window_length
-    pieces = np.concatenate([_cut(start, end, length) for start, end in train])  # [pieces, 2]
+    pieces = np.concatenate([cut_pieces(start, end, length) for start, end in train])  # [pieces, 2]
     starts, ends = pieces[_spread(len(pieces), seed)].T
     earlier = np.concatenate([[0], np.cumsum(ends - starts)[:-1]])  # seconds of earlier pieces
     ends = np.minimum(ends, starts + num_seconds - earlier)
@@ -100,7 +100,7 @@ def _spread(count: int, seed: int) -> np.ndarray:
     return (ranks + np.random.default_rng([seed, 3]).integers(count)) % count
 
 
-def _cut(start: float, end: float, length: float) -> np.ndarray:
+def cut_pieces(start: float, end: float, length: float) -> np.ndarray:
     """Cut an interval into the fewest equal pieces that are no longer than `length`."""
     num_pieces = max(1, int(np.ceil((end - start) / length - 1e-9)))
     edges = np.linspace(start, end, num_pieces + 1)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from poyo_jax.data.vocab import Vocab, VocabReport
 from poyo_jax.errors import DataError
+from poyo_jax.finetune.auto import Choice
 from poyo_jax.finetune.history import FitHistory
 from poyo_jax.finetune.setup import FitSetup
 from poyo_jax.pretrained import Pretrained
@@ -32,9 +33,10 @@ class FitResult:
     sessions: VocabReport  #: sessions that were known before, and new ones
     _setup: FitSetup = field(repr=False)  #: what the fit was given
     _snapshots: Mapping[int, dict] = field(repr=False)  #: parameters by step
+    choice: Choice | None = None  #: the strategy that "auto" took, and why
 
     @classmethod
-    def of(cls, setup: FitSetup, history: FitHistory) -> "FitResult":
+    def of(cls, setup: FitSetup, history: FitHistory, choice: Choice | None = None) -> "FitResult":
         """The result of a finished fit."""
         adapted = adapted_model(setup, history.params, history.scores)
         return cls(
@@ -44,6 +46,7 @@ class FitResult:
             sessions=VocabReport.compare(setup.pretrained.sessions, adapted.sessions),
             _setup=setup,
             _snapshots=history.snapshots,
+            choice=choice,
         )
 
     @property

@@ -54,7 +54,7 @@ def choose(strategy: str | FitConfig) -> FitConfig:
         return strategy
     if not isinstance(strategy, str) or strategy not in STRATEGIES:
         raise ConfigError(
-            f"there is no strategy {strategy!r}.{suggest(strategy, STRATEGIES)} Choose"
-            f" {', '.join(STRATEGIES)}, or give a FitConfig."
+            f"there is no strategy {strategy!r}.{suggest(strategy, ('auto', *STRATEGIES))} Choose"
+            f" auto, {', '.join(STRATEGIES)}, or give a FitConfig."
         )
     return STRATEGIES[strategy]

@@ -65,7 +65,7 @@ def test_adapted_and_evaluated(script, tiny_run, tiny_data, tmp_path, capsys):
 
 
 def test_help_lists_the_strategies(capsys):
-    assert tuple(STRATEGIES) == finetune.STRATEGIES
+    assert ("auto", *STRATEGIES) == finetune.STRATEGIES
     with pytest.raises(SystemExit, match="0"):
         finetune.main(["--help"])
     words = capsys.readouterr().out.replace("│", " ").split()
