@@ -1,9 +1,13 @@
 """The script that kills a run at random; fifty kills are made by hand."""
 
+import os
 import shutil
 from pathlib import Path
 
+import jax
 import pytest
+
+from poyo_jax.cli.pretrain import main as pretrain
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -16,10 +20,16 @@ def kill_run(monkeypatch):
     return kill_run
 
 
-def test_a_run_that_is_killed_ends_as_one_left_alone(kill_run, capsys):
-    kill_run.main(["--kills", "1", "--steps-between", "16"])
+def test_a_run_that_is_killed_ends_as_one_left_alone(kill_run, capsys, monkeypatch):
+    """The seed kills it soon after its first checkpoint. What is not killed runs in this process,
+    and all share the programs that tests have compiled.
+    """
+    monkeypatch.setattr(jax.config, "update", lambda name, value: None)
+    monkeypatch.setattr(kill_run.subprocess, "run", lambda command, **_: pretrain(command[4:]))
+    compiled = ["--compiled", os.environ["JAX_COMPILATION_CACHE_DIR"]]
+    kill_run.main(["--kills", "1", "--steps-between", "6", "--seed", "4", *compiled])
     text = capsys.readouterr().out
-    assert text.startswith("1 kill (")
+    assert "\n1 kill (1 " in text and "before a step" not in text
     assert text.endswith("always resumable, and the final parameters are equal bit for bit\n")
 
 
