@@ -97,12 +97,14 @@ def decode_stream(options: StreamCommand) -> None:
     if options.lsl is not None and options.zmq is not None:
         raise ConfigError("spikes come from one source: give --lsl or --zmq, not both.")
     session = None if options.session is None else session_at(options.session)
+    _say(f"loading {options.model} ...")
     stream, unit_ids = make_stream(options, session)
     source = make_source(options, session, unit_ids)
     tally = Tally()
-    monitor = Monitor(str(options.model), unit_ids, stream.hop, stream.queries)
+    name = options.model if session is None else f"{options.model} decodes {session.id}"
+    monitor = Monitor(name, unit_ids, stream.hop, stream.queries)
     sinks = [*make_sinks(options, stream), tally, *[monitor] * options.page]
-    _say("compiling ...")
+    _say("warming up ...")
     stream.warm_up()
     with served(monitor, options) if options.page else nullcontext():
         _say(f"decoding every {1000 * stream.hop:g} ms; Ctrl-C ends it")

@@ -125,9 +125,12 @@ def test_the_page_stays_after_the_source_has_ended(rig, compiler):
         connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=60)
         connection.request("GET", "/since?number=0")
         answer = json.loads(connection.getresponse().read())
+        connection.request("GET", "/about")
+        about = json.loads(connection.getresponse().read())
         connection.close()
         program.send_signal(signal.SIGINT)
         assert "20 updates" in "".join(lines) and program.wait(60) == 0
+    assert about["name"] == f"{file} decodes {Session.open(played).id}"
     assert answer["totals"]["updates"] == 20 and answer["ended"] == "The source has ended."
 
 
