@@ -235,8 +235,7 @@ def _row(pretrained: Pretrained, session: Session, evaluation: Evaluation) -> Co
 def _quantity(session: Session, readout: Readout) -> str:
     """The behaviour that is decoded, with its unit where it is known."""
     known = readout.value_key in session.behaviour_keys
-    unit = session.behaviour(readout.value_key).unit if known else ""
-    return f"{readout.value_key} ({unit})" if unit else readout.value_key
+    return session.behaviour(readout.value_key).quantity if known else readout.value_key
 
 
 def _finite(scores: Mapping[str, float]) -> dict[str, float]:
