@@ -1,6 +1,7 @@
 """Import paths in a configuration: "module:Class" names a class without a registry."""
 
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import isclass
@@ -49,6 +50,29 @@ def resolve(path: str, setting: str) -> type:
             f"{setting} is {path!r}, which is of type {type(value).__name__}; it must name a class."
         )
     return value
+
+
+def resolve_with(path: str, setting: str, members: Sequence[str], what: str, advice: str) -> type:
+    """Return the class that `path` names, which has all members of an interface.
+
+    Args:
+        path: "module:Class".
+        setting: name of the setting that holds the path.
+        members: names of what the class must have.
+        what: the interface in words, e.g. "a task", for messages.
+        advice: what to derive the class from.
+
+    Raises:
+        ConfigError: the class lacks a member, or there is none (`resolve`).
+    """
+    kind = resolve(path, setting)
+    missing = [name for name in members if not hasattr(kind, name)]
+    if missing:
+        raise ConfigError(
+            f"{setting} is {path!r}, which is not {what}: it has no {', '.join(missing)}. Derive"
+            f" it from {advice}."
+        )
+    return kind
 
 
 def _module(name: str, path: str, setting: str) -> ModuleType:

@@ -77,6 +77,7 @@ class Prediction:
         np.ndarray, " samples"
     ]  #: samples that count: inside the evaluation interval, and measured
     output: str = ""  #: name of the output
+    quantity: str = ""  #: behaviour, with its unit where that is known: "cursor.vel (cm/s)"
     kind: Kind = "continuous"  #: of the values
     classes: tuple[str, ...] = ()  #: names of the classes; values and targets are positions in it
     std: Float[np.ndarray, "samples channels"] | None = None

@@ -126,6 +126,7 @@ class Samples:
             targets=self.targets[mask],
             scored=np.ones(int(mask.sum()), bool),
             output=self.readout.name,
+            quantity=self.session.behaviour(self.readout.value_key).quantity,
             kind=self.readout.kind,
             classes=self.readout.classes,
             probabilities=probabilities,

@@ -48,17 +48,20 @@ def with_split(sessions: list["Session"], split: str) -> list["Session"]:
 
 
 def outputs_lines(evaluations: Mapping[str, "Evaluation"], split: str) -> str:
-    """Scores of every output, each in its own metric; of the only output as `score_lines`."""
-    if len(evaluations) == 1:
-        return score_lines(next(iter(evaluations.values())), split)
-    return "\n".join(
-        f"{name}\n{_indented(score_lines(evaluation, split))}{_claims(evaluation)}"
-        for name, evaluation in evaluations.items()
-    )
+    """Scores, calibration and quantity of every output; several stand below their names."""
+    lines = []
+    for name, evaluation in evaluations.items():
+        parts = (score_lines(evaluation, split), _claims(evaluation), _decoded(evaluation))
+        own = [line for part in parts for line in part.splitlines()]
+        lines += own if len(evaluations) == 1 else [name, *(f"  {line}" for line in own)]
+    return "\n".join(lines)
 
 
-def _indented(text: str) -> str:
-    return "\n".join(f"  {line}" for line in text.splitlines())
+def _decoded(evaluation: "Evaluation") -> str:
+    """A line with the behaviour that is decoded and its unit, if one is known."""
+    found = [prediction.quantity for prediction in evaluation.predictions.values()]
+    known = [quantity for quantity in dict.fromkeys(found) if quantity]
+    return f"decoded: {', '.join(known)}" if known else ""
 
 
 def _claims(evaluation: "Evaluation") -> str:
@@ -68,7 +71,7 @@ def _claims(evaluation: "Evaluation") -> str:
         return ""
     shares = [f"{level:.0%}: {share:.1%}" for level, share in claims.coverage.items()]
     inside = f"inside the intervals of {', '.join(shares)}; " if shares else ""
-    return f"\n  {inside}expected calibration error {claims.error:.3f}"
+    return f"{inside}expected calibration error {claims.error:.3f}"
 
 
 def score_lines(evaluation: "Evaluation", split: str) -> str:

@@ -63,6 +63,11 @@ class Behaviour:
             self._times.need(int(indices[0]), int(indices[-1]) + 1)
         return np.array(self.timestamps[indices], np.float64)
 
+    @property
+    def quantity(self) -> str:
+        """Name with the unit, where that is known, such as "cursor.vel (cm/s)"."""
+        return f"{self.key} ({self.unit})" if self.unit else self.key
+
     def range(self, start: float, stop: float) -> tuple[int, int]:
         """Return (i0, i1): samples i0 ... i1 - 1 are those with start <= time < stop.
 

@@ -130,6 +130,7 @@ class Stitcher:
             targets=targets,
             scored=scored,
             output=output.name,
+            quantity=self._behaviour.quantity,
             kind=readout.kind,
             classes=readout.classes,
             **self._details(outputs),

@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from poyo_jax.data.classes import readout_values
 from poyo_jax.data.given import session_list
 from poyo_jax.data.session import SPLITS, Session
+from poyo_jax.decoding.window import only_output
 from poyo_jax.errors import DataError, PoyoError, suggest
 from poyo_jax.explore.questions import MAX_QUERIES, Question
 from poyo_jax.explore.ready import ReadyDecoder
 from poyo_jax.pages import short_names
 from poyo_jax.pretrained import Pretrained, check_model
-from poyo_jax.types import Readout
+from poyo_jax.types import Readout, each_readout
 
 MAX_DECODERS = 4  # sessions whose compiled decoders stay in memory
 FALLBACK_RATE = 100.0  # Hz of the queries where no behaviour was measured
@@ -88,8 +90,7 @@ class Explorer:
             )
         stop = start + self.window_length
         times, units = session.spikes_between(start, stop)
-        is_known = session_id in self._pretrained.readouts
-        readout = self._pretrained.readout(session_id) if is_known else None
+        readout = self._readout(session_id)
         problem = self._problem(session)
         answer = {
             "start": start,
@@ -105,6 +106,12 @@ class Explorer:
             "problem": problem,
         }
         return answer | self._behaviour(session, None if problem else readout, start)
+
+    def _readout(self, session_id: str) -> Readout | None:
+        """The readout of a known session; the first of several, which no window is decoded for."""
+        if session_id not in self._pretrained.readouts:
+            return None
+        return each_readout(self._pretrained.readouts[session_id])[0]
 
     def predict(self, question: Question) -> Answer:
         """Predictions of a window at the query times, in the units of the session file.
@@ -165,7 +172,7 @@ class Explorer:
 
     def _problem(self, session: Session) -> str | None:
         try:
-            self._pretrained.source(session, session.domain)
+            only_output(self._pretrained.source(session, session.domain))
         except PoyoError as error:
             return str(error)
         return None
@@ -187,7 +194,7 @@ class Explorer:
         if readout is None:
             unknown = {"quantity": None, "unit": "", "position": None}
             return {"targets": nothing, "query_times": []} | unknown
-        targets, times = self._samples(session, readout.value_key, start)
+        targets, times = self._samples(session, readout.value_key, start, readout)
         position_key = f"{readout.value_key.rsplit('.', 1)[0]}.pos"
         has_position = position_key in session.behaviour_keys and readout.value_key != position_key
         queries = times[:: -(-len(times) // MAX_QUERIES) or 1]
@@ -197,18 +204,33 @@ class Explorer:
             )
         return {
             "quantity": readout.value_key,
-            "unit": session.behaviour(readout.value_key).unit,
+            "unit": _unit(session, readout),
             "targets": targets,
             "position": self._samples(session, position_key, start)[0] if has_position else None,
             "query_times": queries[:MAX_QUERIES].tolist(),
         }
 
-    def _samples(self, session: Session, key: str, start: float) -> tuple[Answer, np.ndarray]:
-        """Samples of a behaviour in the window, and their times from its start."""
+    def _samples(
+        self, session: Session, key: str, start: float, readout: Readout | None = None
+    ) -> tuple[Answer, np.ndarray]:
+        """Samples of a behaviour in the window, and their times from its start.
+
+        Classes are positions in the readout, as the decoded ones are.
+        """
         behaviour = session.behaviour(key)
         first, last = behaviour.range(start, start + self.window_length)
         times = behaviour.times_at(np.arange(first, last)) - start
-        return {"times": times.tolist(), "values": _listed(behaviour.values(first, last))}, times
+        values = behaviour.values(first, last)
+        if readout is not None:
+            values = readout_values(behaviour, readout, first, last)
+        return {"times": times.tolist(), "values": _listed(values)}, times
+
+
+def _unit(session: Session, readout: Readout) -> str:
+    """The unit of a behaviour; of classes, what their numbers stand for."""
+    if readout.classes:
+        return ", ".join(f"{number} {name}" for number, name in enumerate(readout.classes))
+    return session.behaviour(readout.value_key).unit
 
 
 def _overlaps(session: Session, split: str, start: float, stop: float) -> bool:

@@ -112,7 +112,8 @@ function training(given) {
       line(name, curve.steps, curve.values, colour("soft"), { hovertemplate: `${name}: %{y:.3f} at step %{x}<extra></extra>`, opacity: 0.45, line: { color: colour("soft"), width: 1 }, showlegend: false }));
     const mean = line("mean", given.valid.steps, given.valid.values, colour("accent"), { line: { color: colour("accent"), width: 3 }, showlegend: false });
     draw("valid", [...single, mean],
-      { title: title(`Validation ${LABEL}: sessions, and their mean`), xaxis: { title: { text: "step" } }, yaxis: scoreAxis(given.valid.values) });
+      { title: title(`Validation ${content.chosen ?? LABEL}: sessions, and their mean`), xaxis: { title: { text: "step" } },
+        yaxis: content.chosen ? { rangemode: "tozero" } : scoreAxis(given.valid.values) });
   };
 }
 
@@ -129,6 +130,42 @@ function scores(given) {
     : { type: "box", boxpoints: "all", jitter: 0.6, pointpos: 0, name: method, x: Object.values(of), text: Object.keys(of), hovertemplate: "%{text}: %{x:.3f}<extra></extra>", marker: { color: palette(place), size: 4 } }),
   { height: few ? 110 + names.length * (12 + 14 * methods.length) : 120 + 90 * methods.length, bargap: 0.3,
     xaxis: { title: { text: LABEL }, rangemode: "tozero" }, yaxis: { autorange: "reversed", automargin: true } });
+}
+
+function outputs(given) {
+  fill($("output"), Object.keys(given));
+  const redraw = () => {
+    const it = given[$("output").value];
+    const others = Object.entries(it.others).map(([name, value]) => `, ${name} ${text(value)}`).join("");
+    const coverage = Object.entries(it.claims?.coverage ?? {}).map(([level, share]) => `${level}: ${(100 * share).toFixed(1)} %`);
+    const inside = coverage.length ? ` Samples inside the intervals of ${coverage.join(", ")}.` : "";
+    $("output_note").textContent = `${it.label} ${text(it.mean)} ± ${text(it.std)}${others}; ${it.sessions} sessions.${inside}`;
+    for (const [id, shown] of [["output_trace", it.excerpt], ["output_classes", it.confusion], ["output_claims", it.claims]]) $(id).hidden = !shown;
+    if (it.excerpt) drawExcerpt(it.excerpt);
+    if (it.confusion) draw("output_classes", [{ type: "heatmap", x: it.confusion.classes, y: it.confusion.classes, z: it.confusion.shares,
+      zmin: 0, zmax: 1, colorscale: "Blues", reversescale: scheme() === "dark", showscale: false,
+      hovertemplate: "measured %{y}, decoded %{x}: %{z:.2f}<extra></extra>" }],
+    { height: 380, title: title("Shares of the samples of a measured class"), margin: { l: 80, r: 12, t: 34, b: 70 },
+      xaxis: { title: { text: "decoded" }, type: "category" }, yaxis: { title: { text: "measured" }, type: "category", autorange: "reversed" } });
+    if (it.claims) draw("output_claims", [line("as claimed", [0, 1], [0, 1], colour("soft")),
+      line("observed", numbers(it.claims.claimed), numbers(it.claims.observed), colour("accent"), { mode: "lines+markers" })],
+    { height: 380, title: title(`Expected calibration error ${text(it.claims.error)}`),
+      xaxis: { title: { text: "share claimed" }, range: [0, 1] }, yaxis: { title: { text: "share observed" }, range: [0, 1] } });
+  };
+  $("output").onchange = redraw;
+  return redraw;
+}
+
+function drawExcerpt(it) {
+  const [times, values, targets] = [it.times, it.values, it.targets].map(numbers);
+  const shape = it.classes.length ? "hv" : "linear";
+  const band = !it.low ? [] : [
+    line("", times, numbers(it.low), "rgba(0,0,0,0)", { showlegend: false, hoverinfo: "skip" }),
+    line("80 % interval", times, numbers(it.high), "rgba(0,0,0,0)", { fill: "tonexty", hoverinfo: "skip" })];
+  const names = it.classes.length ? { tickvals: it.classes.map((_, i) => i), ticktext: it.classes } : {};
+  draw("output_trace", [...band, line("measured", times, targets, colour("ink"), { line: { color: colour("ink"), width: 1.4, shape } }),
+    line("decoded", times, values, colour("accent"), { line: { color: colour("accent"), width: 1.8, shape } })],
+  { title: title(`${it.session}, first channel, from ${text(it.start)} s`), xaxis: { title: { text: "time (s)" } }, yaxis: names });
 }
 
 function goodput(given) {
@@ -400,6 +437,8 @@ function remember(ids) {
 highlights();
 part("recordings", recordings);
 if (content.recordings.absent) for (const id of ["errors", "attention"]) absent($(id), content.recordings.absent);
+if (content.outputs) part("outputs", outputs);
+else $("outputs").hidden = true;
 part("fits", fits);
 part("scores", scores);
 part("embeddings", embeddings);

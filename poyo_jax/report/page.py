@@ -12,7 +12,7 @@ from etils import epath
 from poyo_jax import __version__
 from poyo_jax.data.given import session_list
 from poyo_jax.data.session import Session
-from poyo_jax.decoding.offline import Evaluation, evaluate
+from poyo_jax.decoding.offline import Evaluation, evaluate_outputs
 from poyo_jax.errors import MissingDependencyError, PoyoError
 from poyo_jax.files import local_path, write_text
 from poyo_jax.finetune.fit import FitResult
@@ -22,9 +22,10 @@ from poyo_jax.report.decoded import attention, decoded, errors
 from poyo_jax.report.embeddings import embeddings
 from poyo_jax.report.fitting import fitting
 from poyo_jax.report.numbers import Content, evenly, plain
+from poyo_jax.report.outputs import outputs
 from poyo_jax.report.training import goodput, training
 from poyo_jax.tasks.choose import choosing_metric
-from poyo_jax.types import Readout
+from poyo_jax.types import Readout, each_readout
 
 MAX_SHOWN = 12  # sessions to look at; of more, some between the best and the worst are chosen
 
@@ -35,7 +36,7 @@ def write_report(
     sessions: Session | Sequence[Session] = (),
     *,
     workdir: epath.PathLike | None = None,
-    evaluation: Evaluation | None = None,
+    evaluation: Evaluation | Mapping[str, Evaluation] | None = None,
     fits: Mapping[str, FitResult] | None = None,
     scores: Mapping[str, Mapping[str, float]] | None = None,
     title: str = "Report of a run",
@@ -47,7 +48,8 @@ def write_report(
         pretrained: the model.
         sessions: recordings, of which those that it knows and that have a test split are decoded.
         workdir: folder of the run, for its training curves and where its time went.
-        evaluation: of these sessions, if they have been decoded already.
+        evaluation: of these sessions, if they have been decoded already; of several outputs, what
+            `evaluate_outputs` returns.
         fits: by session id, results of `fit_units(..., keep_snapshots=True)` to look at step by
         step.
         scores: test scores of other methods, by method and session id.
@@ -60,7 +62,12 @@ def write_report(
     pretrained, sessions = check_model(pretrained), session_list(sessions)
     script = _plotly()
     evaluation = evaluation or _evaluate(pretrained, sessions)
-    content = contents(pretrained, sessions, evaluation, workdir, fits or {}, scores or {})
+    evaluations = evaluation if isinstance(evaluation, Mapping) else {"": evaluation}
+    first = next(iter(evaluations.values()))
+    content = contents(pretrained, sessions, first, workdir, fits or {}, scores or {})
+    content["outputs"] = outputs(evaluations)
+    if len(evaluations) > 1:
+        content |= _of_several(pretrained, evaluations)
     page = assemble(
         "poyo_jax.report",
         ["page.js"],
@@ -74,9 +81,26 @@ def write_report(
     return path
 
 
-def _evaluate(pretrained: Pretrained, sessions: Sequence[Session]) -> Evaluation:
+def _evaluate(pretrained: Pretrained, sessions: Sequence[Session]) -> Mapping[str, Evaluation]:
     known = testable(pretrained, sessions)
-    return evaluate(pretrained, known) if known else Evaluation({}, {})
+    return evaluate_outputs(pretrained, known) if known else {"": Evaluation({}, {})}
+
+
+def _of_several(pretrained: Pretrained, evaluations: Mapping[str, Evaluation]) -> Content:
+    """What the page says otherwise of a model with several outputs: it shows the first in full."""
+    name, evaluation = next(iter(evaluations.items()))
+    metric = evaluation.metric
+    label = f"{metric.label} of {name}"
+    means = {
+        f"mean test {each.metric.label} of {output} ± SD": f"{each.mean:.3f} ± {each.std:.3f}"
+        for output, each in evaluations.items()
+    }
+    _, *others = _highlights(pretrained, evaluation).items()
+    return {
+        "metric": {"label": label, "perfect": plain(metric.perfect), "up": metric.higher_is_better},
+        "chosen": choosing_metric(pretrained.config.model).label,
+        "highlights": means | dict(others),
+    }
 
 
 def testable(pretrained: Pretrained, sessions: Sequence[Session]) -> list[Session]:
@@ -141,7 +165,7 @@ def _absent_recordings() -> Content:
 
 def _recording(pretrained: Pretrained, session: Session, evaluation: Evaluation) -> Content:
     prediction = evaluation.predictions[session.id]
-    value_key = pretrained.readout(session.id).value_key
+    value_key = _readout(pretrained, session.id, prediction.output).value_key
     content = _part(decoded, session, prediction, value_key)
     start = float(prediction.times[0]) if len(prediction.times) else 0.0
     content |= {
@@ -149,6 +173,12 @@ def _recording(pretrained: Pretrained, session: Session, evaluation: Evaluation)
         "attention": _part(attention, pretrained, session, start),
     }
     return content | {"score": plain(evaluation.scores[session.id])}
+
+
+def _readout(pretrained: Pretrained, session_id: str, output: str) -> Readout:
+    """The readout of an output, or the only one of the session."""
+    readouts = each_readout(pretrained.readouts[session_id])
+    return next((each for each in readouts if each.name == output), readouts[0])
 
 
 def _metric(pretrained: Pretrained) -> Content:
@@ -187,7 +217,7 @@ def _row(pretrained: Pretrained, session: Session, evaluation: Evaluation) -> Co
     )
     known = pretrained.knows(session)
     is_known = session.id in pretrained.readouts
-    readout = pretrained.readout(session.id) if is_known else None
+    readouts = each_readout(pretrained.readouts[session.id]) if is_known else ()
     return {
         "session": session.id,
         f"test {evaluation.metric.label}": (
@@ -197,7 +227,7 @@ def _row(pretrained: Pretrained, session: Session, evaluation: Evaluation) -> Co
         "units": units,
         "minutes": plain(seconds / 60),
         "mean Hz per unit": plain(spikes / max(seconds, 1e-9) / units),
-        "decodes": _quantity(session, readout) if readout else "",
+        "decodes": ", ".join(_quantity(session, readout) for readout in readouts),
         "": "" if session.id in scores else "no test split" if known else "not known to the model",
     }
 
@@ -205,8 +235,7 @@ def _row(pretrained: Pretrained, session: Session, evaluation: Evaluation) -> Co
 def _quantity(session: Session, readout: Readout) -> str:
     """The behaviour that is decoded, with its unit where it is known."""
     known = readout.value_key in session.behaviour_keys
-    unit = session.behaviour(readout.value_key).unit if known else ""
-    return f"{readout.value_key} ({unit})" if unit else readout.value_key
+    return session.behaviour(readout.value_key).quantity if known else readout.value_key
 
 
 def _finite(scores: Mapping[str, float]) -> dict[str, float]:

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int8
 
 from poyo_jax.config import ModelConfig, OutputConfig
 from poyo_jax.errors import ConfigError
-from poyo_jax.import_path import resolve
+from poyo_jax.import_path import resolve_with
 from poyo_jax.tasks.interface import Metric, Task, namespace
 
 _MEMBERS = (
@@ -34,8 +34,8 @@ def choose_task(config: ModelConfig | OutputConfig) -> Task:
     """Return the task that `config.task` names.
 
     Raises:
-        ConfigError: the path names no class (`import_path.resolve`), or one that is not a task, or
-            the model has several outputs.
+        ConfigError: the path names no class, or one that is not a task (import_path.py), or the
+            model has several outputs.
     """
     if isinstance(config, ModelConfig) and len(config.all_outputs) > 1:
         names = ", ".join(output.name for output in config.all_outputs)
@@ -43,14 +43,8 @@ def choose_task(config: ModelConfig | OutputConfig) -> Task:
             f"the model has several outputs ({names}), each with a task of its own. Choose one of"
             " config.outputs."
         )
-    kind = resolve(config.task, "ModelConfig.task")
-    missing = [name for name in _MEMBERS if not hasattr(kind, name)]
-    if missing:
-        raise ConfigError(
-            f"ModelConfig.task is {config.task!r}, which is not a task: it has no"
-            f" {', '.join(missing)}. Derive it from poyo_jax.tasks.Task, or from one of"
-            " poyo_jax.tasks such as poyo_jax.tasks.Regression."
-        )
+    advice = "poyo_jax.tasks.Task, or from one of poyo_jax.tasks such as poyo_jax.tasks.Regression"
+    kind = resolve_with(config.task, "ModelConfig.task", _MEMBERS, "a task", advice)
     return kind()
 
 

@@ -65,7 +65,8 @@ def decoded(**more):
 
 def test_scores_of_several_outputs_are_printed_apart():
     claims = Calibration(np.array([0.5, 0.8]), np.array([0.45, 0.81]), np.array([0.5, 0.5]))
-    hand = Evaluation({"lab/s": 0.5}, {"lab/s": decoded()}, calibration=claims)
+    both = {"lab/s": decoded(quantity="hand.vel (cm/s)"), "lab/t": decoded(quantity="a.b")}
+    hand = Evaluation({"lab/s": 0.5}, both, calibration=claims)
     side = Evaluation({"lab/s": 0.75}, {"lab/s": decoded()}, ACCURACY)
     lines = outputs_lines({"hand": hand, "side": side}, "test").splitlines()
     assert lines[0] == "hand" and lines[1].split() == ["lab/s", "test", "R2", "0.500"]
@@ -73,8 +74,10 @@ def test_scores_of_several_outputs_are_printed_apart():
         "  inside the intervals of 50%: 45.0%, 80%: 81.0%",
         "expected calibration error 0.030",
     ]
-    assert lines[4] == "side" and lines[5].split() == ["lab/s", "test", "accuracy", "0.750"]
-    assert outputs_lines({"hand": hand}, "test").splitlines()[0].startswith("lab/s")
+    assert lines[4] == "  decoded: hand.vel (cm/s), a.b"
+    assert lines[5] == "side" and lines[6].split() == ["lab/s", "test", "accuracy", "0.750"]
+    only = outputs_lines({"hand": hand}, "test").splitlines()
+    assert only == [line.removeprefix("  ") for line in lines[1:5]]
 
 
 def test_archives_hold_what_an_output_has(tmp_path):

@@ -17,8 +17,7 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from poyo_jax.config import OptimConfig
-from poyo_jax.errors import ConfigError
-from poyo_jax.import_path import resolve
+from poyo_jax.import_path import resolve_with
 from poyo_jax.train.optim.accumulate import accumulate
 from poyo_jax.train.optim.adam import AdamW
 from poyo_jax.train.optim.lamb import SparseLamb
@@ -67,12 +66,5 @@ def _class_of(config: OptimConfig) -> type:
     """The class that `config.name` names; raises ConfigError if it is no optimiser."""
     if config.name in BUILT_IN:
         return BUILT_IN[config.name]
-    kind = resolve(config.name, "OptimConfig.name")
-    missing = [name for name in _MEMBERS if not hasattr(kind, name)]
-    if missing:
-        raise ConfigError(
-            f"OptimConfig.name is {config.name!r}, which is not an optimiser: it has no"
-            f" {', '.join(missing)}. Derive it from poyo_jax.train.optim.adam.AdamW, which has all"
-            " of them."
-        )
-    return kind
+    advice = "poyo_jax.train.optim.adam.AdamW, which has all of them"
+    return resolve_with(config.name, "OptimConfig.name", _MEMBERS, "an optimiser", advice)
