@@ -16,6 +16,7 @@ import tiny
 from poyo_jax.train.writers import read_metrics
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+KEEP_COMPILED = REPOSITORY / "tests" / "keep_compiled.py"
 PRETRAIN = REPOSITORY / "experiments" / "pretrain.py"
 LIMIT = 240  # seconds
 # Gloo writes "[Gloo] Rank 0 is connected to 3 peer ranks. …" from many threads, which cut into each
@@ -24,6 +25,12 @@ GLOO = re.compile(
     r"\[Gloo\] Rank|is connected to|peer ranks\.|Expected number of connected peer ranks is"
     r" :|[\d\s]"
 )
+
+
+def arguments(data: Path, workdir: Path, *options: str) -> list:
+    """What follows the name of the script."""
+    places = ["--data", data, "--workdir", workdir, "--exclude", "session_2"]
+    return ["demo", *places, *tiny.options(), *options]
 
 
 class Job:
@@ -59,18 +66,9 @@ class Job:
                     "JAX_NUM_PROCESSES": str(processes),
                 }
                 environment |= {"JAX_PROCESS_ID": str(number)}
-            arguments = [
-                "--data",
-                data,
-                "--workdir",
-                workdir,
-                "--exclude",
-                "session_2",
-                *tiny.options(),
-                *options,
-            ]
-            arguments += own[number] if own else []
-            command, pipe = [sys.executable, script, "demo", *arguments], subprocess.PIPE
+            words = [*arguments(data, workdir, *options), *(own[number] if own else [])]
+            several = [KEEP_COMPILED] * (processes > 1)
+            command, pipe = [sys.executable, *several, script, *words], subprocess.PIPE
             self.processes.append(
                 subprocess.Popen(
                     command,

@@ -15,6 +15,7 @@ from notebooks import build
 SOURCES = pytest.mark.parametrize("source", build.SOURCES, ids=lambda source: source.stem)
 REPOSITORY = build.FOLDER.parent
 NUM_FIGURES = {"restore_and_decode": 3, "fit_your_recording": 5, "train_from_scratch": 5}
+FEWER_DAYS = ("in (1, 2, 3)", "in (1, 2)")  # then two notebooks train the same model
 NUM_STEPS = 60  # of each training and fit in the tests
 
 
@@ -73,21 +74,37 @@ def test_a_saved_notebook_shows_its_figures_and_is_small(source):
     assert source.with_suffix(".ipynb").stat().st_size < 300_000
 
 
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory) -> dict[Path, nbformat.NotebookNode]:
+    """The saved notebooks, run one after the other with fewer steps.
+
+    They share a kernel, which takes seconds to start and compiles less for the second one. Between
+    them it forgets all names.
+    """
+    notebooks = {source: saved(source) for source in build.SOURCES}
+    joined = nbformat.v4.new_notebook(metadata=build.METADATA)
+    for notebook in notebooks.values():
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                cell.outputs = []
+                cell.source = re.sub(r"num_steps=\d+", f"num_steps={NUM_STEPS}", cell.source)
+                cell.source = cell.source.replace(*FEWER_DAYS)
+        joined.cells += [*notebook.cells, nbformat.v4.new_code_cell("%reset -f")]
+    folder = tmp_path_factory.mktemp("notebooks")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.fspath(REPOSITORY))
+        patch.setenv("PYTHONWARNINGS", "default")
+        build.execute(joined, folder)
+    assert list(folder.iterdir()) == []
+    return notebooks
+
+
 @SOURCES
-def test_a_saved_notebook_runs_with_fewer_steps(source, tmp_path, monkeypatch):
+def test_a_saved_notebook_runs_with_fewer_steps(source, executed):
     """Every cell runs; `make notebooks` runs all steps and saves the scores that are shown."""
-    monkeypatch.setenv("PYTHONPATH", os.fspath(REPOSITORY))
-    monkeypatch.setenv("PYTHONWARNINGS", "default")
-    notebook = saved(source)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs = []
-            cell.source = re.sub(r"num_steps=\d+", f"num_steps={NUM_STEPS}", cell.source)
-    build.execute(notebook, tmp_path)
-    assert len(figures(notebook)) == NUM_FIGURES[source.stem]
-    assert len(scores(notebook)) == len(scores(saved(source)))
-    assert complaints(notebook) == []
-    assert list(tmp_path.iterdir()) == []
+    assert len(figures(executed[source])) == NUM_FIGURES[source.stem]
+    assert len(scores(executed[source])) == len(scores(saved(source)))
+    assert complaints(executed[source]) == []
 
 
 @pytest.fixture

@@ -197,14 +197,14 @@ def test_two_processes_do_not_share_a_folder(raw, tmp_path, monkeypatch):
 # --- kills
 
 
-def test_killed_twenty_times_and_run_again(tmp_path):
+def test_killed_eight_times_and_run_again(tmp_path):
     """Killed at random moments, with one and with two workers, a run ends with the files of an
     undisturbed one.
     """
     raw, out = tmp_path / "raw", tmp_path / "out"
     prepare(job(tmp_path / "undisturbed"), made_up.write_raw(raw, NAMES))
     expected, moments = sessions(tmp_path / "undisturbed"), random.Random(0)
-    for kill in range(20):
+    for kill in range(8):
         run = start(raw, out, workers=1 + (kill % 4 == 0))
         assert run.stdout.readline() == "ready\n"
         time.sleep(moments.uniform(0.0, 0.3 if kill % 4 else 1.5))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -17,6 +18,8 @@ import tiny
 from poyo_jax import load
 from poyo_jax.checkpoint.store import saved_steps
 from poyo_jax.presets import PRESETS
+from poyo_jax.train.loop import Run
+from poyo_jax.train.reliability import stop
 from poyo_jax.train.writers import read_metrics
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -200,6 +203,21 @@ def test_a_work_directory_below_a_file(main, capsys, one_device, tiny_data, tmp_
     (tmp_path / "file").touch()
     text = refused(main, capsys, command(tiny_data, tmp_path / "file" / "run")[2:])
     assert "lock.json cannot be written (Not a directory). Check that the disk has space" in text
+
+
+def test_the_time_that_was_given_is_kept(
+    main, capsys, one_device, tiny_data, tmp_path, monkeypatch
+):
+    """An hour passes in every step."""
+    passed, push = [], Run.push
+    monkeypatch.setattr(Run, "push", lambda *args: (passed.append(3600), push(*args)))
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + sum(passed))
+    monkeypatch.setattr(stop, "time", clock)
+    words = command(tiny_data, tmp_path / "run", "--max-minutes", "30")[2:]
+    text = refused(main, capsys, words, status=42)
+    (step,) = saved_steps(tmp_path / "run")
+    assert 1 <= step < 150 and f"stopped at step {step} of 150, which is saved in" in text
+    assert "Run the same command again to continue" in text
 
 
 def test_ctrl_c_outside_of_training(main, capsys, one_device, tiny_data, tmp_path, monkeypatch):

@@ -33,12 +33,12 @@ def results(workdir):
 
 
 def test_figure_1_of_a_folder(scaling, tiny_data, tmp_path, capsys):
-    sizes = ["--depths", 1, "--num-sessions", 2, "--num-steps", 4]
+    sizes = ["--depths", 1, "--num-sessions", 2, "--num-steps", 2]
     arguments = [tiny_data, "--held-out", "session_2", "--workdir", tmp_path, *sizes]
     run(scaling, *arguments)
     out = capsys.readouterr().out
     [cell] = results(tmp_path)
-    assert (cell["depth"], cell["dim"], cell["num_steps"], cell["seed"]) == (1, 16, 4, 0)
+    assert (cell["depth"], cell["dim"], cell["num_steps"], cell["seed"]) == (1, 16, 2, 0)
     assert cell["hours"] == pytest.approx(84 / 3600, abs=1e-3) and cell["parameters"] > 1000
     assert sorted(cell["test_sessions"]) == ["session_0", "session_1"] and cell[
         "transfer_sessions"

@@ -9,10 +9,11 @@ import signal
 import jax
 import numpy as np
 import pytest
-from processes import REPOSITORY, Job
+from processes import REPOSITORY, Job, arguments
 
 from poyo_jax import load
 from poyo_jax.checkpoint.store import saved_steps
+from poyo_jax.cli.pretrain import main as pretrain
 from poyo_jax.train.writers import read_metrics
 
 STEPS = 12
@@ -102,11 +103,13 @@ def test_equally_many_devices_continue_bit_for_bit(
     assert own["valid_r2_by_session"] == pytest.approx(expected["valid_r2_by_session"], abs=1e-6)
 
 
-@pytest.mark.parametrize(("processes", "devices"), [(1, 1), (2, 1)])
-def test_other_devices_continue_with_the_same_batches(
-    processes, devices, stopped, alone, tiny_data, tmp_path
+def test_another_device_continues_with_the_same_batches(
+    stopped, alone, tiny_data, tmp_path, monkeypatch
 ):
-    workdir, _ = continued(stopped, tiny_data, tmp_path, processes, devices)
+    """In this process, which has one."""
+    workdir = shutil.copytree(stopped[0], tmp_path / "run")
+    monkeypatch.setattr(jax.config, "update", lambda name, value: None)
+    pretrain([str(word) for word in arguments(tiny_data, workdir, *SETTINGS)])
     for own, expected in zip(final_params(workdir), final_params(alone[0]), strict=True):
         np.testing.assert_allclose(own, expected, rtol=1e-5, atol=1e-5)
     assert losses(workdir) == pytest.approx(losses(alone[0]), rel=1e-5)
@@ -140,9 +143,7 @@ def test_a_process_that_hangs_is_ended_and_so_are_the_others(tiny_data, tmp_path
 
 
 def test_a_lost_process_ends_the_others_with_a_status_that_says_start_again(tiny_data, tmp_path):
-    with Job(
-        tiny_data, tmp_path / "run", *SETTINGS, "--config.run.num-steps", "1000", processes=2
-    ) as job:
+    with Job(tiny_data, tmp_path / "run", *SETTINGS, processes=2, devices=2) as job:
         job.wait_until_step(2)
         job.processes[1].kill()
         codes, _, errors = job.finish()
@@ -151,29 +152,14 @@ def test_a_lost_process_ends_the_others_with_a_status_that_says_start_again(tiny
 
 # --- one process
 
-ENDLESS = [
-    "--config.run.num-steps",
-    "100000",
-    "--config.run.log-every",
-    "1",
-    "--config.run.eval-every",
-    "100000",
-]
 
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_to_the_whole_group_finds_the_workers_deaf(number, tiny_data, tmp_path):
-    with Job(tiny_data, tmp_path / "run", *ENDLESS, "--config.run.num-workers", "1") as job:
+def test_signals_to_the_whole_group_find_the_workers_deaf(tiny_data, tmp_path):
+    settings = ["--config.run.log-every", "1", "--config.run.num-workers", "1"]
+    with Job(tiny_data, tmp_path / "run", *settings) as job:
         job.wait_until_step(3)
-        os.killpg(job.processes[0].pid, number)
+        for number in (signal.SIGUSR1, signal.SIGTERM):
+            os.killpg(job.processes[0].pid, number)
         codes, _, errors = job.finish()
     assert codes == [42], errors
     assert "Traceback" not in errors[0]
     assert saved_steps(tmp_path / "run") == [max(losses(tmp_path / "run"))]
-
-
-def test_the_time_that_was_given_is_kept(tiny_data, tmp_path):
-    with Job(tiny_data, tmp_path / "run", *ENDLESS, "--max-minutes", "0.2") as job:
-        codes, _, errors = job.finish()
-    assert codes == [42], errors
-    assert "Run the same command again to continue" in errors[0]

@@ -25,6 +25,14 @@ def train(config, sessions, workdir, **kwargs):
     return train_model(config, sessions, workdir, progress=False, **kwargs)
 
 
+def four_steps(**run):
+    """Runs of equally many steps share a compiled step."""
+    return tiny.config(num_steps=4, **run)
+
+
+EVALUATED_TWICE = four_steps(eval_every=2, save_every=9, log_every=1)
+
+
 def test_a_run_that_must_be_continued_has_to_be_there(tiny_sessions, tmp_path):
     with pytest.raises(
         ConfigError,
@@ -66,7 +74,7 @@ def test_weights_to_start_from(tiny_run, tiny_sessions):
 
 
 def test_a_run_with_other_weights_and_then_its_own(tiny_run, tiny_sessions, tmp_path, caplog):
-    config = tiny.config(num_steps=2)
+    config = four_steps()
     with caplog.at_level("INFO", "poyo_jax"):
         train(config, tiny_sessions[1:], tmp_path, init_from=tiny_run)
         assert f"a new run, with the weights of {tiny_run}" in caplog.text
@@ -81,17 +89,23 @@ def test_weights_of_another_size_are_refused(tiny_run, tiny_sessions, tmp_path):
 
 
 def test_a_checkpoint_after_some_minutes(tiny_sessions, tmp_path):
-    train(
-        tiny.config(num_steps=3, save_minutes=1e-9, keep_checkpoints=9), tiny_sessions[:2], tmp_path
-    )
-    assert saved_steps(tmp_path) == [1, 2, 3]
+    train(four_steps(save_minutes=1e-9, keep_checkpoints=9), tiny_sessions[:2], tmp_path)
+    assert saved_steps(tmp_path) == [1, 2, 3, 4]
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_sessions, tmp_path_factory):
+    """Work directory of a run that is evaluated twice."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    train(EVALUATED_TWICE, tiny_sessions[:2], workdir)
+    return workdir
 
 
 @pytest.mark.parametrize("step", [2, 4])  # in the middle, and at the end
-def test_an_evaluation_that_was_stopped_is_made_up_for(step, tiny_sessions, tmp_path, monkeypatch):
-    config = tiny.config(num_steps=4, eval_every=2, save_every=9, log_every=1)
-    train(config, tiny_sessions[:2], tmp_path / "whole")
-    evaluate = loop.Run.evaluate
+def test_an_evaluation_that_was_stopped_is_made_up_for(
+    step, whole, tiny_sessions, tmp_path, monkeypatch
+):
+    config, evaluate = EVALUATED_TWICE, loop.Run.evaluate
 
     def pressed(self, state):
         if int(state.step) == step:
@@ -106,15 +120,15 @@ def test_an_evaluation_that_was_stopped_is_made_up_for(step, tiny_sessions, tmp_
     assert load(tmp_path / "as_it_was_left", step=step).metrics == {}
     train(config, tiny_sessions[:2], tmp_path / "cut")
     for done in (2, 4):
-        whole, cut = (load(tmp_path / name, step=done) for name in ("whole", "cut"))
-        assert whole.metrics == cut.metrics and "valid_r2" in cut.metrics
-        jax.tree.map(np.testing.assert_array_equal, whole.params, cut.params)
+        one, cut = (load(workdir, step=done) for workdir in (whole, tmp_path / "cut"))
+        assert one.metrics == cut.metrics and "valid_r2" in cut.metrics
+        jax.tree.map(np.testing.assert_array_equal, one.params, cut.params)
     scored = [line["step"] for line in read_metrics(tmp_path / "cut") if "valid_r2" in line]
     assert scored == [2, 4]
 
 
 def test_a_profile_of_some_steps(tiny_sessions, tmp_path):
-    train(tiny.config(num_steps=4), tiny_sessions[:2], tmp_path, profile=(1, 3))
+    train(four_steps(), tiny_sessions[:2], tmp_path, profile=(1, 3))
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
 
 
