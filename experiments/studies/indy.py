@@ -9,8 +9,9 @@ session is then decoded by baselines and a POYO of that session alone, and by th
 whose new rows start from the best of several guesses, rows of the same electrodes among them, or
 ("new rows") from their tuning alone.
 
-Every choice is made on the valid split. With `--seconds`, decoders learn from as many seconds of
-the train split, the same for all; 0 stands for all of it.
+The Wiener filter of fixed lags has 10 bins before a sample and 2 after it; that of the search
+chooses them. Every choice is made on the valid split. With `--seconds`, decoders learn from as many
+seconds of the train split, the same for all; 0 stands for all of it.
 
 Each cell is a line of `results.jsonl`, written when it ends, and the same command continues with
 the cells that are missing or failed. After every cell the table is written to `indy.md`, its
@@ -51,6 +52,7 @@ NAME = re.compile(r"indy_(\d{4})(\d{2})(\d{2})_\d{2}")
 ALL = 0.0  # seconds, for all of the train split
 NEW_ROWS = "_new_rows"  # ends the rows of fits that do not try trained rows of the same electrodes
 ROWS = {  # the quickest and most telling first
+    "wiener_fixed": "Wiener filter, fixed lags",
     "wiener": "Wiener filter",
     "unit_identification": "POYO + unit identification",
     "gradual": "POYO + finetuning",
@@ -61,6 +63,7 @@ ROWS = {  # the quickest and most telling first
     "kalman": "Kalman filter",
     "mlp": "MLP",
 }
+DETERMINISTIC = ("wiener_fixed", *table2.DETERMINISTIC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +155,7 @@ def days_after(held_out: Mapping[str, Session], earlier: Mapping[str, Session]) 
 def cells(options: Indy) -> Iterator[Cell]:
     """All cells, in the order of what they tell."""
     for seed, seconds, row in product(options.seeds, options.seconds, options.rows):
-        same = row in table2.DETERMINISTIC and seconds == ALL  # few labels differ between seeds
+        same = seconds == ALL and row in DETERMINISTIC  # few labels differ between seeds
         if same and seed != options.seeds[0]:
             continue
         for name in options.held_out:
@@ -169,6 +172,8 @@ def fill(
     from poyo_jax.baselines import BASELINES
 
     session, row, seed = labelled(held_out[cell["session"]], cell), cell["row"], cell["seed"]
+    if row == "wiener_fixed":
+        return {"r2": real_small.wiener(session)}
     if row in BASELINES:
         return table2.score_baseline(row, session, seed)
     if row == "poyo_single":
@@ -229,11 +234,14 @@ def amount(seconds: float) -> str:
 
 
 def table(found: list[Cell], labels: str) -> list[str]:
-    """R2 of every row and session: mean over seeds, and the differences from the Wiener filter."""
+    """R2 of every row and session: mean over seeds, and the differences from the Wiener filter.
+
+    That is the searched one, or the one of fixed lags as long as the search has not been run.
+    """
     names = list(dict.fromkeys(cell["session"] for cell in found))
     heads = ["method", *names, "mean [SD over seeds, seeds]", "minus Wiener ± SE", "ahead in"]
     lines = [f"Test R2, {labels}", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    floor = session_means(found, "wiener")
+    floor = session_means(found, "wiener") or session_means(found, "wiener_fixed")
     for row in dict.fromkeys(cell["row"] for cell in found):
         means = session_means(found, row)
         if not means:
@@ -242,7 +250,8 @@ def table(found: list[Cell], labels: str) -> list[str]:
         whole = mean_and_spread(found, row) if len(means) == len(names) else ""
         paired = [means[name] - floor[name] for name in means if name in floor]
         ahead = f"{sum(gap > 0 for gap in paired)} of {len(paired)}"
-        compared = [paired_difference(paired), ahead] if row != "wiener" and paired else ["", ""]
+        shown = paired and not row.startswith("wiener")
+        compared = [paired_difference(paired), ahead] if shown else ["", ""]
         lines.append(f"| {' | '.join([ROWS[row], *scores, whole, *compared])} |")
     return [*lines, ""]
 
