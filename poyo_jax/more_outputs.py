@@ -35,7 +35,7 @@ def add_outputs(
     model = _with_outputs(pretrained.config.model, (*known, *outputs))
     backbone = pretrained.params[BACKBONE]
     fresh = build_model(model, pretrained.config.run, 1, 1)
-    head = jax.jit(lambda: init_params(fresh, seed))()[BACKBONE]["head"]
+    head = jax.jit(lambda: init_params(fresh, seed)[BACKBONE]["head"])()  # compiles the head alone
     own = backbone["head"]
     if len(known) == 1:
         own = {head_name(known[0].name): own}

@@ -164,12 +164,17 @@ class PageHandler(BaseHTTPRequestHandler):
             text = f"{self.path[:60]!r} is no address ({error}); open the page at /."
             raise Refused(HTTPStatus.BAD_REQUEST, text) from None
 
-    def argument(self, name: str) -> str:
-        """A value that the address names; raises DataError when it names none or several."""
+    def argument(self, name: str, default: str | None = None) -> str:
+        """A value that the address names, or the default.
+
+        Raises DataError when it names several, or none without a default.
+        """
         try:
             given = parse_qs(self._address().query, max_num_fields=10).get(name, [])
         except ValueError:
             given = []
+        if default is not None and not given:
+            return default
         if len(given) != 1:
             raise DataError(f"the address has {len(given)} values for {name!r}; give one.")
         return given[0]

@@ -29,7 +29,7 @@ from poyo_jax.data.batches.pipeline import EvalBatches, TrainBatches
 from poyo_jax.data.batches.tokens import ModelSession, cut_window
 from poyo_jax.data.simulate import add_behaviours
 from poyo_jax.data.vocab import Vocab
-from poyo_jax.decoding import WindowDecoder
+from poyo_jax.decoding import StreamDecoder, WindowDecoder
 from poyo_jax.distributed.mesh import make_mesh
 from poyo_jax.errors import CheckpointError, ConfigError, DataError
 from poyo_jax.model.build import build_model, empty_batch, init_params
@@ -485,10 +485,22 @@ def test_several_outputs_are_asked_for_by_name(trained, sessions):
         decode(model, sessions[0])
     with pytest.raises(DataError, match=r"no output 'emgs' but .*Did you mean 'emg'"):
         evaluate(model, sessions, output="emgs")
-    with pytest.raises(ConfigError, match=r"decodes several outputs \(velocity, direction"):
-        WindowDecoder(model, sessions[2])
+    with pytest.raises(DataError, match=r"several outputs: 'velocity', 'direction', 'emg', 'eve"):
+        WindowDecoder(model, sessions[0])
     with pytest.raises(DataError, match=r"has several readouts \(velocity, direction"):
         model.readout(sessions[0].id)
+
+
+def test_a_stream_decodes_one_output_as_decode_does(trained, sessions):
+    model, _ = trained
+    session = sessions[0]
+    start = float(session.split("test").starts[0])
+    expected = decode_outputs(model, session, overlap=1)["emg"]
+    stream = StreamDecoder(model, session, queries=(0.5,), output="emg")
+    stream.push(*session.spikes_between(start, start + 1))
+    place = np.argmin(np.abs(expected.times - (start + 0.5)))
+    found = stream.predict(start + 1).values[0]
+    np.testing.assert_allclose(found, expected.values[place], atol=1e-4)
 
 
 def test_a_checkpoint_carries_its_outputs(trained, sessions, tmp_path):

@@ -1,8 +1,8 @@
 """Compare models of several outputs with models of one kind, adapt to new outputs, check intervals.
 
-    $ python -m experiments.studies.outputs DATA --workdir runs/outputs
+    $ python -m experiments.studies.outputs FOLDER --workdir runs/outputs
 
-DATA holds the real recordings; without it only simulated sessions are used. Three kinds of
+FOLDER holds the real recordings; without it only simulated sessions are used. Three kinds of
 sessions: velocity; direction classes; velocity and 12 muscles (simulated), or velocity and
 direction classes (real, where directions follow from the velocity).
 
@@ -13,8 +13,11 @@ direction classes (real, where directions follow from the velocity).
 - "intervals": coverage of the 80 % interval of learned standard deviations, calibrated on the valid
   splits, on the test splits of the sessions of training and of a held-out session.
 
+Models are those of the preset "demo", made smaller (SIZE), so that one trains in a minute or two.
+
 Every cell is written to `results.jsonl` when it ends, and the same command continues with those
-that are missing. The tables are written to `outputs.md`, their values to `outputs.json`.
+that are missing; all of one seed come before those of the next. The tables are written to
+`outputs.md`, their values to `outputs.json`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +30,8 @@ import numpy as np
 
 from experiments.studies.results import Cell, complete, publish
 from poyo_jax import Readout, Session, measure_readout, with_outputs
+from poyo_jax.checkpoint.store import saved_steps
+from poyo_jax.cli.options import MaybeFolder
 from poyo_jax.cli.program import run_command
 from poyo_jax.presets import demo, with_steps
 
@@ -50,19 +55,21 @@ RECORDINGS = (  # two of each kind, and the one that training does not see
 STRATEGIES = ("head", "gradual", "from_scratch")
 NEW = {SIMULATED: ("emg", "direction"), REAL: ("direction",)}
 KEY = ("what", "source", "seed", "model", "output")
+WINDOWS = 16  # of a step
+SIZE = {"dim": 16, "depth": 1, "head_dim": 16, "cross_heads": 1, "self_heads": 1, "num_latents": 4}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
     """Models of several outputs, adapting to new outputs, and intervals."""
 
-    data: Path | None = None
+    data: MaybeFolder = None
     """Folder with the real recordings; None takes simulated sessions alone."""
     workdir: Path = Path("runs/outputs")
     """Folder for the runs and results."""
     what: tuple[str, ...] = ("together", "adapt", "intervals")
     """Comparisons to make."""
-    num_steps: int = 300
+    num_steps: int = 200
     """Steps of a model of one kind; the model of all kinds makes three times as many."""
     seconds: float = 30.0
     """Labels of a new output."""
@@ -96,7 +103,7 @@ def key(cell: Cell) -> tuple:
 
 def cells(options: Outputs, sources: Sequence[str]) -> Iterator[Cell]:
     """Everything to compute."""
-    for source, seed in product(sources, options.seeds):
+    for seed, source in product(options.seeds, sources):
         common = {"source": source, "seed": seed, "output": ""}
         if "together" in options.what:
             for model in ("together", *map("+".join, KINDS[source])):
@@ -182,7 +189,10 @@ def adapt(cell: Cell, sessions: list[Session], new: Session, options: Outputs) -
     chosen = {session.id: [readout_of(session, "velocity")] for session in sessions}
     model = train(cell | {"model": "velocity_of_all"}, sessions, chosen, options)
     settings = replace(
-        SETTINGS[cell["model"]], num_labelled_seconds=options.seconds, seed=cell["seed"]
+        SETTINGS[cell["model"]],
+        batch_size=WINDOWS,
+        num_labelled_seconds=options.seconds,
+        seed=cell["seed"],
     )
     readouts = {new.id: readout_of(new, cell["output"])}
     fit = finetune(model, new, settings, readouts=readouts, progress=False)
@@ -219,15 +229,18 @@ def train(
     *,
     spread: bool = False,
 ) -> "Pretrained":
-    """A model of the sessions that have readouts, after its last step."""
+    """A model of the sessions that have readouts, after its last step; trained once."""
     from poyo_jax import load, train_model
 
     used = [session for session in sessions if session.id in readouts]
     steps = options.num_steps * len(used) // 2
-    config = with_steps(demo(), steps, cell["seed"], looks=2)
-    config = with_outputs(config, readouts, used, spread=spread)
     workdir = options.workdir / cell["source"] / f"{cell['model']}_{cell['seed']}"
-    train_model(config, used, workdir, readouts=readouts, progress=False)
+    if steps not in saved_steps(workdir):
+        config = with_steps(demo(), steps, cell["seed"], looks=1)
+        model, data = replace(config.model, **SIZE), replace(config.data, batch_size=WINDOWS)
+        config = replace(config, model=model, data=data)
+        config = with_outputs(config, readouts, used, spread=spread)
+        train_model(config, used, workdir, readouts=readouts, progress=False)
     return load(workdir, step=steps)
 
 

@@ -67,6 +67,8 @@ class StreamCommand:
     queries: tuple[float, ...] = ()
     """Decode the behaviour so many seconds before each update; by default 0, or as the file says.
     """
+    output: MaybeText = None
+    """Name of the output to decode, of a model with several."""
     back_end: Literal["jax", "native"] = "jax"
     """Back end for a model; "native" needs a C++ compiler."""
     threads: int = 1
@@ -127,9 +129,10 @@ def make_stream(
     if options.model.endswith(RIG_FILE):
         from poyo_jax import native
 
-        if options.hop is not None or options.queries:
+        if options.hop is not None or options.queries or options.output is not None:
             raise ConfigError(
-                f"{options.model} has its own hop and queries; leave --hop and --queries out."
+                f"{options.model} has its own hop and queries, and one output; leave --hop,"
+                " --queries and --output out."
             )
         rig = native.load(local_path(options.model), **settings)
         if session is not None and tuple(map(str, session.unit_ids)) != rig.unit_ids:
@@ -144,8 +147,10 @@ def make_stream(
         raise ConfigError("a model decodes one of the sessions that it knows: give its file, too.")
     hop = 0.05 if options.hop is None else options.hop
     queries = options.queries or (0.0,)
-    settings |= {"back_end": options.back_end}
-    stream = StreamDecoder(load(options.model), session, hop, queries, **settings)
+    model = load(options.model)
+    stream = StreamDecoder(
+        model, session, hop, queries, output=options.output, back_end=options.back_end, **settings
+    )
     return stream, tuple(map(str, session.unit_ids))
 
 

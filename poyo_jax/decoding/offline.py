@@ -63,7 +63,7 @@ def decode(
     predictions = decode_outputs(
         pretrained, session, split, overlap=overlap, stitch=stitch, causal_step=causal_step
     )
-    return _one_of(predictions, output, "decode_outputs")
+    return one_of(predictions, output, "decode_outputs")
 
 
 def decode_outputs(
@@ -85,8 +85,8 @@ def decode_outputs(
     return {prediction.output: prediction for prediction in predictions}
 
 
-def _one_of(results: Mapping[str, Result], output: str | None, of_all: str) -> Result:
-    """The result of the named output, or the only one."""
+def one_of(results: Mapping[str, Result], output: str | None, of_all: str) -> Result:
+    """The result of the named output, or the only one. Raises DataError if there is none."""
     if output is None and len(results) == 1:
         return next(iter(results.values()))
     names = ", ".join(map(repr, results))
@@ -157,7 +157,7 @@ def evaluate(
     evaluations = evaluate_outputs(
         pretrained, sessions, split, overlap=overlap, stitch=stitch, causal_step=causal_step
     )
-    return _one_of(evaluations, output, "evaluate_outputs")
+    return one_of(evaluations, output, "evaluate_outputs")
 
 
 def evaluate_outputs(

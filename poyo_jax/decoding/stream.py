@@ -12,7 +12,7 @@ from poyo_jax.data.batches.tokens import ModelSession
 from poyo_jax.data.given import one_session
 from poyo_jax.data.session import Session
 from poyo_jax.decoding.rig_file import file_content
-from poyo_jax.decoding.window import only_output, padded_queries, padded_spikes
+from poyo_jax.decoding.window import choose_output, padded_queries, padded_spikes, values_of
 from poyo_jax.errors import DataError
 from poyo_jax.files import write_bytes
 from poyo_jax.model.attention.online_softmax import Sums
@@ -43,6 +43,7 @@ class StreamDecoder(Stream):
         hop: float = 0.05,
         queries: Sequence[float] = (0.0,),
         *,
+        output: str | None = None,
         capacity: int = CAPACITY,
         clock: Callable[[], float] = time.monotonic,
         back_end: BackEnd = "jax",
@@ -56,6 +57,7 @@ class StreamDecoder(Stream):
             session: the recording; only its units and its readout are used.
             hop: s between two updates, for `prepare`; up to the length of a window.
             queries: s before an update; an update decodes the behaviour at each of these times.
+            output: name of what is decoded; None takes the only output of the session.
             capacity: most spikes that the buffer holds.
             clock: returns the time in s, for `Decoded.emitted` and for updates without a time.
             back_end: "jax", or "native", which is compiled on this machine and with two threads
@@ -67,7 +69,8 @@ class StreamDecoder(Stream):
         Raises:
             VocabError: the model does not know the session.
             ConfigError: a setting is not allowed.
-            DataError: the session has no units, or an argument is something else.
+            DataError: the session has no units, or several outputs of which none is named, or an
+                argument is something else.
             MissingDependencyError: the native back end finds no compiler.
             PoyoError: the native back end cannot be compiled, or the CPU has no bfloat16.
         """
@@ -84,7 +87,7 @@ class StreamDecoder(Stream):
             content = file_content(self._pretrained, self._source, hop, queries)
             engine = NativeEngine(content, threads=threads, bfloat16=bfloat16)
         else:
-            engine = JaxEngine(self._pretrained, self._source)
+            engine = JaxEngine(self._pretrained, self._source, output)
         super().__init__(engine, hop=hop, queries=queries, capacity=capacity, clock=clock)
 
     def save(self, path: str | Path) -> None:
@@ -101,13 +104,16 @@ class StreamDecoder(Stream):
 class JaxEngine:
     """Computes windows of a session by JAX; a `poyo_jax.realtime.Engine`."""
 
-    def __init__(self, pretrained: Pretrained, source: ModelSession):
+    def __init__(self, pretrained: Pretrained, source: ModelSession, output: str | None = None):
         self.window_length = pretrained.config.model.window_length
         self.num_units = len(source.unit_rows)
-        output = only_output(source)
-        self._task, self._readout = output.task, output.readout
+        self._output = choose_output(source, output)
         self.functions = make_stream_functions(
-            pretrained.model, pretrained.params, source.unit_rows, source.session_row
+            pretrained.model,
+            pretrained.params,
+            source.unit_rows,
+            source.session_row,
+            self._output.number,
         )
 
     def begin(self) -> Sums:
@@ -129,8 +135,7 @@ class JaxEngine:
         state = self.add(state, times[:before], units[:before])
         spikes = _padded(times[before:], units[before:], UPDATE_PLACES)
         state, outputs = self.functions.update(state, spikes, padded_queries(queries))
-        outputs = np.asarray(outputs)[: len(queries)]
-        return state, np.asarray(self._task.predict(outputs, self._readout), np.float64)
+        return state, values_of(self._output, np.asarray(outputs)[: len(queries)])
 
     def copy(self, state: Sums) -> Sums:
         """The state itself, which nothing changes."""

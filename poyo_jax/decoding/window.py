@@ -10,7 +10,8 @@ from poyo_jax.checks import check_number, integer
 from poyo_jax.data.batches.tokens import ModelSession, SessionOutput
 from poyo_jax.data.given import one_session
 from poyo_jax.data.session import Session
-from poyo_jax.errors import ConfigError, DataError
+from poyo_jax.decoding.offline import one_of
+from poyo_jax.errors import DataError
 from poyo_jax.model.one_session import make_window_function
 from poyo_jax.pretrained import Pretrained, check_model
 from poyo_jax.realtime.spikes import number_array
@@ -33,20 +34,24 @@ class WindowDecoder:
 
     It returns the same values as `decode` for one window, several times faster: parameters, keys
     and values of the session's units are compiled in. It compiles once for each size of windows,
-    which takes seconds; `warm_up` does so beforehand. Raises VocabError for a session that the
-    model does not know, and ConfigError for a model with several outputs.
+    which takes seconds; `warm_up` does so beforehand. `output` names what is decoded; None takes
+    the only output of the session. Raises VocabError for a session that the model does not know,
+    and DataError for several outputs of which none is named, or none of that name.
     """
 
-    def __init__(self, pretrained: Pretrained, session: Session):
+    def __init__(self, pretrained: Pretrained, session: Session, output: str | None = None):
         pretrained, session = check_model(pretrained), one_session(session)
         source = pretrained.source(session, session.domain)
-        output = only_output(source)
+        self._output = choose_output(source, output)
         self._predict = make_window_function(
-            pretrained.model, pretrained.params, source.unit_rows, source.session_row
+            pretrained.model,
+            pretrained.params,
+            source.unit_rows,
+            source.session_row,
+            self._output.number,
         )
         self._window_length = pretrained.config.model.window_length
         self._num_units = len(source.unit_rows)
-        self._task, self._readout = output.task, output.readout
 
     def __call__(
         self, spike_times: ArrayLike, spike_units: ArrayLike, query_times: ArrayLike
@@ -66,7 +71,7 @@ class WindowDecoder:
         places = SPIKE_PLACES[bisect_left(SPIKE_PLACES, len(times))]
         spikes = padded_spikes(times, units, places)
         outputs = np.asarray(self._predict(*spikes, padded_queries(queries)))[: len(queries)]
-        return np.asarray(self._task.predict(outputs, self._readout), np.float64)
+        return values_of(self._output, outputs)
 
     def warm_up(self, num_spikes: int, num_queries: int) -> None:
         """Compile for all windows with up to `num_spikes` spikes and that many queries."""
@@ -113,19 +118,21 @@ class WindowDecoder:
             )
 
 
-def only_output(source: ModelSession) -> SessionOutput:
-    """Return the output of a session, if its model has no other.
+def choose_output(source: ModelSession, name: str | None) -> SessionOutput:
+    """Return the named output of a session, or its only one.
 
-    Raises ConfigError for a model with several outputs.
+    Raises DataError if there are several and none is named, or none of that name.
     """
-    outputs = source.model.all_outputs
-    if len(outputs) > 1:
-        names = ", ".join(output.name for output in outputs)
-        raise ConfigError(
-            f"the model decodes several outputs ({names}), but one window after another is decoded"
-            " by models of one output alone. Use poyo_jax.decode, or train a model of one output."
-        )
-    return source.outputs[0]
+    by_name = {output.name: output for output in source.outputs}
+    return one_of(by_name, name, "poyo_jax.decode_outputs")
+
+
+def values_of(
+    output: SessionOutput, outputs: Float32[np.ndarray, "queries outputs"]
+) -> Float64[np.ndarray, "queries channels"]:
+    """Convert what the model returns to values of one output, in the units of the session file."""
+    own = outputs[:, output.columns]
+    return np.asarray(output.task.predict(own, output.readout), np.float64)
 
 
 def padded_spikes(times: np.ndarray, units: np.ndarray, places: int) -> tuple[np.ndarray, ...]:

@@ -11,7 +11,6 @@ import numpy as np
 from poyo_jax.data.classes import readout_values
 from poyo_jax.data.given import session_list
 from poyo_jax.data.session import SPLITS, Session
-from poyo_jax.decoding.window import only_output
 from poyo_jax.errors import DataError, PoyoError, suggest
 from poyo_jax.explore.questions import MAX_QUERIES, Question
 from poyo_jax.explore.ready import ReadyDecoder
@@ -19,7 +18,7 @@ from poyo_jax.pages import short_names
 from poyo_jax.pretrained import Pretrained, check_model
 from poyo_jax.types import Readout, each_readout
 
-MAX_DECODERS = 4  # sessions whose compiled decoders stay in memory
+MAX_DECODERS = 4  # sessions and outputs whose compiled decoders stay in memory
 FALLBACK_RATE = 100.0  # Hz of the queries where no behaviour was measured
 
 Answer = dict[str, Any]  # of numbers, text, lists and dictionaries: what JSON can hold
@@ -38,7 +37,8 @@ class Explorer:
         self._pretrained = pretrained = check_model(pretrained)
         sessions = session_list(sessions)
         self._sessions = {session.id: session for session in sessions}
-        self._decoders: dict[str, ReadyDecoder] = {}  # oldest first
+        # By session, and the name of one of several outputs; oldest first.
+        self._decoders: dict[tuple[str, str], ReadyDecoder] = {}
         self._lock = Lock()  # of the decoders
         self._executor = ThreadPoolExecutor(1, "compile")
         self.window_length: float = pretrained.config.model.window_length
@@ -72,14 +72,15 @@ class Explorer:
             "sessions": sessions,
         } | lengths
 
-    def window(self, session_id: str, start: float) -> Answer:
+    def window(self, session_id: str, start: float, output: str = "") -> Answer:
         """Spikes, behaviour and default query times of [start, start + window_length).
 
-        `start` is in s of session time.
+        `start` is in s of session time. The behaviour is that of the named output, by default of
+        the first that the session has.
 
         Times of the answer are seconds from the start of the window; what was not measured is None.
         `problem` says in a sentence why the model cannot decode this session. Raises DataError when
-        there is no such session or window.
+        there is no such session, window or output.
         """
         session = self._session(session_id)
         first, last = self._starts(session)
@@ -90,7 +91,7 @@ class Explorer:
             )
         stop = start + self.window_length
         times, units = session.spikes_between(start, stop)
-        readout = self._readout(session_id)
+        readout = self._readout(session, output)
         problem = self._problem(session)
         answer = {
             "start": start,
@@ -104,23 +105,37 @@ class Explorer:
                 if session.has_split(name) and _overlaps(session, name, start, stop)
             ],
             "problem": problem,
+            "outputs": [each.name for each in self._readouts(session)],
+            "output": "" if readout is None else readout.name,
         }
         return answer | self._behaviour(session, None if problem else readout, start)
 
-    def _readout(self, session_id: str) -> Readout | None:
-        """The readout of a known session; the first of several, which no window is decoded for."""
-        if session_id not in self._pretrained.readouts:
-            return None
-        return each_readout(self._pretrained.readouts[session_id])[0]
+    def _readouts(self, session: Session) -> Sequence[Readout]:
+        """The readouts of a session; none of one that the model does not know."""
+        given = self._pretrained.readouts.get(session.id)
+        return [] if given is None else each_readout(given)
+
+    def _readout(self, session: Session, output: str) -> Readout | None:
+        """The named readout of a session, or its first; None of one that is not known."""
+        readouts = self._readouts(session)
+        if not output or not readouts:
+            return next(iter(readouts), None)
+        names = [readout.name for readout in readouts]
+        if output not in names:
+            raise DataError(
+                f"session {session.id} has no output {output[:60]!r} but {', '.join(names)}."
+                f"{suggest(output, names)} Choose one of these."
+            )
+        return readouts[names.index(output)]
 
     def predict(self, question: Question) -> Answer:
         """Predictions of a window at the query times, in the units of the session file.
 
-        Raises DataError for a session or unit that does not exist, or too many spikes; VocabError
-        or SessionError when the model cannot decode the session.
+        Raises DataError for a session, unit or output that does not exist, or too many spikes;
+        VocabError or SessionError when the model cannot decode the session.
         """
         session = self._session(question.session_id)
-        decoder = self._decoder(session)
+        decoder = self._decoder(session, question.output)
         num_spikes, num_units = len(question.spike_times), len(session.unit_ids)
         if num_spikes > decoder.max_spikes:
             raise DataError(
@@ -135,9 +150,9 @@ class Explorer:
             "milliseconds": 1000 * (time.perf_counter() - began),
         }
 
-    def progress(self, session_id: str) -> Answer:
+    def progress(self, session_id: str, output: str = "") -> Answer:
         """Number of compiled window sizes of a session, and of all its sizes; 0 of 0 at first."""
-        decoder = self._decoders.get(self._session(session_id).id)
+        decoder = self._decoders.get(self._key(self._session(session_id), output))
         ready, sizes = decoder.progress if decoder else (0, 0)
         return {"ready": ready, "sizes": sizes}
 
@@ -145,7 +160,7 @@ class Explorer:
         """Begin to compile for the session that the page shows first."""
         for session in self._sessions.values():
             if self._pretrained.knows(session) and self._problem(session) is None:
-                self._executor.submit(self._decoder, session)
+                self._executor.submit(self._decoder, session, "")
                 return
 
     def close(self) -> None:
@@ -161,18 +176,24 @@ class Explorer:
             )
         return self._sessions[session_id]
 
-    def _decoder(self, session: Session) -> ReadyDecoder:
+    def _key(self, session: Session, output: str) -> tuple[str, str]:
+        """The session, and which of several outputs is decoded."""
+        readout, several = self._readout(session, output), len(self._readouts(session)) > 1
+        return session.id, readout.name if readout and several else ""
+
+    def _decoder(self, session: Session, output: str) -> ReadyDecoder:
+        key = self._key(session, output)
         with self._lock:
-            if session.id not in self._decoders:
-                decoder = ReadyDecoder(self._pretrained, session, self._executor)
+            if key not in self._decoders:
+                decoder = ReadyDecoder(self._pretrained, session, key[1], self._executor)
                 if len(self._decoders) == MAX_DECODERS:
                     self._decoders.pop(next(iter(self._decoders))).cancel()
-                self._decoders[session.id] = decoder
-            return self._decoders[session.id]
+                self._decoders[key] = decoder
+            return self._decoders[key]
 
     def _problem(self, session: Session) -> str | None:
         try:
-            only_output(self._pretrained.source(session, session.domain))
+            self._pretrained.source(session, session.domain)
         except PoyoError as error:
             return str(error)
         return None

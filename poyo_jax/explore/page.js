@@ -7,6 +7,7 @@ let spikes = [], history = [];  // spikes: {time, unit, original, alive}; histor
 let grid = null;                // {offset, rate, number} of the query times; null: as measured
 let base = null, now = null;    // predictions before edits and now: {times, values}
 let wanted = null;               // start that was typed and stays in the box, s; null: the box shows the window's
+let output = "";                // name of the output that is chosen; "": the first of the session
 let kept = null;                 // what the address says about edits, until they are made
 let cursor = { unit: 0, time: 0 };
 let patience = new AbortController(); // ends when another window is chosen: compiling for this one may take long
@@ -26,7 +27,7 @@ async function request(path, question, signal) {
 async function predict(asked, times) {
   const began = performance.now();
   const answer = await request("predict", {
-    session: session.id, spike_times: asked.map((s) => s.time), spike_units: asked.map((s) => s.unit), query_times: times,
+    session: session.id, spike_times: asked.map((s) => s.time), spike_units: asked.map((s) => s.unit), query_times: times, output,
   }, patience.signal);
   $("took").textContent = `${Math.round(performance.now() - began)} ms`;
   return { times, values: answer.values };
@@ -49,7 +50,8 @@ function latest(work) {
 
 const update = latest(async () => {
   const start = Number($("slider").value);
-  if (!view || view.session !== session.id || view.start !== start) await open(session.id, start);
+  const same = view && view.session === session.id && view.start === start && (!output || view.output === output);
+  if (!same) await open(session.id, start);
   remember();
   if (view.problem) return;
   base ??= await predict(spikes.filter((s) => s.original), view.query_times);
@@ -58,20 +60,27 @@ const update = latest(async () => {
 });
 
 async function open(id, start) {
-  const answer = await request(`window?session=${encodeURIComponent(id)}&start=${start}`, undefined, patience.signal);
-  const changed = !view || view.session !== id;
+  const answer = await request(`window?${query({ session: id, start, output })}`, undefined, patience.signal);
+  const moved = view?.session !== id, changed = moved || view.output !== answer.output;
   view = { ...answer, session: id };
+  output = view.output;
+  $("several").hidden = view.outputs.length < 2;
+  $("output").replaceChildren(...view.outputs.map((name) => new Option(name, name)));
+  $("output").value = output;
   spikes = view.spike_times.map((time, i) => ({ time, unit: view.spike_units[i], original: true, alive: true }));
   [history, base, now] = [[], null, null];
-  if (changed) [grid, cursor] = [null, { unit: 0, time: model.window_length / 2 }];
+  if (changed) grid = null;
+  if (moved) cursor = { unit: 0, time: model.window_length / 2 };
   if (kept) restoreEdits();
   drawAll();
 }
 
+const query = (fields) => new URLSearchParams(Object.entries(fields).filter(([, value]) => value !== ""));
+
 async function tellProgress() {
   const { id } = session;
   while (session.id === id && session.known && !(view?.session === id && view.problem)) {
-    const { ready, sizes } = await request(`progress?session=${encodeURIComponent(id)}`);
+    const { ready, sizes } = await request(`progress?${query({ session: id, output })}`);
     if (session.id !== id) return;
     $("status").textContent = !sizes ? "The model is being prepared for this session, once; this takes some seconds."
       : ready < sizes ? `Compiling for the windows of this session: ${ready} of ${sizes} sizes are ready.` : "";
@@ -151,8 +160,8 @@ function dragGrid(event) {
 // ---------------------------------------------------------------------------------------------------- controls
 const between = (value, low, high) => Math.min(Math.max(value, low), high);
 
-function choose(id, start) {
-  session = model.sessions.find((one) => one.id === id);
+function choose(id, start, chosen = "") {
+  [session, output] = [model.sessions.find((one) => one.id === id), chosen];
   start ??= session.first;
   for (const name of ["slider", "seconds"]) [$(name).min, $(name).max] = session.starts;
   move(start);
@@ -196,6 +205,10 @@ function press(event) {
 
 function connect() {
   $("session").onchange = () => choose($("session").value);
+  $("output").onchange = () => {
+    kept = new URLSearchParams(location.hash.slice(1)); // the edits, which stay
+    choose(session.id, view.start, $("output").value);
+  };
   $("slider").oninput = () => move(Number($("slider").value));
   $("seconds").onchange = () => {
     if ($("seconds").value === "") $("seconds").value = view.start;
@@ -215,9 +228,10 @@ function connect() {
 }
 
 // ---------------------------------------------------------------------------------------------------- the address
-// It keeps session, window, edits and query times, so that a page loaded again shows the same.
+// It keeps session, output, window, edits and query times, so that a page loaded again shows the same.
 function remember() {
   const state = { session: session.id, start: view.start };
+  if (view.outputs.length > 1) state.output = output;
   const removed = spikes.flatMap((s, i) => (s.original && !s.alive ? [i] : []));
   const added = spikes.filter((s) => s.alive && !s.original).map((s) => `${s.unit}:${s.time}`);
   if (removed.length) state.removed = removed.join(",");
@@ -257,7 +271,7 @@ async function main() {
   $("app").hidden = false;
   connect();
   if (again.id !== kept.get("session")) kept = null;
-  choose(again.id, kept?.has("start") ? Number(kept.get("start")) || 0 : undefined);
+  choose(again.id, kept?.has("start") ? Number(kept.get("start")) || 0 : undefined, kept?.get("output") ?? "");
 }
 
 // Where the newest of what is used is missing, the sentence at the top stays.

@@ -12,6 +12,7 @@ from poyo_jax.errors import DataError, suggest
 
 MAX_QUERIES = 256
 FIELDS = ("session", "spike_times", "spike_units", "query_times")
+OUTPUT = "output"  # may be left out
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,10 +23,11 @@ class Question:
     spike_times: Float64[np.ndarray, " spikes"]
     spike_units: Int64[np.ndarray, " spikes"]  # positions among the session's units
     query_times: Float64[np.ndarray, " queries"]
+    output: str = ""  # name of the output; empty for the first of the session
 
 
 def read_question(body: bytes, window_length: float) -> Question:
-    """Read a question from a JSON object with the fields FIELDS.
+    """Read a question from a JSON object with the fields FIELDS, and OUTPUT if it is given.
 
     Times lie in [0, window_length], in seconds.
 
@@ -34,7 +36,7 @@ def read_question(body: bytes, window_length: float) -> Question:
     """
     fields = _json_object(body)
     for name in fields:
-        if name not in FIELDS:
+        if name not in (*FIELDS, OUTPUT):
             raise DataError(
                 f"a question has no field {name[:40]!r}; it has"
                 f" {', '.join(FIELDS)}.{suggest(name, FIELDS)}"
@@ -45,6 +47,9 @@ def read_question(body: bytes, window_length: float) -> Question:
         raise DataError(
             f"session is {_short(fields['session'])}; give the id of a session as text."
         )
+    output = fields.get(OUTPUT, "")
+    if not isinstance(output, str):
+        raise DataError(f"output is {_short(output)}; give the name of an output as text.")
     spike_times = _times(fields, "spike_times", window_length)
     spike_units = _numbers(fields, "spike_units", int)
     query_times = _times(fields, "query_times", window_length)
@@ -55,7 +60,7 @@ def read_question(body: bytes, window_length: float) -> Question:
         )
     if len(query_times) > MAX_QUERIES:
         raise DataError(f"there are {len(query_times)} query_times; ask for {MAX_QUERIES} at most.")
-    return Question(fields["session"], spike_times, spike_units, query_times)
+    return Question(fields["session"], spike_times, spike_units, query_times, output)
 
 
 def read_time(text: str) -> float:

@@ -16,16 +16,16 @@ from poyo_jax.pretrained import Pretrained
 class ReadyDecoder:
     """Decodes windows of one session, for any number of queries up to MAX_QUERIES at the same cost.
 
-    Making one takes seconds. Then `executor` compiles for every size of window that the session
-    has, and for one more, so that spikes can be added; a window that comes earlier compiles for
-    itself. Raises what WindowDecoder raises.
+    `output` names one of several outputs. Making a decoder takes seconds. Then `executor` compiles
+    for every size of window that the session has, and for one more, so that spikes can be added; a
+    window that comes earlier compiles for itself. Raises what WindowDecoder raises.
 
     Attributes:
         max_spikes: most spikes that a window may have.
     """
 
-    def __init__(self, pretrained: Pretrained, session: Session, executor: Executor):
-        self._decoder = WindowDecoder(pretrained, session)
+    def __init__(self, pretrained: Pretrained, session: Session, output: str, executor: Executor):
+        self._decoder = WindowDecoder(pretrained, session, output or None)
         sizes = window_sizes(session, pretrained.config.model.window_length)
         self.max_spikes = sizes[-1]
         self._compiling = [executor.submit(self._compile, size) for size in sizes]

@@ -36,10 +36,11 @@ class _Handler(PageHandler):
     def _window(self) -> Answer:
         session = self.argument("session")
         start = read_time(self.argument("start"))
-        return self.server.explorer.window(session, start)
+        return self.server.explorer.window(session, start, self.argument("output", ""))
 
     def _progress(self) -> Answer:
-        return self.server.explorer.progress(self.argument("session"))
+        session, output = self.argument("session"), self.argument("output", "")
+        return self.server.explorer.progress(session, output)
 
     def _predict(self) -> Answer:
         explorer = self.server.explorer

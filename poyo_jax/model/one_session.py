@@ -61,16 +61,22 @@ def make_stream_functions(
     params: dict,
     unit_rows: Int[Any, " units"],
     session_row: int,
+    output: int = 0,
 ) -> StreamFunctions:
-    """Make the functions that decode windows of a session, spikes arriving in parts."""
+    """Make the functions that decode windows of a session, spikes arriving in parts.
+
+    Queries ask for the output of the number `output`; values are those of all heads side by side.
+    """
     backbone = Backbone(model.config, model.compute)
     variables = {"params": jax.tree.map(jnp.asarray, params[BACKBONE])}
     tables = session_tables(model, params, unit_rows)
-    session_vectors = params[SESSIONS][np.array([session_row])]
+    start = params[SESSIONS][np.array([session_row])]
+    if len(model.config.all_outputs) > 1:
+        start = start + params[BACKBONE]["head"]["embedding"][output]
 
     def predict_after(module: Backbone, sums: Sums, query_times: Array) -> Array:
         attended = module.encoder.rotate_back(sums.attention())
-        return module.predict(attended[None], session_vectors, query_times[None], None, None)
+        return module.predict(attended[None], start, query_times[None], None, None)
 
     def add(sums: Sums, spikes: Spikes) -> Sums:
         tokens = _tokens(tables, spikes, model.config)
@@ -89,14 +95,15 @@ def make_window_function(
     params: dict,
     unit_rows: Int[Any, " units"],
     session_row: int,
+    output: int = 0,
 ) -> Callable[..., Float[Array, "queries outputs"]]:
     """A jitted function of one whole window of a session.
 
     (spike_units, spike_times, what rounding left of the times, is_spike, query_times) ->
     predictions in normalised units. `spike_units` are positions in `unit_rows`, the units of the
-    session; False in `is_spike` marks padding.
+    session; False in `is_spike` marks padding. `output` is that of `make_stream_functions`.
     """
-    stream = make_stream_functions(model, params, unit_rows, session_row)
+    stream = make_stream_functions(model, params, unit_rows, session_row, output)
     nothing = stream.init()
 
     def predict(

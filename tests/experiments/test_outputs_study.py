@@ -4,12 +4,22 @@ from pathlib import Path
 
 import pytest
 
-from experiments.studies.outputs import REAL, SIMULATED, Outputs, cells, tables
+from experiments.studies.outputs import REAL, SIMULATED, Outputs, cells, main, tables
+
+
+def test_the_command_takes_a_folder_or_none(monkeypatch):
+    given = []
+    monkeypatch.setattr("experiments.studies.outputs.outputs", given.append)
+    main(["recordings", "--seeds", "0", "1"])
+    main([])
+    assert given[0].data.name == "recordings" and given[1].data is None
+    assert given[0].seeds == (0, 1)
 
 
 def test_every_comparison_has_its_cells():
     options = Outputs(data=Path(), seeds=(0, 1))
     wanted = list(cells(options, [SIMULATED, REAL]))
+    assert [cell["seed"] for cell in wanted] == sorted(cell["seed"] for cell in wanted)
     assert len({tuple(cell.values()) for cell in wanted}) == len(wanted)
     assert sum(cell["what"] == "together" for cell in wanted) == 2 * 2 * 4
     assert sum(cell["what"] == "adapt" for cell in wanted) == 2 * (2 + 1) * 3

@@ -24,6 +24,8 @@ def test_a_question_is_read():
     assert question.query_times.tolist() == [0.25, 1.0]
     empty = json.dumps(GOOD | {"spike_times": [], "spike_units": [], "query_times": []}).encode()
     assert read_question(empty, 1.0).spike_times.shape == (0,)
+    named = read_question(json.dumps(GOOD | {"output": "hand"}).encode(), 1.0)
+    assert (question.output, named.output) == ("", "hand")
 
 
 @pytest.mark.parametrize(
@@ -51,6 +53,7 @@ def test_what_is_no_object(body, sentence):
             "a question has no field 'spike_time'; it has session, .* Did you mean 'spike_times'",
         ),
         ({"session": 3}, "session is 3; give the id of a session as text"),
+        ({"output": 3}, "output is 3; give the name of an output as text"),
         ({"spike_times": 3}, "spike_times is 3; send a list of numbers"),
         ({"spike_times": [0.1]}, "there are 1 spike_times and 2 spike_units; give one each"),
         (

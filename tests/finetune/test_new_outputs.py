@@ -23,8 +23,9 @@ from poyo_jax.data.simulate import add_behaviours
 from poyo_jax.decoding.calibration import LEVELS, calibrate, coverage, width_of
 from poyo_jax.errors import ConfigError, DataError
 from poyo_jax.finetune import STRATEGIES, FitConfig, finetune
+from poyo_jax.finetune.setup import set_up
 from poyo_jax.more_outputs import add_outputs
-from poyo_jax.types import Prediction
+from poyo_jax.types import Prediction, each_readout
 
 STEPS = 4
 HEAD = replace(STRATEGIES["head"], num_steps=STEPS, eval_every=2, batch_size=8)
@@ -99,16 +100,11 @@ def test_a_new_session_is_decoded_by_its_new_heads(adapted, session):
 def test_a_known_output_uses_its_head_and_fit_units_says_that_a_head_is_needed(
     model, adapted, session, emg
 ):
-    config = FitConfig(num_steps=2, eval_every=2, batch_size=8)
+    readouts = {session.id: emg}
     with pytest.raises(ConfigError, match=r"decodes 'cursor_vel', but not 'emg': a head is needed"):
-        fit_units(model, session, config, readouts={session.id: emg}, progress=False)
-    fit = fit_units(
-        adapted, session, config, readouts={session.id: emg}, known="refit", progress=False
-    )
-    assert fit.pretrained.config.model == adapted.config.model
-    before = leaves(adapted.params["backbone"])
-    after = leaves(fit.pretrained.params["backbone"])
-    assert all(np.array_equal(before[path], after[path]) for path in before)
+        fit_units(model, session, readouts=readouts, progress=False)
+    setup = set_up(adapted, [session], FitConfig(), readouts, "refit")
+    assert setup.new_heads == () and setup.pretrained is adapted
 
 
 def test_a_new_head_learns_as_a_whole_where_all_else_learns_at_low_rank(model, session, emg):
@@ -137,9 +133,9 @@ def test_a_session_without_a_readout_takes_the_output_of_its_behaviour(model, ad
     head["to_hand"] = head.pop("to_cursor_vel")
     params = {**adapted.params, "backbone": {**adapted.params["backbone"], "head": head}}
     renamed = replace(adapted, config=config, params=params, readouts=readouts)
-    config = FitConfig(num_steps=2, eval_every=2, batch_size=8)
-    fit = fit_units(renamed, tiny.simulate(4), config, progress=False)
-    assert decode(fit.pretrained, tiny.simulate(4)).output == "hand"
+    setup = set_up(renamed, [tiny.simulate(4)], FitConfig(), {}, "refuse")
+    assert setup.new_heads == () and setup.pretrained is renamed
+    assert each_readout(setup.readouts[tiny.simulate(4).id])[0].name == "hand"
 
 
 def test_a_model_from_scratch_has_the_outputs_of_its_sessions_alone(model, session, emg):

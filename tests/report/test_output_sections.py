@@ -1,17 +1,21 @@
 """A model of several outputs in the report and in the explorer."""
 
 import base64
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import tiny
 from pages import content_of
 
-from poyo_jax import evaluate_outputs, measure_readouts, train_model, with_outputs
+from poyo_jax import decode_outputs, evaluate_outputs, load, measure_readouts, with_outputs
 from poyo_jax.data.simulate import add_behaviours
 from poyo_jax.decoding.calibration import Calibration
 from poyo_jax.decoding.offline import Evaluation
+from poyo_jax.errors import DataError
 from poyo_jax.explore.explorer import Explorer
+from poyo_jax.explore.questions import Question
+from poyo_jax.more_outputs import add_outputs
 from poyo_jax.report import write_report
 from poyo_jax.report.outputs import outputs
 from poyo_jax.tasks import ACCURACY
@@ -59,17 +63,16 @@ def test_one_continuous_output_needs_no_section():
 
 
 @pytest.fixture(scope="module")
-def sessions():
-    return [add_behaviours(tiny.simulate(0))]
+def sessions(tiny_sessions):
+    return [add_behaviours(tiny_sessions[0])]
 
 
 @pytest.fixture(scope="module")
-def model(sessions, tmp_path_factory):
-    """A model of two outputs."""
-    readouts = {sessions[0].id: measure_readouts(sessions[0], keys=KEYS)}
-    config = with_outputs(tiny.config(num_steps=2, eval_every=2), readouts, sessions, spread=True)
-    folder = tmp_path_factory.mktemp("run")
-    return train_model(config, sessions, folder, readouts=readouts, progress=False)
+def model(sessions, tiny_run):
+    """A trained model of velocity, and of directions with a head that has learned nothing."""
+    readouts = {sessions[0].id: tuple(measure_readouts(sessions[0], keys=KEYS))}
+    _, direction = with_outputs(tiny.config(), readouts, sessions).model.outputs
+    return replace(add_outputs(load(tiny_run), [direction]), readouts=readouts)
 
 
 def test_the_report_shows_every_output(model, sessions, tmp_path):
@@ -79,7 +82,8 @@ def test_the_report_shows_every_output(model, sessions, tmp_path):
     )
     assert list(content["outputs"]) == ["cursor_vel", "reach_direction"]
     hand, direction = content["outputs"].values()
-    assert hand["claims"]["coverage"] and len(direction["confusion"]["classes"]) > 1
+    assert hand["claims"] is None and direction["claims"]["error"] > 0
+    assert len(direction["confusion"]["classes"]) == 8
     assert content["metric"]["label"] == "R² of cursor_vel"
     assert {name for name in content["highlights"] if name.startswith("mean")} == {
         "mean test R² of cursor_vel ± SD",
@@ -90,9 +94,23 @@ def test_the_report_shows_every_output(model, sessions, tmp_path):
     assert row["decodes"] == "cursor.vel (cm/s), reach.direction"
 
 
-def test_the_explorer_says_that_it_decodes_one_output(model, sessions):
+def test_the_explorer_decodes_the_output_that_is_chosen(model, sessions):
+    [session] = sessions
     explorer = Explorer(model, sessions)
-    start = float(sessions[0].domain.starts[0])
-    answer = explorer.window(sessions[0].id, start)
-    assert "the model decodes several outputs (cursor_vel, reach_direction)" in answer["problem"]
+    start = float(session.split("test").starts[0])
+    found = {}
+    for output in ("", *KEYS):
+        answer = explorer.window(session.id, start, output.replace(".", "_"))
+        assert answer["problem"] is None
+        assert answer["outputs"] == ["cursor_vel", "reach_direction"]
+        spikes = [np.array(answer[name]) for name in ("spike_times", "spike_units")]
+        times = np.array(answer["query_times"])
+        question = Question(session.id, *spikes, times, output=answer["output"])
+        found[output] = answer["quantity"], explorer.predict(question)["values"]
+    assert found[""] == found["cursor.vel"] and np.shape(found[""][1]) == (50, 2)
+    key, directions = found["reach.direction"]
+    expected = decode_outputs(model, session, overlap=1)["reach_direction"].values[: len(times)]
+    assert key == "reach.direction" and directions == expected.tolist()
+    with pytest.raises(DataError, match=r"no output 'cursor_vek' but cursor_vel, .*Did you mean"):
+        explorer.window(session.id, start, "cursor_vek")
     explorer.close()
