@@ -16,7 +16,7 @@ SIDE = 16.0  # cm, of the square of targets
 NEAREST = 4.0  # cm from one target to the next
 RADIUS = 1.5  # cm of a target
 HOLD, TIMEOUT = 0.3, 6.0  # s inside a target until it is reached, and until it is given up
-SEEN_LATE = 5  # steps until the subject sees the cursor
+SEEN_LATE = 5  # steps until the subject sees the screen
 LEAD = 0.15  # s from an intention to its movement; units fire by it at their latencies before
 TIME_CONSTANT, FASTEST = 0.4, 25.0  # s and cm/s of the way to a target
 
@@ -52,24 +52,27 @@ class Score:
 
 @dataclass
 class Block:
-    """What was recorded: spikes, movement of the cursor, and the way to the target."""
+    """What was recorded: spikes, and the way to the target that was seen before them."""
 
     times: list[np.ndarray] = field(default_factory=list)
     units: list[np.ndarray] = field(default_factory=list)
     ends: list[float] = field(default_factory=list)  # s, of the steps
-    moved: list[np.ndarray] = field(default_factory=list)  # cm/s
-    way: list[np.ndarray] = field(default_factory=list)  # cm/s, as it must have been intended
+    way: list[np.ndarray] = field(default_factory=list)  # cm/s, by an experimenter
 
-    def session(self, name: str, num_units: int, intended: bool) -> Session:
-        """A session whose behaviour is the movement, or what the subject must have `intended`."""
-        velocity = np.array(self.way if intended else self.moved)
+    def __add__(self, later: "Block") -> "Block":
+        """This block and the one that followed it."""
+        pairs = zip(vars(self).values(), vars(later).values(), strict=True)
+        return Block(*(before + after for before, after in pairs))
+
+    def session(self, name: str, num_units: int) -> Session:
+        """A session whose behaviour is the way, cm/s: what the subject must have intended."""
         first, last = self.ends[0] - STEP, self.ends[-1] + STEP
         session = Session.from_arrays(
             np.concatenate(self.times),
             np.concatenate(self.units),
             [f"unit_{unit:02d}" for unit in range(num_units)],
             np.array(self.ends),
-            velocity,
+            np.array(self.way),
             session_id=name,
             brainset_id="closed_loop",
             target_key="cursor.vel",
@@ -90,10 +93,9 @@ class Subject:
         self.tuning: Tuning = draw_tuning(self._rng, num_units)
         self.num_units, self.number = num_units, 0  # of the next step
         self.cursor, self.target = np.zeros(2), np.zeros(2)
-        self._seen = deque([self.cursor] * (SEEN_LATE + 1), maxlen=SEEN_LATE + 1)
-        self._plans = deque([np.zeros(2)] * self._steps(LEAD), maxlen=self._steps(LEAD))
-        late = SEEN_LATE + self._steps(LEAD)
-        self._ways = deque([np.zeros(2)] * late, maxlen=late)
+        late, lead = SEEN_LATE + 1, round(LEAD / STEP) + 1
+        self._ways = deque([np.zeros(2)] * late, maxlen=late)  # of the screen, latest last
+        self._plans = deque([np.zeros(2)] * lead, maxlen=lead)
         self._age = self._held = 0.0
         self._next_target()
 
@@ -119,23 +121,19 @@ class Subject:
         """Let a decoder move the cursor, for so long or until `after` a step is False."""
         score, block = Score(), Block()
         for _ in range(round(seconds / STEP)):
-            self._plans.append(way_to(self.target, self._seen[0]))
+            self._ways.append(way_to(self.target, self.cursor))
+            self._plans.append(self._ways[0])
             times, units = self._fire()
             self.number += 1
             now = self.number * STEP
-            # What an experimenter, who knows the delays, takes for the intention.
-            way = self._ways[0]
-            self._ways.append(way_to(self.target, self.cursor))
             velocity = decode(now, times, units)
             limit = SIDE / 2 + NEAREST
             self.cursor = np.clip(self.cursor + velocity * STEP, -limit, limit)
-            self._seen.append(self.cursor)
             self._judge(score)
             block.times.append(times)
             block.units.append(units)
             block.ends.append(now)
-            block.moved.append(velocity)
-            block.way.append(way)
+            block.way.append(self.intention)
             if not after(now):
                 break
         return score, block
@@ -174,7 +172,3 @@ class Subject:
         before = self.target
         while np.linalg.norm(self.target - before) < NEAREST:
             self.target = self._rng.uniform(-SIDE / 2, SIDE / 2, 2)
-
-    @staticmethod
-    def _steps(seconds: float) -> int:
-        return round(seconds / STEP) + 1

@@ -1,19 +1,46 @@
-"""The closed loop: the subject, its task, and the filters. Nothing is trained but a filter."""
+"""The closed loop: the subject, its task, and decoders that learn and learn again."""
+
+from copy import deepcopy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from experiments.benchmarks.one_window import untrained
 from experiments.studies import closed_loop
-from experiments.studies.closed_loop import STAGES, KalmanLoop, Pace, Recent, WienerLoop, table
-from experiments.studies.subject import STEP, Subject, way_to
-from poyo_jax import Session
+from experiments.studies.closed_loop import (
+    STATES,
+    FilterDay,
+    Pace,
+    PoyoDay,
+    calibration,
+    day,
+    draw,
+    table,
+)
+from experiments.studies.filter_loops import KalmanLoop, Recent, WienerLoop
+from experiments.studies.subject import STEP, Block, Subject, way_to
+from poyo_jax import Pretrained, Session, StreamDecoder
+from poyo_jax.config import Config, ModelConfig
+from poyo_jax.errors import MissingDependencyError
+from poyo_jax.finetune import FitConfig
+from poyo_jax.native.library import find_compiler
+
+NUM_UNITS = 20
 
 
 @pytest.fixture(scope="module")
-def block() -> Session:
+def calibrated() -> tuple[Subject, Block]:
+    """A subject after calibration, and the block."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(closed_loop, "BLOCK", 40.0)
-        return closed_loop.calibration(Subject((0, 0), num_units=20), "today")
+        patch.setattr(closed_loop, "MINUTE", 25.0)
+        subject = Subject((0, 0), NUM_UNITS)
+        return subject, calibration(subject)
+
+
+@pytest.fixture(scope="module")
+def block(calibrated) -> Session:
+    return calibrated[1].session("today", NUM_UNITS)
 
 
 def test_the_way_to_a_target_is_limited_in_speed():
@@ -39,7 +66,7 @@ def test_units_fire_by_their_latency_before_the_movement(block):
     behaviour = block.behaviour("cursor.vel")
     velocity = behaviour.values(0, behaviour.count)
     times = behaviour.times_at(np.arange(behaviour.count))
-    gains = Subject((0, 0), num_units=20).tuning.gains
+    gains = Subject((0, 0), NUM_UNITS).tuning.gains
     unit = int(np.argmax(np.linalg.norm(gains, axis=1)))
     spikes = block.spike_times[block.spike_units == unit]
     along = velocity @ gains[unit]
@@ -66,13 +93,70 @@ def test_counts_of_the_last_bins():
     assert counts.tolist() == [[2.0, 0.0], [1.0, 1.0]]
 
 
+def test_the_screen_is_seen_late():
+    """The intention for a movement is the way on the screen of 0.26 s before it."""
+    subject = Subject((0, 0))
+    target, start = subject.target, subject.cursor
+    _, block = subject.play(0.6, lambda now, times, units: subject.intention)
+    way = np.array(block.way)
+    first = int(np.argmax(np.any(way != 0, axis=1)))
+    assert first * STEP == pytest.approx(0.26)
+    np.testing.assert_allclose(way[first], way_to(target, start))
+
+
+def test_both_minutes_make_a_block(calibrated):
+    subject, block = calibrated
+    assert len(block.ends) == len(block.times) == len(block.way) == round(50 / STEP)
+    assert (np.diff(block.ends) > 0).all() and subject.number == len(block.ends)
+
+
 @pytest.mark.parametrize("kind", [WienerLoop, KalmanLoop])
-def test_filters_move_the_cursor_to_targets(kind, block, monkeypatch):
-    loop = kind(block)
-    subject = Subject((0, 0), num_units=20)
-    subject.play(40.0, lambda now, times, units: subject.intention)
-    score, _ = subject.play(30.0, loop)
-    assert score.reached >= 5
+def test_filters_move_the_cursor_until_units_are_shuffled_and_again(kind, calibrated, monkeypatch):
+    monkeypatch.setattr(closed_loop, "MINUTE", 40.0)
+    subject, block = calibrated
+    scores = day(deepcopy(subject), FilterDay(kind), block, 30.0)
+    before, shuffled, again = (scores[state]["per_minute"] for state in STATES)
+    assert before >= 10 and again >= 10 and shuffled < min(before, again)
+
+
+def test_poyo_learns_again_while_updates_go_on(monkeypatch):
+    try:
+        find_compiler()
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
+    subject = Subject((0, 0), NUM_UNITS)
+    _, block = subject.play(10.0, lambda now, times, units: subject.intention)
+    session = block.session("today", NUM_UNITS)
+    model = untrained(Config(model=ModelConfig(dim=16, depth=1, head_dim=8)), session)
+    engine = StreamDecoder(model, session, STEP, back_end="native").engine
+    learned = []
+
+    class Job:
+        """Fits nothing, and has an engine when it is asked for the fourth time."""
+
+        def __init__(self, pretrained: Pretrained, session: Session, config: FitConfig, hop: float):
+            learned.append((session.id, pretrained is model, hop))
+            self._answers = iter([None, None, None, engine])
+            self.close = lambda: None
+
+        def poll(self) -> object:
+            return next(self._answers)
+
+    def fit(pretrained: str, session: Session, *_: object, progress: bool) -> SimpleNamespace:
+        learned.append((session.id, pretrained == "pretrained"))
+        return SimpleNamespace(pretrained=model)
+
+    monkeypatch.setattr("poyo_jax.finetune.finetune", fit)
+    monkeypatch.setattr("poyo_jax.finetune.Recalibration", Job)
+    monkeypatch.setattr(closed_loop, "SETTLE", 1.0)
+    monkeypatch.setattr(closed_loop, "MINUTE", 4.0)
+    poyo = PoyoDay("pretrained", FitConfig())  # pyright: ignore[reportArgumentType]
+    scores = day(subject, poyo, block, 1.0)
+    assert list(scores) == list(STATES)
+    again = ("closed_loop/today, shuffled", True, STEP)
+    assert learned == [("closed_loop/today", True), again]
+    assert poyo.measured["updates_meanwhile"] == 4
+    assert poyo.measured["refit_s"] >= poyo.measured["longest_gap_s"] >= 0.5 * STEP
 
 
 def test_updates_keep_their_pace():
@@ -82,9 +166,15 @@ def test_updates_keep_their_pace():
     assert pace.count == 5 and pace.longest >= 0.5 * STEP
 
 
-def test_the_table_has_every_stage():
+def test_the_table_and_the_figure_have_every_state(tmp_path):
     row = {"per_minute": 40.0, "success": 1.0, "seconds": 1.5}
-    cells = [{stage: row for stage in STAGES}, {STAGES[0]: row | {"per_minute": 30.0}}]
+    rows = dict.fromkeys(STATES, row)
+    cells = [{"decoder": name, "seed": 0} | rows for name in ("Wiener", "POYO")]
+    slower = dict.fromkeys(STATES, row | {"per_minute": 30.0})
+    cells.append({"decoder": "Wiener", "seed": 1} | slower)
+    cells.append({"decoder": "POYO", "seed": 1, "error": "RuntimeError: no"})
     lines = table(cells).splitlines()
-    assert lines[2] == "| POYO | 35.0 ± 5.0 | 1.00 ± 0.00 | 1.50 ± 0.00 |"
-    assert len(lines) == 2 + len(STAGES)
+    assert lines[2] == "| Wiener, calibrated | 35.0 ± 5.0 | 1.00 ± 0.00 | 1.50 ± 0.00 |"
+    assert len(lines) == 2 + 2 * len(STATES)
+    draw(cells, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 1000
