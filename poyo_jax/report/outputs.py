@@ -82,6 +82,8 @@ def _excerpt(prediction: Prediction) -> Content | None:
     values = prediction.values[:last, 0]
     content = {
         "session": prediction.session_id,
+        "quantity": prediction.quantity,
+        "channels": prediction.values.shape[1],
         "start": plain(float(prediction.times[0])),
         "times": packed(times[:last]),
         "values": packed(values),

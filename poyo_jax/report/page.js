@@ -139,17 +139,17 @@ function outputs(given) {
     const others = Object.entries(it.others).map(([name, value]) => `, ${name} ${text(value)}`).join("");
     const coverage = Object.entries(it.claims?.coverage ?? {}).map(([level, share]) => `${level}: ${(100 * share).toFixed(1)} %`);
     const inside = coverage.length ? ` Samples inside the intervals of ${coverage.join(", ")}.` : "";
-    $("output_note").textContent = `${it.label} ${text(it.mean)} ± ${text(it.std)}${others}; ${it.sessions} sessions.${inside}`;
+    $("output_note").textContent = `${it.label} ${text(it.mean)} ± ${text(it.std)}${others}; ${it.sessions} ${it.sessions === 1 ? "session" : "sessions"}.${inside}`;
     for (const [id, shown] of [["output_trace", it.excerpt], ["output_classes", it.confusion], ["output_claims", it.claims]]) $(id).hidden = !shown;
     if (it.excerpt) drawExcerpt(it.excerpt);
     if (it.confusion) draw("output_classes", [{ type: "heatmap", x: it.confusion.classes, y: it.confusion.classes, z: it.confusion.shares,
-      zmin: 0, zmax: 1, colorscale: "Blues", reversescale: scheme() === "dark", showscale: false,
+      zmin: 0, zmax: 1, colorscale: [[0, "rgba(90, 140, 200, 0.08)"], [1, colour("accent")]], showscale: false,
       hovertemplate: "measured %{y}, decoded %{x}: %{z:.2f}<extra></extra>" }],
     { height: 380, title: title("Shares of the samples of a measured class"), margin: { l: 80, r: 12, t: 34, b: 70 },
       xaxis: { title: { text: "decoded" }, type: "category" }, yaxis: { title: { text: "measured" }, type: "category", autorange: "reversed" } });
     if (it.claims) draw("output_claims", [line("as claimed", [0, 1], [0, 1], colour("soft")),
       line("observed", numbers(it.claims.claimed), numbers(it.claims.observed), colour("accent"), { mode: "lines+markers" })],
-    { height: 380, title: title(`Expected calibration error ${text(it.claims.error)}`),
+    { height: 380, margin: { l: 60, r: 12, t: 64, b: 42 }, title: title(`Expected calibration error ${text(it.claims.error)}`),
       xaxis: { title: { text: "share claimed" }, range: [0, 1] }, yaxis: { title: { text: "share observed" }, range: [0, 1] } });
   };
   $("output").onchange = redraw;
@@ -161,11 +161,12 @@ function drawExcerpt(it) {
   const shape = it.classes.length ? "hv" : "linear";
   const band = !it.low ? [] : [
     line("", times, numbers(it.low), "rgba(0,0,0,0)", { showlegend: false, hoverinfo: "skip" }),
-    line("80 % interval", times, numbers(it.high), "rgba(0,0,0,0)", { fill: "tonexty", hoverinfo: "skip" })];
-  const names = it.classes.length ? { tickvals: it.classes.map((_, i) => i), ticktext: it.classes } : {};
+    line("80 % interval", times, numbers(it.high), "rgba(0,0,0,0)", { fill: "tonexty", fillcolor: "rgba(90, 140, 200, 0.25)", hoverinfo: "skip" })];
+  const names = it.classes.length ? { tickvals: it.classes.map((_, i) => i), ticktext: it.classes, automargin: true } : {};
   draw("output_trace", [...band, line("measured", times, targets, colour("ink"), { line: { color: colour("ink"), width: 1.4, shape } }),
     line("decoded", times, values, colour("accent"), { line: { color: colour("accent"), width: 1.8, shape } })],
-  { title: title(`${it.session}, first channel, from ${text(it.start)} s`), xaxis: { title: { text: "time (s)" } }, yaxis: names });
+  { margin: { l: 60, r: 12, t: 64, b: 42 }, title: title(`${it.session}${it.channels > 1 ? `, first of ${it.channels} channels` : ""}`),
+    xaxis: { title: { text: `s from ${it.start.toFixed(1)} s` } }, yaxis: { title: { text: it.quantity }, ...names } });
 }
 
 function goodput(given) {
