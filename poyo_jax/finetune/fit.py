@@ -118,7 +118,7 @@ def finetune(
         history.evaluate(0, start)
         for stage in config.stages:
             _run_stage(StageStep(setup, stage, history.params, start), history, bar)
-    if not config.backbone_rates:
+    if history.scores and not config.backbone_rates:
         warn_below_wiener(setup, history.params)
     return FitResult.of(setup, history)
 
