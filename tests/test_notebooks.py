@@ -35,14 +35,18 @@ def printed(notebook: nbformat.NotebookNode) -> str:
     return "".join(output.text for output in outputs(notebook) if output.get("name") == "stdout")
 
 
-def complaints(notebook: nbformat.NotebookNode) -> list[str]:
-    """Lines on stderr, but for what Grain says about every jaxlib as old as Colab's."""
+FEW_STEPS = "with fitted rows, the model decodes"  # what a fit that is too short says
+
+
+def complaints(notebook: nbformat.NotebookNode, *expected: str) -> list[str]:
+    """Lines on stderr, but for `expected` ones and what Grain says about a jaxlib as old as
+    Colab's.
+    """
     lines = "".join(
         output.text for output in outputs(notebook) if output.get("name") == "stderr"
     ).splitlines()
-    return [
-        line for line in lines if "Grain multiprocess worker profiling requires jaxlib" not in line
-    ]
+    expected = (*expected, "Grain multiprocess worker profiling requires jaxlib")
+    return [line for line in lines if not any(text in line for text in expected)]
 
 
 def scores(notebook: nbformat.NotebookNode) -> list[float]:
@@ -104,7 +108,7 @@ def test_a_saved_notebook_runs_with_fewer_steps(source, executed):
     """Every cell runs; `make notebooks` runs all steps and saves the scores that are shown."""
     assert len(figures(executed[source])) == NUM_FIGURES[source.stem]
     assert len(scores(executed[source])) == len(scores(saved(source)))
-    assert complaints(executed[source]) == []
+    assert complaints(executed[source], FEW_STEPS) == []
 
 
 @pytest.fixture

@@ -285,17 +285,22 @@ def paired_difference(gaps: Sequence[float]) -> str:
 
 
 def not_run(found: list[Cell], wanted: list[Cell]) -> list[str]:
-    """A sentence about the cells that have no result yet."""
+    """A sentence about the cells that have no result yet, by labels and seed."""
     done = {key(cell) for cell in found}
-    counts: dict[str, int] = {}
+    groups: dict[str, list[Cell]] = {}
     for cell in wanted:
-        if key(cell) not in done:
-            name = f"{ROWS[cell['row']]}, {amount(cell['seconds'])}, seed {cell['seed']}"
-            counts[name] = counts.get(name, 0) + 1
-    if not counts:
+        name = f"{amount(cell['seconds'])}, seed {cell['seed']}"
+        groups.setdefault(name, []).append(cell)
+    listed = []
+    for name, group in groups.items():
+        missing = [ROWS[cell["row"]] for cell in group if key(cell) not in done]
+        if missing:
+            counts = [f"{title} ({missing.count(title)})" for title in dict.fromkeys(missing)]
+            whole = len(missing) == len(group)
+            listed.append(f"{name}: {'everything' if whole else ', '.join(counts)}")
+    if not listed:
         return []
-    listed = "; ".join(f"{name} ({count})" for name, count in counts.items())
-    return ["", f"Not run yet (number of sessions): {listed}. The same command continues."]
+    return [f"Not run yet (number of sessions): {'; '.join(listed)}. The same command continues."]
 
 
 def draw(found: list[Cell], days: dict[str, int], path: Path) -> None:

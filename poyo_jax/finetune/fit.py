@@ -123,6 +123,6 @@ def finetune(
         logger.info("%s", choice)
     config = choose(strategy)
     setup, history = run_fit(pretrained, sessions, config, keep_snapshots=keep_snapshots, **given)
-    if not config.backbone_rates:
+    if history.scores and not config.backbone_rates:
         warn_below_wiener(setup, history.params)
     return FitResult.of(setup, history, choice)

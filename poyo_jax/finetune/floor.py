@@ -22,7 +22,7 @@ def warn_below_wiener(setup: FitSetup, params: dict) -> None:
     counts, and where no filter can be fitted.
     """
     fitted = {}
-    for scores in score_outputs(setup.decode_valid(params), setup.valid) if setup.valid else ():
+    for scores in score_outputs(setup.decode_valid(params), setup.valid):
         if scores.metric is R2:
             for session_id, r2 in scores.by_session.items():
                 fitted[session_id, scores.output] = r2

@@ -89,8 +89,8 @@ def test_a_study_that_stops_leaves_its_table_and_what_is_missing(
     text = (tmp_path / "indy.md").read_text()
     assert "Test R2, all labels" in text
     assert (
-        "Not run yet (number of sessions): POYO + finetuning, all labels, seed 0 (1); Wiener"
-        " filter, 5 s of labels, seed 0 (1); POYO + finetuning, 5 s of labels, seed 0 (1)." in text
+        "Not run yet (number of sessions): all labels, seed 0: POYO + finetuning (1); 5 s of"
+        " labels, seed 0: everything. The same command continues." in text
     )
 
 
