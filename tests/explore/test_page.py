@@ -166,8 +166,8 @@ def test_time_and_session_are_chosen(open_page):
 def test_another_session_is_shown_while_the_model_is_prepared(open_page, explorer, monkeypatch):
     page = open_page()
     ready, decoder = Event(), explorer._decoder
-    monkeypatch.setattr(explorer, "_decoder", lambda session: ready.wait(60) and decoder(session))
-    monkeypatch.setattr(explorer, "progress", lambda session_id: {"ready": 0, "sizes": 0})
+    monkeypatch.setattr(explorer, "_decoder", lambda *session: ready.wait(60) and decoder(*session))
+    monkeypatch.setattr(explorer, "progress", lambda *session: {"ready": 0, "sizes": 0})
     page.select_option("#session", "simulated/session_1")
     expect(page.locator("#status")).to_contain_text("The model is being prepared for this session")
     page.select_option("#session", UNKNOWN)
