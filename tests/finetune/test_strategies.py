@@ -157,7 +157,7 @@ def test_a_session_that_is_known_is_fitted_again_from_its_rows(pretrained, befor
             "gradua",
             (
                 r"there is no strategy 'gradua'. Did you mean 'gradual'\? Choose"
-                r" unit_identification, unit_identification_paper, head, gradual"
+                r" auto, unit_identification, unit_identification_paper, head, gradual"
             ),
         ),
         (
