@@ -77,13 +77,13 @@ class Prediction:
         np.ndarray, " samples"
     ]  #: samples that count: inside the evaluation interval, and measured
     output: str = ""  #: name of the output
-    quantity: str = ""  #: behaviour, with its unit where that is known: "cursor.vel (cm/s)"
     kind: Kind = "continuous"  #: of the values
     classes: tuple[str, ...] = ()  #: names of the classes; values and targets are positions in it
     std: Float[np.ndarray, "samples channels"] | None = None
     """Standard deviation of every value, if the model learned it."""
     probabilities: Float[np.ndarray, "samples classes"] | None = None
     """Probability of every class."""
+    quantity: str = ""  #: behaviour, with its unit where that is known: "cursor.vel (cm/s)"
 
     @property
     def labels(self) -> list[str]:
