@@ -49,7 +49,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         _remove_large_cache()
     flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    os.environ.setdefault("XLA_FLAGS", f"{flags} --xla_cpu_use_fusion_emitters=false")
+    flags += " --xla_cpu_use_fusion_emitters=false"
+    # Devices wait for each other, also where eight share two busy cores.
+    flags += " --xla_cpu_collective_call_terminate_timeout_seconds=280"
+    os.environ.setdefault("XLA_FLAGS", flags)
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     # The same examples every time, and no limit on their time: machines differ.
