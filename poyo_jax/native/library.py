@@ -60,7 +60,7 @@ def compile_into(path: Path, arguments: list[str]) -> None:
     """
     command = [find_compiler(), *OPTIONS, *arguments]
     with writable(path), tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        made = Path(folder) / path.name
+        made = Path(folder).resolve() / path.name  # the compiler runs in another folder
         done = subprocess.run([*command, "-o", str(made)], cwd=FOLDER, capture_output=True)
         if done.returncode:
             lines = done.stderr.decode(errors="replace").strip().splitlines()

@@ -27,7 +27,8 @@ def rig(compiler, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         quick = [option for option in library.OPTIONS if option != "-O3"]
         patch.setattr(library, "OPTIONS", (*quick, "-O1", "-DPOYO_PORTABLE", "-DPOYO_LANES_16"))
-        made = native.build(folder)
+        patch.chdir(folder)
+        made = native.build(".")
     assert [path.name for path in made] == ["libpoyo.so", "poyo_run"]
     StreamDecoder(*random_model(CONFIG), hop=HOP, queries=(0.0, 0.25)).save(folder / "it.poyo")
     return folder
