@@ -30,6 +30,7 @@ for name in poyo_jax.pretrained_models():
     print(name, poyo_jax.load(name))
 """
 NATIVE = "import poyo_jax.native; print(poyo_jax.native.build('rig'))"
+FEW = 60  # steps of a program; the warm-up of the demo takes 50
 FEWER_STEPS = re.compile(r"\b(num_steps=|with_steps\(demo\(\), )\d+")
 
 
@@ -54,7 +55,7 @@ class Installed:
 
     def program(self, text: str) -> str:
         """A program of the documentation, with fewer steps of training."""
-        (self.folder / "program.py").write_text(FEWER_STEPS.sub(r"\g<1>20", text))
+        (self.folder / "program.py").write_text(FEWER_STEPS.sub(rf"\g<1>{FEW}", text))
         return self.python("program.py")
 
 
