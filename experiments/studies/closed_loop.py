@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from experiments.studies.filter_loops import KalmanLoop, WienerLoop
-from experiments.studies.results import Cell, complete, publish
+from experiments.studies.results import Cell, complete, grouped, publish
 from experiments.studies.subject import STEP, Block, Decode, Subject, way_to
 from poyo_jax import Session
 from poyo_jax.cli.program import run_command
@@ -247,7 +247,7 @@ def table(cells: Sequence[Cell]) -> str:
         "| decoder | targets a minute | of targets reached | seconds to a target |",
         "|---|---|---|---|",
     ]
-    for state, (name, rows) in product(STATES, _by_decoder(cells).items()):
+    for state, (name, rows) in product(STATES, grouped(cells, "decoder").items()):
         entries = []
         for score, digits in (("per_minute", 1), ("success", 2), ("seconds", 2)):
             values = np.array([row[state][score] for row in rows])
@@ -263,7 +263,7 @@ def draw(cells: Sequence[Cell], path: Path) -> None:
     from poyo_jax import plots
 
     figure, ax = plt.subplots(figsize=(plots.WIDTH, 3.2), layout="constrained")
-    for shift, (name, rows) in enumerate(_by_decoder(cells).items()):
+    for shift, (name, rows) in enumerate(grouped(cells, "decoder").items()):
         places = np.arange(len(STATES)) + 0.27 * (shift - 1)
         rates = [[row[state]["per_minute"] for row in rows] for state in STATES]
         color = plots.COLORS[shift]
@@ -274,15 +274,6 @@ def draw(cells: Sequence[Cell], path: Path) -> None:
     ax.legend(frameon=False)
     figure.savefig(path, dpi=150)
     plt.close(figure)
-
-
-def _by_decoder(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
-    """The cells that have not failed."""
-    rows: dict[str, list[Cell]] = {}
-    for cell in cells:
-        if "error" not in cell:
-            rows.setdefault(cell["decoder"], []).append(cell)
-    return rows
 
 
 if __name__ == "__main__":

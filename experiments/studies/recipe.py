@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.studies.results import Cell, complete, publish
+from experiments.studies.results import Cell, complete, grouped, publish
 from poyo_jax import Session
 from poyo_jax.cli.options import MaybeFolder
 from poyo_jax.cli.program import run_command
@@ -298,7 +298,7 @@ def averaged_r2(workdir: Path, sessions: list[Session]) -> float:
 
 def render(found: list[Cell]) -> str:
     """Markdown: a row for each arm, and below them what failed."""
-    runs = by_arm(found)
+    runs = grouped(found, "arm")
     goal = max(
         (final(some) for name, some in runs.items() if name.startswith("published")), default=np.nan
     )
@@ -323,22 +323,13 @@ def render(found: list[Cell]) -> str:
     return "\n".join([*lines, *("- {arm}, seed {seed}: {error}".format(**cell) for cell in failed)])
 
 
-def by_arm(found: list[Cell]) -> dict[str, list[Cell]]:
-    """The runs of every arm that did not fail."""
-    runs: dict[str, list[Cell]] = {}
-    for cell in found:
-        if "error" not in cell:
-            runs.setdefault(cell["arm"], []).append(cell)
-    return runs
-
-
 def draw(found: list[Cell], path: Path) -> Path:
     """Validation R2 against data seen and against wall time: the best published recipe and ours."""
     from matplotlib import pyplot as plt
 
     from poyo_jax import plots
 
-    runs = by_arm(found)
+    runs = grouped(found, "arm")
     best = max(
         (name for name in runs if name.startswith("published")),
         key=lambda name: final(runs[name]),

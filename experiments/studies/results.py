@@ -43,6 +43,15 @@ def _attempt(cell: Cell, fill: Callable[[Cell], Cell]) -> Cell:
         return {"error": f"{type(error).__name__}: {error}"}
 
 
+def grouped(cells: Iterable[Cell], name: str) -> dict[str, list[Cell]]:
+    """The cells that did not fail, by their value of `name`."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        if "error" not in cell:
+            groups.setdefault(cell[name], []).append(cell)
+    return groups
+
+
 def publish(stem: Path, text: str, cells: Iterable[Cell]) -> None:
     """Write the table as `stem`.md and its cells as `stem`.json.
 

@@ -19,7 +19,7 @@ from poyo_jax.finetune.starts import StartFrom
 from poyo_jax.finetune.strategies import STRATEGIES
 from poyo_jax.fit_config import FitConfig
 from poyo_jax.pretrained import Pretrained
-from poyo_jax.tasks import Metric
+from poyo_jax.tasks import R2, Metric
 from poyo_jax.types import Readouts
 
 PIECES_OF_FOLD = 4  # a fold has pieces from all over the labels, because behaviour drifts
@@ -79,7 +79,9 @@ class Choice:
     config: FitConfig  #: settings of the strategy, for all labels
     metric: Metric  #: of the scores
     scores: Mapping[str, tuple[float, ...]]  #: score of every fold, by strategy
-    wiener: tuple[float, ...]  #: R2 of a Wiener filter for every fold; empty where there is none
+    wiener: tuple[float, ...]
+    """R2 of a Wiener filter for every fold; empty where none can be fitted, and for another metric.
+    """
 
     def __str__(self) -> str:
         means = {name: float(np.nanmean(scores)) for name, scores in self.scores.items()}
@@ -116,7 +118,8 @@ def choose_by_folds(
             title = f"{name}, fold {fold + 1} of {auto.num_folds}"
             setup, history = run_fit(pretrained, inner, config, title=title, **given)
             scores[name].append(history.scores.get(setup.metric.key("valid"), math.nan))
-        wiener += wiener_scores(setup)
+        if setup.metric is R2:
+            wiener += wiener_scores(setup)
     taken = _take(scores, setup.metric)
     return Choice(
         strategy=taken,
@@ -157,9 +160,7 @@ def _take(scores: Mapping[str, Sequence[float]], metric: Metric) -> str:
 
     Raises DataError when fewer than two folds have a score.
     """
-    errors = {name: metric.perfect - np.array(values) for name, values in scores.items()}
-    if not metric.higher_is_better:
-        errors = {name: -values for name, values in errors.items()}
+    errors = {name: np.array([*map(metric.shortfall, some)]) for name, some in scores.items()}
     scored = np.isfinite(sum(errors.values()))
     if np.sum(scored) < 2:
         raise DataError(
