@@ -13,12 +13,13 @@ import time
 from poyo_jax.exit_status import HUNG
 
 PATIENCE = 6  # compiling, saving and restoring may take so many times the limit
+FAREWELL = 10  # seconds at most in which other processes, which end with this one, write stacks
 
 
 class Watchdog:
     """While entered, ends the process with status HUNG when no `beat` comes for too long.
 
-    It writes the stacks of all threads first.
+    It writes the stacks of all threads first, and gives other processes the time to do so.
     """
 
     def __init__(self, minutes: float):
@@ -57,4 +58,5 @@ class Watchdog:
                 )
                 print(f"\n{text}", file=sys.stderr, flush=True)
                 faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
+                time.sleep(min(FAREWELL, self._limit))
                 os._exit(HUNG)
