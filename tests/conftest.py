@@ -53,6 +53,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # Devices wait for each other, also where eight share two busy cores.
     flags += " --xla_cpu_collective_call_terminate_timeout_seconds=280"
     os.environ.setdefault("XLA_FLAGS", flags)
+    # And with a thread for each device alone, the last one may never get its own.
+    os.environ.setdefault("NPROC", "32")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     # The same examples every time, and no limit on their time: machines differ.

@@ -15,10 +15,10 @@ from poyo_jax.model.build import build_model
 from poyo_jax.model.params import is_stacked, path_names
 from poyo_jax.train.optim.adam import adamw
 from poyo_jax.train.optim.lamb import LambSettings, lamb, lamb_rows
-from poyo_jax.train.optim.rows import with_tables
-from poyo_jax.train.optim.schedules import warmup_cosine
+from poyo_jax.train.optim.rows import Rule, with_tables
+from poyo_jax.train.optim.schedules import Schedules, warmup_cosine
 from poyo_jax.train.state import init_state
-from poyo_jax.train.step import make_train_step
+from poyo_jax.train.step import Fixed, make_train_step
 from poyo_jax.train.unit_tuning import UnitTuning
 
 STEPS = 3
@@ -40,11 +40,13 @@ def rule_of(path: tuple, _) -> str:
     return "lamb" if is_stacked(path_names(path)) else "adamw"
 
 
-def make_optimizer(mesh: Mesh):
+def make_rule(mesh: Mesh) -> Rule:
+    """An optimiser with schedules of its own."""
     backbone = optax.partition(
         BACKBONE, lambda tree: jax.tree_util.tree_map_with_path(rule_of, tree)
     )
-    return with_tables(backbone, lamb_rows(LAMB), mesh)
+    optimizer = with_tables(backbone, lamb_rows(LAMB), mesh)
+    return Rule(optimizer.init, lambda *_: optimizer.update)
 
 
 def train(start, sources, model, shape: tuple[int, int]) -> dict:
@@ -55,7 +57,9 @@ def train(start, sources, model, shape: tuple[int, int]) -> dict:
     num_devices = shape[0] * shape[1]
     mesh = Mesh(np.array(jax.devices()[:num_devices]).reshape(shape), AXES)
     batches = TrainBatches(sources, BATCHES, MODEL.window_length, STEPS, num_shards=num_devices)
-    train_step = make_train_step(model, make_optimizer(mesh), mesh, seed=0, microbatch_windows=2)
+    train_step = make_train_step(model, make_rule(mesh).follow, mesh, microbatch_windows=2)
+    none = optax.constant_schedule(0.0)
+    fixed = Fixed.of(Schedules.of(none, none, STEPS), 0, mesh)
     state = jax.device_put(jax.tree.map(np.array, start), state_shardings(start, mesh))
     tuned = UnitTuning(sources, mesh).start(state).params["unit_embedding"]
     assert tuned.sharding == state.params["unit_embedding"].sharding
@@ -64,7 +68,7 @@ def train(start, sources, model, shape: tuple[int, int]) -> dict:
     for step in range(STEPS):
         batch = batches[step]
         shapes.add(batch.token_kinds.shape)
-        state, last = train_step(state, put_batch(batch, mesh), {})
+        state, last = train_step(state, put_batch(batch, mesh), fixed)
         metrics.append([float(last["loss"]), float(last["gradient_norm"])])
     leaves = jax.tree.leaves(state.params["backbone"])
     held = sum(x.addressable_shards[0].data.size for x in leaves) / sum(x.size for x in leaves)
@@ -83,7 +87,7 @@ def main() -> None:
     model = build_model(MODEL, RunConfig(), units.num_rows, sessions.num_rows)
     mesh = make_mesh()
     assert mesh.devices.size == 4
-    start = jax.device_get(init_state(model, make_optimizer(mesh), 0, mesh))
+    start = jax.device_get(init_state(model, make_rule(mesh), 0, mesh))
     runs = {f"{data}x{fsdp}": train(start, sources, model, (data, fsdp)) for data, fsdp in MESHES}
     print(json.dumps(runs))
 

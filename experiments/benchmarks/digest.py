@@ -98,8 +98,8 @@ def random_state(config: Config, metadata: Metadata) -> tuple[TrainState, jax.sh
     mesh = make_mesh(config.run.mesh)
     rows = metadata.units.num_rows, metadata.sessions.num_rows
     model = build_model(config.model, config.run, *rows)
-    optimizer, _ = choose_optimizer(config.optim, config.run.num_steps, mesh)
-    like = jax.eval_shape(lambda: init_state(model, optimizer, 0, mesh))
+    rule = choose_optimizer(config.optim, mesh)
+    like = jax.eval_shape(lambda: init_state(model, rule, 0, mesh))
     rng = np.random.default_rng(0)
 
     def draw(x: jax.ShapeDtypeStruct) -> np.ndarray:

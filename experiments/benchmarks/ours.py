@@ -19,9 +19,9 @@ from poyo_jax.decoding.predict import make_predict_step
 from poyo_jax.distributed.mesh import make_mesh, put_batch, split_over_windows
 from poyo_jax.model.build import build_model
 from poyo_jax.model.flops import TRAINING, forward_flops
-from poyo_jax.train.optim.choose import choose_optimizer
+from poyo_jax.train.optim.choose import choose_optimizer, make_schedules
 from poyo_jax.train.state import init_state
-from poyo_jax.train.step import make_train_step
+from poyo_jax.train.step import Fixed, make_train_step
 from poyo_jax.types import PADDING, SPIKE, START, STOP, Batch
 
 CHUNK_TOKENS = 256
@@ -70,12 +70,13 @@ def make_step(settings: dict, mesh: Mesh):
     run = RunConfig(microbatch_windows=micro, rows_per_group=settings["rows_per_group"])
     units = max(settings["vocabulary"] or 0, 1 + int(session_units().sum()))
     model = build_model(ModelConfig(**settings["model"]), run, units, 1 + len(session_units()))
-    optimizer, _ = choose_optimizer(OptimConfig(), 1000, mesh)
-    state = init_state(model, optimizer, 0, mesh)
+    rule = choose_optimizer(OptimConfig(), mesh)
+    state = init_state(model, rule, 0, mesh)
     if settings["what"] == "inference":
         return make_predict_step(model, mesh, microbatch_windows=micro), state.params
-    step = make_train_step(model, optimizer, mesh, seed=0, microbatch_windows=micro)
-    return jax.jit(lambda state, batch: step(state, batch, {}), donate_argnums=0), state
+    step = make_train_step(model, rule.follow, mesh, microbatch_windows=micro)
+    fixed = Fixed.of(make_schedules(OptimConfig(), 1000), 0, mesh)
+    return jax.jit(lambda state, batch: step(state, batch, fixed), donate_argnums=0), state
 
 
 def make_matmul(mesh: Mesh):

@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax
 
@@ -23,6 +23,7 @@ from poyo_jax.model.flops import TRAINING, forward_flops
 from poyo_jax.model.microbatch import microbatch_size
 from poyo_jax.train.parts import make_parts
 from poyo_jax.train.state import abstract_state
+from poyo_jax.train.step import abstract_fixed
 
 # How the compiler of TPUs says that a program needs more memory than there is.
 _EXCEEDED = re.compile(r"([\d.]+)([KMGT])\)? (?:of|exceeds available HBM) \(?([\d.]+)([KMGT])")
@@ -112,11 +113,12 @@ def estimate(
     shape = workload.shapes[0]
     began = time.monotonic()
     parts = make_parts(config, workload.num_units, workload.num_sessions, mesh)
-    state = abstract_state(parts.model, parts.optimizer, mesh)
+    state = abstract_state(parts.model, parts.rule, mesh)
     held = sum(map(_bytes_held, jax.tree.leaves(state)))
     if held > topology.chip.memory:
         raise _too_large(held, topology.chip.memory, topology)
-    lowered = parts.step.lower(state, abstract_batch(shape, mesh), {})
+    fixed = abstract_fixed(parts.schedules, mesh)
+    lowered = cast(Any, parts.step).lower(state, abstract_batch(shape, mesh), fixed)
     compiled = _compile(lowered, topology)
     seconds = time.monotonic() - began
     memory = _memory(compiled)

@@ -147,6 +147,19 @@ def put_batch(batch, mesh: Mesh):
     )
 
 
+def put_everywhere(tree: Any, mesh: Mesh) -> Any:
+    """Put arrays, which all processes have, as a whole on every device of the mesh."""
+    sharding = replicated(mesh)
+
+    def put(x: Any) -> jax.Array:
+        if sharding.is_fully_addressable:
+            return jax.device_put(x, sharding)
+        values = np.asarray(x)
+        return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
+
+    return jax.tree.map(put, tree)
+
+
 def put_params(params: dict, mesh: Mesh) -> dict:
     """Place parameters, which all processes have, on the devices of the mesh."""
     if mesh.size == 1:

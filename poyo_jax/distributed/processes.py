@@ -52,6 +52,7 @@ def start(mode: Literal["auto", "on", "off"] = "auto") -> None:
     DistributedError when the processes do not find each
     other: going on alone would let each of them write the same work directory.
     """
+    _add_threads()
     launcher, expected = _launched()
     if mode == "off" or (mode == "auto" and launcher is None):
         return
@@ -89,6 +90,17 @@ def _patience() -> dict[str, Any]:
     name = "heartbeat_timeout_seconds"
     known = inspect.signature(jax.distributed.initialize).parameters
     return {name: SILENCE} if name in known else {}
+
+
+def _add_threads() -> None:
+    """Give CPU devices more threads than there are devices.
+
+    XLA starts as many threads as there are devices or cores. Devices that wait for each other can
+    then keep the last one from a thread, without end.
+    """
+    num_devices = jax.config.values["jax_num_cpu_devices"]
+    if num_devices > 1:
+        os.environ.setdefault("NPROC", str(4 * num_devices))
 
 
 def _launched() -> tuple[str | None, int | None]:

@@ -54,7 +54,7 @@ def _run_stage(stage_step: StageStep, history: FitHistory, bar: Progress) -> Non
     with contextlib.closing(prefetch(setup.batches, stage.first)) as batches:
         for done in range(stage.first + 1, stage.last + 1):
             batch = put_batch(next(batches), setup.mesh)
-            state, metrics = stage_step.step(state, batch, stage_step.frozen)
+            state, metrics = stage_step(state, batch)
             history.add_step(metrics)
             bar.advance(done)
             if done % setup.config.eval_every and done != stage.last:

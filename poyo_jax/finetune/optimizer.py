@@ -1,7 +1,7 @@
 """The optimiser of a fit: Muon and Adam, with a rate for each parameter and priors of the rows.
 
-Rates and priors are data: they are part of the state. So all fits of equal shapes and lengths share
-one compiled step.
+Rates and priors are data: they are part of the state. So all fits of equal shapes share one
+compiled step.
 """
 
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ from jaxtyping import Array
 
 from poyo_jax.distributed.lookup import Rows
 from poyo_jax.train.optim.muon import muon
-from poyo_jax.train.optim.rows import Optimizer
-from poyo_jax.train.optim.schedules import warmup_cosine
+from poyo_jax.train.optim.rows import Follow, Update
+from poyo_jax.train.optim.schedules import Schedule, Schedules, warmup_cosine
 
 WARMUP = 10  # steps
 BETA2 = 0.99  # runs are short
@@ -38,7 +38,7 @@ class Prior(NamedTuple):
 
 
 class AdaptingState(NamedTuple):
-    """State of `adapting_optimizer`. Steps do not change the rates and priors."""
+    """State of `adapting_update`. Steps do not change the rates and priors."""
 
     count: Array  # steps made so far
     moments: Any
@@ -46,45 +46,55 @@ class AdaptingState(NamedTuple):
     priors: Mapping[str, Prior]
 
 
-def adapting_optimizer(
-    rates: dict, priors: Mapping[str, Prior], num_steps: int, weight_decay: float
-) -> Optimizer:
-    """Make `muon` with updates times `rates`, a tree of numbers shaped like the parameters.
-
-    Equal lengths and decays give the same `update`.
-
-    Tables move in the coordinates of their prior: their gradients are taken, and their steps made,
-    along the directions of its scatter, and they are pulled to its origin. So every row of a table
-    moves in each step, and tables have gradients shaped like them.
-    """
-    rule = _rule(num_steps, weight_decay)
+def adapting_state(
+    params: dict, rates: dict, priors: Mapping[str, Prior], weight_decay: float
+) -> AdaptingState:
+    """The state before the first step. `rates` is a tree of numbers shaped like the parameters."""
+    moments = _steps(weight_decay).init(params)
     rates = jax.tree.map(jnp.float32, rates)
+    return AdaptingState(jnp.zeros((), jnp.int32), moments, rates, priors)
 
-    def init(params: dict) -> AdaptingState:
-        return AdaptingState(jnp.zeros((), jnp.int32), rule.init(params), rates, priors)
 
-    return Optimizer(init, rule.update)
+def adapting_schedules(num_steps: int) -> Schedules:
+    """The shares of the rates in every step of a fit; beta1 is not used."""
+    share = warmup_cosine(1.0, num_steps, min(WARMUP, num_steps // 10))
+    return Schedules.of(share, share, num_steps)
 
 
 @lru_cache(maxsize=8)
-def _rule(num_steps: int, weight_decay: float) -> Optimizer:
-    """The update of `adapting_optimizer`, and the moments before it."""
-    schedule = warmup_cosine(1.0, num_steps, min(WARMUP, num_steps // 10))
-    inner = optax.chain(optax.clip_by_global_norm(CLIP_NORM), muon(1.0, weight_decay, b2=BETA2))
+def adapting_update(weight_decay: float) -> Follow:
+    """Make `muon` with steps times the rates in the state; equal decays give the same function.
 
-    def update(gradient: dict, state: AdaptingState, params: dict) -> tuple[dict, AdaptingState]:
-        tables = {}
-        for name, prior in state.priors.items():
-            tables[name] = _table_gradient(prior, gradient[name], params[name])
-        steps, moments = inner.update(gradient | tables, state.moments, params)
-        now = jnp.asarray(schedule(state.count), jnp.float32)
-        steps = jax.tree.map(lambda step, rate: step * (rate * now), steps, state.rates)
-        for name, prior in state.priors.items():
-            steps[name] = steps[name] @ prior.scatter
-        moved = cast(dict, optax.apply_updates(params, steps))
-        return moved, state._replace(count=state.count + 1, moments=moments)
+    Tables move in the coordinates of their prior: their gradients are taken, and their steps made,
+    along the directions of its scatter, and they are pulled to its origin. So every row of a table
+    moves in each step, and tables have gradients shaped like them. The state is that of
+    `adapting_state`.
+    """
+    inner = _steps(weight_decay)
 
-    return Optimizer(inner.init, update)
+    def follow(share: Schedule, _: Schedule) -> Update:
+        def update(
+            gradient: dict, state: AdaptingState, params: dict
+        ) -> tuple[dict, AdaptingState]:
+            tables = {}
+            for name, prior in state.priors.items():
+                tables[name] = _table_gradient(prior, gradient[name], params[name])
+            steps, moments = inner.update(gradient | tables, state.moments, params)
+            now = share(state.count)
+            steps = jax.tree.map(lambda step, rate: step * (rate * now), steps, state.rates)
+            for name, prior in state.priors.items():
+                steps[name] = steps[name] @ prior.scatter
+            moved = cast(dict, optax.apply_updates(params, steps))
+            return moved, state._replace(count=state.count + 1, moments=moments)
+
+        return update
+
+    return follow
+
+
+def _steps(weight_decay: float) -> optax.GradientTransformation:
+    """Steps of a rate of 1."""
+    return optax.chain(optax.clip_by_global_norm(CLIP_NORM), muon(1.0, weight_decay, b2=BETA2))
 
 
 def _table_gradient(prior: Prior, gradient: Rows, table: Array) -> Array:

@@ -8,17 +8,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from poyo_jax.config import OptimConfig
-from poyo_jax.distributed.mesh import replicated, state_shardings
+from poyo_jax.distributed.mesh import state_shardings
 from poyo_jax.finetune.coordinates import row_coordinates
-from poyo_jax.finetune.optimizer import Prior, adapting_optimizer
+from poyo_jax.finetune.optimizer import (
+    Prior,
+    adapting_schedules,
+    adapting_state,
+    adapting_update,
+)
 from poyo_jax.finetune.setup import FitSetup
-from poyo_jax.fit_config import Stage
+from poyo_jax.fit_config import FitConfig, Stage
 from poyo_jax.model.params import LOW_RANK, TABLES, Path, path_names
 from poyo_jax.model.partition import join, low_rank_factors, rates_of, take
-from poyo_jax.train.optim.choose import choose_optimizer
-from poyo_jax.train.optim.rows import Optimizer
+from poyo_jax.train.optim.choose import choose_optimizer, make_schedules
 from poyo_jax.train.state import TrainState
-from poyo_jax.train.step import make_train_step
+from poyo_jax.train.step import Fixed, make_train_step
+from poyo_jax.types import Batch
 
 
 class StageStep:
@@ -32,26 +37,34 @@ class StageStep:
         rates = rates_of(backbone, {**stage.backbone_rates, **new_heads})
         learning, frozen = _split(params, rates, setup)
         self._learning = learning
-        self.frozen = jax.device_put({"backbone": frozen}, replicated(setup.mesh))
         num_steps = stage.last - stage.first
         if config.optimizer == "sparse_lamb":
-            self._optimizer = _published_optimizer(setup, num_steps)
+            optim = _published(config)
+            schedules = make_schedules(optim, num_steps)
+            init, follow = choose_optimizer(optim, setup.mesh)
+            self._opt_state = init(learning)
         else:
+            schedules = adapting_schedules(num_steps)
+            follow = adapting_update(config.weight_decay)
             rate_tree = _rate_tree(learning, rates, config.learning_rate)
             priors = _priors(setup, origin)
-            self._optimizer = adapting_optimizer(rate_tree, priors, num_steps, config.weight_decay)
-        self.step = make_train_step(
+            self._opt_state = adapting_state(learning, rate_tree, priors, config.weight_decay)
+        self.fixed = Fixed.of(schedules, config.seed, setup.mesh, {"backbone": frozen})
+        self._step = make_train_step(
             setup.model,
-            self._optimizer,
+            follow,
             setup.mesh,
-            seed=config.seed,
             microbatch_windows=setup.microbatch,
         )
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        """Make one step. The given state is donated."""
+        return self._step(state, batch, self.fixed)
 
     def start(self) -> TrainState:
         """The state before the first step. Its arrays are copies, since steps donate the state."""
         first = jnp.asarray(self.stage.first, jnp.int32)
-        state = TrainState(first, self._learning, self._optimizer.init(self._learning))
+        state = TrainState(first, self._learning, self._opt_state)
         state = jax.tree.map(jnp.copy, state)
         return jax.device_put(state, state_shardings(state, self.setup.mesh))
 
@@ -59,8 +72,8 @@ class StageStep:
         """All parameters, learning and frozen, in arrays that the next step does not donate."""
         tables = {name: jnp.copy(learning[name]) for name in TABLES}
         if "backbone" not in learning and LOW_RANK not in learning:
-            return {**tables, **self.frozen}
-        backbone, _ = join(learning, self.frozen)
+            return {**tables, **self.fixed.frozen}
+        backbone, _ = join(learning, self.fixed.frozen)
         return {**tables, "backbone": jax.tree.map(jnp.copy, backbone)}
 
 
@@ -100,16 +113,13 @@ def _priors(setup: FitSetup, origin: dict) -> dict[str, Prior]:
     return priors
 
 
-def _published_optimizer(setup: FitSetup, num_steps: int) -> Optimizer:
+def _published(config: FitConfig) -> OptimConfig:
     """The authors' LAMB with their schedule, as in pretraining."""
-    config = setup.config
-    optim = OptimConfig(
+    return OptimConfig(
         name="sparse_lamb",
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
     )
-    optimizer, _ = choose_optimizer(optim, num_steps, setup.mesh)
-    return optimizer
 
 
 def _rate_tree(learning: dict, rates: Mapping, row_rate: float) -> dict:

@@ -5,6 +5,7 @@ from typing import cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from poyo_jax.config import ModelConfig, RunConfig
 from poyo_jax.model.choose_processor import make_processor
@@ -35,7 +36,7 @@ def build_model(
     return POYO(config, num_units, num_sessions, compute, classes)
 
 
-def init_params(model: POYO, seed: int) -> dict:
+def init_params(model: POYO, seed: ArrayLike) -> dict:
     """Initial parameters; traceable."""
     batch = jax.tree.map(jnp.asarray, empty_batch(model.config))
     variables = model.init(jax.random.key(seed), batch)

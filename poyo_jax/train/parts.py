@@ -1,27 +1,26 @@
 """The model, the optimiser and the training step of a run on the devices of a mesh."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jax.sharding import Mesh
-from jax.typing import ArrayLike
 
 from poyo_jax.config import Config
 from poyo_jax.model.build import build_model
 from poyo_jax.model.hardware import choose_microbatch, hardware_of
 from poyo_jax.model.poyo import POYO
-from poyo_jax.train.optim.choose import choose_optimizer
-from poyo_jax.train.optim.rows import Optimizer
-from poyo_jax.train.step import make_train_step
+from poyo_jax.train.optim.choose import choose_optimizer, make_schedules
+from poyo_jax.train.optim.rows import Rule
+from poyo_jax.train.optim.schedules import Schedules
+from poyo_jax.train.step import Step, make_train_step
 
 
 class Parts(NamedTuple):
     """What a run computes with; nothing is compiled yet."""
 
     model: POYO
-    optimizer: Optimizer
-    schedule: Callable[[ArrayLike], dict[str, ArrayLike]]  # `choose_optimizer`
-    step: Callable[..., Any]  # `make_train_step`
+    rule: Rule  # of the optimiser
+    schedules: Schedules
+    step: Step
     microbatch_windows: int | None  # None: all
 
 
@@ -34,7 +33,8 @@ def make_parts(config: Config, num_units: int, num_sessions: int, mesh: Mesh) ->
     hardware = hardware_of(mesh)
     model = build_model(config.model, config.run, num_units, num_sessions, hardware.platform)
     updates = config.run.num_steps // config.optim.accumulate_steps
-    optimizer, schedule = choose_optimizer(config.optim, updates, mesh)
+    schedules = make_schedules(config.optim, updates)
+    rule = choose_optimizer(config.optim, mesh)
     micro = choose_microbatch(config.model, config.run, hardware)
-    step = make_train_step(model, optimizer, mesh, seed=config.data.seed, microbatch_windows=micro)
-    return Parts(model, optimizer, schedule, step, micro)
+    step = make_train_step(model, rule.follow, mesh, microbatch_windows=micro)
+    return Parts(model, rule, schedules, step, micro)

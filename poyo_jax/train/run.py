@@ -199,8 +199,9 @@ class Run:
         values: dict[str, Any] = {}
         for name in fetched[0]:
             values[name] = float(np.mean([metrics[name] for metrics in fetched]))
-        schedule = self.setup.schedule((done - 1) // self.config.optim.accumulate_steps)
-        values |= {name: float(np.asarray(value)) for name, value in schedule.items()}
+        update = (done - 1) // self.config.optim.accumulate_steps
+        for name, schedule in self.setup.schedules._asdict().items():
+            values[name] = float(schedule[update])
         values |= self._feed.speeds(len(steps))
         values["compiled_shapes"] = len(self.setup.train_step.programs)
         self._watchdog.expect(values["seconds_per_step"])

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -25,15 +25,17 @@ from poyo_jax.errors import DataError
 from poyo_jax.tasks.choose import choosing_metric
 from poyo_jax.train.parts import make_parts
 from poyo_jax.train.state import TrainState, init_state
+from poyo_jax.train.step import Fixed, Step
 from poyo_jax.train.unit_tuning import UnitTuning
 from poyo_jax.types import Batch, Readouts
 
 
 class TrainStep:
-    """The training step, compiled ahead of time for every shape of batch."""
+    """The training step of a run, compiled ahead of time for every shape of batch."""
 
-    def __init__(self, step: Callable):
-        self._step = step
+    def __init__(self, step: Step, fixed: Fixed):
+        self._step: Any = step  # jitted
+        self._fixed = fixed
         self.programs: dict[tuple[int, ...], Compiled] = {}
 
     def knows(self, batch: Batch) -> bool:
@@ -42,7 +44,7 @@ class TrainStep:
 
     def compile(self, state: TrainState, batch: Batch) -> None:
         """Compile the step for the shape of a batch."""
-        lowered = self._step.lower(state, batch, {})
+        lowered = self._step.lower(state, batch, self._fixed)
         self.programs[batch.token_kinds.shape] = lowered.compile()
 
     def __call__(
@@ -52,7 +54,7 @@ class TrainStep:
     ) -> tuple[TrainState, dict[str, Any]]:
         """Make one step with a batch whose shape was compiled. The given state is donated."""
         program = self.programs[batch.token_kinds.shape]
-        return program(state, batch, {})
+        return program(state, batch, self._fixed)
 
 
 class TrainSetup:
@@ -112,13 +114,14 @@ class TrainSetup:
         units = self.metadata.units.num_rows
         sessions = self.metadata.sessions.num_rows
         parts = make_parts(self.config, units, sessions, self.mesh)
-        model, optimizer, micro = parts.model, parts.optimizer, parts.microbatch_windows
+        model, rule, micro = parts.model, parts.rule, parts.microbatch_windows
         seed = self.config.data.seed
-        self.schedule = parts.schedule
-        self.train_step = TrainStep(parts.step)
+        self.schedules = parts.schedules
+        fixed = Fixed.of(parts.schedules, seed, self.mesh)
+        self.train_step = TrainStep(parts.step, fixed)
         self.predict_step = make_predict_step(model, self.mesh, microbatch_windows=micro)
-        self.fresh_state = lambda: init_state(model, optimizer, seed, self.mesh)
-        self.init_optimizer = optimizer.init
+        self.fresh_state = lambda: init_state(model, rule, seed, self.mesh)
+        self.init_optimizer = rule.init
 
     def first_state(self) -> TrainState:
         """The state of a new run before the first step.

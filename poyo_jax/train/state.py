@@ -6,13 +6,15 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding
+from jax.typing import ArrayLike
 from jaxtyping import Array, Int32
 
 from poyo_jax.distributed.mesh import state_shardings, with_padding
 from poyo_jax.model.build import init_params
 from poyo_jax.model.poyo import POYO
-from poyo_jax.train.optim.rows import Optimizer
+from poyo_jax.train.optim.rows import Rule
 
 
 class TrainState(NamedTuple):
@@ -23,24 +25,22 @@ class TrainState(NamedTuple):
     opt_state: Any
 
 
-def init_state(model: POYO, optimizer: Optimizer, seed: int, mesh: Mesh) -> TrainState:
+def init_state(model: POYO, rule: Rule, seed: int, mesh: Mesh) -> TrainState:
     """Create the state before the first step on the devices of the mesh."""
-    return _jitted_init(cast(Any, model), optimizer, seed, mesh)()
+    return _jitted_init(cast(Any, model), rule, mesh)(np.uint32(seed))
 
 
 @lru_cache(maxsize=8)
-def _jitted_init(
-    model: POYO, optimizer: Optimizer, seed: int, mesh: Mesh
-) -> Callable[[], TrainState]:
+def _jitted_init(model: POYO, rule: Rule, mesh: Mesh) -> Callable[[ArrayLike], TrainState]:
     """The function of `init_state`; equal arguments give the same one."""
-    init = _init(model, optimizer, seed)
-    shardings = state_shardings(jax.eval_shape(init), mesh)
+    init = _init(model, rule)
+    shardings = state_shardings(jax.eval_shape(init, 0), mesh)
     return jax.jit(init, out_shardings=shardings)
 
 
-def abstract_state(model: POYO, optimizer: Optimizer, mesh: Mesh) -> TrainState:
+def abstract_state(model: POYO, rule: Rule, mesh: Mesh) -> TrainState:
     """Shapes, types and places of the arrays of the state, for devices that need not be there."""
-    state = jax.eval_shape(_init(model, optimizer, 0))
+    state = jax.eval_shape(_init(model, rule), 0)
 
     def placed(x: jax.ShapeDtypeStruct, where: NamedSharding) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
@@ -48,10 +48,10 @@ def abstract_state(model: POYO, optimizer: Optimizer, mesh: Mesh) -> TrainState:
     return jax.tree.map(placed, state, state_shardings(state, mesh))
 
 
-def _init(model: POYO, optimizer: Optimizer, seed: int) -> Callable[[], TrainState]:
-    def init() -> TrainState:
+def _init(model: POYO, rule: Rule) -> Callable[[ArrayLike], TrainState]:
+    def init(seed: ArrayLike) -> TrainState:
         step = jnp.zeros((), jnp.int32)
         params = with_padding(init_params(model, seed))
-        return TrainState(step, params, optimizer.init(params))
+        return TrainState(step, params, rule.init(params))
 
     return init

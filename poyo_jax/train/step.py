@@ -2,26 +2,63 @@
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, UInt32
 
 from poyo_jax.config import OutputConfig
 from poyo_jax.distributed.lookup import EVERYWHERE, SPLIT, look_up, sum_rows
-from poyo_jax.distributed.mesh import state_shardings, sum_over_devices
+from poyo_jax.distributed.mesh import (
+    put_everywhere,
+    replicated,
+    state_shardings,
+    sum_over_devices,
+)
 from poyo_jax.model.apply import loss_sum, used_rows
 from poyo_jax.model.dropout import fold
 from poyo_jax.model.partition import join
 from poyo_jax.model.poyo import POYO
-from poyo_jax.train.optim.rows import Optimizer, gradient_values
+from poyo_jax.train.optim.rows import Follow, gradient_values
+from poyo_jax.train.optim.schedules import Schedules
 from poyo_jax.train.state import TrainState
 from poyo_jax.types import Batch
 
 SCALES = "output_scales"  # ones, in which the gradient of the loss is the part of each output
+
+
+class Fixed(NamedTuple):
+    """Arguments of a compiled step that stay the same in all steps of a run or a fit.
+
+    None of their values is compiled into the step, so that others share it.
+    """
+
+    schedules: Schedules
+    seed: UInt32[ArrayLike, ""]  # of dropout
+    frozen: dict  # parameters that do not learn
+
+    @classmethod
+    def of(cls, schedules: Schedules, seed: int, mesh: Mesh, frozen: dict | None = None) -> "Fixed":
+        """These values on the devices of the mesh."""
+        bits = np.uint32(seed & 0xFFFFFFFF)
+        return put_everywhere(cls(schedules, bits, frozen or {}), mesh)
+
+
+def abstract_fixed(schedules: Schedules, mesh: Mesh) -> Fixed:
+    """Shapes, types and places of `Fixed`, for devices that need not be there."""
+
+    def placed(x: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(mesh))
+
+    return jax.tree.map(placed, Fixed(schedules, np.zeros((), np.uint32), {}))
+
+
+Step = Callable[[TrainState, Batch, Fixed], tuple[TrainState, dict[str, jax.Array]]]
 
 
 def balanced(
@@ -47,35 +84,35 @@ def balanced(
 
 def make_train_step(
     model: POYO,
-    optimizer: Optimizer,
+    follow: Follow,
     mesh: Mesh,
     *,
-    seed: int,
     microbatch_windows: int | None,
-) -> Callable[[TrainState, Batch, dict], tuple[TrainState, dict[str, jax.Array]]]:
-    """Make a function (state, batch, frozen) -> (next state, {"loss", "gradient_norm", ...}).
+) -> Step:
+    """Make a function (state, batch, fixed) -> (next state, {"loss", "gradient_norm", ...}).
 
-    The given state is donated. The parameters are those of the state and of `frozen` together
+    `follow` makes the update of the optimiser (train/optim/rows.py).
+
+    The given state is donated. The parameters are those of the state and of `fixed.frozen` together
     (`join`). What is frozen costs neither gradient nor optimiser state.
 
     The loss is the weighted mean over all queries of the loss of the task (poyo_jax/tasks). With
     several outputs it is that of `balanced`, and "loss_<output>" is the part of each output in it.
-    Dropout is decided by `seed`, the step, and each window's number in the global batch. Equal
+    Dropout is decided by the seed, the step, and each window's number in the global batch. Equal
     arguments give the same function, so that a run or a fit of equal shapes compiles nothing.
     Raises ConfigError when the model's attention cannot do this here (model/attention/api.py).
     """
     model.check_back_end(training=True)
-    return _train_step(cast(Any, model), optimizer.update, mesh, seed, microbatch_windows)
+    return _train_step(cast(Any, model), follow, mesh, microbatch_windows)
 
 
 @lru_cache(maxsize=8)
 def _train_step(
     model: POYO,
-    update: Callable[[dict, Any, dict], tuple[dict, Any]],
+    follow: Follow,
     mesh: Mesh,
-    seed: int,
     microbatch_windows: int | None,
-) -> Callable[[TrainState, Batch, dict], tuple[TrainState, dict[str, jax.Array]]]:
+) -> Step:
     """The function of `make_train_step`."""
     outputs = model.config.all_outputs
     several = len(outputs) > 1
@@ -87,13 +124,12 @@ def _train_step(
         out_specs=(EVERYWHERE, EVERYWHERE, SPLIT),
         check_vma=False,
     )
-    def loss_and_gradient(learning, frozen, vectors, batch, step):
+    def loss_and_gradient(learning, frozen, vectors, batch, dropout_seed):
         """Loss, its gradient in the backbone, and that in the vectors of each device."""
         if several:
             batch, total_weight = balanced(batch, outputs, mesh)
         else:
             total_weight = sum_over_devices(batch.target_weights.sum(), mesh)
-        dropout_seed = fold(jnp.uint32(seed & 0xFFFFFFFF), step)
 
         def loss_of_device(learning, vectors):
             backbone, learns = join(learning, frozen)
@@ -116,8 +152,9 @@ def _train_step(
         return loss, backbone_gradient, vectors_gradient
 
     @partial(jax.jit, donate_argnums=0)
-    def train_step(state: TrainState, batch: Batch, frozen: dict):
+    def train_step(state: TrainState, batch: Batch, fixed: Fixed):
         params = state.params
+        dropout_seed = fold(jnp.asarray(fixed.seed), state.step)
         rows = used_rows(batch)
         learning = dict(params)
         vectors = {}
@@ -128,7 +165,7 @@ def _train_step(
             learning[SCALES] = jnp.ones(len(outputs))
 
         loss, gradient, vectors_gradient = loss_and_gradient(
-            learning, frozen, vectors, batch, state.step
+            learning, fixed.frozen, vectors, batch, dropout_seed
         )
         parts = gradient.pop(SCALES, ())
         for name in rows:
@@ -139,6 +176,7 @@ def _train_step(
         for output, part in zip(outputs, parts, strict=several):
             metrics[f"loss_{output.name}"] = part
 
+        update = follow(*fixed.schedules.functions())
         params, opt_state = update(gradient, state.opt_state, params)
         following = TrainState(state.step + 1, params, opt_state)
         where = state_shardings(following, mesh)

@@ -256,24 +256,20 @@ FOUR_DEVICES = """
     from poyo_jax import open_sessions, train_model
     from poyo_jax.errors import Interrupted
     from poyo_jax.train import loop
-    from poyo_jax.train import parts, setup
+    from poyo_jax.train import setup
     from poyo_jax.checkpoint.run import Checkpoints
 
     data, workdir = sys.argv[1:]
     assert jax.device_count() == 4
     sessions = open_sessions(data)[:2]
-    push, make, stop, made = loop.Run.push, parts.make_train_step, 3, []
+    push, stop = loop.Run.push, 3
 
     def stopping(self, step, metrics):
         if step == stop:
             signal.raise_signal(signal.SIGINT)
         push(self, step, metrics)
 
-    def once(*args, **kwargs):
-        made.append(made[0] if made else make(*args, **kwargs))
-        return made[0]
-
-    loop.Run.push, parts.make_train_step = stopping, once
+    loop.Run.push = stopping
     for stop in (3, 7):  # from the first step on, then from a restored state
         try:
             train_model(tiny.config(log_every=1), sessions, workdir, progress=False)

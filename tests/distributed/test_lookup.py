@@ -23,7 +23,7 @@ from poyo_jax.distributed.exchange import grid_width, in_rounds
 from poyo_jax.distributed.lookup import EVERYWHERE, SPLIT, Rows, look_up, sum_rows
 from poyo_jax.distributed.mesh import AXES
 from poyo_jax.model.params import UNITS
-from poyo_jax.train.optim.choose import choose_optimizer
+from poyo_jax.train.optim.choose import choose_optimizer, make_schedules
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 USED, DIM = 24, 4  # rows that each device looks up
@@ -82,13 +82,14 @@ def use_table(table, rows, values, mesh) -> dict:
     """Look rows up, sum their vectors, and move the table by two of such gradients."""
     num_rows = len(table)
     config = OptimConfig(name="sparse_lamb", learning_rate=0.01, clip_norm=3.0, accumulate_steps=2)
-    optimizer, _ = choose_optimizer(config, 10, mesh)
+    rule, schedules = choose_optimizer(config, mesh), make_schedules(config, 10)
+    update = rule.follow(*schedules.functions())
     rows, values = jax.lax.with_sharding_constraint((rows, values), NamedSharding(mesh, SPLIT))
     summed = sum_rows(rows, values, num_rows, mesh)
     params = {UNITS: table}
-    state = optimizer.init(params)
+    state = rule.init(params)
     for gradient in (summed, Rows(summed.rows, jnp.square(summed.values))):
-        params, state = optimizer.update({UNITS: gradient}, state, params)
+        params, state = update({UNITS: gradient}, state, params)
 
     def count_rounds(rows):
         return in_rounds(rows, num_rows, lambda _, rounds: rounds + 1, jnp.int32(0))

@@ -17,12 +17,17 @@ from poyo_jax.train.step import make_train_step
 
 CONFIG = FitConfig(num_steps=2, unit_steps=1, backbone_rates={"": 1e-3}, batch_size=8, eval_every=1)
 OTHER = replace(
-    CONFIG, learning_rate=0.1, backbone_rates={"": 2e-3, "head": 1e-2}, prior_weight=0.3
+    CONFIG,
+    num_steps=3,
+    seed=1,
+    learning_rate=0.1,
+    backbone_rates={"": 2e-3, "head": 1e-2},
+    prior_weight=0.3,
 )
 
 
 def test_a_second_fit_compiles_nothing(pretrained, tiny_sessions):
-    """Rates, priors and rows are data: they differ between the two fits."""
+    """Lengths, seeds, rates, priors and rows are data: they differ between the two fits."""
     events = []
 
     def listen(event, seconds, **_):
@@ -47,8 +52,8 @@ def model_and_step(config):
     """A model, and its training step."""
     mesh = make_mesh()
     model = build_model(config.model, config.run, 10, 3)
-    optimizer, _ = choose_optimizer(OptimConfig(name="adamw"), 200, mesh)
-    return model, make_train_step(model, optimizer, mesh, seed=0, microbatch_windows=None)
+    rule = choose_optimizer(OptimConfig(name="adamw"), mesh)
+    return model, make_train_step(model, rule.follow, mesh, microbatch_windows=None)
 
 
 def test_equal_settings_share_a_step_until_a_class_is_defined_again(monkeypatch):

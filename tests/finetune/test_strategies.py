@@ -214,8 +214,8 @@ def test_low_rank_updates_are_those_of_a_low_rank_forward_pass(pretrained, tiny_
     params = starting_params(setup, {})
     stage_step = StageStep(setup, short("lora").stages[-1], params, params)
     factors = jax.tree.map(lambda x: x + 0.1, stage_step.start().params["low_rank"])
-    merged = flatten_dict(join({"low_rank": factors}, stage_step.frozen)[0])
-    flat, own = flatten_dict(factors), flatten_dict(stage_step.frozen["backbone"])
+    merged = flatten_dict(join({"low_rank": factors}, stage_step.fixed.frozen)[0])
+    flat, own = flatten_dict(factors), flatten_dict(stage_step.fixed.frozen["backbone"])
     for path in {path[:-1] for path in flat}:
         x = jnp.asarray(
             np.random.default_rng(0).standard_normal((1, own[path].shape[-2])), jnp.float32
@@ -273,7 +273,7 @@ def first_step(tuned, session, **changes) -> np.ndarray:
     params = starting_params(setup, None)
     stage_step = StageStep(setup, config.stages[0], params, params)
     batch = put_batch(setup.batches[0], setup.mesh)
-    state, _ = stage_step.step(stage_step.start(), batch, stage_step.frozen)
+    state, _ = stage_step(stage_step.start(), batch)
     change = np.asarray(state.params["unit_embedding"]) - np.asarray(params["unit_embedding"])
     return change[1:]
 
@@ -295,7 +295,7 @@ def test_the_published_optimiser_is_that_of_pretraining(tuned, tiny_sessions):
     params = starting_params(setup, None)
     stage_step = StageStep(setup, config.stages[0], params, params)
     batch = put_batch(setup.batches[0], setup.mesh)
-    state, _ = stage_step.step(stage_step.start(), batch, stage_step.frozen)
+    state, _ = stage_step(stage_step.start(), batch)
     for table in ("unit_embedding", "session_embedding"):
         before, after = np.asarray(params[table]), np.asarray(state.params[table])
         norm = np.linalg.norm(before)

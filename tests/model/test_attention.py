@@ -372,9 +372,9 @@ def test_steps_refuse_before_anything_is_computed():
     make_predict_step(
         model, make_mesh(), microbatch_windows=None
     )  # there is no dropout without training
-    optimizer, _ = choose_optimizer(OptimConfig(learning_rate=3.125e-5), 10, make_mesh())
+    rule = choose_optimizer(OptimConfig(learning_rate=3.125e-5), make_mesh())
     with pytest.raises(ConfigError, match="cannot drop attention weights"):
-        make_train_step(model, optimizer, make_mesh(), seed=0, microbatch_windows=None)
+        make_train_step(model, rule.follow, make_mesh(), microbatch_windows=None)
 
 
 # --- what they compile to

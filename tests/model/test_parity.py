@@ -17,9 +17,9 @@ from poyo_jax.distributed.mesh import make_mesh, put_batch, replicated
 from poyo_jax.model.build import build_model
 from poyo_jax.model.poyo import Backbone
 from poyo_jax.model.rotary import omega, token_rotation
-from poyo_jax.train.optim.choose import choose_optimizer
+from poyo_jax.train.optim.choose import choose_optimizer, make_schedules
 from poyo_jax.train.state import TrainState
-from poyo_jax.train.step import make_train_step
+from poyo_jax.train.step import Fixed, make_train_step
 
 ARRAYS = load("poyo_tiny")
 BATCH, MASK = golden_batch(ARRAYS), ARRAYS["batch/output_mask"]
@@ -123,12 +123,13 @@ def test_five_training_steps_equal_the_reference(batch):
         pct_start=meta["pct_start"],
     )
     mesh = make_mesh()
-    optimizer, _ = choose_optimizer(settings, meta["total_steps"], mesh)
-    step = make_train_step(MODEL, optimizer, mesh, seed=0, microbatch_windows=None)
-    state = TrainState(np.zeros((), np.int32), PARAMS, jax.jit(optimizer.init)(PARAMS))
+    rule = choose_optimizer(settings, mesh)
+    step = make_train_step(MODEL, rule.follow, mesh, microbatch_windows=None)
+    fixed = Fixed.of(make_schedules(settings, meta["total_steps"]), 0, mesh)
+    state = TrainState(np.zeros((), np.int32), PARAMS, jax.jit(rule.init)(PARAMS))
     state = jax.device_put(state, replicated(mesh))
     for number, expected in enumerate(arrays["loss"], start=1):
-        state, metrics = step(state, put_batch(batch, mesh), {})
+        state, metrics = step(state, put_batch(batch, mesh), fixed)
         np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5, err_msg=f"step {number}")
         if f"step{number}/readout.bias" in arrays:
             assert (

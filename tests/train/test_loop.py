@@ -80,19 +80,6 @@ def interrupt(monkeypatch, at_step: int) -> None:
     monkeypatch.setattr(loop.Run, "push", pressed)
 
 
-def share_step(monkeypatch) -> None:
-    """Compile the training step once for all runs of a test; a state that lies otherwise would
-    compile it again.
-    """
-    made, make = [], parts.make_train_step
-
-    def once(*args, **kwargs):
-        made.append(made[0] if made else make(*args, **kwargs))
-        return made[0]
-
-    monkeypatch.setattr(parts, "make_train_step", once)
-
-
 class Observed:
     """A metric that notes when somebody wants its value."""
 
@@ -131,7 +118,7 @@ def fake_step(
         )
         steps = iter(range(10_000))
 
-        def step(state, batch, frozen):
+        def step(state, batch, fixed):
             at = next(steps)
             return count(state, batch), {
                 "loss": Observed(loss(at), note),
@@ -161,7 +148,6 @@ OPTIMIZERS = {
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     name, tiny_sessions, tmp_path, monkeypatch
 ):
-    share_step(monkeypatch)
     config, sessions = replace(six_steps(), optim=OPTIMIZERS[name]), tiny_sessions[:2]
     train(config, sessions, tmp_path / "whole")
     with monkeypatch.context() as patch:

@@ -21,9 +21,9 @@ from poyo_jax.data.batches.pipeline import TrainBatches
 from poyo_jax.decoding.predict import make_predict_step
 from poyo_jax.distributed.mesh import make_mesh, put_batch, replicated
 from poyo_jax.model.build import build_model, empty_batch
-from poyo_jax.train.optim.choose import choose_optimizer
+from poyo_jax.train.optim.choose import choose_optimizer, make_schedules
 from poyo_jax.train.state import TrainState, init_state
-from poyo_jax.train.step import make_train_step
+from poyo_jax.train.step import Fixed, make_train_step
 from poyo_jax.types import PADDING
 
 TESTS = Path(__file__).resolve().parent.parent
@@ -87,20 +87,28 @@ def mesh():
     return make_mesh()
 
 
-@pytest.fixture(scope="module")
-def optimizer(mesh):
-    return choose_optimizer(OptimConfig(learning_rate=0.01), 100, mesh)[0]
+OPTIM = OptimConfig(learning_rate=0.01)
 
 
 @pytest.fixture(scope="module")
-def train_step(model, optimizer, mesh):
-    return make_train_step(model, optimizer, mesh, seed=3, microbatch_windows=4)
+def rule(mesh):
+    return choose_optimizer(OPTIM, mesh)
 
 
 @pytest.fixture(scope="module")
-def start(model, optimizer, mesh):
+def fixed(mesh):
+    return Fixed.of(make_schedules(OPTIM, 100), 3, mesh)
+
+
+@pytest.fixture(scope="module")
+def train_step(model, rule, mesh):
+    return make_train_step(model, rule.follow, mesh, microbatch_windows=4)
+
+
+@pytest.fixture(scope="module")
+def start(model, rule, mesh):
     """The state before the first step, in numpy: steps take the one given to them."""
-    return jax.device_get(init_state(model, optimizer, 0, mesh))
+    return jax.device_get(init_state(model, rule, 0, mesh))
 
 
 def copy(tree, mesh):
@@ -108,12 +116,13 @@ def copy(tree, mesh):
 
 
 def test_the_loss_is_the_weighted_mean_and_dropout_differs_between_steps(
-    model, mesh, batch, start, train_step
+    model, mesh, batch, start, train_step, fixed
 ):
     losses = []
     for step in (0, 0, 1):
         state = start._replace(step=np.int32(step))
-        losses.append(float(train_step(copy(state, mesh), put_batch(batch, mesh), {})[1]["loss"]))
+        _, metrics = train_step(copy(state, mesh), put_batch(batch, mesh), fixed)
+        losses.append(float(metrics["loss"]))
     assert losses[0] == losses[1] and abs(losses[2] / losses[0] - 1) > 1e-4
     predictions = jax.jit(partial(predict, model, microbatch_windows=None))(start.params, batch)
     errors = np.square(predictions - batch.targets).mean(axis=-1)
@@ -121,21 +130,23 @@ def test_the_loss_is_the_weighted_mean_and_dropout_differs_between_steps(
     assert losses[0] == pytest.approx(float(still), rel=0.2)  # at the start, dropout changes little
 
 
-def test_a_batch_without_weight_has_no_loss_and_a_finite_gradient(mesh, batch, start, train_step):
+def test_a_batch_without_weight_has_no_loss_and_a_finite_gradient(
+    mesh, batch, start, train_step, fixed
+):
     silent = batch._replace(target_weights=np.zeros_like(batch.target_weights))
-    state, metrics = train_step(copy(start, mesh), put_batch(silent, mesh), {})
+    state, metrics = train_step(copy(start, mesh), put_batch(silent, mesh), fixed)
     assert metrics["loss"] == 0 and metrics["gradient_norm"] == 0
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state)) and state.step == 1
 
 
 def test_what_is_frozen_stays_and_what_learns_moves_the_same(
-    mesh, batch, start, optimizer, train_step
+    mesh, batch, start, rule, train_step, fixed
 ):
-    full, metrics = train_step(copy(start, mesh), put_batch(batch, mesh), {})
+    full, metrics = train_step(copy(start, mesh), put_batch(batch, mesh), fixed)
     tables = {name: table for name, table in start.params.items() if name != "backbone"}
     frozen = copy({"backbone": start.params["backbone"]}, mesh)
-    state = copy(TrainState(start.step, tables, jax.jit(optimizer.init)(tables)), mesh)
-    state, of_tables = train_step(state, put_batch(batch, mesh), frozen)
+    state = copy(TrainState(start.step, tables, jax.jit(rule.init)(tables)), mesh)
+    state, of_tables = train_step(state, put_batch(batch, mesh), fixed._replace(frozen=frozen))
     np.testing.assert_allclose(of_tables["loss"], metrics["loss"], rtol=1e-6)
     assert 0 < of_tables["gradient_norm"] < metrics["gradient_norm"]
     assert set(state.params) == set(tables) == {"unit_embedding", "session_embedding"}
@@ -145,8 +156,8 @@ def test_what_is_frozen_stays_and_what_learns_moves_the_same(
     jax.tree.map(np.testing.assert_array_equal, frozen["backbone"], start.params["backbone"])
 
 
-def test_only_rows_of_the_batch_move(mesh, batch, start, train_step):
-    state, _ = train_step(copy(start, mesh), put_batch(batch, mesh), {})
+def test_only_rows_of_the_batch_move(mesh, batch, start, train_step, fixed):
+    state, _ = train_step(copy(start, mesh), put_batch(batch, mesh), fixed)
     moved = np.flatnonzero(
         (np.asarray(state.params["unit_embedding"]) != start.params["unit_embedding"]).any(axis=1)
     )

@@ -230,5 +230,5 @@ def _run() -> tuple[Metadata, TrainState, jax.sharding.Mesh]:
     """Metadata and state of a run that has not begun, and its mesh."""
     model = replace(tiny_model(), metrics={"valid_r2": 0.5})
     mesh = make_mesh(model.config.run.mesh)
-    optimizer, _ = choose_optimizer(model.config.optim, 100, mesh)
-    return model.metadata, init_state(model.model, optimizer, 0, mesh), mesh
+    rule = choose_optimizer(model.config.optim, mesh)
+    return model.metadata, init_state(model.model, rule, 0, mesh), mesh

@@ -30,25 +30,18 @@ class AdamW:
     """AdamW for the backbone, Adam for the rows of tables; the rate warms up, then falls to 0."""
 
     config: OptimConfig
-    total_steps: int  # updates
 
-    @property
-    def learning_rate(self) -> Schedule:
+    def schedules(self, total_steps: int) -> tuple[Schedule, Schedule]:
         config = self.config
         peak = config.learning_rate
-        return warmup_cosine(peak, self.total_steps, config.warmup_steps, config.hold)
+        rate = warmup_cosine(peak, total_steps, config.warmup_steps, config.hold)
+        return rate, optax.constant_schedule(BETA1)
 
-    @property
-    def beta1(self) -> Schedule:
-        return optax.constant_schedule(BETA1)
+    def backbone(self, learning_rate: Schedule, beta1: Schedule) -> optax.GradientTransformation:
+        return adamw(learning_rate, self.config.weight_decay)
 
-    @property
-    def backbone(self) -> optax.GradientTransformation:
-        return adamw(self.learning_rate, self.config.weight_decay)
-
-    @property
-    def rows(self) -> RowRule:
-        return adam_rows(self.learning_rate)
+    def rows(self, learning_rate: Schedule, beta1: Schedule) -> RowRule:
+        return adam_rows(learning_rate)
 
 
 def adamw(learning_rate: float | Schedule, weight_decay: float) -> optax.GradientTransformation:

@@ -1,20 +1,21 @@
 """Choose the optimiser of a run by its configuration.
 
-An optimiser is a class that is made by `Class(config=OptimConfig, total_steps=int)` and has
+An optimiser is a class that is made by `Class(config=OptimConfig)` and has the methods
 
-- `learning_rate` and `beta1`: schedules (schedules.py), whose values are logged;
-- `backbone`: an optax transformation, which moves all parameters but the tables;
-- `rows`: a `RowRule` (rows.py), which moves the rows of the tables.
+- `schedules(total_steps)`: schedules of the learning rate and of beta1 (schedules.py), which are
+  computed before the first step and logged;
+- `backbone(learning_rate, beta1)`: an optax transformation that follows two such schedules and
+  moves all parameters but the tables;
+- `rows(learning_rate, beta1)`: a `RowRule` (rows.py), which moves the rows of the tables.
 
 `OptimConfig.name` is a name in `BUILT_IN`, or "module:Class" for a class of your own; a program
 imports its module first (import_path.py).
 """
 
-from collections.abc import Callable
 from functools import lru_cache
 
+import optax
 from jax.sharding import Mesh
-from jax.typing import ArrayLike
 
 from poyo_jax.config import OptimConfig
 from poyo_jax.import_path import resolve_with
@@ -22,44 +23,55 @@ from poyo_jax.train.optim.accumulate import accumulate
 from poyo_jax.train.optim.adam import AdamW
 from poyo_jax.train.optim.lamb import SparseLamb
 from poyo_jax.train.optim.muon import Muon
-from poyo_jax.train.optim.rows import Optimizer, with_tables
+from poyo_jax.train.optim.rows import Optimizer, Rule, Update, with_tables
+from poyo_jax.train.optim.schedules import Schedule, Schedules
 
 BUILT_IN: dict[str, type] = {
     "sparse_lamb": SparseLamb,
     "adamw": AdamW,
     "muon": Muon,
 }
-_MEMBERS = ("learning_rate", "beta1", "backbone", "rows")
+_MEMBERS = ("schedules", "backbone", "rows")
 
 
-def choose_optimizer(
-    config: OptimConfig, total_steps: int, mesh: Mesh
-) -> tuple[Optimizer, Callable[[ArrayLike], dict[str, ArrayLike]]]:
-    """Make the optimiser of a run, and a function from an update's number to what is logged of it.
+def choose_optimizer(config: OptimConfig, mesh: Mesh) -> Rule:
+    """Make the rule of a run's optimiser.
 
-    `total_steps` counts updates; with accumulation an update takes `accumulate_steps` batches. What
-    is logged are the learning rate and beta1. Raises ConfigError when the schedule does not fit, or
-    when `config.name` names no optimiser. Equal arguments give the same functions.
+    Raises ConfigError when `config.name` names no optimiser. Equal arguments give the same rule, so
+    that runs of all lengths share one compiled step.
     """
-    return _make(_class_of(config), config, total_steps, mesh)
+    return _make(_class_of(config), config, mesh)
+
+
+def make_schedules(config: OptimConfig, total_steps: int) -> Schedules:
+    """The learning rate and beta1 of every update of a run.
+
+    With accumulation an update takes `accumulate_steps` batches. Raises ConfigError when the
+    schedule does not fit, or when `config.name` names no optimiser.
+    """
+    chosen = _class_of(config)(config=config)
+    learning_rate, beta1 = chosen.schedules(total_steps)
+    return Schedules.of(learning_rate, beta1, total_steps)
 
 
 @lru_cache(maxsize=8)
-def _make(
-    kind: type, config: OptimConfig, total_steps: int, mesh: Mesh
-) -> tuple[Optimizer, Callable[[ArrayLike], dict[str, ArrayLike]]]:
-    """Make the optimiser from its class, which a notebook may define again."""
-    chosen = kind(config=config, total_steps=total_steps)
-    optimizer = with_tables(chosen.backbone, chosen.rows, mesh, config.clip_norm)
-    if config.accumulate_steps > 1:
-        optimizer = accumulate(optimizer, config.accumulate_steps, mesh)
-    learning_rate = chosen.learning_rate
-    beta1 = chosen.beta1
+def _make(kind: type, config: OptimConfig, mesh: Mesh) -> Rule:
+    """Make the rule from its class, which a notebook may define again."""
+    chosen = kind(config=config)
 
-    def logged(step: ArrayLike) -> dict[str, ArrayLike]:
-        return {"learning_rate": learning_rate(step), "beta1": beta1(step)}
+    def make(learning_rate: Schedule, beta1: Schedule) -> Optimizer:
+        backbone = chosen.backbone(learning_rate, beta1)
+        rows = chosen.rows(learning_rate, beta1)
+        optimizer = with_tables(backbone, rows, mesh, config.clip_norm)
+        if config.accumulate_steps > 1:
+            optimizer = accumulate(optimizer, config.accumulate_steps, mesh)
+        return optimizer
 
-    return optimizer, logged
+    def follow(learning_rate: Schedule, beta1: Schedule) -> Update:
+        return make(learning_rate, beta1).update
+
+    none = optax.constant_schedule(0.0)
+    return Rule(make(none, none).init, follow)
 
 
 def _class_of(config: OptimConfig) -> type:

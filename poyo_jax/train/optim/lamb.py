@@ -22,7 +22,7 @@ from poyo_jax.train.optim.rows import Moved, RowRule, TableState, zeros_like
 from poyo_jax.train.optim.schedules import Schedule, one_cycle, one_cycle_beta1, value_at
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class LambSettings:
     """Settings of LAMB."""
 
@@ -54,31 +54,17 @@ class SparseLamb:
     """LAMB with the schedules of the paper: a constant rate, then half a cosine."""
 
     config: OptimConfig
-    total_steps: int  # updates
 
-    @property
-    def learning_rate(self) -> Schedule:
-        return one_cycle(self.config.learning_rate, self.total_steps, self.config.pct_start)
+    def schedules(self, total_steps: int) -> tuple[Schedule, Schedule]:
+        share = self.config.pct_start
+        rate = one_cycle(self.config.learning_rate, total_steps, share)
+        return rate, one_cycle_beta1(total_steps, share)
 
-    @property
-    def beta1(self) -> Schedule:
-        return one_cycle_beta1(self.total_steps, self.config.pct_start)
+    def backbone(self, learning_rate: Schedule, beta1: Schedule) -> optax.GradientTransformation:
+        return lamb(LambSettings(learning_rate, beta1, weight_decay=self.config.weight_decay))
 
-    @property
-    def settings(self) -> LambSettings:
-        return LambSettings(
-            learning_rate=self.learning_rate,
-            b1=self.beta1,
-            weight_decay=self.config.weight_decay,
-        )
-
-    @property
-    def backbone(self) -> optax.GradientTransformation:
-        return lamb(self.settings)
-
-    @property
-    def rows(self) -> RowRule:
-        return lamb_rows(self.settings)
+    def rows(self, learning_rate: Schedule, beta1: Schedule) -> RowRule:
+        return lamb_rows(LambSettings(learning_rate, beta1, weight_decay=self.config.weight_decay))
 
 
 class LambState(NamedTuple):

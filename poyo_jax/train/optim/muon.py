@@ -18,9 +18,8 @@ RMS = 0.2
 class Muon(AdamW):
     """Muon for the matrices of the backbone; the rate and the rows of tables are those of AdamW."""
 
-    @property
-    def backbone(self) -> optax.GradientTransformation:
-        return muon(self.learning_rate, self.config.weight_decay)
+    def backbone(self, learning_rate: Schedule, beta1: Schedule) -> optax.GradientTransformation:
+        return muon(learning_rate, self.config.weight_decay)
 
 
 def muon(

@@ -17,6 +17,10 @@ from jaxtyping import Array, Float, Int32, PyTree
 from poyo_jax.distributed.lookup import EVERYWHERE, Rows, first_row, table_spec
 from poyo_jax.distributed.mesh import AXES
 from poyo_jax.model.params import TABLES
+from poyo_jax.train.optim.schedules import Schedule
+
+Update = Callable[[dict, Any, dict], tuple[dict, Any]]
+Follow = Callable[[Schedule, Schedule], Update]
 
 
 class Optimizer(NamedTuple):
@@ -26,7 +30,17 @@ class Optimizer(NamedTuple):
     """
 
     init: Callable[[dict], Any]
-    update: Callable[[dict, Any, dict], tuple[dict, Any]]
+    update: Update
+
+
+class Rule(NamedTuple):
+    """An optimiser that lacks its schedules. All schedules have the same first state.
+
+    `follow(learning_rate, beta1)` makes the update that follows such schedules.
+    """
+
+    init: Callable[[dict], Any]
+    follow: Follow
 
 
 class TableState(NamedTuple):

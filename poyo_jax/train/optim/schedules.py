@@ -5,7 +5,7 @@ A schedule maps the number of updates made so far to the value for the next upda
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,37 @@ from jaxtyping import Array, Float
 from poyo_jax.errors import ConfigError
 
 Schedule = Callable[[ArrayLike], ArrayLike]
+LEAST_UPDATES = 1024  # in `Schedules`
+
+
+class Schedules(NamedTuple):
+    """The values of two schedules in every update: arguments of a compiled step.
+
+    Their length is a power of two, so that runs of most lengths share a step.
+    """
+
+    learning_rate: Float[ArrayLike, " updates"]
+    beta1: Float[ArrayLike, " updates"]
+
+    @classmethod
+    def of(cls, learning_rate: Schedule, beta1: Schedule, total_steps: int) -> "Schedules":
+        """The values of these schedules, on the host. After the last update they go on."""
+        least = max(LEAST_UPDATES, total_steps)
+        updates = np.arange(2 ** math.ceil(math.log2(least)))
+
+        def values(schedule: Schedule) -> np.ndarray:
+            given = np.asarray(schedule(updates), np.float32)
+            return np.broadcast_to(given, updates.shape)
+
+        return cls(values(learning_rate), values(beta1))
+
+    def functions(self) -> tuple[Schedule, Schedule]:
+        """The schedules of the learning rate and of beta1 inside of a compiled step."""
+
+        def follow(values: ArrayLike) -> Schedule:
+            return lambda step: jnp.asarray(values).at[step].get(mode="clip")
+
+        return follow(self.learning_rate), follow(self.beta1)
 
 
 def one_cycle(

@@ -1,12 +1,17 @@
 """Parameters, gradients and runs of optimisers for the tests of this folder."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from poyo_jax.config import OptimConfig
 from poyo_jax.distributed.lookup import Rows, sum_rows
 from poyo_jax.model.params import TABLES
+from poyo_jax.train.optim.choose import choose_optimizer, make_schedules
+from poyo_jax.train.optim.rows import Optimizer
 
 NUM_STEPS, DIM = 30, 8
 NUM_ROWS = dict(zip(TABLES, (64, 16), strict=True))
@@ -27,6 +32,16 @@ def in_rows(gradient: dict) -> dict:
         name: Rows(jnp.arange(len(x)), jnp.asarray(x)) if name in TABLES else x
         for name, x in gradient.items()
     }
+
+
+def choose(config: OptimConfig, total_steps: int, mesh: Mesh) -> tuple[Optimizer, Callable]:
+    """The optimiser of a configuration, and a function from an update's number to its values."""
+    rule, schedules = choose_optimizer(config, mesh), make_schedules(config, total_steps)
+
+    def values(step: int) -> dict:
+        return {name: values[step] for name, values in schedules._asdict().items()}
+
+    return Optimizer(rule.init, rule.follow(*schedules.functions())), values
 
 
 def run(optimizer, params: dict, gradients: list[dict]) -> list[tuple[dict, object]]:

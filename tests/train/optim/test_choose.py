@@ -9,6 +9,7 @@ import optax
 import pytest
 from optimizer_runs import (
     NUM_ROWS,
+    choose,
     gradients,
     looked_up,
     run,
@@ -21,14 +22,14 @@ from poyo_jax.distributed.mesh import make_mesh
 from poyo_jax.errors import ConfigError
 from poyo_jax.model.params import TABLES
 from poyo_jax.train.optim.adam import AdamW
-from poyo_jax.train.optim.choose import BUILT_IN, choose_optimizer
+from poyo_jax.train.optim.choose import BUILT_IN
 
 NAMES = get_args(OptimizerName)
 
 
 def make(num_updates: int = 20, **settings):
     config = OptimConfig(**{"learning_rate": 0.08, "warmup_steps": 4} | settings)
-    return choose_optimizer(config, num_updates, make_mesh())
+    return choose(config, num_updates, make_mesh())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -61,9 +62,8 @@ def test_the_configuration_knows_the_names_of_all_optimizers():
 class Descent(AdamW):
     """Plain gradient descent, an optimiser of one's own."""
 
-    @property
-    def backbone(self):
-        return optax.sgd(self.learning_rate)
+    def backbone(self, learning_rate, beta1):
+        return optax.sgd(learning_rate)
 
 
 def test_an_optimizer_of_ones_own_is_named_by_its_import_path():

@@ -12,6 +12,7 @@ from optimizer_runs import (
     DIM,
     NUM_ROWS,
     NUM_STEPS,
+    choose,
     gradients,
     in_rows,
     random_tree,
@@ -23,7 +24,6 @@ from optimizer_runs import (
 from poyo_jax.config import OptimConfig
 from poyo_jax.distributed.mesh import make_mesh
 from poyo_jax.model.params import TABLES
-from poyo_jax.train.optim.choose import choose_optimizer
 from poyo_jax.train.optim.lamb import LambSettings, lamb, lamb_rows, trust_ratio
 from poyo_jax.train.optim.rows import with_tables
 from poyo_jax.train.optim.schedules import one_cycle, one_cycle_beta1
@@ -94,7 +94,7 @@ def test_first_step_of_the_golden_model_equals_the_reference():
     tiny, trained = load("poyo_tiny"), load("train5")
     recipe = json.loads(str(trained["meta"]))
     config = OptimConfig(learning_rate=recipe["lr"], weight_decay=recipe["weight_decay"])
-    optimizer, _ = choose_optimizer(config, recipe["total_steps"], make_mesh())
+    optimizer, _ = choose(config, recipe["total_steps"], make_mesh())
     params, gradient = (
         jax.tree.map(jnp.asarray, params_from_torch(tiny, prefix, TINY.depth))
         for prefix in ("param", "grad_weighted")
@@ -136,7 +136,7 @@ def lamb_in_float64(config, schedule, table, steps) -> list[np.ndarray]:
 )
 def test_every_step_equals_that_of_whole_tables(clip_norm, scale, decay, count):
     config = OptimConfig(learning_rate=0.01, weight_decay=decay, clip_norm=clip_norm)
-    optimizer, schedule = choose_optimizer(config, NUM_STEPS, make_mesh())
+    optimizer, schedule = choose(config, NUM_STEPS, make_mesh())
     steps = gradients(make_mesh(), count)
     ends = run(optimizer, start(scale), steps)
     for name in TABLES:
@@ -173,7 +173,7 @@ def test_rows_without_gradient_stay_and_lose_their_moments():
 
 def test_the_squared_norm_does_not_drift():
     config = OptimConfig(learning_rate=1e-4)
-    optimizer, _ = choose_optimizer(config, 2000, make_mesh())
+    optimizer, _ = choose(config, 2000, make_mesh())
     params, update, steps = start(), jax.jit(optimizer.update), gradients(make_mesh())
     state = optimizer.init(params)
     for step in range(2000):

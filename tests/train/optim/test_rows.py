@@ -14,7 +14,7 @@ import pytest
 import tiny
 from golden_model import TINY, params_from_torch
 from golden_model import load as load_golden
-from optimizer_runs import DIM, NUM_ROWS, NUM_STEPS, gradients, random_tree, run, start
+from optimizer_runs import DIM, NUM_ROWS, NUM_STEPS, choose, gradients, random_tree, run, start
 
 from poyo_jax import load, train_model
 from poyo_jax.config import MeshConfig, OptimConfig
@@ -22,7 +22,6 @@ from poyo_jax.distributed import mesh as meshes
 from poyo_jax.distributed.lookup import Rows, look_up, sum_rows
 from poyo_jax.distributed.mesh import make_mesh, padded_rows, state_shardings
 from poyo_jax.model.params import is_stacked, is_table, path_names
-from poyo_jax.train.optim.choose import choose_optimizer
 from poyo_jax.train.optim.rows import add_rows
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -154,12 +153,10 @@ def split_tables_on_four_devices() -> dict:
             clip_norm=3.0,
             accumulate_steps=accumulated,
         )
-        expected, _ = run(
-            choose_optimizer(config, NUM_STEPS, alone)[0], start(), gradients(alone, count)
-        )[-1]
+        expected, _ = run(choose(config, NUM_STEPS, alone)[0], start(), gradients(alone, count))[-1]
         steps = gradients(mesh, count)
         params = jax.device_put(start(), state_shardings(start(), mesh))
-        seen, _ = run(choose_optimizer(config, NUM_STEPS, mesh)[0], params, steps)[-1]
+        seen, _ = run(choose(config, NUM_STEPS, mesh)[0], params, steps)[-1]
         pairs = zip(jax.tree.leaves(expected), jax.tree.leaves(seen), strict=True)
         table, gradient = seen["unit_embedding"], steps[0]["unit_embedding"]
         rows = jnp.asarray(np.random.default_rng(2).integers(0, UNITS, count))
