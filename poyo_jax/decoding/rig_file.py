@@ -9,10 +9,11 @@ import jax
 import numpy as np
 
 from poyo_jax.config import ModelConfig
-from poyo_jax.data.batches.tokens import ModelSession
+from poyo_jax.data.batches.tokens import ModelSession, SessionOutput
 from poyo_jax.errors import ConfigError
 from poyo_jax.model.attention.online_softmax import scaled
 from poyo_jax.model.decoder import Decoder
+from poyo_jax.model.heads import head_name
 from poyo_jax.model.layers import split_heads
 from poyo_jax.model.one_session import session_tables
 from poyo_jax.model.params import BACKBONE, LAYERS, SESSIONS
@@ -26,38 +27,37 @@ TASK = ModelConfig.task
 
 
 def file_content(
-    pretrained: Pretrained, source: ModelSession, hop: float, queries: Sequence[float]
+    pretrained: Pretrained,
+    source: ModelSession,
+    output: SessionOutput,
+    hop: float,
+    queries: Sequence[float],
 ) -> bytes:
-    """Return the bytes of a .poyo file that decodes a session.
+    """Return the bytes of a .poyo file that decodes an output of a session.
 
     Raises ConfigError for a model that the native back end does not compute.
     """
     config = pretrained.config.model
-    check_native(config)
+    check_native(config, output)
+    readout = output.readout
     ids = b"".join(str(unit).encode() + b"\0" for unit in source.session.unit_ids)
     sizes = (
         *(config.dim, config.depth, config.head_dim, config.cross_heads, config.self_heads),
-        *(len(config.latent_times), config.num_channels, len(source.unit_rows), len(queries)),
+        *(len(config.latent_times), len(readout.mean), len(source.unit_rows), len(queries)),
         len(ids),
     )
-    readout = source.readout
     settings = [config.window_length, hop, *queries, *readout.mean, *readout.std]
     settings += config.latent_times.tolist()
     parts = [struct.pack(f"<{len(sizes)}I", *sizes), np.array(settings, "<f8").tobytes()]
-    parts += [np.asarray(array, "<f4").tobytes() for array in _arrays(pretrained, source)]
+    parts += [np.asarray(array, "<f4").tobytes() for array in _arrays(pretrained, source, output)]
     body = b"".join([*parts, ids])
     return MAGIC + hashlib.sha256(body).digest() + body
 
 
-def check_native(config: ModelConfig) -> None:
+def check_native(config: ModelConfig, output: SessionOutput) -> None:
     """Raise ConfigError for a model that the native back end does not compute."""
-    if len(config.all_outputs) > 1:
-        raise ConfigError(
-            f"the native back end computes one output, and the model has {len(config.all_outputs)}."
-            " Decode with poyo_jax.decode."
-        )
-    for name, known in (("processor", PROCESSOR), ("task", TASK)):
-        given = getattr(config, name)
+    task = config.all_outputs[output.number].task
+    for name, given, known in (("processor", config.processor, PROCESSOR), ("task", task, TASK)):
         if given != known:
             raise ConfigError(
                 f"the native back end computes the {name} {known!r} alone, and the model has"
@@ -70,12 +70,15 @@ def check_native(config: ModelConfig) -> None:
         )
 
 
-def _arrays(pretrained: Pretrained, source: ModelSession) -> Iterator[Any]:
+def _arrays(pretrained: Pretrained, source: ModelSession, output: SessionOutput) -> Iterator[Any]:
     """Weights and tables in the order of the file."""
     config = pretrained.config.model
     params = jax.tree.map(np.asarray, pretrained.params[BACKBONE])
     encoder, decoder, head = params["encoder"], params["decoder"], params["head"]
     vector = np.asarray(pretrained.params[SESSIONS])[source.session_row]
+    if len(config.all_outputs) > 1:
+        vector = vector + head["embedding"][output.number]
+        head = head[head_name(output.name)]
     yield np.tile(encoder["latent_embedding"], (config.num_latent_steps, 1))
     yield from _linear(encoder["output"])
     yield from _feedforward(encoder["feedforward"])

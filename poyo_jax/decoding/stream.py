@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from poyo_jax.checks import check_choice, check_number, integer
-from poyo_jax.data.batches.tokens import ModelSession
+from poyo_jax.data.batches.tokens import ModelSession, SessionOutput
 from poyo_jax.data.given import one_session
 from poyo_jax.data.session import Session
 from poyo_jax.decoding.rig_file import file_content
@@ -83,11 +83,12 @@ class StreamDecoder(Stream):
         check_settings(self._pretrained.config.model.window_length, hop, queries, capacity)
         check_choice("back_end", back_end, get_args(BackEnd))
         check_number("threads", threads, integer(1, 8))
+        self._output = choose_output(self._source, output)
         if back_end == "native":
-            content = file_content(self._pretrained, self._source, hop, queries)
+            content = file_content(self._pretrained, self._source, self._output, hop, queries)
             engine = NativeEngine(content, threads=threads, bfloat16=bfloat16)
         else:
-            engine = JaxEngine(self._pretrained, self._source, output)
+            engine = JaxEngine(self._pretrained, self._source, self._output)
         super().__init__(engine, hop=hop, queries=queries, capacity=capacity, clock=clock)
 
     def save(self, path: str | Path) -> None:
@@ -97,23 +98,23 @@ class StreamDecoder(Stream):
         behaviour. Raises ConfigError for a model that the native back end does not compute, and
         PoyoError when the file cannot be written.
         """
-        content = file_content(self._pretrained, self._source, self.hop, self.queries)
+        content = file_content(self._pretrained, self._source, self._output, self.hop, self.queries)
         write_bytes(path, content)
 
 
 class JaxEngine:
     """Computes windows of a session by JAX; a `poyo_jax.realtime.Engine`."""
 
-    def __init__(self, pretrained: Pretrained, source: ModelSession, output: str | None = None):
+    def __init__(self, pretrained: Pretrained, source: ModelSession, output: SessionOutput):
         self.window_length = pretrained.config.model.window_length
         self.num_units = len(source.unit_rows)
-        self._output = choose_output(source, output)
+        self._output = output
         self.functions = make_stream_functions(
             pretrained.model,
             pretrained.params,
             source.unit_rows,
             source.session_row,
-            self._output.number,
+            output.number,
         )
 
     def begin(self) -> Sums:
