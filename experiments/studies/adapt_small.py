@@ -3,8 +3,8 @@
     $ python -m experiments.studies.adapt_small DATA --model runs/real_small/pretrain
     $ python -m experiments.studies.adapt_small DATA --model RUN --what speed --seeds 0
 
-DATA holds session files. The sessions that the model knows give the map from tuning to embeddings;
---held-out names the sessions to adapt to.
+DATA holds session files; --held-out names those to adapt to. A model without a map from tuning to
+embeddings gets one from the sessions in DATA that it knows.
 
 Every choice (rows kept, end of a fit, ridge of the Wiener filter) is made on the valid split, and
 scores are of the test split. Compare rates therefore on other sessions than those whose scores are
@@ -86,16 +86,15 @@ def adapt_small(options: AdaptSmall) -> None:
     held_out = {
         session.session_id: session for session in open_sessions(options.data, options.held_out)
     }
-    tuned = learn_tuning(
-        pretrained,
-        [session for session in open_sessions(options.data) if pretrained.knows(session)],
-    )
+    if pretrained.tuning is None:
+        known = [each for each in open_sessions(options.data) if pretrained.knows(each)]
+        pretrained = learn_tuning(pretrained, known)
     wanted = list(jobs(options, held_out))
     results = complete(
         options.workdir / "results.jsonl",
         wanted,
         key,
-        lambda job: compute(job, tuned, held_out[job["session"]]),
+        lambda job: compute(job, pretrained, held_out[job["session"]]),
     )
     found = [results[key(job)] for job in wanted]
     text = "\n".join(tables(found))
