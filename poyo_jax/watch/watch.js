@@ -10,6 +10,7 @@ let about = null, updates = [], last = null;
 const number = (value) => Number(value).toLocaleString("en");
 const short = (value) => String(Number(value.toPrecision(3))).replace("-", "−");
 const ms = (value) => (value === null ? "–" : `${value < 10 ? value.toFixed(2) : value.toFixed(1)} ms`);
+const channelName = (channel, count) => (count === 2 ? "xy"[channel] : `channel ${channel + 1}`);
 const kind = (channel) => KINDS[Math.min(channel, KINDS.length - 1)];
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 const colours = () => ({ first: colour("accent"), second: colour("other"), more: colour("soft"),
@@ -87,7 +88,7 @@ function drawTrace(paint) {
   for (let channel = 0; channel < channels; channel++)
     line(plot.pen, updates.map((update) => [x(update.now - lag), y(update.values[0][channel])]), paint[kind(channel)]);
   $("key").replaceChildren(...Array.from({ length: channels }, (_, channel) =>
-    Object.assign(document.createElement("span"), { textContent: `value ${channel + 1}`, className: kind(channel) })));
+    Object.assign(document.createElement("span"), { textContent: channelName(channel, channels), className: kind(channel) })));
 }
 
 function drawPath(paint) {
