@@ -56,6 +56,12 @@ def check_native(config: ModelConfig) -> None:
             f"the native back end computes one output, and the model has {len(config.all_outputs)}."
             " Decode with poyo_jax.decode."
         )
+    if config.members > 1:
+        raise ConfigError(
+            f"the native back end computes a single model, and this is an ensemble of"
+            f" {config.members}. Decode with the back end of JAX, or give one of"
+            " poyo_jax.ensemble.members_of(pretrained)."
+        )
     for name, known in (("processor", PROCESSOR), ("task", TASK)):
         given = getattr(config, name)
         if given != known:

@@ -5,10 +5,12 @@ from typing import cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from poyo_jax.config import ModelConfig, RunConfig
 from poyo_jax.model.choose_processor import make_processor
 from poyo_jax.model.compute import Compute
+from poyo_jax.model.members import member_seeds, over_members
 from poyo_jax.model.poyo import POYO
 from poyo_jax.tasks import choose_task
 from poyo_jax.types import PADDING, Batch
@@ -36,10 +38,15 @@ def build_model(
 
 
 def init_params(model: POYO, seed: int) -> dict:
-    """Initial parameters; traceable."""
+    """Initial parameters; traceable. Members of an ensemble have `member_seeds`."""
     batch = jax.tree.map(jnp.asarray, empty_batch(model.config))
-    variables = model.init(jax.random.key(seed), batch)
-    return cast(dict, variables["params"])
+
+    def init(key: Array) -> dict:
+        return cast(dict, model.init(key, batch)["params"])
+
+    members = model.config.members
+    keys = [jax.random.key(each) for each in member_seeds(seed, members)]
+    return over_members(init, members)(keys[0] if members == 1 else jnp.stack(keys))
 
 
 def shapes_of_params(model: POYO) -> dict:

@@ -15,6 +15,7 @@ from poyo_jax.distributed.lookup import EVERYWHERE, SPLIT, look_up, sum_rows
 from poyo_jax.distributed.mesh import state_shardings, sum_over_devices
 from poyo_jax.model.apply import loss_sum, used_rows
 from poyo_jax.model.dropout import fold
+from poyo_jax.model.members import member_seeds, over_members
 from poyo_jax.model.partition import join
 from poyo_jax.model.poyo import POYO
 from poyo_jax.train.optim.rows import Optimizer, gradient_values
@@ -56,12 +57,14 @@ def make_train_step(
     """Make a function (state, batch, frozen) -> (next state, {"loss", "gradient_norm", ...}).
 
     The given state is donated. The parameters are those of the state and of `frozen` together
-    (`join`). What is frozen costs neither gradient nor optimiser state.
+    (`join`). What is frozen costs neither gradient nor optimiser state. The members of an ensemble
+    see the same batch, and metrics are their means; nothing of theirs may be frozen.
 
     The loss is the weighted mean over all queries of the loss of the task (poyo_jax/tasks). With
     several outputs it is that of `balanced`, and "loss_<output>" is the part of each output in it.
-    Dropout is decided by `seed`, the step, and each window's number in the global batch. Equal
-    arguments give the same function, so that a run or a fit of equal shapes compiles nothing.
+    Dropout is decided by `seed`, the step, and each window's number in the global batch; members
+    have `member_seeds`. Equal arguments give the same function, so that a run or a fit of equal
+    shapes compiles nothing.
     Raises ConfigError when the model's attention cannot do this here (model/attention/api.py).
     """
     model.check_back_end(training=True)
@@ -79,6 +82,7 @@ def _train_step(
     """The function of `make_train_step`."""
     outputs = model.config.all_outputs
     several = len(outputs) > 1
+    members = model.config.members
 
     @partial(
         jax.shard_map,
@@ -87,13 +91,12 @@ def _train_step(
         out_specs=(EVERYWHERE, EVERYWHERE, SPLIT),
         check_vma=False,
     )
-    def loss_and_gradient(learning, frozen, vectors, batch, step):
+    def loss_and_gradient(learning, frozen, vectors, batch, dropout_seed):
         """Loss, its gradient in the backbone, and that in the vectors of each device."""
         if several:
             batch, total_weight = balanced(batch, outputs, mesh)
         else:
             total_weight = sum_over_devices(batch.target_weights.sum(), mesh)
-        dropout_seed = fold(jnp.uint32(seed & 0xFFFFFFFF), step)
 
         def loss_of_device(learning, vectors):
             backbone, learns = join(learning, frozen)
@@ -115,9 +118,8 @@ def _train_step(
         loss, backbone_gradient = jax.tree.map(sum_up, (loss, backbone_gradient))
         return loss, backbone_gradient, vectors_gradient
 
-    @partial(jax.jit, donate_argnums=0)
-    def train_step(state: TrainState, batch: Batch, frozen: dict):
-        params = state.params
+    def move(params, opt_state, batch, frozen, dropout_seed):
+        """Parameters and optimiser state of a model after a step, and its metrics."""
         rows = used_rows(batch)
         learning = dict(params)
         vectors = {}
@@ -128,7 +130,7 @@ def _train_step(
             learning[SCALES] = jnp.ones(len(outputs))
 
         loss, gradient, vectors_gradient = loss_and_gradient(
-            learning, frozen, vectors, batch, state.step
+            learning, frozen, vectors, batch, dropout_seed
         )
         parts = gradient.pop(SCALES, ())
         for name in rows:
@@ -139,7 +141,16 @@ def _train_step(
         for output, part in zip(outputs, parts, strict=several):
             metrics[f"loss_{output.name}"] = part
 
-        params, opt_state = update(gradient, state.opt_state, params)
+        return *update(gradient, opt_state, params), metrics
+
+    move_all = over_members(move, members, in_axes=(0, 0, None, None, 0))
+
+    @partial(jax.jit, donate_argnums=0)
+    def train_step(state: TrainState, batch: Batch, frozen: dict):
+        seeds = jnp.array(member_seeds(seed, members), jnp.uint32)
+        seeds = fold(seeds if members > 1 else seeds[0], state.step)
+        params, opt_state, metrics = move_all(state.params, state.opt_state, batch, frozen, seeds)
+        metrics = jax.tree.map(jnp.mean, metrics)
         following = TrainState(state.step + 1, params, opt_state)
         where = state_shardings(following, mesh)
         return jax.lax.with_sharding_constraint(following, where), metrics
