@@ -12,6 +12,14 @@ from poyo_jax.words import counted
 if TYPE_CHECKING:
     from poyo_jax.pretrained import Pretrained
 
+_POYO = "[POYO](https://arxiv.org/abs/2310.16046)"
+_USE = """\
+result = poyo_jax.fit_units(pretrained, [session])       # for units that the model does not know
+prediction = poyo_jax.decode(result.pretrained, session, split="test")"""
+_USE_ENSEMBLE = """\
+members = poyo_jax.ensemble.members_of(pretrained)       # for units that the model does not know
+fitted = [poyo_jax.fit_units(member, [session]).pretrained for member in members]
+prediction = poyo_jax.decode(poyo_jax.ensemble.join(fitted), session, split="test")"""
 _CARD = """\
 ---
 library_name: poyo_jax
@@ -25,7 +33,7 @@ tags:
 
 # POYO, {num_backbone:.3g} M parameters, {sessions}
 
-Decodes behaviour from spikes: a [POYO](https://arxiv.org/abs/2310.16046) for poyo_jax, step {step}.
+Decodes behaviour from spikes: {what} for poyo_jax, step {step}.
 
 | dim | depth | latents | window | parameters of the backbone | of the tables of units and sessions |
 |---|---|---|---|---|---|
@@ -39,8 +47,7 @@ import poyo_jax
 
 pretrained = poyo_jax.load("PATH")                       # this folder, or hf://organisation/name@revision
 session = poyo_jax.Session.open("session.h5")
-result = poyo_jax.fit_units(pretrained, [session])       # for units that the model does not know
-prediction = poyo_jax.decode(result.pretrained, session, split="test")
+{use}
 ```
 
 ## Trained on
@@ -85,7 +92,7 @@ def model_card(
 
     `scores` are test scores by session id, where they are known.
     """
-    params = pretrained.params
+    params, members = pretrained.params, pretrained.config.model.members
     tables = params["unit_embedding"].size + params["session_embedding"].size
     return _CARD.format(
         model=pretrained.config.model,
@@ -93,6 +100,8 @@ def model_card(
         num_tables=tables / 1e6,
         sessions=counted(len(pretrained.sessions), "session"),
         step=pretrained.step,
+        what=f"a {_POYO}" if members == 1 else f"an ensemble of {members} {_POYO} models",
+        use=_USE if members == 1 else _USE_ENSEMBLE,
         data_sets="\n".join(_data_sets(pretrained)),
         scores="\n".join(_scores(pretrained, scores or {})),
         licence=licence,

@@ -25,6 +25,7 @@ WIDEST = 65_536
 LONGEST_WINDOW = 3600  # s
 MOST_LATENTS = 4_096  # of a window
 LARGEST_HEAD = 1024  # channels of a head of attention; a head of the paper has 64
+MOST_MEMBERS = 100  # of an ensemble; more than a dozen decode hardly better
 COUNT = integer(1)
 SIZE = integer(1, WIDEST)
 BATCH_SIZE = integer(1, 2**20)
@@ -107,6 +108,10 @@ class ModelConfig:
     """Dropout of what a processor layer adds to the residual stream."""
     attention_dropout: float = 0.2
     """Dropout of attention weights."""
+    members: int = 1
+    """Members of an ensemble: so many models of these sizes, which differ in their random start and
+    dropout, learn from the same batches, and whose predictions are averaged.
+    """
 
     def __post_init__(self):
         check_fields(
@@ -118,6 +123,7 @@ class ModelConfig:
             self_heads=SIZE,
             num_latents=SIZE,
             num_channels=SIZE,
+            members=integer(1, MOST_MEMBERS),
             latent_step=NOT_NEGATIVE,
             window_length=number(above=0, at_most=LONGEST_WINDOW),
             feedforward_dropout=BELOW_ONE,
@@ -460,10 +466,12 @@ def from_dict(kind: type, values: Mapping[str, Any]) -> Any:
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """All settings as JSON can hold them, without `outputs` where there are none."""
+    """All settings as JSON can hold them, without `outputs` and `members` of models without."""
     values = dataclasses.asdict(config)
     if not config.model.outputs:
         del values["model"]["outputs"]
+    if config.model.members == 1:
+        del values["model"]["members"]
     return values
 
 

@@ -48,7 +48,10 @@ class Pretrained:
     """
 
     config: Config  #: what it was trained with
-    params: dict[str, Any]  #: tables of units and sessions, and the backbone
+    params: dict[str, Any]
+    """Tables of units and sessions, and the backbone; of an ensemble, those of all members, stacked
+    along a first axis.
+    """
     units: Vocab  #: units with a row
     sessions: Vocab  #: sessions with a row
     readouts: Mapping[str, Readouts]  #: by session id, one or a tuple of several
@@ -72,7 +75,7 @@ class Pretrained:
 
     @property
     def model(self) -> POYO:
-        """The Flax module to which the parameters belong."""
+        """The Flax module to which the parameters belong; those of an ensemble are stacked."""
         units, sessions = self.units.num_rows, self.sessions.num_rows
         return build_model(self.config.model, self.config.run, units, sessions, own_platform())
 
@@ -176,8 +179,10 @@ class Pretrained:
         model = self.config.model
         scores = "".join(f"; {name} {value:.3f}" for name, value in self.metrics.items())
         sessions, units = counted(len(self.sessions), "session"), counted(len(self.units), "unit")
+        ensemble = f"ensemble of {model.members}; " if model.members > 1 else ""
         return (
-            f"Pretrained(dim {model.dim} x depth {model.depth}, {self.num_backbone / 1e6:.2f} M"
+            f"Pretrained({ensemble}dim {model.dim} x depth {model.depth},"
+            f" {self.num_backbone / 1e6:.2f} M"
             f" backbone parameters; {sessions}, {units}; step {self.step}{scores})"
         )
 
@@ -229,9 +234,18 @@ def _read(path: epath.PathLike, step: int | None) -> tuple[Saved, dict]:
     return saved, params
 
 
-def check_model(given: object) -> Pretrained:
-    """Return the given model. Raises DataError for anything else, such as the path of one."""
+def check_model(given: object, *, ensemble: bool = False) -> Pretrained:
+    """Return the given model, which is an ensemble only if `ensemble` allows it.
+
+    Raises DataError for anything else, such as the path of one.
+    """
     if isinstance(given, Pretrained):
+        if given.config.model.members > 1 and not ensemble:
+            raise DataError(
+                f"a single model is needed, but got an ensemble of {given.config.model.members}."
+                " Give one of poyo_jax.ensemble.members_of(pretrained); poyo_jax.ensemble.join"
+                " makes an ensemble of the results."
+            )
         return given
     kind = type(given).__name__
     if isinstance(given, str | bytes | PathLike):

@@ -62,6 +62,7 @@ ALLOWED = {
     "shipped": {"errors"},
     "card": {"tasks", "types", "words"},
     "pretrained": BASE | {"data", "model", "checkpoint", "tuning", "hub", "card", "shipped"},
+    "ensemble": BASE | {"pretrained"},
     "surgery": BASE | {"data", "model", "pretrained"},
     "more_outputs": BASE | {"model", "pretrained"},
     "interop": BASE | {"data", "model", "pretrained"},

@@ -38,6 +38,7 @@ PACKAGES = (
 )
 MODULES = (
     "config",
+    "ensemble",
     "errors",
     "explore.explorer",
     "explore.server",

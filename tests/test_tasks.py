@@ -18,9 +18,10 @@ from poyo_jax.decoding import Evaluation
 from poyo_jax.errors import ConfigError, DataError
 from poyo_jax.import_path import resolve
 from poyo_jax.metrics import r2_score
-from poyo_jax.tasks import R2, Metric, Regression, choose_task
+from poyo_jax.tasks import R2, Classes, Counts, Gaussian, Metric, Regression, choose_task
 
 READOUT = Readout(value_key="cursor.vel", mean=(1.0, -2.0), std=(3.0, 4.0))
+LABELS = Readout(value_key="reach.direction", kind="classes", classes=("left", "right"))
 ERROR = Metric(
     name="error",
     label="error",
@@ -195,3 +196,35 @@ def test_the_width_of_outputs_may_differ_from_that_of_targets(tiny_sessions, tmp
     assert evaluation.metric == R2 and "valid_r2" in trained.metrics
     decoder = WindowDecoder(trained, tiny_sessions[0])
     assert decoder([0.1], [0], [0.5, 0.6]).shape == (2, 2)
+
+
+# --- ensembles
+
+
+@pytest.mark.parametrize(
+    "task, readout", [(Regression(), READOUT), (Counts(), LABELS), (Classes(), LABELS)]
+)
+def test_outputs_of_an_ensemble_are_those_of_the_mean(task, readout):
+    outputs = np.random.default_rng(0).normal(size=(3, 20, 2)) * 20
+    together = task.average(outputs)
+    if not task.details(together, readout):
+        alone = np.mean([task.predict(each, readout) for each in outputs], axis=0)
+        np.testing.assert_allclose(task.predict(together, readout), alone)
+        return
+    alone = np.mean([task.details(each, readout)["probabilities"] for each in outputs], axis=0)
+    found = task.details(together, readout)["probabilities"]
+    np.testing.assert_allclose(found, alone, atol=1e-12)
+    np.testing.assert_array_equal(task.predict(together, readout)[:, 0], alone.argmax(axis=1))
+
+
+def test_the_spread_of_an_ensemble_is_that_of_the_mixture():
+    task, rng = Gaussian(), np.random.default_rng(0)
+    outputs = rng.normal(size=(2, 1, 4))
+    together = task.average(outputs)
+    means = [task.predict(each, READOUT) for each in outputs]
+    spreads = [task.details(each, READOUT)["std"] for each in outputs]
+    drawn = rng.normal(means, spreads, (200_000, 2, 1, 2)).reshape(-1, 2)
+    np.testing.assert_allclose(task.predict(together, READOUT)[0], drawn.mean(axis=0), atol=0.05)
+    std = task.details(together, READOUT)["std"][0]
+    np.testing.assert_allclose(std, drawn.std(axis=0), rtol=0.01)
+    assert (std > np.mean(spreads, axis=0)).all()

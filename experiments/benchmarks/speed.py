@@ -4,9 +4,10 @@
     $ python -m experiments.benchmarks.speed --what train --peer PEER/bin/python
     $ python -m experiments.benchmarks.speed --what train --cpu-devices 1 2 4
     $ python -m experiments.benchmarks.speed --what train --compare main
+    $ python -m experiments.benchmarks.speed --what train --preset poyo_small --members 1 4
 
-tests/golden/README.md explains how to make PEER. --depth and --vocabulary vary the model, and
---compare runs another revision of this repository.
+tests/golden/README.md explains how to make PEER. --depth, --vocabulary and --members vary the
+model, and --compare runs another revision of this repository.
 
 Every contender runs in a process of its own. Contenders take turns, one call each, so that a busy
 machine slows all alike; the first round is discarded. The ratio of minima is the robust figure.
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 UNIT_DROPOUT = {"min_units": 30, "mode_units": 100, "max_units": 300}
 LOADER_WORKERS = (0, 1, 2)
-LATER_FIELDS = ("processor", "task", "outputs")
+LATER_FIELDS = ("processor", "task", "outputs", "members")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ class Benchmark:
     """A training step (forward, backward, SparseLamb), predictions of a batch, windows decoded one
     by one, batches from session files, or preparing and opening sessions.
     """
-    preset: Literal["poyo_single", "poyo_1", "demo"] = "poyo_single"
+    preset: Literal["poyo_single", "poyo_small", "poyo_1", "demo"] = "poyo_single"
     """Model to run, with its dropout."""
     batch_size: int = 32
     """Windows of a call."""
@@ -68,6 +69,8 @@ class Benchmark:
     """Layers of the processor instead of the preset's; one contender for each number."""
     vocabulary: tuple[int, ...] = ()
     """Rows of the unit table; one contender for each number."""
+    members: tuple[int, ...] = ()
+    """Members of an ensemble; one contender for each number."""
     compare: str | None = None
     """Git revision to run interleaved."""
     peer: str | None = None
@@ -124,23 +127,31 @@ def start_contenders(options: Benchmark, stack: ExitStack) -> dict[str, Contende
 
 def base_settings(options: Benchmark) -> dict:
     """Settings that every contender gets."""
-    from poyo_jax.model.hardware import Hardware, choose_group_rows, choose_microbatch
+    from poyo_jax.model.hardware import choose_group_rows
     from poyo_jax.presets import PRESETS
 
-    preset = PRESETS[options.preset]()
-    micro = choose_microbatch(preset.model, preset.run, Hardware("cpu"))
+    model = PRESETS[options.preset]().model
     return {
         "what": options.what,
-        "model": sizes(preset.model),
+        "model": sizes(model),
         "batch_size": options.batch_size,
         "fixed_tokens": options.fixed_tokens,
         "num_batches": 2,
-        "microbatch_windows": options.microbatch_windows or micro,
+        "microbatch_windows": microbatch(options, model),
         "rows_per_group": choose_group_rows(None, "cpu"),
         "cpu_devices": 1,
         "vocabulary": None,
         "unit_dropout": UNIT_DROPOUT,
     }
+
+
+def microbatch(options: Benchmark, model: "ModelConfig") -> int | None:
+    """Windows that pass the processor at the same time."""
+    from poyo_jax.model.hardware import Hardware, choose_microbatch
+    from poyo_jax.presets import PRESETS
+
+    run = PRESETS[options.preset]().run
+    return options.microbatch_windows or choose_microbatch(model, run, Hardware("cpu"))
 
 
 def sizes(model: "ModelConfig") -> dict:
@@ -159,17 +170,23 @@ def variants(options: Benchmark) -> dict[str, dict]:
         }
     model = PRESETS[options.preset]().model
     found = {}
-    for devices, depth, rows in itertools.product(
-        options.cpu_devices, options.depth or (model.depth,), options.vocabulary or (None,)
+    for devices, depth, rows, members in itertools.product(
+        options.cpu_devices,
+        options.depth or (model.depth,),
+        options.vocabulary or (None,),
+        options.members or (1,),
     ):
+        changed = replace(model, depth=depth, members=members)
         labels = [
             f"{devices} devices" * (len(options.cpu_devices) > 1 or devices > 1),
             f"{depth} layers" * bool(options.depth),
             f"{rows} units" * bool(options.vocabulary),
+            f"{members} members" * bool(options.members),
         ]
         change = {
             "cpu_devices": devices,
-            "model": sizes(replace(model, depth=depth)),
+            "model": sizes(changed) | ({"members": members} if members > 1 else {}),
+            "microbatch_windows": microbatch(options, changed),
             "vocabulary": rows,
         }
         found[", ".join(["poyo_jax", *filter(None, labels)])] = change

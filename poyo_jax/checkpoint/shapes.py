@@ -23,14 +23,16 @@ def compare_shapes(stored: Mapping[Path, Shape], needed: Mapping[Path, Shape]) -
 
     The text names the field of ModelConfig that differs.
     """
+    ensemble = len(needed[TABLES[0],]) == 3  # the first axis counts members
     for path in sorted(needed, key=_telling_first):
         name, seen, wanted = "/".join(path), stored.get(path), needed[path]
         if seen is None:
             raise ValueError(f"it has no parameter {name}")
         if seen != wanted:
+            field = _field(path, seen, wanted, ensemble)
             raise ValueError(
-                f"{_field(path, seen, wanted)} does not fit: {name} has shape {seen}, and the"
-                f" configuration needs {wanted}"
+                f"{field} does not fit: {name} has shape {seen}, and the configuration needs"
+                f" {wanted}"
             )
 
 
@@ -46,8 +48,12 @@ def _telling_first(path: Path) -> int:
     return 1 if path[-2:] == ("head", "bias") or path[0] in TABLES else 2
 
 
-def _field(path: Path, seen: Shape, wanted: Shape) -> str:
+def _field(path: Path, seen: Shape, wanted: Shape, ensemble: bool) -> str:
     """Name the field that decides the axis in which the shapes differ."""
+    if path[-1] == "latent_embedding" and seen[:-2] != wanted[:-2]:
+        return "ModelConfig.members"
+    if ensemble:
+        seen, wanted = seen[1:], wanted[1:]
     differ = [axis for axis, size in enumerate(wanted) if seen[axis : axis + 1] != (size,)]
     axis = differ[0] if differ else 0
     if path[-1] == "latent_embedding":

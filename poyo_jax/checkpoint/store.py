@@ -212,7 +212,7 @@ def check_arrays(saved: Saved, **arrays: Any) -> None:
 def without_padding(params: dict, metadata: Metadata) -> dict:
     """Parameters whose tables have just the rows of the vocabularies."""
     sizes = (metadata.units.num_rows, metadata.sessions.num_rows)
-    tables = {name: params[name][:size] for name, size in zip(TABLES, sizes, strict=True)}
+    tables = {name: params[name][..., :size, :] for name, size in zip(TABLES, sizes, strict=True)}
     return {**params, **tables}
 
 

@@ -35,7 +35,9 @@ def decode(
     """Decode one output of a session, in one of its splits.
 
     Args:
-        pretrained: the model; it knows the session.
+        pretrained: the model; it knows the session. The members of an ensemble decode in one
+            vectorised program, and their predictions are averaged: of classes the probabilities;
+            what members decode differently widens a learned standard deviation.
         session: the recording.
         split: "train", "valid", "test", or "all" for the whole session.
         overlap: number of windows that decode a sample; their outputs are averaged. More windows
@@ -202,7 +204,7 @@ def _decode(
     stitch: Stitch,
     causal_step: float | None,
 ) -> tuple[list[list[Prediction]], list[ModelSession]]:
-    config, mesh = check_model(pretrained).config, make_mesh()
+    config, mesh = check_model(pretrained, ensemble=True).config, make_mesh()
     window_length = config.model.window_length
     for session in sessions:
         check_length(session, window_length)

@@ -19,10 +19,11 @@ from poyo_jax.data.batches.windows import causal_windows, overlapping_windows, s
 from poyo_jax.data.behaviour import Behaviour
 from poyo_jax.decoding.stitch import SessionStitcher, Weigh, taper_weights
 from poyo_jax.distributed.lookup import look_up
-from poyo_jax.distributed.mesh import AXES, own_part, put_batch
+from poyo_jax.distributed.mesh import AXES, own_part, put_batch, split_over_windows
 from poyo_jax.distributed.processes import gather
 from poyo_jax.errors import ConfigError
 from poyo_jax.model.apply import predict, used_rows
+from poyo_jax.model.members import over_members
 from poyo_jax.model.poyo import POYO
 from poyo_jax.types import Batch, Prediction
 
@@ -35,10 +36,10 @@ def make_predict_step(
 ) -> Callable[[dict, Batch], jax.Array]:
     """Make a jitted function (parameters, batch) -> outputs of the model.
 
-    Outputs [windows, queries, outputs] are in the scale of their tasks (normalised units for
-    regression) and split over the mesh. Equal arguments give the same function, so that decoding
-    again compiles nothing. Raises ConfigError when the model's attention cannot be computed here
-    (model/attention/api.py).
+    Outputs [windows, queries, outputs], of an ensemble [windows, members, queries, outputs], are in
+    the scale of their tasks (normalised units for regression) and split over the mesh. Equal
+    arguments give the same function, so that decoding again compiles nothing. Raises ConfigError
+    when the model's attention cannot be computed here (model/attention/api.py).
     """
     model.check_back_end(training=False)
     return _predict_step(cast(Any, model), mesh, microbatch_windows)
@@ -54,12 +55,18 @@ def _predict_step(
     def predict_on_device(backbone, vectors, batch):
         return predict(model, backbone, vectors, batch, microbatch_windows)
 
-    @jax.jit
-    def predict_step(params, batch):
+    def predict_of_model(params, batch):
         vectors = {}
         for name, rows in used_rows(batch).items():
             vectors[name] = look_up(params[name], rows, mesh)
         return predict_on_device(params["backbone"], vectors, batch)
+
+    predict_of_all = over_members(predict_of_model, model.config.members, (0, None), out_axes=1)
+
+    @jax.jit
+    def predict_step(params, batch):
+        outputs = predict_of_all(params, batch)
+        return jax.lax.with_sharding_constraint(outputs, split_over_windows(mesh))
 
     return predict_step
 

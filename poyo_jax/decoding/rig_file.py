@@ -56,6 +56,12 @@ def file_content(
 
 def check_native(config: ModelConfig, output: SessionOutput) -> None:
     """Raise ConfigError for a model that the native back end does not compute."""
+    if config.members > 1:
+        raise ConfigError(
+            f"the native back end computes a single model, and this is an ensemble of"
+            f" {config.members}. Decode with the back end of JAX, or give one of"
+            " poyo_jax.ensemble.members_of(pretrained)."
+        )
     task = config.all_outputs[output.number].task
     for name, given, known in (("processor", config.processor, PROCESSOR), ("task", task, TASK)):
         if given != known:

@@ -9,6 +9,7 @@ from jaxtyping import Float64
 from poyo_jax.checks import check_choice
 from poyo_jax.data.batches.tokens import ModelSession, SessionOutput
 from poyo_jax.data.classes import readout_values
+from poyo_jax.tasks.choose import average
 from poyo_jax.types import Prediction
 
 EDGE = 1e-9  # s; a sample on the edge between two causal windows is decoded by both, not by none
@@ -60,10 +61,13 @@ class SessionStitcher:
         ]
 
     def add(self, start: float, outputs: np.ndarray) -> None:
-        """Add the outputs [queries, outputs] of the window that starts at `start` s."""
+        """Add the outputs [..., queries, outputs] of the window that starts at `start` s.
+
+        Those of an ensemble have a first axis of members.
+        """
         for stitcher in self._stitchers:
             count = stitcher.add(start, outputs)
-            outputs = outputs[count:]
+            outputs = outputs[..., count:, :]
 
     def finish(self, owned: Sequence[slice]) -> list[Prediction]:
         """Return the prediction of each output for the samples of this process, `owned`."""
@@ -72,7 +76,7 @@ class SessionStitcher:
 
 
 class Stitcher:
-    """Weighted sums of one output of one session, by sample."""
+    """Weighted sums of one output of one session, by member of the ensemble and sample."""
 
     def __init__(
         self,
@@ -90,11 +94,11 @@ class Stitcher:
         self._behaviour = source.behaviour(output)
         self._columns = output.columns
         num_outputs = self._columns.stop - self._columns.start
-        self._sums = np.zeros((self._behaviour.count, num_outputs))
+        self._sums = np.zeros((source.model.members, self._behaviour.count, num_outputs))
         self._weights = np.zeros(self._behaviour.count)
 
     def add(self, start: float, outputs: np.ndarray) -> int:
-        """Add the first of the outputs [queries, outputs] of the window that starts at `start` s.
+        """Add the first of the outputs [..., queries, outputs] of the window from `start` s on.
 
         Returns the number of queries of this output in the window.
         """
@@ -103,8 +107,8 @@ class Stitcher:
         begin, _ = self._behaviour.range(start + self._decoded_from, end)
         times = self._behaviour.times_at(np.arange(begin, last)) - start
         weights = self._weigh(times, self._window_length)
-        own = outputs[begin - first : last - first, self._columns]
-        self._sums[begin:last] += weights[:, None] * own
+        own = outputs[..., begin - first : last - first, self._columns]
+        self._sums[:, begin:last] += weights[:, None] * own
         self._weights[begin:last] += weights
         return last - first
 
@@ -118,7 +122,8 @@ class Stitcher:
         inside = source.intervals.contains(times)
         samples, times = samples[inside], times[inside]
 
-        outputs = self._sums[samples] / self._weights[samples, None]
+        members = self._sums[:, samples] / self._weights[samples, None]
+        outputs = average(task, members)
         targets = readout_values(self._behaviour, readout, 0, self._behaviour.count)[samples]
         scored = np.asarray(np.isfinite(targets).all(axis=1))
         if readout.eval_interval is not None:

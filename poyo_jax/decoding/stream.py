@@ -74,7 +74,7 @@ class StreamDecoder(Stream):
             MissingDependencyError: the native back end finds no compiler.
             PoyoError: the native back end cannot be compiled, or the CPU has no bfloat16.
         """
-        self._pretrained, session = check_model(pretrained), one_session(session)
+        self._pretrained, session = check_model(pretrained, ensemble=True), one_session(session)
         self._source = self._pretrained.source(session, session.domain)
         if not len(self._source.unit_rows):
             raise DataError(
@@ -136,7 +136,7 @@ class JaxEngine:
         state = self.add(state, times[:before], units[:before])
         spikes = _padded(times[before:], units[before:], UPDATE_PLACES)
         state, outputs = self.functions.update(state, spikes, padded_queries(queries))
-        return state, values_of(self._output, np.asarray(outputs)[: len(queries)])
+        return state, values_of(self._output, np.asarray(outputs)[..., : len(queries), :])
 
     def copy(self, state: Sums) -> Sums:
         """The state itself, which nothing changes."""

@@ -15,6 +15,7 @@ from poyo_jax.errors import DataError
 from poyo_jax.model.one_session import make_window_function
 from poyo_jax.pretrained import Pretrained, check_model
 from poyo_jax.realtime.spikes import number_array
+from poyo_jax.tasks.choose import average
 
 # A window is padded to the next of these numbers of spikes: 128, 192, 256, 384, ... From 128 spikes
 # on at most a third is padding.
@@ -40,7 +41,7 @@ class WindowDecoder:
     """
 
     def __init__(self, pretrained: Pretrained, session: Session, output: str | None = None):
-        pretrained, session = check_model(pretrained), one_session(session)
+        pretrained, session = check_model(pretrained, ensemble=True), one_session(session)
         source = pretrained.source(session, session.domain)
         self._output = choose_output(source, output)
         self._predict = make_window_function(
@@ -70,8 +71,8 @@ class WindowDecoder:
         self._check_units(times, units)
         places = SPIKE_PLACES[bisect_left(SPIKE_PLACES, len(times))]
         spikes = padded_spikes(times, units, places)
-        outputs = np.asarray(self._predict(*spikes, padded_queries(queries)))[: len(queries)]
-        return values_of(self._output, outputs)
+        outputs = self._predict(*spikes, padded_queries(queries))
+        return values_of(self._output, np.asarray(outputs)[..., : len(queries), :])
 
     def warm_up(self, num_spikes: int, num_queries: int) -> None:
         """Compile for all windows with up to `num_spikes` spikes and that many queries."""
@@ -128,10 +129,11 @@ def choose_output(source: ModelSession, name: str | None) -> SessionOutput:
 
 
 def values_of(
-    output: SessionOutput, outputs: Float32[np.ndarray, "queries outputs"]
+    output: SessionOutput, outputs: Float32[np.ndarray, "*members queries outputs"]
 ) -> Float64[np.ndarray, "queries channels"]:
     """Convert what the model returns to values of one output, in the units of the session file."""
-    own = outputs[:, output.columns]
+    members = outputs.reshape(-1, *outputs.shape[-2:])
+    own = average(output.task, members[..., output.columns])
     return np.asarray(output.task.predict(own, output.readout), np.float64)
 
 

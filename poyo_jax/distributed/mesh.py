@@ -41,7 +41,7 @@ class ShardingRules:
 
 
 RULES = ShardingRules()
-LOGICAL_AXES = {
+LOGICAL_AXES: dict[str, list[str | None]] = {
     "kernel": ["layers", "inputs", "outputs"],
     "bias": ["layers", "outputs"],
 }
@@ -85,9 +85,9 @@ def with_padding(params: dict) -> dict:
     """Append rows of zeros to large tables (`padded_rows`), as in checkpoints."""
     padded = {}
     for name in TABLES:
-        num_rows = len(params[name])
+        *members, num_rows, _ = params[name].shape
         missing = padded_rows(num_rows) - num_rows
-        padded[name] = jnp.pad(params[name], ((0, missing), (0, 0)))
+        padded[name] = jnp.pad(params[name], [(0, 0)] * len(members) + [(0, missing), (0, 0)])
     return params | padded
 
 
@@ -116,14 +116,19 @@ def state_shardings(state: Any, mesh: Mesh) -> Any:
 
 
 def _logical_axes(path: tuple, ndim: int) -> list[str | None]:
-    """Names of an array's axes in ShardingRules; None for an axis that is always whole."""
+    """Names of an array's axes in ShardingRules; None for an axis that is always whole.
+
+    An axis of members is one of these.
+    """
     names = path_names(path)
-    if ndim and any(name in TABLES for name in names):
-        return ["rows", *[None] * (ndim - 1)]
-    known = LOGICAL_AXES.get(names[-1] if names else "", [])
-    if 0 < ndim <= len(known):
-        return [*known[-ndim:]]
-    return [None] * ndim
+    known: list[str | None]
+    if any(name in TABLES for name in names):
+        known = ["rows", None][:ndim]
+    else:
+        known = LOGICAL_AXES.get(names[-1] if names else "", [])
+        known = known[-ndim:] if ndim else []
+    first: list[str | None] = [None] * (ndim - len(known))
+    return first + known
 
 
 def _fitting(axis: str | None, size: int, mesh: Mesh) -> Axes:

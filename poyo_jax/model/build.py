@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 from poyo_jax.config import ModelConfig, RunConfig
 from poyo_jax.model.choose_processor import make_processor
 from poyo_jax.model.compute import Compute
+from poyo_jax.model.members import member_seeds, over_members
 from poyo_jax.model.poyo import POYO
 from poyo_jax.tasks import choose_task
 from poyo_jax.types import PADDING, Batch
@@ -37,10 +38,14 @@ def build_model(
 
 
 def init_params(model: POYO, seed: ArrayLike) -> dict:
-    """Initial parameters; traceable."""
+    """Initial parameters; traceable. Members of an ensemble have `member_seeds`."""
     batch = jax.tree.map(jnp.asarray, empty_batch(model.config))
-    variables = model.init(jax.random.key(seed), batch)
-    return cast(dict, variables["params"])
+
+    def init(seed: ArrayLike) -> dict:
+        return cast(dict, model.init(jax.random.key(seed), batch)["params"])
+
+    members = model.config.members
+    return over_members(init, members)(member_seeds(seed, members))
 
 
 def shapes_of_params(model: POYO) -> dict:

@@ -67,4 +67,5 @@ def forward_flops(
     of_query = 4 * cross * latents + 2 * cross * dim + feedforward + 2 * dim * sum(sizes)
     of_starts = len(outputs) * 2 * dim * cross
     decoder = windows * (of_starts + of_latents + queries * of_query)
-    return Flops(encoder, processor, decoder)
+    members = config.members
+    return Flops(members * encoder, members * processor, members * decoder)

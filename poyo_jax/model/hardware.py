@@ -113,10 +113,13 @@ def choose_microbatch(model: ModelConfig, run: RunConfig, hardware: Hardware) ->
 
 
 def _layer_bytes(model: ModelConfig, run: RunConfig, has_scores: bool) -> float:
-    """Bytes of the activations of a processor layer for one window; scores are float32."""
+    """Bytes of the activations of a processor layer for one window, of all members.
+
+    Scores are float32.
+    """
     latents = model.num_latent_steps * model.num_latents
     channels = model.self_heads * model.head_dim
     values = latents * (model.dim + 4 * channels + FEEDFORWARD * model.dim)
     size = 2 if run.compute_dtype == "bfloat16" else 4
     scores = 4 * model.self_heads * latents**2
-    return size * values + has_scores * scores
+    return model.members * (size * values + has_scores * scores)

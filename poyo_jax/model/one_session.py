@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from poyo_jax.config import ModelConfig
 from poyo_jax.model.attention.online_softmax import Sums, merge, scaled
 from poyo_jax.model.layers import split_heads
+from poyo_jax.model.members import over_members
 from poyo_jax.model.params import BACKBONE, SESSIONS, UNITS
 from poyo_jax.model.poyo import POYO, Backbone
 from poyo_jax.model.rotary import rotate, token_rotation
@@ -40,19 +41,28 @@ class Tables(NamedTuple):
     edges: Sums  # what the start and stop tokens contribute
 
 
+class Constants(NamedTuple):
+    """What does not depend on the window; of an ensemble, with a first axis of members."""
+
+    variables: Any  # of the backbone
+    tables: Tables
+    start: Float[Array, "_starts dim"]  # of the queries: the row of the session
+
+
 class StreamFunctions(NamedTuple):
     """The pure core of a streaming decoder: jitted functions of one window of a session.
 
     Parameters are constants of them. Spikes are given as `Spikes`, and what the latents have
     gathered from a window so far is `Sums`. Whatever the parts into which a window is divided, the
-    outputs are those of the whole window, to round-off.
+    outputs are those of the whole window, to round-off. The state and predictions of an ensemble
+    have a first axis of members.
     """
 
     init: Callable[[], Sums]  # () -> the state of a window without spikes
     add: Callable[[Sums, Spikes], Sums]  # (state, spikes) -> the state with these spikes
     update: Callable[[Sums, Spikes, Any], tuple[Sums, Array]]
     """(state, spikes, query times [queries] in s) -> (the state with these spikes, predictions
-    [queries, outputs] in normalised units)
+    [..., queries, outputs] in normalised units)
     """
 
 
@@ -68,26 +78,39 @@ def make_stream_functions(
     Queries ask for the output of the number `output`; values are those of all heads side by side.
     """
     backbone = Backbone(model.config, model.compute)
-    variables = {"params": jax.tree.map(jnp.asarray, params[BACKBONE])}
-    tables = session_tables(model, params, unit_rows)
-    start = params[SESSIONS][np.array([session_row])]
-    if len(model.config.all_outputs) > 1:
-        start = start + params[BACKBONE]["head"]["embedding"][output]
 
-    def predict_after(module: Backbone, sums: Sums, query_times: Array) -> Array:
+    def prepare(params: dict) -> Constants:
+        start = params[SESSIONS][np.array([session_row])]
+        if len(model.config.all_outputs) > 1:
+            start = start + params[BACKBONE]["head"]["embedding"][output]
+        tables = session_tables(model, params, unit_rows)
+        return Constants({"params": params[BACKBONE]}, tables, start)
+
+    def predict_after(module: Backbone, sums: Sums, start: Array, query_times: Array) -> Array:
         attended = module.encoder.rotate_back(sums.attention())
         return module.predict(attended[None], start, query_times[None], None, None)
 
-    def add(sums: Sums, spikes: Spikes) -> Sums:
-        tokens = _tokens(tables, spikes, model.config)
-        return merge(sums, _attend(tables.query, tokens, spikes.mask))
+    def add(constants: Constants, sums: Sums, spikes: Spikes) -> Sums:
+        tokens = _tokens(constants.tables, spikes, model.config)
+        return merge(sums, _attend(constants.tables.query, tokens, spikes.mask))
 
-    def update(sums: Sums, spikes: Spikes, query_times: Array) -> tuple[Sums, Array]:
-        sums = add(sums, spikes)
-        predictions = backbone.apply(variables, sums, query_times, method=predict_after)
+    def update(
+        constants: Constants, sums: Sums, spikes: Spikes, query_times: Array
+    ) -> tuple[Sums, Array]:
+        sums = add(constants, sums, spikes)
+        arguments = (sums, constants.start, query_times)
+        predictions = backbone.apply(constants.variables, *arguments, method=predict_after)
         return sums, cast(Array, predictions)[0]
 
-    return StreamFunctions(lambda: tables.edges, jax.jit(add), jax.jit(update))
+    members = model.config.members
+    constants = over_members(prepare, members)(jax.tree.map(jnp.asarray, params))
+    add_all = over_members(add, members, (0, 0, None))
+    update_all = over_members(update, members, (0, 0, None, None))
+    return StreamFunctions(
+        lambda: constants.tables.edges,
+        jax.jit(partial(add_all, constants)),
+        jax.jit(partial(update_all, constants)),
+    )
 
 
 def make_window_function(
@@ -96,7 +119,7 @@ def make_window_function(
     unit_rows: Int[Any, " units"],
     session_row: int,
     output: int = 0,
-) -> Callable[..., Float[Array, "queries outputs"]]:
+) -> Callable[..., Float[Array, "*members queries outputs"]]:
     """A jitted function of one whole window of a session.
 
     (spike_units, spike_times, what rounding left of the times, is_spike, query_times) ->

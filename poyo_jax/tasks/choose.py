@@ -13,7 +13,7 @@ from poyo_jax.tasks.interface import Metric, Task, namespace
 
 _MEMBERS = (
     *("metric", "output_size", "normalise", "loss", "predict"),
-    *("kind", "other_metrics", "target_size", "details"),
+    *("kind", "other_metrics", "target_size", "details", "average"),
 )
 
 SHORTFALL = Metric(
@@ -71,6 +71,13 @@ def column_ranges(config: ModelConfig) -> Iterator[slice]:
 def num_columns(config: ModelConfig) -> int:
     """Number of values that the model returns for a query."""
     return max(columns.stop for columns in column_ranges(config))
+
+
+def average(
+    task: Task, outputs: Float[np.ndarray, "members samples outputs"]
+) -> Float[np.ndarray, "samples outputs"]:
+    """Outputs of an ensemble (`Task.average`), or those of the only member as they are."""
+    return outputs[0] if len(outputs) == 1 else task.average(outputs)
 
 
 def query_losses(

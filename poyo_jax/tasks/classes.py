@@ -110,6 +110,12 @@ class Classes(Task):
         """Probability of every class [samples, classes], by the positions of the classes."""
         return {"probabilities": np.exp(_log_softmax(outputs))}
 
+    def average(
+        self, outputs: Float[np.ndarray, "members samples classes"]
+    ) -> Float[np.ndarray, "samples classes"]:
+        """Logarithm of the mean probability of every class."""
+        return np.logaddexp.reduce(_log_softmax(outputs), axis=0) - math.log(len(outputs))
+
 
 def _log_softmax(outputs: Any) -> Any:
     xp = namespace(outputs)

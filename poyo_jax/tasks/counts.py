@@ -96,3 +96,9 @@ class Counts(Task):
     ) -> Float64[np.ndarray, "samples channels"]:
         """Expected counts."""
         return np.exp(np.clip(outputs.astype(float), -LIMIT, LIMIT))
+
+    def average(
+        self, outputs: Float[np.ndarray, "members samples channels"]
+    ) -> Float[np.ndarray, "samples channels"]:
+        """Logarithm of the mean of the expected counts."""
+        return np.log(np.exp(np.clip(outputs, -LIMIT, LIMIT)).mean(axis=0))

@@ -52,6 +52,18 @@ class Gaussian(Regression):
         log_variance = np.clip(_halves(outputs)[1], LEAST, MOST)
         return {"std": np.exp(0.5 * log_variance) * np.array(readout.std)}
 
+    def average(
+        self, outputs: Float[np.ndarray, "members samples outputs"]
+    ) -> Float[np.ndarray, "samples outputs"]:
+        """Mean and log variance of the mixture: what members think differently adds to its spread.
+
+        So do Lakshminarayanan et al. 2017, arXiv 1612.01474, section 2.4.
+        """
+        means, log_variances = _halves(outputs)
+        within = np.exp(np.clip(log_variances, LEAST, MOST)).mean(axis=0)
+        log_variance = np.log(within + means.var(axis=0))
+        return np.concatenate([means.mean(axis=0), log_variance], axis=-1)
+
 
 def _halves(outputs: Any) -> tuple[Any, Any]:
     """Means and log variances."""

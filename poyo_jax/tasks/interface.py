@@ -95,6 +95,14 @@ class Task(Protocol):
         """What a `Prediction` holds beside the values, by field, in the units of the field."""
         return {}
 
+    def average(
+        self, outputs: Float[np.ndarray, "members samples outputs"]
+    ) -> Float[np.ndarray, "samples outputs"]:
+        """Outputs of an ensemble, from which `predict` and `details` make what its members decode
+        on average; by default their mean.
+        """
+        return outputs.mean(axis=0)
+
 
 def namespace(array: Any) -> Any:
     """Functions of numpy or jax.numpy, whichever the array belongs to."""

@@ -207,7 +207,8 @@ class Run:
         self._watchdog.expect(values["seconds_per_step"])
         if health:
             values["parameter_norm"] = parameter_norms(state.params)
-            values["effective_rank"] = effective_ranks(state.params)
+            members = self.config.model.members
+            values["effective_rank"] = effective_ranks(state.params, members)
         self._write(done, values)
         self._progress.note(f"loss {values['loss']:.3f}")
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import jax
@@ -24,7 +25,7 @@ from poyo_jax.distributed.processes import code_version
 from poyo_jax.errors import DataError
 from poyo_jax.tasks.choose import choosing_metric
 from poyo_jax.train.parts import make_parts
-from poyo_jax.train.state import TrainState, init_state
+from poyo_jax.train.state import TrainState, begin, init_state
 from poyo_jax.train.step import Fixed, Step
 from poyo_jax.train.unit_tuning import UnitTuning
 from poyo_jax.types import Batch, Readouts
@@ -121,7 +122,7 @@ class TrainSetup:
         self.train_step = TrainStep(parts.step, fixed)
         self.predict_step = make_predict_step(model, self.mesh, microbatch_windows=micro)
         self.fresh_state = lambda: init_state(model, rule, seed, self.mesh)
-        self.init_optimizer = rule.init
+        self.begin = partial(begin, model, rule)
 
     def first_state(self) -> TrainState:
         """The state of a new run before the first step.

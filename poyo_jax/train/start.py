@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
@@ -96,15 +95,10 @@ def state_from(setup: TrainSetup, pretrained: Pretrained) -> TrainState:
     for table, (mine, theirs) in zip(TABLES, vocabularies, strict=True):
         known = [name for name in mine.names if name in theirs]
         saved_table = np.asarray(pretrained.params[table])
-        rows = saved_table[theirs.rows(known)]
-        params[table] = params[table].at[mine.rows(known)].set(rows)
-
-    def begin(params: dict) -> TrainState:
-        step = jnp.zeros((), jnp.int32)
-        return TrainState(step, params, setup.init_optimizer(params))
-
+        rows = saved_table[..., theirs.rows(known), :]
+        params[table] = params[table].at[..., mine.rows(known), :].set(rows)
     shardings = state_shardings(fresh, setup.mesh)
-    return jax.jit(begin, out_shardings=shardings)(params)
+    return jax.jit(setup.begin, out_shardings=shardings)(params)
 
 
 def _sizes(config: ModelConfig) -> ModelConfig:

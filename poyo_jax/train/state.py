@@ -1,7 +1,7 @@
 """The state of training: step, parameters and optimiser state."""
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -13,12 +13,13 @@ from jaxtyping import Array, Int32
 
 from poyo_jax.distributed.mesh import state_shardings, with_padding
 from poyo_jax.model.build import init_params
+from poyo_jax.model.members import over_members
 from poyo_jax.model.poyo import POYO
 from poyo_jax.train.optim.rows import Rule
 
 
 class TrainState(NamedTuple):
-    """Parameters and optimiser state after `step` steps."""
+    """Parameters and optimiser state after `step` steps; those of members are stacked."""
 
     step: Int32[Array, ""]
     params: dict
@@ -33,14 +34,14 @@ def init_state(model: POYO, rule: Rule, seed: int, mesh: Mesh) -> TrainState:
 @lru_cache(maxsize=8)
 def _jitted_init(model: POYO, rule: Rule, mesh: Mesh) -> Callable[[ArrayLike], TrainState]:
     """The function of `init_state`; equal arguments give the same one."""
-    init = _init(model, rule)
+    init = partial(_init, model, rule)
     shardings = state_shardings(jax.eval_shape(init, 0), mesh)
     return jax.jit(init, out_shardings=shardings)
 
 
 def abstract_state(model: POYO, rule: Rule, mesh: Mesh) -> TrainState:
     """Shapes, types and places of the arrays of the state, for devices that need not be there."""
-    state = jax.eval_shape(_init(model, rule), 0)
+    state = jax.eval_shape(partial(_init, model, rule), 0)
 
     def placed(x: jax.ShapeDtypeStruct, where: NamedSharding) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
@@ -48,10 +49,11 @@ def abstract_state(model: POYO, rule: Rule, mesh: Mesh) -> TrainState:
     return jax.tree.map(placed, state, state_shardings(state, mesh))
 
 
-def _init(model: POYO, rule: Rule) -> Callable[[ArrayLike], TrainState]:
-    def init(seed: ArrayLike) -> TrainState:
-        step = jnp.zeros((), jnp.int32)
-        params = with_padding(init_params(model, seed))
-        return TrainState(step, params, rule.init(params))
+def _init(model: POYO, rule: Rule, seed: ArrayLike) -> TrainState:
+    return begin(model, rule, with_padding(init_params(model, seed)))
 
-    return init
+
+def begin(model: POYO, rule: Rule, params: dict) -> TrainState:
+    """The state before the first step with these parameters; traceable."""
+    init = over_members(rule.init, model.config.members)
+    return TrainState(jnp.zeros((), jnp.int32), params, init(params))

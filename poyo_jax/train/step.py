@@ -22,6 +22,7 @@ from poyo_jax.distributed.mesh import (
 )
 from poyo_jax.model.apply import loss_sum, used_rows
 from poyo_jax.model.dropout import fold
+from poyo_jax.model.members import member_seeds, over_members
 from poyo_jax.model.partition import join
 from poyo_jax.model.poyo import POYO
 from poyo_jax.train.optim.rows import Follow, gradient_values
@@ -94,12 +95,14 @@ def make_train_step(
     `follow` makes the update of the optimiser (train/optim/rows.py).
 
     The given state is donated. The parameters are those of the state and of `fixed.frozen` together
-    (`join`). What is frozen costs neither gradient nor optimiser state.
+    (`join`). What is frozen costs neither gradient nor optimiser state. The members of an ensemble
+    see the same batch, and metrics are their means; nothing of theirs may be frozen.
 
     The loss is the weighted mean over all queries of the loss of the task (poyo_jax/tasks). With
     several outputs it is that of `balanced`, and "loss_<output>" is the part of each output in it.
-    Dropout is decided by the seed, the step, and each window's number in the global batch. Equal
-    arguments give the same function, so that a run or a fit of equal shapes compiles nothing.
+    Dropout is decided by the seed, the step, and each window's number in the global batch; members
+    have `member_seeds`. Equal arguments give the same function, so that a run or a fit of equal
+    shapes compiles nothing.
     Raises ConfigError when the model's attention cannot do this here (model/attention/api.py).
     """
     model.check_back_end(training=True)
@@ -116,6 +119,7 @@ def _train_step(
     """The function of `make_train_step`."""
     outputs = model.config.all_outputs
     several = len(outputs) > 1
+    members = model.config.members
 
     @partial(
         jax.shard_map,
@@ -151,10 +155,8 @@ def _train_step(
         loss, backbone_gradient = jax.tree.map(sum_up, (loss, backbone_gradient))
         return loss, backbone_gradient, vectors_gradient
 
-    @partial(jax.jit, donate_argnums=0)
-    def train_step(state: TrainState, batch: Batch, fixed: Fixed):
-        params = state.params
-        dropout_seed = fold(jnp.asarray(fixed.seed), state.step)
+    def move(params, opt_state, batch, fixed, dropout_seed):
+        """Parameters and optimiser state of a model after a step, and its metrics."""
         rows = used_rows(batch)
         learning = dict(params)
         vectors = {}
@@ -177,7 +179,15 @@ def _train_step(
             metrics[f"loss_{output.name}"] = part
 
         update = follow(*fixed.schedules.functions())
-        params, opt_state = update(gradient, state.opt_state, params)
+        return *update(gradient, opt_state, params), metrics
+
+    move_all = over_members(move, members, in_axes=(0, 0, None, None, 0))
+
+    @partial(jax.jit, donate_argnums=0)
+    def train_step(state: TrainState, batch: Batch, fixed: Fixed):
+        seeds = fold(member_seeds(fixed.seed, members), state.step)
+        params, opt_state, metrics = move_all(state.params, state.opt_state, batch, fixed, seeds)
+        metrics = jax.tree.map(jnp.mean, metrics)
         following = TrainState(state.step + 1, params, opt_state)
         where = state_shardings(following, mesh)
         return jax.lax.with_sharding_constraint(following, where), metrics

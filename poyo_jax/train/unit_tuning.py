@@ -60,7 +60,7 @@ class UnitTuning:
         Raises DataError for a session with fewer than two measured samples in its train split.
         """
         table = state.params["unit_embedding"]
-        num_rows, dim = table.shape
+        *_, num_rows, dim = table.shape  # [rows, dim], or [members, rows, dim]
 
         def rows_of(index: Any) -> Float32[np.ndarray, "_rows dim"]:
             first, last, _ = index[0].indices(self._padded(num_rows))
@@ -79,12 +79,15 @@ class UnitTuning:
         params = state.params | {"unit_embedding": table}
         return state._replace(params=params)
 
-    def fit(self, table: Float32[Array, "rows dim"]) -> TuningMap | None:
-        """The map from tuning to the rows of a table; None if no session has tuning.
+    def fit(self, table: Float32[Array, "*members rows dim"]) -> TuningMap | None:
+        """The map from tuning to the rows of a table; None if no session has tuning, and for the
+        tables of an ensemble.
 
         Sessions with fewer than two measured samples in their train split are left out. All
         processes must call this.
         """
+        if table.ndim == 3:
+            return None
         sums = None
         for shard in self._divide(table).addressable_shards:
             values = np.asarray(shard.data)

@@ -49,6 +49,7 @@ def changed(folder: Path, part: str, **values) -> Path:
         ),
         ("model", {"depth": 1000}, "ModelConfig.depth does not fit"),
         ("model", {"num_latents": 4}, "ModelConfig.num_latents does not fit"),
+        ("model", {"members": 3}, r"ModelConfig.members does not fit: .* has shape \(\d+, \d+\), "),
         ("model", {"num_channels": 3}, "ModelConfig.num_channels does not fit"),
         ("model", {"self_heads": 2}, r"ModelConfig \(dim, head_dim, cross_heads, self_heads or pr"),
     ],

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import tiny
 
 from experiments.benchmarks import loader, speed
 from experiments.benchmarks.ours import make_call
+from poyo_jax.config import ModelConfig
 from poyo_jax.data.simulate import simulate_study
 from poyo_jax.presets import PRESETS
 
@@ -106,3 +108,11 @@ def test_windows_decoded_one_by_one(run):
     ours = contenders["poyo_jax"]
     assert len(ours["seconds"]) == 100 and ours["median s"] <= ours["p99 s"]
     assert "window, demo, batch 1" in out
+
+
+def test_members_are_contenders(monkeypatch):
+    monkeypatch.setitem(PRESETS, "demo", tiny.config)
+    variants = speed.variants(speed.Benchmark(preset="demo", members=(1, 4)))
+    assert list(variants) == ["poyo_jax, 1 members", "poyo_jax, 4 members"]
+    one, four = (ModelConfig(**change["model"]) for change in variants.values())
+    assert one == tiny.config().model and four == replace(one, members=4)

@@ -4,6 +4,7 @@ Runs of POYO can fail without an error when weights shrink while they train, or 
 few directions.
 """
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -19,9 +20,9 @@ def parameter_norms(params: dict[str, Any]) -> dict[str, float]:
     return _by_path(_norms(params))
 
 
-def effective_ranks(params: dict[str, Any]) -> dict[str, float]:
-    """Effective rank of every matrix, by its path; of stacked layers, the least one."""
-    return _by_path(_ranks(params))
+def effective_ranks(params: dict[str, Any], members: int = 1) -> dict[str, float]:
+    """Effective rank of every matrix, by its path; of stacked layers and members, the least one."""
+    return _by_path(_ranks(params, members))
 
 
 @jax.jit
@@ -32,10 +33,10 @@ def _norms(params: dict[str, Any]) -> dict[str, Any]:
     return jax.tree.map(norm, params)
 
 
-@jax.jit
-def _ranks(params: dict[str, Any]) -> dict[str, Any]:
+@partial(jax.jit, static_argnums=1)
+def _ranks(params: dict[str, Any], members: int) -> dict[str, Any]:
     def rank(path: tuple, x: Array) -> Array | None:
-        num_axes = x.ndim - is_stacked(path_names(path))
+        num_axes = x.ndim - is_stacked(path_names(path)) - (members > 1)
         return effective_rank(x).min() if num_axes == 2 else None
 
     return jax.tree_util.tree_map_with_path(rank, params)
