@@ -73,6 +73,7 @@ def test_units_of_all_members_start_from_their_tuning(setup):
     assert added[0].std() > 0.01 and np.abs(before[0] - before[1]).max() > 0.01
 
 
+@pytest.mark.unchecked  # the mesh is an abstract one
 def test_devices_divide_members_as_they_divide_a_model():
     """They never divide the first axis, which counts members."""
     mesh = AbstractMesh((2, 2), AXES)
