@@ -98,8 +98,9 @@ class Task(Protocol):
     def average(
         self, outputs: Float[np.ndarray, "members samples outputs"]
     ) -> Float[np.ndarray, "samples outputs"]:
-        """Outputs of an ensemble, from which `predict` and `details` make what its members decode
-        on average; by default their mean.
+        """Outputs of an ensemble, normalised as those of its members; by default their mean.
+
+        `predict` and `details` make of them what the members decode on average.
         """
         return outputs.mean(axis=0)
 
