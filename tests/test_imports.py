@@ -77,7 +77,7 @@ ALLOWED = {
     "finetune": BASE
     | MODEL
     | {"progress", "tuning", "decoding", "pretrained", "train", "more_outputs", "baselines"}
-    | {"realtime", "native"},
+    | {"realtime", "native", "checkpoint"},
     "estimator": BASE | USE,
     "baselines": BASE | {"data", "model", "progress"},
     "plots": BASE | {"data", "pca", "pages"},

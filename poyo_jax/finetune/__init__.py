@@ -8,6 +8,7 @@ from poyo_jax.finetune.recalibration import Recalibration
 from poyo_jax.finetune.result import FitResult
 from poyo_jax.finetune.strategies import STRATEGIES
 from poyo_jax.finetune.tuning_start import learn_tuning, tuning_map
+from poyo_jax.finetune.unit_encoder import UnitEncoder, fit_unit_encoder
 from poyo_jax.fit_config import FitConfig
 
 __all__ = [
@@ -18,8 +19,10 @@ __all__ = [
     "FitConfig",
     "FitResult",
     "Recalibration",
+    "UnitEncoder",
     "few_shot_curve",
     "finetune",
+    "fit_unit_encoder",
     "fit_units",
     "labelled_intervals",
     "learn_tuning",

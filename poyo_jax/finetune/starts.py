@@ -8,6 +8,7 @@ Each session has a first guess and, unless the caller says where it starts, furt
 2. The same units with the row of a trained session.
 3. The rows of a known session of the same data set, and of its units of the same ids, as those of
    one electrode on two days.
+4. What a unit encoder infers from the spikes (finetune/unit_encoder.py), if the caller gives one.
 
 The candidate that decodes a batch of labels best wins. With `FitConfig.starts = "random"`, the
 first guess is zero with random scatter, and there are no further candidates.
@@ -25,9 +26,10 @@ from poyo_jax.config import ModelConfig
 from poyo_jax.data.batches.tokens import ModelSession
 from poyo_jax.data.session import Session
 from poyo_jax.distributed.mesh import own_part, put_batch, replicated
-from poyo_jax.errors import VocabError, suggest
+from poyo_jax.errors import ConfigError, VocabError, suggest
 from poyo_jax.finetune.coordinates import SCATTER, mean_row
 from poyo_jax.finetune.setup import FitSetup
+from poyo_jax.finetune.unit_encoder import UnitEncoder, infer
 from poyo_jax.pretrained import Pretrained
 from poyo_jax.tasks.choose import num_columns, query_losses
 from poyo_jax.tuning import tuning_features
@@ -37,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 MAX_CANDIDATES = 16  # of trained session rows, and of sessions with the same units
 
-StartFrom = Mapping[str, str] | str
+StartFrom = Mapping[str, str] | str | UnitEncoder
 
 
 class Start(NamedTuple):
@@ -51,9 +53,10 @@ class Start(NamedTuple):
 
 def starting_params(setup: FitSetup, start_from: StartFrom | None) -> dict:
     """Parameters before the first step: the chosen rows of the sessions, and the backbone."""
-    points = starting_points(
-        setup.pretrained, [source.session for source in setup.train], start_from or {}
-    )
+    encoder = _encoder_of(setup, start_from)
+    named = start_from if isinstance(start_from, Mapping | str) else {}
+    sessions = [source.session for source in setup.train]
+    points = starting_points(setup.pretrained, sessions, named)
     guesses = first_guesses(setup, points)
     candidates = [[guess] for guess in guesses]
     # The decoding of a head that is not trained cannot tell which candidate is better.
@@ -62,16 +65,34 @@ def starting_params(setup: FitSetup, start_from: StartFrom | None) -> dict:
             if source.session.id in points:
                 continue  # it starts from a session that the caller names
             options += session_row_candidates(setup, options[0])
-            if start_from is None:
+            if start_from is None or encoder:
                 options += same_unit_candidates(setup, source.session, options[0])
+            if encoder:
+                options.append(encoder_candidate(setup, source.session, encoder))
     starts = choose_starts(setup, candidates)
     for source, start in zip(setup.train, starts, strict=True):
         logger.info("%s starts from %s", source.session.id, start.origin)
     return params_of(setup, starts)
 
 
+def _encoder_of(setup: FitSetup, start_from: StartFrom | None) -> UnitEncoder | None:
+    """The unit encoder that is given, unless the model is fresh, of which it knows nothing.
+
+    Raises ConfigError where its rows cannot compete with others by what they decode.
+    """
+    if not isinstance(start_from, UnitEncoder) or setup.config.fresh:
+        return None
+    if setup.config.starts == "random" or setup.new_heads:
+        raise ConfigError(
+            "start_from is a unit encoder, whose rows are taken if they decode labels better than"
+            " others do. With starts='random', or outputs that the model lacks, nothing is"
+            " compared: leave out start_from, or these."
+        )
+    return start_from
+
+
 def starting_points(
-    pretrained: Pretrained, sessions: Sequence[Session], start_from: StartFrom
+    pretrained: Pretrained, sessions: Sequence[Session], start_from: Mapping[str, str] | str
 ) -> dict[str, str]:
     """Trained rows from which units and sessions start, by name; only for those that have one.
 
@@ -149,6 +170,12 @@ def same_unit_candidates(setup: FitSetup, session: Session, guess: Start) -> lis
         origin = f"{known}, whose units have the same ids"
         candidates.append(Start(unit_rows, session_row, origin, must_beat_mean=True))
     return candidates
+
+
+def encoder_candidate(setup: FitSetup, session: Session, encoder: UnitEncoder) -> Start:
+    """The rows that a unit encoder infers from the spikes of the session."""
+    guess = infer(encoder, setup.pretrained, session)
+    return Start(guess.unit_rows, guess.session_row, "the unit encoder")
 
 
 def sessions_with_same_units(pretrained: Pretrained, session: Session, seed: int) -> list[str]:
