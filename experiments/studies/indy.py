@@ -55,6 +55,7 @@ ROWS = {  # the quickest and most telling first
     "wiener_fixed": "Wiener filter, fixed lags",
     "wiener": "Wiener filter",
     "unit_identification": "POYO + unit identification",
+    "no_labels": "POYO, mean rows of the same electrodes, no labels",
     "gradual": "POYO + finetuning",
     "unit_identification_new_rows": "POYO + unit identification, new rows",
     "poyo_single": "POYO, single session",
@@ -155,6 +156,8 @@ def days_after(held_out: Mapping[str, Session], earlier: Mapping[str, Session]) 
 def cells(options: Indy) -> Iterator[Cell]:
     """All cells, in the order of what they tell."""
     for seed, seconds, row in product(options.seeds, options.seconds, options.rows):
+        if row == "no_labels" and seconds != ALL:
+            continue
         same = seconds == ALL and row in DETERMINISTIC  # few labels differ between seeds
         if same and seed != options.seeds[0]:
             continue
@@ -204,9 +207,11 @@ def pretrained(sessions: tuple[Session, ...], seed: int, options: Indy) -> "Pret
 
 
 def adapted(row: str, session: Session, seed: int, pretrained: "Pretrained") -> "Pretrained":
-    """The pretrained model after a fit to the session."""
-    from poyo_jax.finetune import STRATEGIES, finetune
+    """The pretrained model after a fit to the session, or with rows from no labels of it."""
+    from poyo_jax.finetune import STRATEGIES, adapt_without_labels, finetune
 
+    if row == "no_labels":
+        return adapt_without_labels(pretrained, session)
     config = replace(STRATEGIES[row.removesuffix(NEW_ROWS)], seed=seed)
     start_from = {} if row.endswith(NEW_ROWS) else None
     return finetune(pretrained, [session], config, start_from=start_from).pretrained

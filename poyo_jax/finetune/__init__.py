@@ -6,6 +6,7 @@ from poyo_jax.finetune.fit import finetune, fit_units
 from poyo_jax.finetune.labels import labelled_intervals
 from poyo_jax.finetune.recalibration import Recalibration
 from poyo_jax.finetune.result import FitResult
+from poyo_jax.finetune.same_units import adapt_without_labels
 from poyo_jax.finetune.strategies import STRATEGIES
 from poyo_jax.finetune.tuning_start import learn_tuning, tuning_map
 from poyo_jax.fit_config import FitConfig
@@ -18,6 +19,7 @@ __all__ = [
     "FitConfig",
     "FitResult",
     "Recalibration",
+    "adapt_without_labels",
     "few_shot_curve",
     "finetune",
     "fit_units",

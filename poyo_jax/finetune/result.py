@@ -8,13 +8,14 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from poyo_jax.data.vocab import Vocab, VocabReport
+from poyo_jax.data.vocab import VocabReport
 from poyo_jax.errors import DataError
 from poyo_jax.finetune.auto import Choice
 from poyo_jax.finetune.history import FitHistory
 from poyo_jax.finetune.setup import FitSetup
+from poyo_jax.finetune.tables import add_fitted_rows
 from poyo_jax.pretrained import Pretrained
 from poyo_jax.tasks import R2
 
@@ -105,10 +106,10 @@ def adapted_model(setup: FitSetup, params: dict, scores: Mapping[str, float]) ->
     if setup.config.backbone_rates or setup.new_heads:
         backbone = jax.tree.map(jnp.asarray, jax.device_get(params["backbone"]))
     unit_table = add_fitted_rows(
-        old.params["unit_embedding"], units, setup.units, params["unit_embedding"]
+        old.params["unit_embedding"], units, setup.units, params["unit_embedding"][1:]
     )
     session_table = add_fitted_rows(
-        old.params["session_embedding"], sessions, setup.sessions, params["session_embedding"]
+        old.params["session_embedding"], sessions, setup.sessions, params["session_embedding"][1:]
     )
     return replace(
         old,
@@ -124,20 +125,3 @@ def adapted_model(setup: FitSetup, params: dict, scores: Mapping[str, float]) ->
         fit=setup.config,
         calibration={**old.calibration, **setup.calibration(params)},
     )
-
-
-def add_fitted_rows(
-    table: Float[Array, "rows dim"],
-    vocab: Vocab,
-    fitted: Vocab,
-    fitted_table: Float[Array, "fitted_rows dim"],
-) -> Float[Array, "all_rows dim"]:
-    """A table for the names of `vocab`, with the fitted rows of the names in `fitted`.
-
-    All other rows are those of `table`.
-    """
-    old = np.asarray(table)
-    new = np.zeros((vocab.num_rows, old.shape[1]), old.dtype)
-    new[: len(old)] = old
-    new[vocab.rows(fitted.names)] = np.asarray(fitted_table)[1:]
-    return jnp.asarray(new)

@@ -1,0 +1,103 @@
+"""Decode a new session without labels, by the rows that its electrodes had on other days."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float32
+
+from poyo_jax.data.choose_readouts import output_number
+from poyo_jax.data.given import one_session
+from poyo_jax.data.session import Session
+from poyo_jax.data.vocab import Vocab
+from poyo_jax.errors import DataError, VocabError
+from poyo_jax.finetune.tables import add_fitted_rows
+from poyo_jax.model.params import SESSIONS, UNITS
+from poyo_jax.pretrained import Pretrained, check_model
+from poyo_jax.types import Readout, Readouts, each_readout
+
+
+def adapt_without_labels(pretrained: Pretrained, session: Session) -> Pretrained:
+    """Give the model mean rows for a session whose units have the ids of earlier ones.
+
+    A unit gets the mean row of the units of its id in the known sessions of the same data set, as
+    those of one electrode on other days, and a unit of another id the mean row of all units. The
+    row of the session, and its readouts, are means over these sessions: the scale of the behaviour
+    is theirs. No label and no spike of the session is used, and nothing is trained.
+
+    Raises VocabError when the model knows the session, and DataError when none of its units has the
+    id of a known unit of its data set.
+    """
+    pretrained, session = check_model(pretrained), one_session(session)
+    if session.id in pretrained.sessions:
+        raise VocabError(
+            f"the model knows session {session.id!r} already. Decode it directly, or give the new"
+            " session another id."
+        )
+    related = _sessions_with_same_units(pretrained, session)
+    if not related:
+        raise DataError(
+            f"none of the {len(session.unit_ids)} units of session {session.id} has the id of a"
+            " unit that the model knows from the same data set, so nothing is known of them without"
+            " labels. Label a part of the session, and call poyo_jax.fit_units."
+        )
+    new_units, new_session = Vocab(session.unit_names), Vocab([session.id])
+    units = pretrained.units.merge(new_units)
+    sessions = pretrained.sessions.merge(new_session)
+    session_rows = np.asarray(pretrained.params[SESSIONS])[pretrained.sessions.rows(related)]
+    session_row = session_rows.mean(axis=0, keepdims=True)
+    params = dict(pretrained.params)
+    unit_rows = _mean_rows(pretrained, session, related)
+    params[UNITS] = add_fitted_rows(params[UNITS], units, new_units, unit_rows)
+    params[SESSIONS] = add_fitted_rows(params[SESSIONS], sessions, new_session, session_row)
+    readouts = {**pretrained.readouts, session.id: _mean_readouts(pretrained, related)}
+    return replace(pretrained, params=params, units=units, sessions=sessions, readouts=readouts)
+
+
+def _sessions_with_same_units(pretrained: Pretrained, session: Session) -> list[str]:
+    """Known sessions of the data set that have a unit of an id of this session."""
+    prefix = f"{session.brainset_id}/"
+    if not session.brainset_id:
+        return []
+    related = []
+    for name in pretrained.sessions.names:
+        shared = any(f"{name}/{unit}" in pretrained.units for unit in session.unit_ids)
+        if name.startswith(prefix) and shared:
+            related.append(name)
+    return related
+
+
+def _mean_rows(
+    pretrained: Pretrained, session: Session, related: Sequence[str]
+) -> Float32[np.ndarray, "units dim"]:
+    """Mean row of the units of each id; of all known units, for an id that is new."""
+    table = np.asarray(pretrained.params[UNITS])
+    of_all = table[1 : pretrained.units.num_rows].mean(axis=0)
+    rows = []
+    for unit in session.unit_ids:
+        names = [f"{name}/{unit}" for name in related]
+        known = [name for name in names if name in pretrained.units]
+        own = table[pretrained.units.rows(known)]
+        rows.append(own.mean(axis=0) if known else of_all)
+    return np.stack(rows).astype(np.float32)
+
+
+def _mean_readouts(pretrained: Pretrained, related: Sequence[str]) -> Readouts:
+    """The readouts of the sessions, one for each output of the model that they have."""
+    by_output: dict[int | None, list[Readout]] = {}
+    for name in related:
+        for readout in each_readout(pretrained.readouts[name]):
+            number = output_number(readout, pretrained.config.model)
+            by_output.setdefault(number, []).append(readout)
+    means = tuple(_mean_readout(group) for group in by_output.values())
+    return means[0] if len(means) == 1 else means
+
+
+def _mean_readout(readouts: Sequence[Readout]) -> Readout:
+    """The last of these, with the mean and the variance that all have on average."""
+    last = readouts[-1]
+    if last.kind != "continuous":
+        return last
+    mean = np.mean([readout.mean for readout in readouts], axis=0)
+    variance = np.mean(np.square([readout.std for readout in readouts]), axis=0)
+    return replace(last, mean=tuple(mean.tolist()), std=tuple(np.sqrt(variance).tolist()))
