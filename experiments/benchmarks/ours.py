@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from experiments.benchmarks.draw import NUM_QUERIES, SimulatedWindow, draw_windows, session_units
 from experiments.benchmarks.server import seconds, serve, timed
-from poyo_jax.config import ModelConfig, OptimConfig, RunConfig
+from poyo_jax.config import ModelConfig, OptimConfig, RunConfig, from_dict
 from poyo_jax.data.batches.batching import arrange, deal, padding_fraction, round_up, rows_of
 from poyo_jax.data.batches.tokens import BatchShape, Window
 from poyo_jax.decoding.predict import make_predict_step
@@ -69,7 +69,8 @@ def make_step(settings: dict, mesh: Mesh):
     micro = settings["microbatch_windows"]
     run = RunConfig(microbatch_windows=micro, rows_per_group=settings["rows_per_group"])
     units = max(settings["vocabulary"] or 0, 1 + int(session_units().sum()))
-    model = build_model(ModelConfig(**settings["model"]), run, units, 1 + len(session_units()))
+    sizes = from_dict(ModelConfig, settings["model"])
+    model = build_model(sizes, run, units, 1 + len(session_units()))
     rule = choose_optimizer(OptimConfig(), mesh)
     state = init_state(model, rule, 0, mesh)
     if settings["what"] == "inference":
@@ -100,7 +101,7 @@ def batch_facts(settings: dict, host: list[Batch]) -> dict:
         for test in (_is_spike, _is_token)
     )
     flops = forward_flops(
-        ModelConfig(**settings["model"]),
+        from_dict(ModelConfig, settings["model"]),
         windows=settings["batch_size"],
         tokens=int(tokens),
         units=int(np.mean([len(np.unique(batch.unit_rows)) for batch in host])),

@@ -127,8 +127,7 @@ def _logical_axes(path: tuple, ndim: int) -> list[str | None]:
     else:
         known = LOGICAL_AXES.get(names[-1] if names else "", [])
         known = known[-ndim:] if ndim else []
-    first: list[str | None] = [None] * (ndim - len(known))
-    return first + known
+    return [*[None] * (ndim - len(known)), *known]
 
 
 def _fitting(axis: str | None, size: int, mesh: Mesh) -> Axes:
