@@ -132,7 +132,7 @@ def values_of(
     output: SessionOutput, outputs: Float32[np.ndarray, "*members queries outputs"]
 ) -> Float64[np.ndarray, "queries channels"]:
     """Convert what the model returns to values of one output, in the units of the session file."""
-    members = outputs.reshape(-1, *outputs.shape[-2:])
+    members = outputs if outputs.ndim == 3 else outputs[None]
     own = average(output.task, members[..., output.columns])
     return np.asarray(output.task.predict(own, output.readout), np.float64)
 
