@@ -144,7 +144,8 @@ def test_a_process_that_hangs_is_ended_and_so_are_the_others(tiny_data, tmp_path
 
 
 def test_a_lost_process_ends_the_others_with_a_status_that_says_start_again(tiny_data, tmp_path):
-    with Job(tiny_data, tmp_path / "run", *SETTINGS, processes=2, devices=2) as job:
+    limit = ["--config.run.watchdog-minutes", "0.5"]  # where the transport does not notice
+    with Job(tiny_data, tmp_path / "run", *SETTINGS, *limit, processes=2, devices=2) as job:
         job.wait_until_step(2)
         job.processes[1].kill()
         codes, _, errors = job.finish()
