@@ -34,7 +34,8 @@ def adapt_without_labels(pretrained: Pretrained, session: Session) -> Pretrained
             f"the model knows session {session.id!r} already. Decode it directly, or give the new"
             " session another id."
         )
-    related = _sessions_with_same_units(pretrained, session)
+    shared = units_of_same_ids(pretrained, session)
+    related = [name for name, units in shared.items() if units]
     if not related:
         raise DataError(
             f"none of the {len(session.unit_ids)} units of session {session.id} has the id of a"
@@ -54,17 +55,16 @@ def adapt_without_labels(pretrained: Pretrained, session: Session) -> Pretrained
     return replace(pretrained, params=params, units=units, sessions=sessions, readouts=readouts)
 
 
-def _sessions_with_same_units(pretrained: Pretrained, session: Session) -> list[str]:
-    """Known sessions of the data set that have a unit of an id of this session."""
-    prefix = f"{session.brainset_id}/"
+def units_of_same_ids(pretrained: Pretrained, session: Session) -> dict[str, list[str]]:
+    """Names of known units with the ids of this session's, by known session of its data set."""
     if not session.brainset_id:
-        return []
-    related = []
+        return {}
+    shared = {}
     for name in pretrained.sessions.names:
-        shared = any(f"{name}/{unit}" in pretrained.units for unit in session.unit_ids)
-        if name.startswith(prefix) and shared:
-            related.append(name)
-    return related
+        if name.startswith(f"{session.brainset_id}/"):
+            units = [f"{name}/{unit}" for unit in session.unit_ids]
+            shared[name] = [unit for unit in units if unit in pretrained.units]
+    return shared
 
 
 def _mean_rows(

@@ -27,6 +27,7 @@ from poyo_jax.data.session import Session
 from poyo_jax.distributed.mesh import own_part, put_batch, replicated
 from poyo_jax.errors import VocabError, suggest
 from poyo_jax.finetune.coordinates import SCATTER, mean_row
+from poyo_jax.finetune.same_units import units_of_same_ids
 from poyo_jax.finetune.setup import FitSetup
 from poyo_jax.pretrained import Pretrained
 from poyo_jax.tasks.choose import num_columns, query_losses
@@ -156,14 +157,11 @@ def sessions_with_same_units(pretrained: Pretrained, session: Session, seed: int
 
     The order of equal matches is random, and there are at most MAX_CANDIDATES.
     """
-    if not session.brainset_id:
-        return []
-    prefix = f"{session.brainset_id}/"
-    names = [name for name in pretrained.sessions.names if name.startswith(prefix)]
+    shared = units_of_same_ids(pretrained, session)
+    names = list(shared)
     num_shared = {}
     for place in np.random.default_rng([seed, 5]).permutation(len(names)):
-        units = [f"{names[place]}/{unit}" for unit in session.unit_ids]
-        num_shared[names[place]] = sum(unit in pretrained.units for unit in units)
+        num_shared[names[place]] = len(shared[names[place]])
     sharing = [name for name, count in num_shared.items() if count]
     return sorted(sharing, key=lambda name: -num_shared[name])[:MAX_CANDIDATES]
 

@@ -61,10 +61,13 @@ class SparseLamb:
         return rate, one_cycle_beta1(total_steps, share)
 
     def backbone(self, learning_rate: Schedule, beta1: Schedule) -> optax.GradientTransformation:
-        return lamb(LambSettings(learning_rate, beta1, weight_decay=self.config.weight_decay))
+        return lamb(self._settings(learning_rate, beta1))
 
     def rows(self, learning_rate: Schedule, beta1: Schedule) -> RowRule:
-        return lamb_rows(LambSettings(learning_rate, beta1, weight_decay=self.config.weight_decay))
+        return lamb_rows(self._settings(learning_rate, beta1))
+
+    def _settings(self, learning_rate: Schedule, beta1: Schedule) -> LambSettings:
+        return LambSettings(learning_rate, beta1, weight_decay=self.config.weight_decay)
 
 
 class LambState(NamedTuple):
