@@ -14,9 +14,9 @@ COMMITTED = "commit_success.txt"  # Orbax writes it to say that a folder is comp
 
 def list_files(folder: epath.Path) -> None:
     """Write the list of all files in the folders of a step that is not yet final."""
-    digests = {}
-    for path in sorted(_files(folder)):
-        digests[path.relative_to(folder).as_posix()] = _digest(path)
+    items = [path for path in folder.iterdir() if path.is_dir()]
+    names = sorted(name for item in items for name in _names(folder, item.name))
+    digests = {name: _digest(folder / name) for name in names}
     (folder / LIST).write_text(json.dumps(digests, indent=0))
 
 
@@ -28,12 +28,16 @@ def items_of_step(folder: epath.Path) -> list[str]:
 def check_files(folder: epath.Path, item: str, first: int = 0, every: int = 1) -> None:
     """Raise ValueError or OSError unless the files of an item of a step are those listed.
 
-    Of `every` processes, each checks the files from number `first` on that are its share.
+    Of `every` processes, each checks the files from number `first` on that are its share, and the
+    first one that the list is complete.
     """
     digests = _listed(folder)
     names = sorted(name for name in digests if name.startswith(f"{item}/"))
     if not names:
         raise ValueError(f"its list of files has none of {item}")
+    if first == 0:
+        for name in sorted(set(_names(folder, item)) - set(names)):
+            raise ValueError(f"{name} is not in its list of files")
     for name in names[first::every]:
         if not (folder / name).exists():
             raise ValueError(f"{name} is missing")
@@ -48,13 +52,16 @@ def _listed(folder: epath.Path) -> dict[str, str]:
     return digests
 
 
-def _files(folder: epath.Path) -> list[epath.Path]:
-    """All files below the folders in a folder."""
-    files = []
-    for path in folder.iterdir():
-        if path.is_dir():
-            files += _files(path) + [file for file in path.iterdir() if not file.is_dir()]
-    return [path for path in files if path.name != COMMITTED]
+def _names(folder: epath.Path, item: str) -> list[str]:
+    """Names, relative to `folder`, of all files of an item."""
+    names, folders = [], [folder / item]
+    while folders:
+        for path in folders.pop().iterdir():
+            if path.is_dir():
+                folders.append(path)
+            elif path.name != COMMITTED:
+                names.append(path.relative_to(folder).as_posix())
+    return names
 
 
 def _digest(path: epath.Path) -> str:

@@ -1,6 +1,7 @@
 """Damage to any file of a checkpoint is noticed, on load and on resume."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from etils import epath
 
 from poyo_jax import load, train_model
 from poyo_jax.checkpoint.digest import digest_of_values
-from poyo_jax.checkpoint.files import list_files
+from poyo_jax.checkpoint.files import check_files, list_files
 from poyo_jax.checkpoint.run import Checkpoints
 from poyo_jax.checkpoint.store import readable
 from poyo_jax.errors import CheckpointError
@@ -63,6 +64,19 @@ def test_a_flipped_bit_in_any_file_of_a_state_is_noticed(run, setup):
         for _ in flips(path, 3, rng):
             with pytest.raises(CheckpointError, match="checkpoints/150 is damaged"):
                 restored(run, setup)
+
+
+def test_a_file_that_the_list_names_otherwise_is_noticed(run):
+    """A flipped bit in the name of an item: its files would be checked no more."""
+    folder = epath.Path(run / "checkpoints" / "150")
+    path = Path(folder / "files.json")
+    content = path.read_text()
+    for name in re.findall(r'"((?:params|opt_state|meta)/.*)":', content):
+        first = name[0]
+        path.write_text(content.replace(f'"{name}"', f'"{chr(ord(first) ^ 1)}{name[1:]}"'))
+        with pytest.raises(ValueError, match=r"not in its list of files|has none of meta"):
+            for item in ("params", "opt_state", "meta"):
+                check_files(folder, item)
 
 
 def test_a_flipped_bit_in_the_parameters_is_noticed(run):
