@@ -144,11 +144,16 @@ def test_a_digest_does_not_depend_on_the_devices():
 import jax, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 from poyo_jax.checkpoint.digest import digest_of_arrays
-x = np.random.default_rng(0).normal(size=(8, 12)).astype("f4")
+values = 50 * np.random.default_rng(0).normal(size=(8, 12))
 mesh = Mesh(np.array(jax.devices()).reshape(2, 2), ("data", "fsdp"))
 specs = [P(), P("data"), P(("data", "fsdp")), P(None, "fsdp"), P("data", "fsdp")]
-digests = {digest_of_arrays({"x": jax.device_put(x, NamedSharding(mesh, s))}) for s in specs}
-assert digests == {digest_of_arrays({"x": x})}, digests
+for dtype in ("float32", "bfloat16", "float16", "int32", "int8", "bool"):
+    x = np.asarray(jax.numpy.asarray(values).astype(dtype))
+    digests = {digest_of_arrays({"x": jax.device_put(x, NamedSharding(mesh, s))}) for s in specs}
+    assert digests == {digest_of_arrays({"x": x})}, (dtype, digests)
+scalar = np.float32(3)
+everywhere = jax.device_put(scalar, NamedSharding(mesh, P()))
+assert digest_of_arrays({"x": everywhere}) == digest_of_arrays({"x": scalar})
 """
     devices = {"JAX_NUM_CPU_DEVICES": "4", "JAX_PLATFORMS": "cpu"}
     subprocess.run([sys.executable, "-c", code], env={**os.environ, **devices}, check=True)

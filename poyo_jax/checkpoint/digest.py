@@ -7,22 +7,29 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, UInt32
 
 from poyo_jax.model.params import path_names
 
 PLACE = 0x9E3779B9  # an odd number, which spreads positions over 32 bits
+SMALL = 2**20  # bytes of an array
 
 
 def digest_of_arrays(tree: Any) -> str:
     """SHA-256 of the names, types, shapes and checksums of all arrays in a tree.
 
-    The devices compute the checksums, each over the shards that it holds, and add them up. So the
-    digest does not depend on the mesh, and nobody gathers an array. All processes that share the
-    arrays must call this.
+    Accelerators and several devices compute the checksums, each over the shards that it holds, and
+    add them up. So the digest does not depend on the mesh, and nobody gathers an array. All
+    processes that share the arrays must call this. Small arrays in the memory of this process are
+    summed there: to compile a program for every shape would take longer.
     """
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    checksums = jax.device_get([_checksum(leaf) for _, leaf in leaves])
+    checksums = []
+    for _, leaf in leaves:
+        small = leaf.nbytes <= SMALL and _is_in_memory(leaf)
+        checksums.append(_checksum_of_small(np.asarray(leaf)) if small else _checksum(leaf))
+    checksums = jax.device_get(checksums)
     lines = []
     for (path, leaf), checksum in zip(leaves, checksums, strict=True):
         name = "/".join(path_names(path))
@@ -39,6 +46,14 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _is_in_memory(x: Any) -> bool:
+    """Tell if this process reads all values of an array without a transfer."""
+    if not isinstance(x, jax.Array):
+        return True
+    devices = x.devices()
+    return len(devices) == 1 and x.is_fully_addressable and next(iter(devices)).platform == "cpu"
+
+
 @jax.jit
 def _checksum(x: Array) -> UInt32[Array, "2"]:
     """Two sums, modulo 2^32, of all values mixed with their positions.
@@ -52,21 +67,39 @@ def _checksum(x: Array) -> UInt32[Array, "2"]:
     for axis in reversed(range(words.ndim)):
         place += jax.lax.broadcasted_iota(jnp.uint32, words.shape, axis) * jnp.uint32(step)
         step = step * words.shape[axis] % 2**32
-    mixed = _mix(words ^ place)
-    again = (mixed ^ (mixed >> 15)) * jnp.uint32(PLACE)
-    return jnp.stack([mixed.sum(dtype=jnp.uint32), again.sum(dtype=jnp.uint32)])
+    return jnp.stack(_sums(_mix(words ^ place)))
+
+
+def _checksum_of_small(x: np.ndarray) -> UInt32[np.ndarray, "2"]:
+    """The numbers of `_checksum`."""
+    values = np.ascontiguousarray(x).reshape(-1)
+    if values.dtype == np.bool_:
+        words = values.astype(np.uint32)
+    else:
+        words = values.view(_unsigned(values.dtype.itemsize)).astype(np.uint32)
+    place = np.arange(len(words), dtype=np.uint32) * np.uint32(PLACE)
+    return np.stack(_sums(_mix(words ^ place)))
 
 
 def _words(x: Array) -> UInt32[Array, "..."]:
     """The bits of every value, as one or several unsigned numbers."""
     if x.dtype == jnp.bool_:
         return x.astype(jnp.uint32)
-    unsigned = {1: jnp.uint8, 2: jnp.uint16}.get(x.dtype.itemsize, jnp.uint32)
-    return jax.lax.bitcast_convert_type(x, unsigned).astype(jnp.uint32)
+    return jax.lax.bitcast_convert_type(x, _unsigned(x.dtype.itemsize)).astype(jnp.uint32)
 
 
-def _mix(x: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
+def _unsigned(num_bytes: int) -> type:
+    return {1: np.uint8, 2: np.uint16}.get(num_bytes, np.uint32)
+
+
+def _mix(x: Any) -> Any:
     """The finaliser of MurmurHash3: a bijection in which every bit depends on all others."""
-    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
-    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+    x = (x ^ (x >> 16)) * np.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * np.uint32(0xC2B2AE35)
     return x ^ (x >> 16)
+
+
+def _sums(mixed: Any) -> list[Any]:
+    """The sum of mixed values, and that of the same values mixed again, modulo 2^32."""
+    again = (mixed ^ (mixed >> 15)) * np.uint32(PLACE)
+    return [values.sum(dtype=np.uint32) for values in (mixed, again)]
