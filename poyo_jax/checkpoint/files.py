@@ -35,14 +35,14 @@ def check_files(folder: epath.Path, item: str, first: int = 0, every: int = 1) -
     names = sorted(name for name in digests if name.startswith(f"{item}/"))
     if not names:
         raise ValueError(f"its list of files has none of {item}")
-    if first == 0:
-        for name in sorted(set(_names(folder, item)) - set(names)):
-            raise ValueError(f"{name} is not in its list of files")
     for name in names[first::every]:
         if not (folder / name).exists():
             raise ValueError(f"{name} is missing")
         if _digest(folder / name) != digests[name]:
             raise ValueError(f"{name} is not the file that was saved: its SHA-256 differs")
+    if first == 0:
+        for name in sorted(set(_names(folder, item)) - set(names)):
+            raise ValueError(f"{name} is not in its list of files")
 
 
 def _listed(folder: epath.Path) -> dict[str, str]:
