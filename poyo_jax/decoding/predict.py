@@ -42,33 +42,43 @@ def make_predict_step(
     when the model's attention cannot be computed here (model/attention/api.py).
     """
     model.check_back_end(training=False)
-    return _predict_step(cast(Any, model), mesh, microbatch_windows)
+    without_vocab = model.clone(num_units=1, num_sessions=1)
+    return _predict_step(cast(Any, without_vocab), mesh, microbatch_windows)
 
 
 @lru_cache(maxsize=8)
 def _predict_step(
     model: POYO, mesh: Mesh, microbatch_windows: int | None
 ) -> Callable[[dict, Batch], jax.Array]:
+    """The function of `make_predict_step`, whatever tables the model has.
+
+    Rows are looked up by a program of their own: the large one does not depend on their number.
+    """
+    members = model.config.members
     specs = (EVERYWHERE, SPLIT, SPLIT)
+
+    def vectors_of_model(params, batch):
+        return {name: look_up(params[name], rows, mesh) for name, rows in used_rows(batch).items()}
 
     @partial(jax.shard_map, mesh=mesh, in_specs=specs, out_specs=SPLIT, check_vma=False)
     def predict_on_device(backbone, vectors, batch):
         return predict(model, backbone, vectors, batch, microbatch_windows)
 
-    def predict_of_model(params, batch):
-        vectors = {}
-        for name, rows in used_rows(batch).items():
-            vectors[name] = look_up(params[name], rows, mesh)
-        return predict_on_device(params["backbone"], vectors, batch)
-
-    predict_of_all = over_members(predict_of_model, model.config.members, (0, None), out_axes=1)
+    @jax.jit
+    def vectors_of_rows(params, batch):
+        return over_members(vectors_of_model, members, (0, None))(params, batch)
 
     @jax.jit
-    def predict_step(params, batch):
-        outputs = predict_of_all(params, batch)
+    def predict_step(backbone, vectors, batch):
+        outputs = over_members(predict_on_device, members, (0, 0, None), out_axes=1)
+        outputs = outputs(backbone, vectors, batch)
         return jax.lax.with_sharding_constraint(outputs, split_over_windows(mesh))
 
-    return predict_step
+    def step(params, batch):
+        tables = {name: params[name] for name in used_rows(batch)}
+        return predict_step(params["backbone"], vectors_of_rows(tables, batch), batch)
+
+    return step
 
 
 def check_windows(overlap: int, causal_step: float | None, window_length: float) -> None:

@@ -1,6 +1,7 @@
 """Build the model of a configuration, and its initial parameters."""
 
-from typing import cast
+from functools import lru_cache
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from poyo_jax.config import ModelConfig, RunConfig
 from poyo_jax.model.choose_processor import make_processor
 from poyo_jax.model.compute import Compute
 from poyo_jax.model.members import member_seeds, over_members
+from poyo_jax.model.params import SESSIONS, UNITS
 from poyo_jax.model.poyo import POYO
 from poyo_jax.tasks import choose_task
 from poyo_jax.types import PADDING, Batch
@@ -50,6 +52,17 @@ def init_params(model: POYO, seed: ArrayLike) -> dict:
 
 def shapes_of_params(model: POYO) -> dict:
     """The tree of the parameters with their shapes and types in place of arrays."""
+    tree = _shapes_of_params(cast(Any, model.clone(num_units=1, num_sessions=1)))
+    shapes = jax.tree.map(lambda shape: shape, tree)  # nobody changes the tree that others get
+    for name, num_rows in ((UNITS, model.num_units), (SESSIONS, model.num_sessions)):
+        *members, _, dim = shapes[name].shape
+        shapes[name] = jax.ShapeDtypeStruct((*members, num_rows, dim), shapes[name].dtype)
+    return shapes
+
+
+@lru_cache(maxsize=32)
+def _shapes_of_params(model: POYO) -> dict:
+    """Shapes of the parameters: to trace a model takes about as long as to load one."""
     return jax.eval_shape(lambda: init_params(model, 0))
 
 

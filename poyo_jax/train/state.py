@@ -35,7 +35,7 @@ def init_state(model: POYO, rule: Rule, seed: int, mesh: Mesh) -> TrainState:
 def _jitted_init(model: POYO, rule: Rule, mesh: Mesh) -> Callable[[ArrayLike], TrainState]:
     """The function of `init_state`; equal arguments give the same one."""
     init = partial(_init, model, rule)
-    shardings = state_shardings(jax.eval_shape(init, 0), mesh)
+    shardings = state_shardings(jax.eval_shape(init, np.uint32(0)), mesh)
     return jax.jit(init, out_shardings=shardings)
 
 

@@ -8,9 +8,11 @@ import tiny
 
 from poyo_jax import evaluate
 from poyo_jax.config import OptimConfig
+from poyo_jax.decoding.predict import _predict_step as predict_step
 from poyo_jax.distributed.mesh import make_mesh
 from poyo_jax.finetune import FitConfig, finetune
 from poyo_jax.model.build import build_model
+from poyo_jax.surgery import subset_sessions
 from poyo_jax.tasks import Regression
 from poyo_jax.train.optim.choose import choose_optimizer
 from poyo_jax.train.step import make_train_step
@@ -44,6 +46,26 @@ def test_a_second_fit_compiles_nothing(pretrained, tiny_sessions):
         events.clear()
         fit_and_evaluate(OTHER, start_from=tiny_sessions[0].id)
         assert not events
+    finally:
+        jax.monitoring.clear_event_listeners()
+
+
+def test_models_with_other_units_share_the_program_that_predicts(pretrained, tiny_sessions):
+    programs = []
+
+    def listen(event, seconds, fun_name="", **_):
+        programs.append(f"{event} {fun_name}")
+
+    fewer = subset_sessions(pretrained, [tiny_sessions[0].id])
+    assert fewer.units.num_rows < pretrained.units.num_rows
+    predict_step.cache_clear()
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        evaluate(fewer, tiny_sessions[:1], "valid")
+        assert any("predict_step" in program for program in programs)
+        programs.clear()
+        evaluate(pretrained, tiny_sessions[:1], "valid")
+        assert programs and not any("predict_step" in program for program in programs)
     finally:
         jax.monitoring.clear_event_listeners()
 

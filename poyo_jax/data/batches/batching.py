@@ -207,6 +207,16 @@ def rows_of(tokens: int, row_tokens: int) -> int:
     return max(1, -(-tokens // row_tokens))
 
 
+def common_size(value: float) -> int:
+    """Return one of a few sizes that is not below the value, by at most a quarter above it.
+
+    The sizes are the multiples of ROW_MULTIPLE, from four of them on only four to every doubling.
+    Arrays of other recordings then often have the same shape, and share a compiled program.
+    """
+    doublings = max(0, int(value / ROW_MULTIPLE).bit_length() - 3)
+    return round_up(value, ROW_MULTIPLE << doublings)
+
+
 def round_up(value: float, multiple: int) -> int:
     """Return the smallest multiple that is not below the value."""
     return math.ceil(value / multiple) * multiple

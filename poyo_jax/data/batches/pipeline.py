@@ -19,10 +19,10 @@ import numpy as np
 from poyo_jax.config import DataConfig
 from poyo_jax.data.batches.augment import augment, draw_kept_units
 from poyo_jax.data.batches.batching import (
-    ROW_MULTIPLE,
     arrange,
     base_shape,
     check_batch_size,
+    common_size,
     deal,
     growing_shapes,
     round_up,
@@ -168,7 +168,7 @@ class TrainBatches:
 
 @dataclass(frozen=True, eq=False)
 class EvalBatches:
-    """Batches of one shape that hold every given window once.
+    """Batches of one shape, of a few (`common_size`), that hold every given window once.
 
     `starts[i]` are the starts (session time, s) of the windows of session i. Batches may have empty
     places. `size` is (number of batches, rows, tokens); processes that evaluate together pass the
@@ -224,20 +224,22 @@ class EvalBatches:
             windows = self._order[number::count]
             shards = deal(self._sizes[windows], self.num_shards)
             fullest.append(np.bincount(shards, needed[windows]).max())
-        return count, round_up(max([1, *fullest]), ROW_MULTIPLE), tokens
+        return count, common_size(max([1, *fullest])), tokens
 
     @cached_property
     def _shape(self) -> BatchShape:
-        return base_shape(
+        shape = base_shape(
             self.sessions, self.window_length, self._batch_size // self.num_shards, self.config
         )
+        units, queries = common_size(shape.units), common_size(shape.queries)
+        return replace(shape, units=units, queries=queries)
 
     @cached_property
     def _batch_size(self) -> int:
         """Number of windows of this process in a batch."""
         limit = max(1, self.config.batch_size // self.num_processes)
         count = len(self._sizes) if self.num_processes == 1 else limit
-        return round_up(max(1, min(limit, count)), self.num_shards)
+        return round_up(min(limit, common_size(count)), self.num_shards)
 
     @cached_property
     def _table(self) -> tuple[np.ndarray, np.ndarray]:
