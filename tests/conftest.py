@@ -49,7 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         _remove_large_cache()
     flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    flags += " --xla_cpu_use_fusion_emitters=false"
+    flags += " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
     # Devices wait for each other, also where eight share two busy cores.
     flags += " --xla_cpu_collective_call_terminate_timeout_seconds=280"
     os.environ.setdefault("XLA_FLAGS", flags)
@@ -93,10 +93,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=turn)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _checks_begin() -> None:
-    """Check the types of the first calls in this test."""
-    typecheck.begin_test()
+    """Check the types of the first calls in this file."""
+    typecheck.begin_file()
 
 
 @pytest.fixture(autouse=True)

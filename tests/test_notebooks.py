@@ -16,7 +16,8 @@ SOURCES = pytest.mark.parametrize("source", build.SOURCES, ids=lambda source: so
 REPOSITORY = build.FOLDER.parent
 NUM_FIGURES = {"restore_and_decode": 3, "fit_your_recording": 5, "train_from_scratch": 5}
 FEWER_DAYS = ("in (1, 2, 3)", "in (1, 2)")  # then two notebooks train the same model
-NUM_STEPS = 60  # of each training and fit in the tests
+SHORT_WARM_UP = ("(preset.optim, ", "(preset.optim, warmup_steps=1, ")
+NUM_STEPS = 8  # of each training and fit in the tests
 
 
 def saved(source: Path) -> nbformat.NotebookNode:
@@ -92,7 +93,8 @@ def executed(tmp_path_factory) -> dict[Path, nbformat.NotebookNode]:
             if cell.cell_type == "code":
                 cell.outputs = []
                 cell.source = re.sub(r"num_steps=\d+", f"num_steps={NUM_STEPS}", cell.source)
-                cell.source = cell.source.replace(*FEWER_DAYS)
+                cell.source = re.sub(r"warmup_steps=\d+", "warmup_steps=1", cell.source)
+                cell.source = cell.source.replace(*FEWER_DAYS).replace(*SHORT_WARM_UP)
         joined.cells += [*notebook.cells, nbformat.v4.new_code_cell("%reset -f")]
     folder = tmp_path_factory.mktemp("notebooks")
     with pytest.MonkeyPatch.context() as patch:

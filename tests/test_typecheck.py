@@ -1,10 +1,10 @@
-"""The check of annotations at run time notices a wrong value, in every test anew."""
+"""The check of annotations at run time notices a wrong value, in every file of tests anew."""
 
 import pytest
 import typecheck
 
 
-def test_the_first_calls_of_a_test_are_checked():
+def test_the_first_calls_in_a_file_are_checked():
     @typecheck.checked
     def half(number: float) -> None: ...
 
@@ -13,6 +13,6 @@ def test_the_first_calls_of_a_test_are_checked():
     with pytest.raises(Exception, match="violates type hint"):
         half("one")
     half("one")  # a later call
-    typecheck.begin_test()
+    typecheck.begin_file()
     with pytest.raises(Exception, match="violates type hint"):
         half("one")

@@ -9,20 +9,20 @@ from typing import Any, TypeVar
 from beartype import BeartypeConf, beartype
 
 Checked = TypeVar("Checked")
-# A check costs more than many a call. What holds for this many calls of a test holds for the rest.
+# A check costs more than many a call. What holds for so many calls in a file holds for the rest.
 CALLS_CHECKED = 30
 
 _check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int will do where a float is due
 _calls: Counter[int] = Counter()
 
 
-def begin_test() -> None:
+def begin_file() -> None:
     """Count the calls of every function from zero."""
     _calls.clear()
 
 
 def checked(item: Checked) -> Checked:
-    """Check the first calls of a function in every test, unless it belongs to the command line.
+    """Check the first calls of a function in every file of tests, but not of the command line.
 
     There tyro marks missing options by a value of a type of its own. A class is checked always.
     """
