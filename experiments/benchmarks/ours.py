@@ -74,7 +74,8 @@ def make_step(settings: dict, mesh: Mesh):
     rule = choose_optimizer(OptimConfig(), mesh)
     state = init_state(model, rule, 0, mesh)
     if settings["what"] == "inference":
-        return make_predict_step(model, mesh, microbatch_windows=micro), state.params
+        step = make_predict_step(model, mesh, microbatch_windows=micro)
+        return jax.jit(step), state.params
     step = make_train_step(model, rule.follow, mesh, microbatch_windows=micro)
     fixed = Fixed.of(make_schedules(OptimConfig(), 1000), 0, mesh)
     return jax.jit(lambda state, batch: step(state, batch, fixed), donate_argnums=0), state
