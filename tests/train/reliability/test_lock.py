@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import tiny
@@ -136,7 +137,9 @@ def test_and_alive_when_it_gives_a_sign(where, workdir, monkeypatch):
     owner = leave(workdir, **UNSEEN[where])
 
     def sign():
-        (workdir / FILE).write_text(replace(owner, beat=owner.beat + 1).to_text())
+        with Path(workdir / FILE).open("r+") as file:  # as an owner does: the file is never empty
+            file.write(replace(owner, beat=owner.beat + 1).to_text())
+            file.truncate()
 
     timer = threading.Timer(0.1, sign)
     timer.start()
