@@ -23,6 +23,7 @@ SLOW_FOLDERS = {"experiments"}
 FAST_FILES = {"test_window.py"}
 SLOW_FILES = {
     "test_attention.py",
+    "test_benchmark_sets.py",
     "test_check.py",
     "test_choose.py",
     "test_clock.py",
@@ -37,11 +38,14 @@ SLOW_FILES = {
     "test_lamb.py",
     "test_lookup.py",
     "test_loop.py",
+    "test_manifest.py",
     "test_native_engine.py",
     "test_networks.py",
     "test_notebooks.py",
     "test_nwb_session.py",
     "test_outputs.py",
+    "test_perich.py",
+    "test_poyo_file.py",
     "test_poyo_run.py",
     "test_prepare.py",
     "test_processes.py",
@@ -56,6 +60,8 @@ SLOW_FILES = {
     "test_step.py",
     "test_strategies.py",
     "test_stream_command.py",
+    "test_stream_decoder.py",
+    "test_wiener.py",
 }
 
 

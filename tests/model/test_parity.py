@@ -113,6 +113,7 @@ def test_losses_and_gradients_equal_the_reference(batch, loss):
     assert worst(gradient, expected) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [BATCH, PACKED[32]], ids=["padded", "32"])
 def test_five_training_steps_equal_the_reference(batch):
     arrays = load("train5")
