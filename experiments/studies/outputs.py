@@ -50,7 +50,7 @@ KINDS = {
 }
 RECORDINGS = (  # two of each kind, and the one that training does not see
     ("set1_expt10", "set1_expt11", "set1_expt18", "set2_expt02", "set2_expt03", "set2_expt04"),
-    "set1_expt19",
+    "set2_expt11",
 )
 STRATEGIES = ("head", "gradual", "from_scratch")
 NEW = {SIMULATED: ("emg", "direction"), REAL: ("direction",)}
