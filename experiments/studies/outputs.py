@@ -339,6 +339,7 @@ def intervals_table(results: Sequence[Cell]) -> Iterator[str]:
             for level in own[0][name]["coverage"]:
                 shares = [100 * each[name]["coverage"][level] for each in own]
                 row.append(f"{np.mean(shares):.1f} [{np.ptp(shares) / 2:.1f}]")
+            row = row or ["–"] * 3  # classes have no intervals
             error = np.mean([each[name]["error"] for each in own])
             yield f"| {source} | {name} | {' | '.join(row)} | {error:.3f} |"
 

@@ -40,7 +40,9 @@ def test_tables_have_means_over_seeds_and_what_failed(failed):
             results.append(cell | {"metric": "r2", "score": 0.25 + cell["seed"] / 2})
         else:
             claims = {"coverage": {"0.5": 0.5, "0.8": 0.78, "0.95": 0.9}, "error": 0.01}
-            results.append(cell | {"intervals": {"known, velocity": claims}})
+            classes = {"coverage": {}, "error": 0.02}
+            found = {"known, velocity": claims, "known, direction": classes}
+            results.append(cell | {"intervals": found})
     if failed:
         results[0] = {**results[0], "error": "DataError: no"}
     lines = list(tables(results))
@@ -49,4 +51,5 @@ def test_tables_have_means_over_seeds_and_what_failed(failed):
     assert "| simulated | emg | 0.500 [0.250] | 0.500 [0.250] | 0.500 [0.250] |" in lines
     claimed = "50.0 [0.0] | 78.0 [0.0] | 90.0 [0.0] | 0.010"
     assert f"| simulated | known, velocity | {claimed} |" in lines
+    assert "| simulated | known, direction | – | – | – | 0.020 |" in lines
     assert any("DataError: no" in line for line in lines) == failed
