@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -23,6 +23,7 @@ from poyo_jax.distributed.mesh import AXES, own_part, put_batch, split_over_wind
 from poyo_jax.distributed.processes import gather
 from poyo_jax.errors import ConfigError
 from poyo_jax.model.apply import predict, used_rows
+from poyo_jax.model.build import without_vocab
 from poyo_jax.model.members import over_members
 from poyo_jax.model.poyo import POYO
 from poyo_jax.types import Batch, Prediction
@@ -34,7 +35,7 @@ EVERYWHERE, SPLIT = PartitionSpec(), PartitionSpec(AXES)
 def make_predict_step(
     model: POYO, mesh: Mesh, *, microbatch_windows: int | None
 ) -> Callable[[dict, Batch], jax.Array]:
-    """Make a jitted function (parameters, batch) -> outputs of the model.
+    """Make a function (parameters, batch) -> outputs of the model, of two jitted programs.
 
     Outputs [windows, queries, outputs], of an ensemble [windows, members, queries, outputs], are in
     the scale of their tasks (normalised units for regression) and split over the mesh. Equal
@@ -42,8 +43,7 @@ def make_predict_step(
     when the model's attention cannot be computed here (model/attention/api.py).
     """
     model.check_back_end(training=False)
-    without_vocab = model.clone(num_units=1, num_sessions=1)
-    return _predict_step(cast(Any, without_vocab), mesh, microbatch_windows)
+    return _predict_step(without_vocab(model), mesh, microbatch_windows)
 
 
 @lru_cache(maxsize=8)

@@ -39,6 +39,11 @@ def build_model(
     return POYO(config, num_units, num_sessions, compute, classes)
 
 
+def without_vocab(model: POYO) -> Any:
+    """The model with the smallest tables: equal for models that differ in their tables alone."""
+    return model.clone(num_units=1, num_sessions=1)
+
+
 def init_params(model: POYO, seed: ArrayLike) -> dict:
     """Initial parameters; traceable. Members of an ensemble have `member_seeds`."""
     batch = jax.tree.map(jnp.asarray, empty_batch(model.config))
@@ -52,7 +57,7 @@ def init_params(model: POYO, seed: ArrayLike) -> dict:
 
 def shapes_of_params(model: POYO) -> dict:
     """The tree of the parameters with their shapes and types in place of arrays."""
-    tree = _shapes_of_params(cast(Any, model.clone(num_units=1, num_sessions=1)))
+    tree = _shapes_of_params(without_vocab(model))
     shapes = jax.tree.map(lambda shape: shape, tree)  # nobody changes the tree that others get
     for name, num_rows in ((UNITS, model.num_units), (SESSIONS, model.num_sessions)):
         *members, _, dim = shapes[name].shape
@@ -62,7 +67,7 @@ def shapes_of_params(model: POYO) -> dict:
 
 @lru_cache(maxsize=32)
 def _shapes_of_params(model: POYO) -> dict:
-    """Shapes of the parameters: to trace a model takes about as long as to load one."""
+    """Trace the shapes of the parameters, once for each configuration."""
     return jax.eval_shape(lambda: init_params(model, 0))
 
 
