@@ -10,7 +10,9 @@ All decoders learn from the same two minutes, labelled with the way to the targe
 subject must have intended (Gilja et al. 2012). In the first minute the cursor follows the
 intention. In the second one a Kalman filter of the first moves it, so that the subject corrects
 errors, as it will later. POYO is finetuned, after pretraining on such blocks of other subjects; the
-settings of the filters are searched. Then each decoder moves the cursor.
+settings of the filters are searched. How far the labels look ahead, and by what the decoded
+velocity is multiplied, is chosen for every decoder in the loop of subjects that are not scored
+(loop_settings.py). Then each decoder moves the cursor.
 
 In the end half of the units change places. For a minute the experimenter helps: the cursor takes
 four fifths of its velocity from the way to the target. Each decoder learns again from this minute.
@@ -18,13 +20,13 @@ POYO does so in a second process, while the old one goes on at 50 Hz of real tim
 engine is swapped in between two updates.
 
 The model is pretrained once; each seed draws the subject of the day, its targets, and noise.
-Finished seeds are kept in `results.jsonl` of the work directory, and the same command continues.
-The table, its cells and a figure are written to `closed_loop.md`, `.json` and `.png`.
+Finished seeds are kept in `results.jsonl` of the work directory, those of the settings in
+`settings.jsonl`, and the same command continues. The tables, their cells and a figure are written
+to `closed_loop.md`, `.json` and `.png`.
 """
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from itertools import product
 from pathlib import Path
@@ -33,27 +35,23 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from experiments.studies.filter_loops import KalmanLoop, WienerLoop
+from experiments.studies.loop_days import FilterDay, PoyoDay, Settings
+from experiments.studies.loop_settings import Learn, choose_settings, settings_table
 from experiments.studies.results import Cell, complete, grouped, publish
-from experiments.studies.subject import STEP, Block, Decode, Subject, way_to
-from poyo_jax import Session
+from experiments.studies.subject import Block, Subject, way_to
 from poyo_jax.cli.program import run_command
-from poyo_jax.realtime import Stream
 
 if TYPE_CHECKING:
     from poyo_jax import Pretrained
-    from poyo_jax.finetune import FitConfig
 
-PRETRAINED, TODAY = 1, 2  # what random numbers are for
+PRETRAINED, TODAY, TUNED = 1, 2, 3  # what random numbers are for
 MINUTE, HELP = 60.0, 0.8  # s of a block, and share of the help
 SETTLE = 10.0  # s after a change that do not count
 WINDOW = 0.5  # s: half of the work; Wiener filters are as good with 0.5 s as with 1 s
 END_WEIGHT = 20.0  # the last 0.1 s of a window count most: a stream uses nothing else
 FILTERS = {"Wiener": WienerLoop, "Kalman": KalmanLoop}
 POYO = "POYO"
-KEY = ("decoder", "seed", "num_subjects", "num_steps")
 STATES = ("calibrated", "half shuffled", "calibrated again")
-
-Learn = Callable[[Subject, Block], Decode]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +68,8 @@ class ClosedLoop:
     """Other subjects, on whose blocks POYO is pretrained."""
     num_steps: int = 1000
     """Steps of pretraining."""
+    num_tuned: int = 2
+    """Other subjects, in whose loop each decoder's settings are chosen."""
     seconds: float = 180.0
     """Time for which each decoder moves the cursor, s."""
 
@@ -79,33 +79,60 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def closed_loop(options: ClosedLoop) -> None:
-    settings = {"num_subjects": options.num_subjects, "num_steps": options.num_steps}
-    cells: list[Cell] = []
-    for decoder, seed in product(options.decoders, options.seeds):
-        cells.append({"decoder": decoder, "seed": seed} | (settings if decoder == POYO else {}))
-    results = complete(
-        options.workdir / "results.jsonl",
-        cells,
-        lambda cell: tuple(cell.get(name) for name in KEY),
-        lambda cell: run(options, cell),
-    )
-    found = [results[tuple(cell.get(name) for name in KEY)] for cell in cells]
-    text = table(found)
-    publish(options.workdir / "closed_loop", text, found)
+    found: list[Cell] = []
+    tried: list[Cell] = []
+    for decoder in options.decoders:
+        scored, tuned = decoder_results(decoder, options)
+        found += scored
+        tried += tuned
+    text = f"{table(found)}\n\n{settings_table(tried)}"
+    publish(options.workdir / "closed_loop", text, found + tried)
     draw(found, options.workdir / "closed_loop.png")
     print(text)
 
 
-def run(options: ClosedLoop, cell: Cell) -> Cell:
-    """Let the decoder of a cell move the cursor."""
-    subject = Subject((TODAY, cell["seed"]))
-    block = calibration(subject)
-    if cell["decoder"] != POYO:
-        return day(subject, FilterDay(FILTERS[cell["decoder"]]), block, options.seconds)
+def decoder_results(decoder: str, options: ClosedLoop) -> tuple[list[Cell], list[Cell]]:
+    """Results of a decoder, one for each seed, and those among which its settings are chosen."""
+    keys: Cell = {"decoder": decoder}
+    if decoder == POYO:
+        keys |= {"num_subjects": options.num_subjects, "num_steps": options.num_steps}
+    make = partial(learner, decoder, options)
+    path = options.workdir / "settings.jsonl"
+    subjects = tuned_subjects(options.num_tuned)
+    settings, tried = choose_settings(path, keys, subjects, make, options.seconds)
+    chosen = keys | asdict(settings)
+    cells = [{**chosen, "seed": seed} for seed in options.seeds]
+    names = tuple(cells[0])
+    results = complete(
+        options.workdir / "results.jsonl",
+        cells,
+        lambda cell: tuple(map(cell.get, names)),
+        lambda cell: run(make(settings), cell["seed"], options.seconds),
+    )
+    return [results[tuple(cell.values())] for cell in cells], tried
+
+
+@cache
+def tuned_subjects(count: int) -> list[tuple[Subject, Block]]:
+    """Calibrated subjects that are not scored."""
+    subjects = [Subject((TUNED, number)) for number in range(count)]
+    return [(subject, calibration(subject)) for subject in subjects]
+
+
+def learner(decoder: str, options: ClosedLoop, settings: Settings) -> Learn:
+    """What learns from blocks, and then moves the cursor."""
+    if decoder != POYO:
+        return FilterDay(FILTERS[decoder], settings)
     from poyo_jax.finetune import STRATEGIES
 
-    poyo = PoyoDay(pretrain(options), STRATEGIES["gradual"])
-    return day(subject, poyo, block, options.seconds) | poyo.measured
+    return PoyoDay(pretrain(options), STRATEGIES["gradual"], settings)
+
+
+def run(learn: Learn, seed: int, seconds: float) -> Cell:
+    """Let a decoder move the cursor of the subject of a day."""
+    subject = Subject((TODAY, seed))
+    scores = day(subject, learn, calibration(subject), seconds)
+    return scores | (learn.measured if isinstance(learn, PoyoDay) else {})
 
 
 def calibration(subject: Subject) -> Block:
@@ -155,90 +182,6 @@ def pretrain(options: ClosedLoop) -> "Pretrained":
     folder = options.workdir / "pretrain"
     train_model(config, sessions, folder, progress=False)
     return load(folder, step=options.num_steps)
-
-
-class FilterDay:
-    """Fits a filter to each block."""
-
-    def __init__(self, kind: type):
-        self._kind = kind
-
-    def __call__(self, subject: Subject, block: Block) -> Decode:
-        """The filter as a decoder of the loop."""
-        return self._kind(block.session("today", subject.num_units))
-
-
-class PoyoDay:
-    """Learns from the first block, and then again while updates go on."""
-
-    def __init__(self, pretrained: "Pretrained", config: "FitConfig"):
-        self._model, self._config = pretrained, config
-        self._stream: Stream | None = None
-        self.measured: Cell = {}
-
-    def __call__(self, subject: Subject, block: Block) -> Decode:
-        """The stream as a decoder of the loop; a block after the first one is learned beside it."""
-        if self._stream is None:
-            self._stream = self._begin(block.session("today", subject.num_units))
-        else:
-            session = block.session("today, shuffled", subject.num_units)
-            self._again(self._stream, subject, session)
-        return partial(_decode, self._stream)
-
-    def _begin(self, session: Session) -> Stream:
-        from poyo_jax import StreamDecoder
-        from poyo_jax.finetune import finetune
-
-        fitted = finetune(self._model, session, self._config, progress=False)
-        self._model = fitted.pretrained
-        stream = StreamDecoder(self._model, session, STEP, back_end="native")
-        stream.warm_up()
-        return stream
-
-    def _again(self, stream: Stream, subject: Subject, session: Session) -> None:
-        from poyo_jax.finetune import Recalibration
-
-        job = Recalibration(self._model, session, self._config, hop=STEP)
-        pace = Pace()
-        began = time.monotonic()
-
-        def go_on(now: float) -> bool:
-            if (engine := job.poll()) is not None:
-                stream.swap(engine)
-            pace.wait()
-            return engine is None
-
-        subject.play(3600.0, partial(_decode, stream), go_on)
-        self.measured = {
-            "refit_s": time.monotonic() - began,
-            "longest_gap_s": pace.longest,
-            "updates_meanwhile": pace.count,
-        }
-        job.close()
-
-
-def _decode(stream: Stream, now: float, times: np.ndarray, units: np.ndarray) -> np.ndarray:
-    """Velocity in cm/s."""
-    stream.push(times, units)
-    velocity = stream.predict(now).values[0]
-    stream.prepare()
-    return velocity
-
-
-class Pace:
-    """Keeps updates STEP s of real time apart, and knows the longest time between two."""
-
-    def __init__(self) -> None:
-        self._last = self._due = time.monotonic()
-        self.longest, self.count = 0.0, 0
-
-    def wait(self) -> None:
-        """Sleep until the next update is due."""
-        self._due = max(self._due + STEP, time.monotonic())
-        time.sleep(max(0.0, self._due - time.monotonic()))
-        now = time.monotonic()
-        self.longest, self.count = max(self.longest, now - self._last), self.count + 1
-        self._last = now
 
 
 def table(cells: Sequence[Cell]) -> str:

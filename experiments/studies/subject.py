@@ -64,15 +64,19 @@ class Block:
         pairs = zip(vars(self).values(), vars(later).values(), strict=True)
         return Block(*(before + after for before, after in pairs))
 
-    def session(self, name: str, num_units: int) -> Session:
-        """A session whose behaviour is the way, cm/s: what the subject must have intended."""
+    def session(self, name: str, num_units: int, ahead: float = 0.0) -> Session:
+        """A session whose behaviour is the way, cm/s: what the subject must have intended.
+
+        The label of a time is the way `ahead` s later.
+        """
         first, last = self.ends[0] - STEP, self.ends[-1] + STEP
+        shift = round(ahead / STEP)
         session = Session.from_arrays(
             np.concatenate(self.times),
             np.concatenate(self.units),
             [f"unit_{unit:02d}" for unit in range(num_units)],
-            np.array(self.ends),
-            np.array(self.way),
+            np.array(self.ends[: len(self.ends) - shift]),
+            np.array(self.way[shift:]),
             session_id=name,
             brainset_id="closed_loop",
             target_key="cursor.vel",

@@ -8,17 +8,10 @@ import pytest
 
 from experiments.benchmarks.one_window import untrained
 from experiments.studies import closed_loop
-from experiments.studies.closed_loop import (
-    STATES,
-    FilterDay,
-    Pace,
-    PoyoDay,
-    calibration,
-    day,
-    draw,
-    table,
-)
+from experiments.studies.closed_loop import STATES, calibration, day, draw, table
 from experiments.studies.filter_loops import KalmanLoop, Recent, WienerLoop
+from experiments.studies.loop_days import FilterDay, Pace, PoyoDay, Settings
+from experiments.studies.loop_settings import AHEAD, GAINS, choose_settings, settings_table
 from experiments.studies.subject import STEP, Block, Subject, way_to
 from poyo_jax import Pretrained, Session, StreamDecoder
 from poyo_jax.config import Config, ModelConfig
@@ -110,11 +103,69 @@ def test_both_minutes_make_a_block(calibrated):
     assert (np.diff(block.ends) > 0).all() and subject.number == len(block.ends)
 
 
+def test_labels_look_ahead(calibrated):
+    _, block = calibrated
+    late, now = block.session("late", NUM_UNITS, ahead=0.06), block.session("now", NUM_UNITS)
+    ahead, same = late.behaviour("cursor.vel"), now.behaviour("cursor.vel")
+    assert ahead.count == same.count - 3
+    times = np.arange(ahead.count)
+    np.testing.assert_array_equal(ahead.times_at(times), same.times_at(times))
+    later = same.values(3, same.count)
+    np.testing.assert_array_equal(ahead.values(0, ahead.count), later)
+
+
+class Obeys:
+    """Learns nothing, and moves the cursor as the subject intends, by a factor."""
+
+    def __init__(self, subject: Subject, factor: float):
+        self.subject, self.factor = subject, factor
+
+    def __call__(self, now: float, times: np.ndarray, units: np.ndarray) -> np.ndarray:
+        """Velocity in cm/s."""
+        return self.factor * self.subject.intention
+
+
+def test_settings_are_those_with_most_targets(tmp_path):
+    """The gain undoes the factor of the decoder, and only one look-ahead moves the cursor."""
+    made = []
+
+    def make(settings: Settings):
+        made.append(settings)
+        factor = 1.5 if settings.ahead == AHEAD[1] else 0.0
+        return lambda subject, block: Obeys(subject, factor)
+
+    subjects = [(Subject((0, 0)), Block())]
+    path, keys = tmp_path / "settings.jsonl", {"decoder": "obeys"}
+    settings, found = choose_settings(path, keys, subjects, make, 10.0)
+    assert settings == Settings(AHEAD[1], GAINS[0])
+    assert len(made) == len(found) == len(AHEAD)
+    assert subjects[0][0].number == 0  # tried on a copy
+    again, _ = choose_settings(path, keys, subjects, make, 10.0)
+    assert again == settings and len(made) == len(AHEAD)  # nothing runs twice
+    lines = settings_table(found).splitlines()
+    assert len(lines) == 2 + len(AHEAD) and lines[2].startswith("| obeys, 0.00 s | 0.0 |")
+
+
+def test_a_filter_is_used_with_its_settings(calibrated):
+    class Kind:
+        def __init__(self, session: Session):
+            self.num_labels = session.behaviour("cursor.vel").count
+
+        def __call__(self, now: float, times: np.ndarray, units: np.ndarray) -> np.ndarray:
+            """As many cm/s as there are labels."""
+            return np.full(2, float(self.num_labels))
+
+    subject, block = calibrated
+    decode = FilterDay(Kind, Settings(ahead=0.06, gain=0.5))(subject, block)
+    velocity = decode(0.0, np.zeros(0), np.zeros(0, int))
+    assert velocity.tolist() == [0.5 * (len(block.ends) - 3)] * 2
+
+
 @pytest.mark.parametrize("kind", [WienerLoop, KalmanLoop])
 def test_filters_move_the_cursor_until_units_are_shuffled_and_again(kind, calibrated, monkeypatch):
     monkeypatch.setattr(closed_loop, "MINUTE", 40.0)
     subject, block = calibrated
-    scores = day(deepcopy(subject), FilterDay(kind), block, 30.0)
+    scores = day(deepcopy(subject), FilterDay(kind, Settings()), block, 30.0)
     before, shuffled, again = (scores[state]["per_minute"] for state in STATES)
     assert before >= 10 and again >= 10 and shuffled < min(before, again)
 
@@ -150,7 +201,8 @@ def test_poyo_learns_again_while_updates_go_on(monkeypatch):
     monkeypatch.setattr("poyo_jax.finetune.Recalibration", Job)
     monkeypatch.setattr(closed_loop, "SETTLE", 1.0)
     monkeypatch.setattr(closed_loop, "MINUTE", 4.0)
-    poyo = PoyoDay("pretrained", FitConfig())  # pyright: ignore[reportArgumentType]
+    settings = Settings(ahead=0.06, gain=0.5)
+    poyo = PoyoDay("pretrained", FitConfig(), settings)  # pyright: ignore[reportArgumentType]
     scores = day(subject, poyo, block, 1.0)
     assert list(scores) == list(STATES)
     again = ("closed_loop/today, shuffled", True, STEP)
