@@ -116,9 +116,7 @@ def find_recordings(options: Indy) -> tuple[dict[str, Session], dict[str, Sessio
 
     Raises DataError where one is missing, or is not of this data set.
     """
-    from poyo_jax import open_sessions
-
-    there = sorted({path.stem for path in options.data.rglob("*.h5")})
+    there = names_in(options.data)
     missing = [name for name in options.held_out if name not in there]
     first = min(map(day, options.held_out))
     earlier = [name for name in there if NAME.fullmatch(name) and day(name) < first]
@@ -128,10 +126,19 @@ def find_recordings(options: Indy) -> tuple[dict[str, Session], dict[str, Sessio
             f"{options.data} lacks recordings of the monkey Indy: {lacks}. Make the session files"
             f" with `{PREPARE}` and give their folder, or name others with --held-out."
         )
-    return (
-        dict(zip(earlier, open_sessions(options.data, earlier), strict=True)),
-        dict(zip(options.held_out, open_sessions(options.data, options.held_out), strict=True)),
-    )
+    return open_named(options.data, earlier), open_named(options.data, options.held_out)
+
+
+def names_in(folder: Path) -> list[str]:
+    """File names (without .h5) of the sessions in a folder, sorted."""
+    return sorted({path.stem for path in folder.rglob("*.h5")})
+
+
+def open_named(folder: Path, names: Sequence[str]) -> dict[str, Session]:
+    """The sessions of these names, by name."""
+    from poyo_jax import open_sessions
+
+    return dict(zip(names, open_sessions(folder, names), strict=True))
 
 
 def day(name: str) -> date:
