@@ -5,9 +5,10 @@
 
 DATA holds session files. On each session, POYO (poyo_small, a fixed number of steps) and the
 searched GRU are trained with several seeds. The table has the test R2 of one of them, of the mean
-of what several decode, and of the mean of both kinds. The arm "poyo_clock" sees one more unit,
-which spikes 50 times a second: softmax attention is blind to absolute rates, and a unit of known
-rate shows them.
+of what several decode, and of the mean of two kinds. Softmax attention is blind to absolute rates.
+Two arms show them: "poyo_clock" sees one more unit, which spikes 50 times a second, and
+"poyo_levels" sees counts in place of spikes, a token for every unit and 100 ms with an embedding
+for every count up to five.
 
 Each training is a line of `results.jsonl`, written when it ends, its predictions are kept beside,
 and the same command continues with those that are missing or failed. The tables are written to
@@ -31,9 +32,15 @@ from poyo_jax.cli.program import run_command
 if TYPE_CHECKING:
     from poyo_jax.types import Prediction
 
-TITLES = {"poyo": "POYO", "poyo_clock": "POYO with a clock", "gru": "GRU"}
-MIXED = ("poyo", "gru")  # kinds that are also averaged with each other
+TITLES = {
+    "poyo": "POYO",
+    "poyo_clock": "POYO with a clock",
+    "poyo_levels": "POYO on counts",
+    "gru": "GRU",
+}
+MIXED = (("poyo", "gru"), ("poyo", "poyo_levels"))  # kinds that are also averaged with each other
 CLOCK_RATE = 50.0  # Hz
+BIN, MOST = 0.1, 5  # s of the bins of counts, and the highest count; more are as that
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +98,7 @@ def fill(cell: Cell, sessions: dict[str, Session], options: Ensembles) -> Cell:
     if cell["arm"] == "gru":
         decoded = decode_gru(session, cell["seed"])
     else:
-        seen = with_clock(session) if cell["arm"] == "poyo_clock" else session
-        decoded = decode_poyo(seen, cell, options)
+        decoded = decode_poyo(SEEN[cell["arm"]](session), cell, options)
     path = prediction_path(cell, options)
     path.parent.mkdir(parents=True, exist_ok=True)
     scored = decoded.scored
@@ -116,20 +122,44 @@ def decode_poyo(session: Session, cell: Cell, options: Ensembles) -> "Prediction
 
 def with_clock(session: Session) -> Session:
     """The session with a unit that spikes at a fixed rate."""
+    ticks = np.arange(session.domain.starts[0], session.domain.ends[-1], 1 / CLOCK_RATE)
+    times = np.concatenate([session.spike_times, ticks])
+    clock = np.full(len(ticks), len(session.unit_ids))
+    units = np.concatenate([session.spike_units, clock])
+    return with_spikes(session, times, units, [*session.unit_ids, "clock"])
+
+
+def as_levels(session: Session) -> Session:
+    """The session with an event for every unit and bin: one of the unit's counts, 0 to MOST."""
+    num_units, levels = len(session.unit_ids), MOST + 1
+    start, end = session.domain.starts[0], session.domain.ends[-1]
+    bins = np.arange(start, end - BIN, BIN)
+    counts = np.zeros((len(bins), num_units), int)
+    places = np.floor((np.asarray(session.spike_times) - start) / BIN).astype(int)
+    inside = places < len(bins)
+    np.add.at(counts, (places[inside], np.asarray(session.spike_units)[inside]), 1)
+    events = np.arange(num_units) * levels + np.minimum(counts, MOST)  # [bins, units]
+    times = np.repeat(bins + BIN / 2, num_units)
+    names = [f"{unit}/{level}" for unit, level in product(session.unit_ids, range(levels))]
+    return with_spikes(session, times, events.ravel(), names)
+
+
+SEEN = {"poyo": lambda session: session, "poyo_clock": with_clock, "poyo_levels": as_levels}
+
+
+def with_spikes(
+    session: Session, times: np.ndarray, units: np.ndarray, unit_ids: Sequence[str]
+) -> Session:
+    """The session with other units and spikes, in any order."""
     from poyo_jax.data.readout import default_readout
 
     name = default_readout(session).value_key
     behaviour = session.behaviour(name)
-    start, end = session.domain.starts[0], session.domain.ends[-1]
-    ticks = np.arange(start, end, 1 / CLOCK_RATE)
-    times = np.concatenate([session.spike_times, ticks])
-    clock = np.full(len(ticks), len(session.unit_ids))
-    units = np.concatenate([session.spike_units, clock])
     order = np.argsort(times, kind="stable")
     return Session.from_arrays(
         times[order],
         units[order],
-        [*session.unit_ids, "clock"],
+        unit_ids,
         behaviour.times_at(np.arange(behaviour.count)),
         behaviour.values(0, behaviour.count),
         session_id=session.session_id,
@@ -153,7 +183,7 @@ def render(found: list[Cell], options: Ensembles) -> str:
     """Markdown: a row for every session, then means and differences, and what failed."""
     sessions = list(dict.fromkeys(cell["session"] for cell in found))
     columns = {}
-    for arms in [*((arm,) for arm in options.arms), MIXED]:
+    for arms in [*((arm,) for arm in options.arms), *MIXED]:
         for size in sizes(len(options.seeds)):
             scores = [score_of(found, arms, name, size, options) for name in sessions]
             if None not in scores:

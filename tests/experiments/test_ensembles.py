@@ -95,3 +95,23 @@ def test_the_clock_is_one_more_unit(ensembles, tiny_data):
     np.testing.assert_array_equal(seen.spike_units[others], session.spike_units)
     for split in ("train", "valid", "test"):
         assert list(seen.split(split)) == list(session.split(split))
+
+
+def test_levels_count_the_spikes_of_every_unit_and_bin(ensembles):
+    times = [0.01, 0.05, 0.32, 0.33, 0.34, 0.35, 0.36, 0.37, 0.38]
+    session = Session.from_arrays(
+        times,
+        [0, 0, 1, 1, 1, 1, 1, 1, 1],
+        ["a", "b"],
+        [0.0, 0.95],
+        np.zeros((2, 2)),
+        session_id="s",
+    )
+    seen = ensembles.as_levels(session)
+    levels = [f"{unit}/{level}" for unit in "ab" for level in range(6)]
+    assert list(seen.unit_ids) == levels and seen.id == session.id
+    bins = np.round((np.asarray(seen.spike_times) - 0.05) / 0.1).astype(int)
+    events = sorted(zip(bins.tolist(), np.array(levels)[seen.spike_units].tolist(), strict=True))
+    assert events[:4] == [(0, "a/2"), (0, "b/0"), (1, "a/0"), (1, "b/0")]
+    assert events[6:8] == [(3, "a/0"), (3, "b/5")]  # seven spikes count as five
+    assert len(events) == 2 * len(set(bins))
