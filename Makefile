@@ -29,7 +29,8 @@ help:  ## list the commands
 demo: $(VENV)/.installed  ## simulate recordings, pretrain, adapt to a new session, write demo/report.html
 	@$(BIN)/python experiments/demo.py --workdir demo
 
-test: lint  ## check the style, then run all tests
+# LINTED=yes says that the style has been checked already.
+test: $(if $(LINTED),$(VENV)/.installed,lint)  ## check the style, then run all tests
 	@$(BIN)/pytest -q $(PARALLEL) $(CHECKED)
 
 test-fast: $(VENV)/.installed  ## run the tests that take less than two minutes together: none that trains or starts programs
@@ -93,7 +94,8 @@ $(LIBTPU)/.installed: pyproject.toml | $(VENV)/.installed
 		|| echo "the compiler of TPUs could not be installed; the test that needs it is skipped." >&2
 
 # install(environment, pip arguments): create the environment if needed, install into it. An environment of someone else,
-# without the mark MADE or .installed, is used as it is: nothing is ever installed into it.
+# without the mark MADE or .installed, is used as it is: nothing is ever installed into it. Python compiles the few modules
+# that are imported by itself; to compile all of them here takes a minute.
 define install
 	@if test -e $(1) && ! test -e $(1)/$(MADE) -o -e $(1)/.installed; then \
 		$(1)/bin/python -c 'import poyo_jax' 2>/dev/null || { \
@@ -104,7 +106,7 @@ define install
 		echo "installing into $(1) (a few minutes the first time) ..."; \
 		test -x $(1)/bin/pip || { $(PYTHON) -m venv $(1) && touch $(1)/$(MADE); } || { rm -rf $(1); \
 			echo "$(PYTHON) cannot create a virtual environment; install its venv module (Debian, Ubuntu: apt install python3-venv)." >&2; exit 1; }; \
-		$(1)/bin/pip install -qq --disable-pip-version-check $(2) && touch $(1)/.installed; \
+		$(1)/bin/pip install -qq --no-compile --disable-pip-version-check $(2) && touch $(1)/.installed; \
 	fi
 endef
 

@@ -26,10 +26,8 @@ WINDOW = 1.0  # seconds
 CHUNK = 1 << 21  # spikes or samples read at a time
 CLOSE = 3e-4  # seconds between spikes of a unit; no neuron recovers that quickly
 FASTEST = 500.0  # Hz over a whole session
-SLOW, FAST = (
-    0.05,
-    20.0,
-)  # the 99th percentile of targets, in standard deviations of the readout, is between these
+# The 99th percentile of targets, in standard deviations of the readout, is between these.
+SLOW, FAST = 0.05, 20.0
 SOME, NOTABLE, MOST = 0.01, 0.05, 0.5  # shares
 GAP = 5.0  # usual steps between samples; a longer step is a gap
 SAME = 1e-6  # seconds up to which bounds are the same

@@ -23,11 +23,8 @@ from poyo_jax.errors import RawDataError
 
 NAME = "odoherty_sabes_nonhuman_2017"
 FILE_NAME = re.compile(r"(indy|loco)_(\d{4})(\d{2})(\d{2})_\d{2}")
-PERIOD, TOLERANCE, MAX_SPREAD = (
-    0.004,
-    1e-4,
-    1e-3,
-)  # of the spacing of samples, in seconds and relative
+# Of the spacing of samples: in s, and the relative tolerance and spread.
+PERIOD, TOLERANCE, MAX_SPREAD = 0.004, 1e-4, 1e-3
 MAX_SORTED = 11
 SLOW, LONG = 10.0, 10.0  # mm/s, seconds: what counts as no movement
 NUM_BLOCKS, NUM_TRAIN = 10, 8

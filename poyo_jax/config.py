@@ -35,8 +35,9 @@ SHARE = number(at_least=0, at_most=1)
 
 @dataclass(frozen=True, kw_only=True)
 class OutputConfig:
-    """One of the outputs of a model. A change of anything but the weight invalidates the weights
-    of the model.
+    """One of the outputs of a model.
+
+    After a change of anything but the weight, trained parameters cannot be used.
     """
 
     name: str

@@ -8,9 +8,8 @@ from jaxtyping import Bool, Float, Float64
 
 from poyo_jax.errors import DataError
 
-Samples = Float[
-    np.ndarray, "_samples _channels"
-]  # underscore: compared by the function itself, with its own message
+# Underscores: the function itself compares the sizes, with a message of its own.
+Samples = Float[np.ndarray, "_samples _channels"]
 
 
 def r2_per_channel(targets: Samples, predictions: Samples) -> Float64[np.ndarray, " channels"]:

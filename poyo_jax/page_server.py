@@ -23,9 +23,8 @@ Answer = dict[str, Any]  # what JSON can hold
 LOOPBACK = "127.0.0.1"
 NAMES = (LOOPBACK, "localhost")
 MAX_BODY = 1 << 20  # bytes; a window of 10,000 spikes takes a quarter of it
-MAX_DISCARDED = (
-    1 << 28
-)  # bytes still taken in after a refusal, so that whoever is sending them hears why
+# Bytes still taken in after a refusal, so that whoever is sending them hears why.
+MAX_DISCARDED = 1 << 28
 LINGER = 2  # s without a byte, after which they are no longer waited for
 HEADERS = {
     "Content-Security-Policy": (
@@ -219,10 +218,8 @@ class PageHandler(BaseHTTPRequestHandler):
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Answer a request that is not understood, such as another method, as all others are."""
-        self.close_connection, self.request_version = (
-            True,
-            self.protocol_version,
-        )  # a status even for nonsense
+        self.close_connection = True
+        self.request_version = self.protocol_version  # a status even for nonsense
         self._send(
             code,
             {

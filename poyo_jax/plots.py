@@ -2,11 +2,11 @@
 
 Every function draws into `ax`, or into a new figure when `ax` is None, and returns the Axes.
 
-None shows or saves anything: notebooks show the figure by themselves, and `ax.figure.savefig(path)`
-saves it.
+No function shows or saves a figure: notebooks show it, and `ax.figure.savefig(path)` saves it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import NormalDist
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -18,6 +18,7 @@ from poyo_jax.errors import DataError, MissingDependencyError
 from poyo_jax.pages import short_names
 from poyo_jax.pca import Plane
 from poyo_jax.tasks import R2, Metric
+from poyo_jax.tasks.classes import count_pairs
 from poyo_jax.words import counted
 
 try:
@@ -34,7 +35,7 @@ except ImportError as error:
 # always INK.
 INK, GREY, FAINT = "#1f2430", "#6b7280", "#c9ced6"
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-BAND = 1.2816  # standard deviations on either side that hold 80 % of a Gaussian
+BAND = NormalDist().inv_cdf(0.9)  # standard deviations on either side that hold 80 %
 MOST_WRITTEN = 12  # classes whose shares are written
 WIDTH = 5.6  # inches; narrow, so that the words can be read on a phone
 
@@ -182,8 +183,8 @@ def confusion(predictions: Any, ax: Axes | None = None, *, quantity: str = "clas
     (classes,) = names
     counts = np.zeros((len(classes), len(classes)))
     for each in several:
-        pairs = (each.targets[each.scored, 0], each.values[each.scored, 0])
-        np.add.at(counts, tuple(np.asarray(column, int) for column in pairs), 1)
+        targets, values = each.targets[each.scored], each.values[each.scored]
+        counts += count_pairs(targets, values, len(classes))
     if not counts.any():
         raise DataError("the predictions have no scored sample, so there is nothing to draw.")
     totals = counts.sum(axis=1, keepdims=True)

@@ -25,9 +25,8 @@ def subset_sessions(pretrained: Pretrained, session_ids: Iterable[str]) -> Pretr
     if isinstance(session_ids, str):
         session_ids = [session_ids]
     sessions = pretrained.sessions.subset(session_ids)
-    units = Vocab(
-        name for name in pretrained.units.names if _session_of(name, pretrained) in sessions
-    )
+    session_of = pretrained.sessions.beginning_of
+    units = Vocab(name for name in pretrained.units.names if session_of(name) in sessions)
     return replace(
         pretrained,
         params=_chosen_rows(pretrained, units, sessions),
@@ -50,7 +49,7 @@ def rename_sessions(pretrained: Pretrained, changes: Mapping[str, str]) -> Pretr
     sessions = pretrained.sessions.rename(changes)
     of_units = {}
     for name in pretrained.units.names:
-        session_id = _session_of(name, pretrained)
+        session_id = pretrained.sessions.beginning_of(name)
         if session_id in changes:
             of_units[name] = changes[session_id] + name.removeprefix(session_id)
     return replace(
@@ -98,13 +97,6 @@ def merge_models(first: Pretrained, second: Pretrained) -> Pretrained:
         tuning=first.tuning or second.tuning,
         metrics={},
     )
-
-
-def _session_of(unit_name: str, pretrained: Pretrained) -> str:
-    """Id of the session that a unit's name begins with; the longest, should several."""
-    parts = unit_name.split("/")
-    begins = ("/".join(parts[:end]) for end in range(len(parts) - 1, 0, -1))
-    return next((begin for begin in begins if begin in pretrained.sessions), "")
 
 
 def _chosen_rows(pretrained: Pretrained, units: Vocab, sessions: Vocab) -> dict:

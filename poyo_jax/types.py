@@ -49,18 +49,15 @@ class Batch(NamedTuple):
     token_times: Float32[Any, "rows tokens"]  #: s from the window's start, rounded to float32 ...
     token_times_low: Float32[Any, "rows tokens"]  #: ... and what the rounding left out
     token_windows: Int[Any, " rows"] | None  #: window that each chunk belongs to
-    token_offsets: Int[
-        Any, " rows"
-    ]  #: place of the row's first token among the tokens of its window
+    token_offsets: Int[Any, " rows"]
+    """Place of the row's first token among the tokens of its window."""
     session_rows: Int[Any, " windows"]  #: row of the session table
     query_times: Float32[Any, "windows queries"]  #: s from the window's start
     targets: Float32[Any, "windows queries channels"]  #: normalised: (value - mean) / std
-    target_weights: Float32[
-        Any, "windows queries"
-    ]  #: weight in the loss; 0 for padding, masked and missing samples
-    window_ids: UInt32[
-        Any, " windows"
-    ]  #: number of the window in the global batch; dropout is a function of it
+    target_weights: Float32[Any, "windows queries"]
+    """Weight in the loss; 0 for padding, masked and missing samples."""
+    window_ids: UInt32[Any, " windows"]
+    """Number of the window in the global batch; dropout is a function of it."""
     query_outputs: Int8[Any, "windows queries"] | None = None
     """Number of each query's output; None if the model has only one."""
 
@@ -73,9 +70,8 @@ class Prediction:
     times: Float64[np.ndarray, " samples"]  #: s of session time
     values: Float[np.ndarray, "samples channels"]  #: decoded
     targets: Float[np.ndarray, "samples channels"]  #: measured; NaN where it was not
-    scored: Bool[
-        np.ndarray, " samples"
-    ]  #: samples that count: inside the evaluation interval, and measured
+    scored: Bool[np.ndarray, " samples"]
+    """Samples that count: inside the evaluation interval, and measured."""
     output: str = ""  #: name of the output
     kind: Kind = "continuous"  #: of the values
     classes: tuple[str, ...] = ()  #: names of the classes; values and targets are positions in it

@@ -14,9 +14,8 @@ from poyo_jax.presets import PRESETS
 UNITS, QUERIES = 100, 100  # of a window of 1 s
 TOKEN_BYTES = 4 + 1 + 4 + 4  # position, kind and time of a token, as they go to a device
 SPIKE_BYTES = 8 + 8  # time and unit of a spike in a session file
-PIPELINE_TOKENS = (
-    8_000 * 2_300
-)  # that one core prepares in a second (experiments.benchmarks.speed --what pipeline)
+# Tokens that one core prepares in a second (experiments.benchmarks.speed --what pipeline).
+PIPELINE_TOKENS = 8_000 * 2_300
 POYO_SPIKES = 143e6 + 706e6  # of Perich's and Churchland's recordings
 
 

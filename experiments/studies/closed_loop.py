@@ -93,7 +93,7 @@ def closed_loop(options: ClosedLoop) -> None:
 
 def decoder_results(decoder: str, options: ClosedLoop) -> tuple[list[Cell], list[Cell]]:
     """Results of a decoder, one for each seed, and those among which its settings are chosen."""
-    keys: Cell = {"decoder": decoder}
+    keys: Cell = {"decoder": decoder, "seconds": options.seconds}
     if decoder == POYO:
         keys |= {"num_subjects": options.num_subjects, "num_steps": options.num_steps}
     make = partial(learner, decoder, options)

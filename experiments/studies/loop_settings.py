@@ -14,6 +14,7 @@ import numpy as np
 from experiments.studies.loop_days import Settings, scaled
 from experiments.studies.results import Cell, complete, grouped
 from experiments.studies.subject import Block, Decode, Subject
+from poyo_jax.errors import DataError
 
 AHEAD = (0.0, 0.06, 0.12)  # s
 GAINS = (0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3)
@@ -36,6 +37,8 @@ def choose_settings(
         subjects: calibrated subjects, with their blocks.
         make: returns what learns from a block with settings.
         seconds: time for which a decoder moves the cursor with each gain.
+
+    Raises DataError when a trial has failed.
     """
     cells = [
         {**keys, "subject": number, "ahead": ahead}
@@ -51,6 +54,11 @@ def choose_settings(
     names = tuple(cells[0])
     results = complete(path, cells, lambda cell: tuple(map(cell.get, names)), fill)
     found = [results[tuple(cell.values())] for cell in cells]
+    if failed := [cell["error"] for cell in found if "error" in cell]:
+        raise DataError(
+            f"the settings of {keys['decoder']} cannot be chosen, because a trial has failed:"
+            f" {failed[0]}. The same command tries it again."
+        )
     means = mean_targets(found)
     best = max(means, key=means.__getitem__)
     return Settings(*best), found

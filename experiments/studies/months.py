@@ -77,7 +77,7 @@ def months(options: Months) -> None:
     source, later = chosen_sessions(options)
     recordings = open_named(options.data, [source, *later])
     cells = [
-        {"arm": arm, "source": source, "session": name, "seed": seed}
+        {"arm": arm, "source": source, "session": name, "seed": seed, "steps": options.num_steps}
         for seed, arm, name in product(options.seeds, options.arms, (source, *later))
         if not (name == source and arm.endswith("minute"))
     ]
@@ -119,7 +119,7 @@ def chosen_sessions(options: Months) -> tuple[str, list[str]]:
 
 
 def key(cell: Cell) -> tuple:
-    return tuple(cell[name] for name in ("arm", "source", "session", "seed"))
+    return tuple(cell.get(name) for name in ("arm", "source", "session", "seed", "steps"))
 
 
 # --- decoders
@@ -240,7 +240,8 @@ def render(cells: Sequence[Cell], source: str) -> str:
     for arm in arms:
         if source in curves[arm]:
             lines.append(f"- {ARMS[arm]}: {fallen(curves[arm], days, source)}")
-    lines += [f"- {key(cell)}: {cell['error']}" for cell in cells if "error" in cell]
+    failed = [cell for cell in cells if "error" in cell]
+    lines += ["- {arm}, {session}, seed {seed}: {error}".format(**cell) for cell in failed]
     return "\n".join(lines)
 
 

@@ -9,9 +9,8 @@ from typing import Any
 from poyo_jax.errors import Interrupted
 from poyo_jax.files import append_text, write_text
 
-Cell = dict[
-    str, Any
-]  # keys of a run; once it has ended, "error" or the results and the seconds it took
+# Keys of a run; once it has ended, also "error", or the results and the seconds that it took.
+Cell = dict[str, Any]
 
 
 def complete(

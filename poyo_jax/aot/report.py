@@ -4,6 +4,7 @@ from collections import defaultdict
 
 from poyo_jax.aot.estimate import Estimate, collective_seconds
 from poyo_jax.aot.hlo import Array
+from poyo_jax.words import in_bytes
 
 MANY_OPERATIONS = 0.5  # share of the longest bound
 MUCH_PADDING = 0.15  # share of the traffic
@@ -30,11 +31,11 @@ def describe(estimate: Estimate) -> str:
         ),
         "compiling": f"{estimate.seconds:.0f} s",
         "memory": (
-            f"{_size(memory.total)} of {_size(chip.memory)} on a device: arguments"
-            f" {_size(memory.arguments)}, temporary {_size(memory.temporary)}, results"
-            f" {_size(memory.results)}"
+            f"{in_bytes(memory.total)} of {in_bytes(chip.memory)} on a device: arguments"
+            f" {in_bytes(memory.arguments)}, temporary {in_bytes(memory.temporary)}, results"
+            f" {in_bytes(memory.results)}"
         ),
-        "traffic": f"{_size(cost.traffic)} a step; {_size(cost.padding)} of it pads tiles",
+        "traffic": f"{in_bytes(cost.traffic)} a step; {in_bytes(cost.padding)} of it pads tiles",
         "operations": f"{cost.count:,} a step",
         "arithmetic": (
             f"{cost.flops / 1e9:,.0f} GFLOP in products; the model needs"
@@ -122,9 +123,8 @@ def _collectives(estimate: Estimate) -> str:
             seconds += each.times * needed
             hidden += each.times * min(needed, each.hidden or 0.0)
         share = hidden / seconds if seconds else 0.0
-        texts.append(
-            f"{count} {kind}, {_size(size)}, {1e3 * seconds:.2f} ms, {share:.0%} of it overlapped"
-        )
+        took = f"{1e3 * seconds:.2f} ms, {share:.0%} of it overlapped"
+        texts.append(f"{count} {kind}, {in_bytes(size)}, {took}")
     return "; ".join(texts) or "none"
 
 
@@ -138,13 +138,9 @@ def _parts(estimate: Estimate) -> list[str]:
         entry[2] += each.times
     lines = [f"{'part':22}{'traffic':>12}{'GFLOP':>10}{'operations':>12}"]
     for part, (traffic, flops, count) in sorted(sums.items(), key=lambda pair: -pair[1][0]):
-        lines.append(f"{part:22}{_size(traffic):>12}{flops / 1e9:>10,.0f}{count:>12,.0f}")
+        lines.append(f"{part:22}{in_bytes(traffic):>12}{flops / 1e9:>10,.0f}{count:>12,.0f}")
     return lines
 
 
 def _shape(array: Array) -> str:
     return f"{array.dtype}[{','.join(map(str, array.dims))}]"
-
-
-def _size(count: float) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"

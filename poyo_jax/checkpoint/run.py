@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from jax.sharding import Mesh
@@ -30,7 +29,7 @@ from poyo_jax.checkpoint.store import (
     saved_steps,
 )
 from poyo_jax.distributed.mesh import state_shardings
-from poyo_jax.distributed.processes import gather
+from poyo_jax.distributed.processes import problem_anywhere
 from poyo_jax.errors import CheckpointError
 
 TRASH = "deleted"  # a step is moved here at once, before its files are removed one by one
@@ -59,8 +58,11 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(self.folder, options=options)
             self._empty_trash()
 
-    def save(self, state: Any, metadata: Metadata) -> None:
-        """Save in the background; the state may be donated as soon as this returns."""
+    def save(self, state: Any, metadata: Metadata, again: bool = False) -> None:
+        """Save in the background; the state may be donated as soon as this returns.
+
+        `again` replaces the checkpoint of the same step, and waits until the new one is on disk.
+        """
         step = int(state.step)
         items = items_of(step, metadata, params=state.params, opt_state=state.opt_state)
         if metadata.rank is not None:
@@ -68,7 +70,11 @@ class Checkpoints:
         with explained(self.folder):
             self._empty_trash()
             self._saving = step
+            if again:
+                self._manager.delete(step)
             self._manager.save(step, args=items)
+            if again:
+                self._empty_trash()
 
     def latest(self) -> int | None:
         """The newest step, if there is one."""
@@ -100,12 +106,6 @@ class Checkpoints:
     def metadata(self, step: int) -> Metadata:
         """Metadata of a step."""
         return read_step(self.folder / str(step)).metadata
-
-    def delete(self, step: int) -> None:
-        """Delete a step, to save it anew."""
-        with explained(self.folder):
-            self._manager.delete(step)
-            self._empty_trash()
 
     def close(self) -> None:
         """Wait until everything is on disk."""
@@ -161,9 +161,8 @@ def _check_shares(folder: epath.Path) -> None:
             check_files(folder, item, jax.process_index(), jax.process_count())
     except Exception as error:  # a damaged list leads to any
         problem = f"{error}" or type(error).__name__
-    (damaged, *_) = np.flatnonzero(gather(np.array(bool(problem)))).tolist() or [None]
-    if damaged is not None:
-        raise ValueError(problem or f"process {damaged} sees a damaged file")
+    if problem := problem_anywhere(problem, "process {} sees a damaged file"):
+        raise ValueError(problem)
 
 
 def _check_format(saved: Saved, workdir: epath.Path) -> None:

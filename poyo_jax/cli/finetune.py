@@ -4,9 +4,10 @@
     $ python -m poyo_jax finetune runs/pretrain sessions/ --out runs/week --strategy gradual
 
 Strategies: unit_identification fits the embeddings of units and sessions alone, and
-unit_identification_paper does so as the authors of POYO do; gradual fits the embeddings first, then
-all parameters; full fits all parameters at once; lora fits the embeddings, then low-rank updates of
-all matrices; from_scratch trains a new model. auto takes unit_identification, gradual or
+unit_identification_paper does so as the authors of POYO do; head fits also the heads of outputs
+that the model lacks; gradual fits the embeddings first, then all parameters; full fits all
+parameters at once; lora fits the embeddings, then low-rank updates of all matrices; from_scratch
+trains a new model. auto takes unit_identification (head, if the model lacks an output), gradual or
 from_scratch by cross-validation on the labels, and says why.
 """
 

@@ -40,6 +40,15 @@ class Vocab:
     def __contains__(self, name: str) -> bool:
         return name in self._rows
 
+    def beginning_of(self, name: str) -> str:
+        """The longest of the names here with which "<name>/<rest>" begins; "" without one.
+
+        Among ids of sessions, it is that of a unit's session.
+        """
+        parts = name.split("/")
+        beginnings = ("/".join(parts[:count]) for count in range(len(parts) - 1, 0, -1))
+        return next((beginning for beginning in beginnings if beginning in self), "")
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Vocab) and self.names == other.names
 

@@ -36,8 +36,8 @@ def decode(
 
     Args:
         pretrained: the model; it knows the session. The members of an ensemble decode in one
-            vectorised program, and their predictions are averaged: of classes the probabilities;
-            what members decode differently widens a learned standard deviation.
+            vectorised program, and their predictions are averaged (for classes, their
+            probabilities). Where members differ, a learned standard deviation becomes larger.
         session: the recording.
         split: "train", "valid", "test", or "all" for the whole session.
         overlap: number of windows that decode a sample; their outputs are averaged. More windows

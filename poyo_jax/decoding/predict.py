@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Float64
 
 from poyo_jax.checks import check_number, integer, number
@@ -18,8 +18,8 @@ from poyo_jax.data.batches.tokens import ModelSession
 from poyo_jax.data.batches.windows import causal_windows, overlapping_windows, sequential_windows
 from poyo_jax.data.behaviour import Behaviour
 from poyo_jax.decoding.stitch import SessionStitcher, Weigh, taper_weights
-from poyo_jax.distributed.lookup import look_up
-from poyo_jax.distributed.mesh import AXES, own_part, put_batch, split_over_windows
+from poyo_jax.distributed.lookup import EVERYWHERE, SPLIT, look_up
+from poyo_jax.distributed.mesh import own_part, put_batch, split_over_windows
 from poyo_jax.distributed.processes import gather
 from poyo_jax.errors import ConfigError
 from poyo_jax.model.apply import predict, used_rows
@@ -29,7 +29,6 @@ from poyo_jax.model.poyo import POYO
 from poyo_jax.types import Batch, Prediction
 
 MOST_PER_SECOND = 1000  # windows
-EVERYWHERE, SPLIT = PartitionSpec(), PartitionSpec(AXES)
 
 
 def make_predict_step(

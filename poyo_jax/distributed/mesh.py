@@ -24,9 +24,8 @@ SPLIT_ROWS = 1 << 16  # tables with fewer rows lie whole on every device
 # Larger tables have a multiple of so many rows, whatever the mesh, so that any mesh can load them.
 SPLIT_MULTIPLE = 1 << 12
 
-Axes = (
-    tuple[str, ...] | None
-)  # axes of the mesh that share an axis of an array; None: it is whole everywhere
+# Axes of the mesh that share an axis of an array; None: it is whole everywhere.
+Axes = tuple[str, ...] | None
 
 
 @dataclass(frozen=True)

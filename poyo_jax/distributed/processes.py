@@ -48,9 +48,10 @@ def start(mode: Literal["auto", "on", "off"] = "auto") -> None:
     """Connect to the other processes of this job, if any, before anything else uses jax.
 
     `auto` joins where the environment says that several processes were launched (SLURM, Open MPI,
-    Kubernetes, TPU pods, or jax's own variables); `on` insists; `off` runs alone. Raises
-    DistributedError when the processes do not find each
-    other: going on alone would let each of them write the same work directory.
+    Kubernetes, TPU pods, or jax's own variables); `on` insists; `off` runs alone.
+
+    Raises DistributedError when the processes do not find each other: going on alone would let each
+    of them write the same work directory.
     """
     _add_threads()
     launcher, expected = _launched()
@@ -167,6 +168,18 @@ def gather(own: np.ndarray) -> np.ndarray:
     gathered = np.asarray(multihost_utils.process_allgather(flat, tiled=True))
     values = np.frombuffer(gathered.astype(np.uint8).tobytes(), own.dtype)
     return values.reshape(jax.process_count(), *own.shape)
+
+
+def problem_anywhere(problem: str, elsewhere: str) -> str:
+    """The problem of this process, or if another one has one, `elsewhere`; "" if none has any.
+
+    All processes must call this, so that all of them can raise. `elsewhere` is a format, whose
+    "{}" becomes the number of the first process with a problem.
+    """
+    affected = np.flatnonzero(gather(np.array(bool(problem))))
+    if not len(affected):
+        return ""
+    return problem or elsewhere.format(affected[0])
 
 
 def text_of_process_0(text: str) -> str:

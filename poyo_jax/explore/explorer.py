@@ -4,7 +4,6 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
-from typing import Any
 
 import numpy as np
 
@@ -14,14 +13,13 @@ from poyo_jax.data.session import SPLITS, Session
 from poyo_jax.errors import DataError, PoyoError, suggest
 from poyo_jax.explore.questions import MAX_QUERIES, Question
 from poyo_jax.explore.ready import ReadyDecoder
+from poyo_jax.page_server import Answer
 from poyo_jax.pages import short_names
 from poyo_jax.pretrained import Pretrained, check_model
 from poyo_jax.types import Readout, each_readout
 
 MAX_DECODERS = 4  # sessions and outputs whose compiled decoders stay in memory
 FALLBACK_RATE = 100.0  # Hz of the queries where no behaviour was measured
-
-Answer = dict[str, Any]  # of numbers, text, lists and dictionaries: what JSON can hold
 
 
 class Explorer:

@@ -94,9 +94,8 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _times(fields: dict[str, Any], name: str, window_length: float) -> np.ndarray:
     times = _numbers(fields, name, float)
-    outside = ~(
-        (times >= 0) & (times <= window_length)
-    )  # also infinity, which JSON writes as 1e999
+    inside = (times >= 0) & (times <= window_length)
+    outside = ~inside  # infinity is outside, which JSON writes as 1e999
     if outside.any():
         raise DataError(
             f"{name} has {times[outside][0]:g}; a window holds the seconds 0 to {window_length:g}."
@@ -106,10 +105,8 @@ def _times(fields: dict[str, Any], name: str, window_length: float) -> np.ndarra
 
 def _numbers(fields: dict[str, Any], name: str, kind: type[int] | type[float]) -> np.ndarray:
     """A list of integers, or of any numbers where `kind` is float, as int64 or float64."""
-    values, kinds = (
-        fields[name],
-        {int, kind},
-    )  # the type itself, because True is an int to isinstance
+    values = fields[name]
+    kinds = {int, kind}  # the types themselves, because True is an int to isinstance
     noun = "integers" if kind is int else "numbers"
     if not isinstance(values, list):
         raise DataError(f"{name} is {_short(values)}; send a list of {noun}.")

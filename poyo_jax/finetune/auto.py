@@ -80,8 +80,7 @@ class Choice:
     metric: Metric  #: of the scores
     scores: Mapping[str, tuple[float, ...]]  #: score of every fold, by strategy
     wiener: tuple[float, ...]
-    """R2 of a Wiener filter for every fold; empty where none can be fitted, and for another metric.
-    """
+    """R2 of a Wiener filter in every fold; empty if none can be fitted or the metric is not R2."""
 
     def __str__(self) -> str:
         means = {name: float(np.nanmean(scores)) for name, scores in self.scores.items()}

@@ -86,8 +86,9 @@ def finetune(
             the rows first and then all parameters; "full" all at once; "lora" the rows first and
             then low-rank updates of all matrices, which are added to the weights in the end;
             "from_scratch" a new model of the same size. "auto", or an `Auto`, takes one of
-            "unit_identification", "gradual" and "from_scratch" by cross-validation on the labels,
-            which makes ten fits in place of one; `FitResult.choice` says which, and why.
+            "unit_identification" ("head", if the model lacks an output), "gradual" and
+            "from_scratch" by cross-validation on the labels, which makes ten fits in place of one;
+            `FitResult.choice` says which, and why.
         readouts: by session id, one or several replace the session's default readout.
         start_from: trained names from which new units or sessions start, by new name, such as the
             same electrode on another day; or the id of a known session, for its units of the same

@@ -23,7 +23,7 @@ from poyo_jax.decoding.calibration import calibrations
 from poyo_jax.decoding.predict import make_predict_step, predict_sessions
 from poyo_jax.decoding.score import mean_scores, score_outputs
 from poyo_jax.distributed.mesh import make_mesh
-from poyo_jax.errors import DataError, VocabError
+from poyo_jax.errors import ConfigError, DataError, VocabError
 from poyo_jax.finetune.labels import labelled_intervals, labelled_readout
 from poyo_jax.finetune.outputs import fresh_outputs, with_missing_outputs
 from poyo_jax.fit_config import FitConfig
@@ -149,6 +149,11 @@ def set_up(
 
 
 def _check(pretrained: Pretrained, sessions: Sequence[Session], known: Known) -> None:
+    if jax.process_count() > 1:
+        raise ConfigError(
+            f"a fit runs in one process, but jax sees {jax.process_count()} of them. Start a single"
+            " process; it may have several devices."
+        )
     if not sessions:
         raise DataError("there are no sessions to fit. Give at least one.")
     check_choice("known", known, get_args(Known))
@@ -241,4 +246,6 @@ def _fresh(pretrained: Pretrained, seed: int) -> Pretrained:
         metrics={},
         step=0,
         tuning=None,
+        fit=None,
+        calibration={},
     )

@@ -25,7 +25,7 @@ from poyo_jax.config import ModelConfig
 from poyo_jax.data.batches.tokens import ModelSession
 from poyo_jax.data.session import Session
 from poyo_jax.distributed.mesh import own_part, put_batch, replicated
-from poyo_jax.errors import VocabError, suggest
+from poyo_jax.errors import DataError, VocabError, suggest
 from poyo_jax.finetune.coordinates import SCATTER, mean_row
 from poyo_jax.finetune.same_units import units_of_same_ids
 from poyo_jax.finetune.setup import FitSetup
@@ -78,20 +78,26 @@ def starting_points(
 
     `start_from` maps new names to trained ones, or is the id of a known session: units then start
     from its units of the same unit id, and sessions from it. Known units and sessions start from
-    their trained rows. Raises VocabError for names that are neither new nor known.
+    their trained rows. Raises VocabError for names that are neither new nor known, and DataError
+    for what is neither a mapping nor an id.
     """
-    units = [name for session in sessions for name in session.unit_names]
-    ids = [session.id for session in sessions]
+    units = {name for session in sessions for name in session.unit_names}
+    ids = {session.id for session in sessions}
     points = {name: name for name in units if name in pretrained.units}
     points |= {name: name for name in ids if name in pretrained.sessions}
     if isinstance(start_from, str):
         return points | _points_in_session(pretrained, sessions, start_from)
+    if not isinstance(start_from, Mapping):
+        raise DataError(
+            f"start_from is {start_from!r}; it must be the id of a known session, or a mapping from"
+            " names of new units and sessions to known ones."
+        )
     for new, known in start_from.items():
-        if new not in {*units, *ids}:
-            hint = suggest(new, [*units, *ids])
+        if new not in units | ids:
+            hint = suggest(new, sorted(units | ids))
             raise VocabError(f"start_from names {new!r}, which no given session has.{hint}")
-        vocab = pretrained.sessions if known in pretrained.sessions else pretrained.units
-        vocab.rows([known])  # raises for an unknown name
+        vocab = pretrained.units if new in units else pretrained.sessions
+        vocab.rows([known])  # raises for an unknown name, or one of the other kind
     return points | dict(start_from)
 
 

@@ -98,10 +98,11 @@ def to_torch(pretrained: Pretrained) -> dict[str, Any]:
     """Make the state dict of torch_brain's POYO: numpy arrays and two vocabularies (name -> row).
 
     `POYO.load_state_dict` takes it once the arrays are tensors (torch.from_numpy). Raises
-    ConfigError for a model whose processor torch_brain does not have.
+    ConfigError for a model whose processor or task torch_brain does not have.
     """
     config = check_model(pretrained).config.model
     _check_processor(config)
+    _check_task(config)
     state: dict[str, Any] = {}
     for path, leaf in flatten_dict(pretrained.params).items():
         array = interleaved_order(path[1:], np.asarray(leaf), config)
@@ -125,8 +126,8 @@ def save_torch(pretrained: Pretrained, path: str | Path) -> None:
     """Write a checkpoint for torch.load(path, weights_only=True) and POYO.load_pretrained.
 
     `from_torch` gets all of it back, with the readouts. Raises ConfigError for a model whose
-    processor torch_brain does not have or that has several outputs, PoyoError when the file cannot
-    be written.
+    processor or task torch_brain does not have or that has several outputs, PoyoError when the file
+    cannot be written.
     """
     config = check_model(pretrained).config.model
     if len(config.all_outputs) > 1:
@@ -153,6 +154,15 @@ def _check_processor(config: ModelConfig) -> None:
             f"the model has the processor {config.processor!r}, but torch_brain has only the"
             f" Transformer ({ModelConfig.processor!r}). Convert a model with that one."
         )
+
+
+def _check_task(config: ModelConfig) -> None:
+    for output in config.all_outputs:
+        if output.task != ModelConfig.task:
+            raise ConfigError(
+                f"the model has an output with the task {output.task!r}, but torch_brain's POYO"
+                f" decodes by regression alone ({ModelConfig.task!r}). Convert such a model."
+            )
 
 
 def _check_outputs(config: ModelConfig | None, state: Mapping[str, Any]) -> None:

@@ -27,9 +27,8 @@ from poyo_jax.config import BackEnd, ModelConfig, RunConfig
 _GPUS = ("gpu", "cuda", "rocm")
 UNKNOWN_MEMORY = 16e9  # bytes of a chip that is not in the table; few have less
 FEEDFORWARD = 12  # values in a feed-forward block, for each of its inputs
-SHARE = (
-    1 / 4
-)  # of a chip's memory, for the activations that the backward pass of a micro-batch needs
+# Of a chip's memory, for the activations that the backward pass of a micro-batch needs.
+SHARE = 1 / 4
 
 
 class Hardware(NamedTuple):

@@ -14,11 +14,6 @@ LOW_RANK = "low_rank"  # the tree of factors that stand for matrices (model/part
 Path = tuple[str, ...]
 
 
-def is_table(path: Path) -> bool:
-    """Tell if the parameter is the unit or session table, of which a batch uses few rows."""
-    return any(name in TABLES for name in path)
-
-
 def is_stacked(path: Path) -> bool:
     """Tell if axis 0 of the parameter counts the layers of the processor."""
     return LAYERS in itertools.pairwise(path)

@@ -86,12 +86,5 @@ def areas(session: Session) -> list[str]:
 
 
 def _owners(names: Sequence[str], pretrained: Pretrained) -> list[str]:
-    """Session of every unit: the longest prefix of its name that is a session of the model."""
-    known = set(pretrained.sessions.names)
-
-    def owner(name: str) -> str:
-        parts = name.split("/")
-        beginnings = ("/".join(parts[:count]) for count in range(len(parts) - 1, 0, -1))
-        return next((beginning for beginning in beginnings if beginning in known), UNKNOWN)
-
-    return [owner(name) for name in names]
+    """Session of every unit."""
+    return [pretrained.sessions.beginning_of(name) or UNKNOWN for name in names]

@@ -8,6 +8,7 @@ from poyo_jax.decoding.calibration import CALIBRATED, Calibration, width_of
 from poyo_jax.decoding.offline import Evaluation
 from poyo_jax.decoding.score import mean_score
 from poyo_jax.report.numbers import Content, packed, plain
+from poyo_jax.tasks.classes import count_pairs
 from poyo_jax.types import Prediction
 
 SECONDS, MOST = 10.0, 1000  # of an excerpt
@@ -56,8 +57,8 @@ def _confusion(evaluation: Evaluation) -> Content:
     counts = np.zeros((len(classes), len(classes)))
     for prediction in evaluation.predictions.values():
         scored = prediction.scored
-        pairs = prediction.targets[scored, 0], prediction.values[scored, 0]
-        np.add.at(counts, tuple(column.astype(int) for column in pairs), 1)
+        targets, values = prediction.targets[scored], prediction.values[scored]
+        counts += count_pairs(targets, values, len(classes))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     return {"classes": list(classes), "shares": [list(map(plain, row)) for row in shares.tolist()]}
 

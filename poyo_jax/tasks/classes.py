@@ -18,7 +18,13 @@ def confusion(
     readout: Readout,
 ) -> Float64[np.ndarray, "classes classes"]:
     """Count samples by their class (rows) and the decoded one (columns)."""
-    size = len(readout.classes)
+    return count_pairs(targets, values, len(readout.classes))
+
+
+def count_pairs(
+    targets: Float[np.ndarray, "samples 1"], values: Float[np.ndarray, "samples 1"], size: int
+) -> Float64[np.ndarray, "{size} {size}"]:
+    """Count samples by their class (rows) and the decoded one (columns), of `size` classes."""
     pairs = targets[:, 0].astype(int) * size + values[:, 0].astype(int)
     return np.bincount(pairs, minlength=size * size).reshape(size, size).astype(float)
 

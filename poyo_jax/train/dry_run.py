@@ -18,6 +18,7 @@ from poyo_jax.model.flops import TRAINING, forward_flops
 from poyo_jax.progress import compiling
 from poyo_jax.train.setup import TrainSetup
 from poyo_jax.types import PADDING, Batch, SomeReadouts
+from poyo_jax.words import in_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def rehearse(
             f"{jax.device_count()} ({jax.devices()[0].device_kind}) of {jax.process_count()}"
             f" processes; {mesh}"
         ),
-        "parameters": f"{parameters:,} values, {_size(num_bytes)} with optimiser state",
+        "parameters": f"{parameters:,} values, {in_bytes(num_bytes)} with optimiser state",
         "batch": (
             f"{windows} windows; {len(shapes)} shapes, of {shapes[0].rows} to {largest.rows} rows"
             f" of {largest.tokens} tokens on a device; the first {STEPS} batches fit shapes"
@@ -127,10 +128,6 @@ def _operations(flops: float, seconds: float) -> str:
     return f"{flops / 1e9:.2f} GFLOP; {speed / 1e9:.2f} GFLOP/s on a device"
 
 
-def _size(count: float) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"
-
-
 def _memory(program: jax.stages.Compiled) -> str:
     """Memory of a device that a program needs, by the account of XLA."""
     memory = program.memory_analysis()
@@ -141,5 +138,5 @@ def _memory(program: jax.stages.Compiled) -> str:
         "temporary": memory.temp_size_in_bytes,
         "results": memory.output_size_in_bytes - memory.alias_size_in_bytes,
     }
-    listed = ", ".join(f"{name} {_size(size)}" for name, size in parts.items())
-    return f"{_size(sum(parts.values()))} on a device: {listed}"
+    listed = ", ".join(f"{name} {in_bytes(size)}" for name, size in parts.items())
+    return f"{in_bytes(sum(parts.values()))} on a device: {listed}"

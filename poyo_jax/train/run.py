@@ -121,8 +121,7 @@ class Run:
         if first and self.evaluates(first) and not scores:
             scores = self.evaluate(state)
             if scores:
-                self._checkpoints.delete(first)
-                self.save(state, scores)
+                self.save(state, scores, again=True)
         return state, scores
 
     # --- step by step
@@ -186,7 +185,9 @@ class Run:
     # --- now and then
 
     def log(self, done: int, state: TrainState, *, health: bool = False) -> None:
-        """Fetch the pending metrics and write their means; with `health` also that of all weights.
+        """Fetch the pending metrics and write their means.
+
+        `health` also writes norms and ranks of all weights.
 
         Raises Diverged when a metric is not finite.
         """
@@ -254,8 +255,11 @@ class Run:
         if self._cut_short:
             raise _StopAsked
 
-    def save(self, state: TrainState, scores: Mapping[str, float]) -> None:
-        """Save a checkpoint, with a tuning map if it is evaluated or the last one."""
+    def save(self, state: TrainState, scores: Mapping[str, float], again: bool = False) -> None:
+        """Save a checkpoint, with a tuning map if it is evaluated or the last one.
+
+        `again` replaces the one of the same step.
+        """
         self._lock.check()
         self._watchdog.beat(PATIENCE)
         done = int(state.step)
@@ -267,8 +271,9 @@ class Run:
         with self._clock.part("save"):
             metadata = replace(self.setup.metadata, metrics=scores, tuning=self._tuning)
             metadata = replace(metadata, calibration=self._calibration)
-            self._checkpoints.save(state, metadata)
+            self._checkpoints.save(state, metadata, again)
         self._timer.restart()
+        self._feed.restart()
         self._saved_step = done
 
     # --- ending

@@ -30,6 +30,8 @@ from poyo_jax.train.step import Fixed, Step
 from poyo_jax.train.unit_tuning import UnitTuning
 from poyo_jax.types import Batch, Readouts
 
+FIRST_SPIKES = 1000  # of a session, which processes compare
+
 
 class TrainStep:
     """The training step of a run, compiled ahead of time for every shape of batch."""
@@ -146,11 +148,12 @@ class TrainSetup:
 
 
 def _fingerprint(source: ModelSession) -> str:
-    """One line that tells a session from another, or from another version of itself."""
+    """One line with a session's id, and a digest of its splits, its units and its first spikes."""
     session = source.session
     intervals = source.intervals
     digest = hashlib.sha256()
-    for array in (intervals.starts, intervals.ends, source.unit_rows):
+    first_spikes = (session.spike_times[:FIRST_SPIKES], session.spike_units[:FIRST_SPIKES])
+    for array in (intervals.starts, intervals.ends, source.unit_rows, *first_spikes):
         digest.update(np.ascontiguousarray(array).tobytes())
     digest.update("\n".join(session.unit_names).encode())
     return f"{session.id}: {len(session.spike_times)} spikes, {digest.hexdigest()[:12]}"

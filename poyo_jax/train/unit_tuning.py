@@ -16,7 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float32
 
 from poyo_jax.data.batches.tokens import ModelSession
-from poyo_jax.distributed.processes import gather
+from poyo_jax.distributed.processes import gather, problem_anywhere
 from poyo_jax.errors import DataError
 from poyo_jax.train.state import TrainState
 from poyo_jax.tuning import (
@@ -57,10 +57,13 @@ class UnitTuning:
     def start(self, state: TrainState) -> TrainState:
         """The fresh state with `untrained_rows` added to the scatter of the units' embeddings.
 
-        Raises DataError for a session with fewer than two measured samples in its train split.
+        All processes must call this. Raises DataError on each of them for a session with fewer than
+        two measured samples in its train split.
         """
         table = state.params["unit_embedding"]
         *_, num_rows, dim = table.shape  # [rows, dim], or [members, rows, dim]
+        shape = (self._padded(num_rows), dim)
+        self._read_own(shape)
 
         def rows_of(index: Any) -> Float32[np.ndarray, "_rows dim"]:
             first, last, _ = index[0].indices(self._padded(num_rows))
@@ -73,18 +76,30 @@ class UnitTuning:
         def add(table: Array, added: Array) -> Array:
             return table + added[:num_rows]
 
-        shape = (self._padded(num_rows), dim)
         added = jax.make_array_from_callback(shape, self._divided, rows_of)
         table = jax.jit(add, out_shardings=table.sharding)(table, added)
         params = state.params | {"unit_embedding": table}
         return state._replace(params=params)
 
-    def fit(self, table: Float32[Array, "*members rows dim"]) -> TuningMap | None:
-        """The map from tuning to the rows of a table; None if no session has tuning, and for the
-        tables of an ensemble.
+    def _read_own(self, shape: tuple[int, int]) -> None:
+        """Compute the features that this process needs, and let all fail if one fails."""
+        problem = ""
+        try:
+            for index in self._divided.addressable_devices_indices_map(shape).values():
+                assert index is not None
+                first, last, _ = index[0].indices(shape[0])
+                for overlap in self._overlaps(first, last):
+                    self._features_of(overlap.number)
+        except DataError as error:
+            problem = str(error)
+        if problem := problem_anywhere(problem, "process {} cannot tune the units of a session"):
+            raise DataError(problem)
 
-        Sessions with fewer than two measured samples in their train split are left out. All
-        processes must call this.
+    def fit(self, table: Float32[Array, "*members rows dim"]) -> TuningMap | None:
+        """Fit the map from tuning to the rows of a table.
+
+        None if no session has tuning, and for the tables of an ensemble. Sessions with fewer than
+        two measured samples in their train split are left out. All processes must call this.
         """
         if table.ndim == 3:
             return None

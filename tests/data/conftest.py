@@ -6,9 +6,8 @@ from nwb_files import VELOCITY, write_nwb
 
 from poyo_jax import Session
 
-settings.register_profile(
-    "unhurried", deadline=None
-)  # the first example of a test pays for imports and checks
+# The first example of a test pays for imports and checks.
+settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
 

@@ -54,3 +54,10 @@ def test_unknown_names_are_refused_with_near_matches():
         vocab.rows(["monkey/unit_02", "monkey/unit_1"])
     with pytest.raises(VocabError, match=r"'zzz' is not in the vocabulary of 0 names\.$"):
         Vocab().rows(["zzz"])
+
+
+def test_the_session_of_a_unit_is_the_longest_that_its_name_begins_with():
+    sessions = Vocab(["lab", "lab/monday", "tuesday"])
+    assert sessions.beginning_of("lab/monday/unit_1") == "lab/monday"
+    assert sessions.beginning_of("lab/friday/unit_1") == "lab"
+    assert sessions.beginning_of("tuesday") == sessions.beginning_of("friday/unit_1") == ""

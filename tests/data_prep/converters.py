@@ -28,9 +28,8 @@ CONVERTERS: dict[Callable[..., Path], Callable[[Path], Session]] = {
     rtt: nlb_mc_rtt.convert,
 }
 center_out, random_target = partial(perich, task="CO"), partial(perich, task="RT")
-special = partial(
-    churchland, subject="Nitschke", date="2009-09-10", overlap=4
-)  # two trials overlap
+# Two trials overlap.
+special = partial(churchland, subject="Nitschke", date="2009-09-10", overlap=4)
 reset = partial(churchland, blocks=(8, 3))
 
 

@@ -55,9 +55,8 @@ EXAMPLES = [
     ("sub-Jenkins/sub-Jenkins_ses-small_desc-test_ecephys.nwb", "maze", "jenkins_maze_test"),
 ]
 NAMES = [name for *_, name in EXAMPLES]
-MISLEADING = [
-    example for example in EXAMPLES if example[1] in ("perich", "maze")
-]  # where names of folders misled
+# Where names of folders misled.
+MISLEADING = [example for example in EXAMPLES if example[1] in ("perich", "maze")]
 
 
 def differences(ours: h5py.Group, theirs: h5py.Group) -> Iterator[str]:

@@ -13,7 +13,14 @@ import pytest
 from poyo_jax.decoding import predict as evaluate
 from poyo_jax.distributed import processes as distributed
 from poyo_jax.distributed.mesh import make_mesh
-from poyo_jax.distributed.processes import SILENCE, Votes, check_agreement, gather, start
+from poyo_jax.distributed.processes import (
+    SILENCE,
+    Votes,
+    check_agreement,
+    gather,
+    problem_anywhere,
+    start,
+)
 from poyo_jax.errors import DistributedError
 
 VARIABLES = [
@@ -100,10 +107,19 @@ def test_fewer_processes_than_were_launched(joined, monkeypatch):
         start("auto")
 
 
+def test_a_problem_of_another_process_is_known_everywhere(monkeypatch):
+    gathered = np.array([False, False, True])
+    monkeypatch.setattr("poyo_jax.distributed.processes.gather", lambda own: gathered | own)
+    assert problem_anywhere("", "process {} has no disk") == "process 2 has no disk"
+    assert problem_anywhere("mine is full", "process {} has no disk") == "mine is full"
+
+
 def test_alone_everybody_agrees():
     check_agreement(lambda: {"configuration": "a"})
     numbers = np.array([[0.1, 1e300]])
     np.testing.assert_array_equal(gather(numbers), numbers[None])
+    assert problem_anywhere("no disk", "process {} has no disk") == "no disk"
+    assert problem_anywhere("", "process {} has no disk") == ""
     asked = []
     read = Votes(make_mesh()).cast(lambda: (1, len(asked)))
     asked.append("a signal after the vote was cast")

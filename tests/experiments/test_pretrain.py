@@ -23,12 +23,8 @@ from poyo_jax.train.reliability import stop
 from poyo_jax.train.writers import read_metrics
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-BUSY = [
-    "--config.run.log-every",
-    "1",
-    "--config.run.save-every",
-    "2",
-]  # slow enough to be stopped halfway
+# Slow enough to be stopped halfway.
+BUSY = ["--config.run.log-every", "1", "--config.run.save-every", "2"]
 
 
 @pytest.fixture

@@ -145,6 +145,20 @@ def test_a_model_from_scratch_has_the_outputs_of_its_sessions_alone(model, sessi
     assert evaluate(fit.pretrained, session).metric.name == "r2"
 
 
+def test_a_model_from_scratch_forgets_the_error_bars_of_the_other(model, session, emg):
+    """They were calibrated for other weights, and a session without a valid split has none."""
+    calibrated = replace(model, calibration={"emg": (2.0, 3.0)}, fit=FitConfig())
+    config = replace(STRATEGIES["from_scratch"], num_steps=2)
+    setup = set_up(calibrated, [session], config, {session.id: emg}, "refuse")
+    assert setup.pretrained.calibration == {} and setup.pretrained.fit is None
+
+
+def test_a_fit_in_several_processes_is_refused(model, session, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ConfigError, match=r"a fit runs in one process, but jax sees 2 of them\."):
+        set_up(model, [session], FitConfig(), {}, "refuse")
+
+
 def test_two_outputs_of_one_name_are_refused(adapted):
     with pytest.raises(DataError, match=r"has an output 'emg' already. Give the new one another"):
         add_outputs(adapted, [OutputConfig(name="emg")])

@@ -127,6 +127,17 @@ def test_starting_points_that_nobody_has(pretrained, tiny_sessions):
         {"session_2/unit_03": f"{OLD}/unit_05"},
     )
     refused(r"'unit_05' is not in the vocabulary of 24 names", {f"{NEW}/unit_03": "unit_05"})
+    # A unit starts from a unit, and a session from a session.
+    refused(rf"'{OLD}' is not in the vocabulary of 24 names", {f"{NEW}/unit_03": OLD})
+    refused(r"unit_05' is not in the vocabulary of 2 names", {NEW: f"{OLD}/unit_05"})
+
+
+@pytest.mark.unchecked
+def test_starting_points_are_a_mapping_or_an_id(pretrained, tiny_sessions):
+    with pytest.raises(
+        DataError, match=r"start_from is \['monday'\]; it must be the id of a known"
+    ):
+        starting_points(pretrained, tiny_sessions[2:], ["monday"])
 
 
 ONE_CHANNEL = Config(model=ModelConfig(num_channels=1))

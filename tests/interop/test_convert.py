@@ -21,7 +21,7 @@ import poyo_jax
 from poyo_jax import Session, decode, fit_units, from_torch, save_torch, to_torch
 from poyo_jax.data.datasets.perich_miller_population_2018 import CENTER_OUT, RANDOM_TARGET
 from poyo_jax.data.readout import default_readout
-from poyo_jax.errors import CheckpointError, DataError, PoyoError
+from poyo_jax.errors import CheckpointError, ConfigError, DataError, PoyoError
 from poyo_jax.finetune import FitConfig
 from poyo_jax.interop.torch_file import write_torch_file
 from poyo_jax.metrics import r2_score
@@ -355,3 +355,14 @@ def test_a_file_that_cannot_be_written(state, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(PoyoError, match=r"file/model.ckpt cannot be written"):
         save_torch(from_torch(state, readouts=READOUTS), tmp_path / "file" / "model.ckpt")
+
+
+def test_a_model_of_another_task_is_not_written(state, tmp_path):
+    """torch_brain would read its standard deviations as behaviour."""
+    pretrained = from_torch(state, readouts=READOUTS)
+    config = pretrained.config
+    model = replace(config.model, task="poyo_jax.tasks:Gaussian")
+    other = replace(pretrained, config=replace(config, model=model))
+    with pytest.raises(ConfigError, match=r"task 'poyo_jax\.tasks:Gaussian', but torch_brain"):
+        save_torch(other, tmp_path / "model.ckpt")
+    assert not list(tmp_path.iterdir())

@@ -379,9 +379,8 @@ def test_steps_refuse_before_anything_is_computed():
 
 # --- what they compile to
 
-LARGE = ModelConfig(
-    dim=16, depth=1, self_heads=2, num_latents=16, attention_dropout=0.0
-)  # heads of 64, as the presets
+# Heads of 64, as the presets.
+LARGE = ModelConfig(dim=16, depth=1, self_heads=2, num_latents=16, attention_dropout=0.0)
 
 
 @pytest.fixture

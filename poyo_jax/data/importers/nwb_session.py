@@ -112,10 +112,10 @@ def nwb_tree(
             "spikes": spikes,
             **behaviours.series,
         }
-        outliers = None
-        for name, outliers in behaviours.outliers.items():
-            tree.members[f"{name}_outlier_segments"] = interval_node(outliers)
+        for name, intervals in behaviours.outliers.items():
+            tree.members[f"{name}_outlier_segments"] = interval_node(intervals)
         if options.phases:
+            outliers = list(behaviours.outliers.values())
             phases = _phases(raw, trials, options.phases, domain, outliers)
             tree.members["movement_phases"] = phases
         for split, intervals in choose_splits(splits, domain, measured).items():
@@ -295,7 +295,7 @@ def _phases(
     trials: Table,
     phases: Mapping[str, tuple[str, str]],
     domain: Intervals,
-    outliers: Intervals | None,
+    outliers: Sequence[Intervals],
 ) -> Node:
     """Movement phases between two times of every trial, from which outliers are cut."""
     members = {"domain": interval_node(domain)}
@@ -308,8 +308,8 @@ def _phases(
             raise RawDataError(
                 f"{raw.path.name}: phase {name} {found}; swap the columns, or choose others."
             )
-        if outliers is not None:
-            phase = phase.subtract(outliers)
+        for of_behaviour in outliers:
+            phase = phase.subtract(of_behaviour)
         members[name] = interval_node(phase)
     return data_node(members)
 

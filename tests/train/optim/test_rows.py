@@ -21,7 +21,7 @@ from poyo_jax.config import MeshConfig, OptimConfig
 from poyo_jax.distributed import mesh as meshes
 from poyo_jax.distributed.lookup import Rows, look_up, sum_rows
 from poyo_jax.distributed.mesh import make_mesh, padded_rows, state_shardings
-from poyo_jax.model.params import is_stacked, is_table, path_names
+from poyo_jax.model.params import TABLES, is_stacked, path_names
 from poyo_jax.train.optim.rows import add_rows
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -60,7 +60,7 @@ def test_predicates_know_the_models_parameters():
     tables, lengths = set(), set()
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         names = path_names(path)
-        if is_table(names):
+        if set(names) & set(TABLES):
             tables.add((names[-1], len(leaf)))
         if is_stacked(names):
             lengths.add(len(leaf))
