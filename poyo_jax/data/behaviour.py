@@ -257,6 +257,11 @@ def check_times(
     if wrong.any():
         row = int(np.argmax(wrong))
         place = first + step * row
+        if before[row] == after[row]:
+            raise SessionError(
+                f"{name}[{place}] and {name}[{place + step}] are both {times[row]} s, but times"
+                " must increase; keep one sample of each (np.unique(times, return_index=True))."
+            )
         raise SessionError(
             f"{name}[{place}] is {times[row]} s and {name}[{place + step}] is {times[row + 1]} s,"
             f" but times must {'increase' if strictly else 'be sorted'}; if every trial or file"

@@ -83,6 +83,15 @@ def check_length(session: Session, window_length: float) -> None:
         )
 
 
+def check_spikes(session: Session) -> None:
+    """Raise DataError for a session without any spike in its train split."""
+    if not any(session.count_spikes(start, end) for start, end in session.split("train")):
+        raise DataError(
+            f"session {session.id} has no spike in its train split. Look whether spikes and"
+            " behaviour are times of the same clock."
+        )
+
+
 def _no_session(given: object) -> DataError:
     kind = type(given).__name__
     if isinstance(given, str | bytes | PathLike):

@@ -9,6 +9,7 @@ from poyo_jax.checks import POSITIVE
 from poyo_jax.errors import ConfigError, SessionError, suggest
 
 TICKS = {"s": 1.0, "ms": 1e3, "us": 1e6}  # in a second
+COARSEST = 1e-3  # s between two times that a type of floats can tell apart
 SECOND_NAMES = ("s", "sec", "second", "seconds")
 
 
@@ -59,13 +60,28 @@ def to_numbers(values: Any, name: str, ndims: tuple[int, ...] = (1,)) -> np.ndar
 def to_seconds(values: Any, name: str, per_second: float = 1.0) -> np.ndarray:
     """Return times [times] in s as a new float64 array; durations are converted by their type.
 
-    Raises SessionError as `to_numbers` does.
+    Raises SessionError as `to_numbers` does, and for floats too coarse to tell spikes apart.
     """
     durations = durations_in_seconds(values, name)
     if durations is not values:
         return to_numbers(durations, name)
-    times = to_numbers(values, name)
-    return times if per_second == 1 else times / per_second
+    times = to_numbers(values, name) / per_second
+    _refuse_coarse(values, times, name, per_second)
+    return times
+
+
+def _refuse_coarse(values: Any, times: np.ndarray, name: str, per_second: float) -> None:
+    """Raise SessionError for floats of few digits that cannot tell times 1 ms apart."""
+    kind = getattr(values, "dtype", None)
+    if kind not in (np.float16, np.float32) or not times.size:
+        return
+    largest = np.max(np.abs(times), where=np.isfinite(times), initial=0.0)
+    step = float(np.spacing(np.asarray(largest * per_second, kind))) / per_second
+    if step > COARSEST:
+        raise SessionError(
+            f"{name} is {kind}, which at {largest:g} s has steps of {step:g} s; pass float64 times"
+            " as they were recorded, since converting these gives nothing back."
+        )
 
 
 def durations_in_seconds(values: Any, name: str) -> Any:

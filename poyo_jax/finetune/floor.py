@@ -19,7 +19,7 @@ def warn_below_wiener(setup: FitSetup, params: dict) -> None:
     """Log a warning for every output of a session that a Wiener filter decodes better.
 
     Both learn from the same labels, and the valid split decides. Nothing is said of classes and
-    counts, and where no filter can be fitted.
+    counts, where no filter can be fitted, and where the filter decodes nothing.
     """
     fitted = {}
     for scores in score_outputs(setup.decode_valid(params), setup.valid):
@@ -28,7 +28,7 @@ def warn_below_wiener(setup: FitSetup, params: dict) -> None:
                 fitted[session_id, scores.output] = r2
     for session_id, output, floor in _floors(setup):
         r2 = fitted[session_id, output.name]
-        if r2 < floor:
+        if r2 < floor and floor > 0:
             logger.warning(
                 "with fitted rows, the model decodes %s of %s with valid R² %.3f, and a Wiener"
                 " filter with %.3f: the frozen backbone does not suit this recording, so adapt"

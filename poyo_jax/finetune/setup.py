@@ -15,7 +15,7 @@ from poyo_jax.config import DataConfig
 from poyo_jax.data.batches.pipeline import TrainBatches
 from poyo_jax.data.batches.tokens import ModelSession
 from poyo_jax.data.choose_readouts import check_names, choose_readouts
-from poyo_jax.data.given import check_length
+from poyo_jax.data.given import check_length, check_spikes
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.session import Session
 from poyo_jax.data.vocab import Vocab
@@ -159,6 +159,7 @@ def _check(pretrained: Pretrained, sessions: Sequence[Session], known: Known) ->
     check_choice("known", known, get_args(Known))
     for session in sessions:
         check_length(session, pretrained.config.model.window_length)
+        check_spikes(session)
         if session.id in pretrained.sessions and known == "refuse":
             raise VocabError(
                 f"the model knows session {session.id!r} already. Decode it directly, fit its rows"

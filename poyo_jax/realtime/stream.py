@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -245,10 +246,10 @@ class Stream:
 
     def _begin(self, end: float) -> None:
         """Begin the window that ends at `end` s, if it is not the one that is prepared."""
-        if not np.isfinite(end):
+        if not isinstance(end, Real) or not np.isfinite(end):
             raise DataError(
-                f"the update at {end} s cannot be decoded: give `now` as a finite time in s, and"
-                " predict once before you prepare without a time."
+                f"the update at {end!r} s cannot be decoded: give `now` as one finite time in s,"
+                " and predict once before you prepare without a time."
             )
         if abs(end - self._end) <= SAME:
             return

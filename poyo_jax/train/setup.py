@@ -16,7 +16,7 @@ from poyo_jax.config import Config
 from poyo_jax.data.batches.pipeline import TrainBatches
 from poyo_jax.data.batches.tokens import ModelSession
 from poyo_jax.data.choose_readouts import check_outputs_used, choose_readouts
-from poyo_jax.data.given import check_length
+from poyo_jax.data.given import check_length, check_spikes
 from poyo_jax.data.session import Session
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.decoding.predict import make_predict_step
@@ -76,6 +76,7 @@ class TrainSetup:
             raise DataError("there are no sessions to train on. Give at least one.")
         for session in sessions:
             check_length(session, config.model.window_length)
+            check_spikes(session)
         self.config, self.metric = config, choosing_metric(config.model)
         units = Vocab(name for session in sessions for name in session.unit_names)
         names = Vocab(session.id for session in sessions)

@@ -45,7 +45,7 @@ REFUSED_ARRAYS = [
     ),
     (
         {3: np.zeros(1000)},
-        r"target_times\[0\] is 0.0 s and target_times\[1\] is 0.0 s, but times must increase",
+        r"target_times\[0\] and target_times\[1\] are both 0.0 s, .*; keep one sample of each",
     ),
     ({3: np.arange(1000.0) - 5}, r"target_times\[0\] is -5.0 s, before the session begins"),
     ({4: np.zeros((1000, 2, 2))}, r"targets has shape \(1000, 2, 2\); pass a 1-D or 2-D array"),
@@ -62,10 +62,35 @@ def test_unsound_arrays_are_refused(changes, message):
         Session.from_arrays(*args, session_id="s")
 
 
+def test_forms_that_are_something_else_are_refused():
+    def refused(message, **changes):
+        given = dict(zip(("spike_times", "spike_units", "unit_ids"), arrays()[:3], strict=True))
+        with pytest.raises(SessionError, match=message):
+            Session.from_arrays(*(given | changes).values(), *arrays()[3:], session_id="s")
+
+    times = np.asarray(arrays()[0], float)
+    refused(r"spike_times is float32, which at .* has steps of 128 s; pass float64 times",
+            spike_times=(times + 1.7e9).astype(np.float32))  # fmt: skip
+    counts = np.random.default_rng(0).poisson(1, (100, 20))
+    refused(r"a matrix of shape \(100, 20\) whose whole numbers repeat, like counts",
+            spike_times=counts, spike_units=None, unit_ids=None)  # fmt: skip
+    refused("spike_units holds names; pass the position of each in unit_ids",
+            spike_units=np.full(len(times), "a"))  # fmt: skip
+    refused("unit_ids is 3; pass the name of every unit", unit_ids=3)
+
+
+def test_times_of_few_digits_are_taken_while_they_are_fine_enough():
+    given = arrays()
+    given[0] = np.asarray(given[0], np.float32)
+    assert len(Session.from_arrays(*given, session_id="s").spike_times) == len(given[0])
+
+
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"session_id": ""}, "session_id is ''; pass a name that is not empty"),
+        ({"session_id": ""}, "session_id is ''; pass a name of printable characters"),
+        ({"session_id": "a\n"}, r"session_id is 'a\\n'; pass a name"),
+        ({"session_id": ".."}, r"session_id is '\.\.'; pass a name"),
         ({"brainset_id": ""}, "brainset_id is ''; pass a name"),
         ({"train": []}, r"train holds no time; pass \(start, end\) pairs"),
         ({"valid": [(1, 1)]}, "valid holds no time"),
@@ -85,6 +110,8 @@ def test_unsound_arrays_are_refused(changes, message):
             {"intervals": {"units": [(0, 1)]}},
             "intervals cannot be called 'units'; choose a free name",
         ),
+        ({"intervals": [(7, 9)]}, "intervals is a list; pass a mapping of names to"),
+        ({"intervals": {"train": [(7, 9)]}}, r"intervals has 'train', .*; pass train=\[\(7, 9\)\]"),
         ({"intervals": {"units.id.x": [(0, 1)]}}, "intervals cannot be called 'units.id.x'"),
         ({"intervals": {"train_domain": [(0, 1)]}}, "intervals cannot be called 'train_domain'"),
         (

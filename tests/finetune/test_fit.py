@@ -55,6 +55,23 @@ def fit(pretrained, before, tiny_sessions):
     return fit_units(pretrained, tiny_sessions[2:], CONFIG, keep_snapshots=True, progress=False)
 
 
+def test_spikes_of_another_clock_are_refused(pretrained, tiny_sessions):
+    session = tiny_sessions[2]
+    behaviour = session.behaviour("cursor.vel")
+    times = behaviour.times_at(np.arange(behaviour.count))
+    later = Session.from_arrays(
+        np.asarray(session.spike_times) + 1000,
+        np.asarray(session.spike_units),
+        list(session.unit_ids),
+        times,
+        behaviour.values(0, behaviour.count),
+        session_id="later",
+        train=list(session.split("train")),
+    )
+    with pytest.raises(DataError, match="session later has no spike in its train split"):
+        fit_units(pretrained, later, CONFIG, progress=False)
+
+
 def test_the_new_session_is_decoded(fit, tiny_sessions):
     untrained, best = fit.history[0]["valid_r2"], fit.valid_r2
     assert best > 0.2 > untrained

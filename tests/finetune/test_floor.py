@@ -1,6 +1,7 @@
 """A fit of rows alone says when a Wiener filter decodes more."""
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,6 +10,7 @@ from poyo_jax.baselines.wiener import valid_r2, wiener_filter
 from poyo_jax.data.readout import default_readout
 from poyo_jax.errors import DataError
 from poyo_jax.finetune import FitConfig, finetune, floor
+from poyo_jax.tasks import R2
 
 NEW = "simulated/session_2"
 SHORT = FitConfig(num_steps=1, batch_size=4)
@@ -44,6 +46,16 @@ def test_better_rows_and_other_strategies_are_not(pretrained, tiny_sessions, mon
     monkeypatch.setattr(floor, "valid_r2", lambda *_, **__: 100.0)
     whole = FitConfig(num_steps=1, batch_size=4, backbone_rates={"head": 1e-3})
     finetune(pretrained, tiny_sessions[2], whole, progress=False)
+    assert warnings_of(caplog) == []
+
+
+def test_a_filter_that_decodes_nothing_is_no_reason_to_adapt_more(
+    pretrained, tiny_sessions, monkeypatch, caplog
+):
+    monkeypatch.setattr(floor, "valid_r2", lambda *_, **__: -0.1)
+    scores = SimpleNamespace(metric=R2, output="behaviour", by_session={NEW: -2000.0})
+    monkeypatch.setattr(floor, "score_outputs", lambda *_: [scores])
+    fit_units(pretrained, tiny_sessions[2], SHORT, progress=False)
     assert warnings_of(caplog) == []
 
 

@@ -207,6 +207,9 @@ def test_wrong_arguments():
         stream.push(["a"], [1])
     with pytest.raises(DataError, match="update at nan s cannot be decoded"):
         stream.predict(np.nan)
+    for wrong in ("1", np.array([1.0])):
+        with pytest.raises(DataError, match="give `now` as one finite time in s"):
+            stream.predict(wrong)
     with pytest.raises(DataError, match="predict once before you prepare"):
         stream.prepare()
 

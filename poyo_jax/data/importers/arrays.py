@@ -103,7 +103,16 @@ def tree_from_arrays(
     tree.members["spikes"] = irregular_node(spike_times, session_domain, unit_index=spike_units)
     for behaviour in behaviours:
         place_targets(tree, behaviour.key, behaviour.samples, behaviour.times, session_domain)
+    if not isinstance(intervals, Mapping):
+        raise SessionError(
+            f"intervals is a {type(intervals).__name__}; pass a mapping of names to (start, end)"
+            " pairs: intervals={'trials': [(7, 9)]}."
+        )
     for name, pairs in intervals.items():
+        if name in splits or name == "domain":
+            raise SessionError(
+                f"intervals has {name!r}, which is an argument of its own; pass {name}=[(7, 9)]."
+            )
         place_intervals(tree, name, _scaled(pairs, name, clocks.spikes), session_domain)
     tree.members["domain"] = interval_node(session_domain)
     measured = time_of_any(behaviours, session_domain, spike_times)
@@ -225,8 +234,10 @@ def _numeric_targets(values: Any, name: str) -> np.ndarray:
 
 
 def _name(name: str, argument: str) -> str:
-    if not isinstance(name, str) or not name:
-        raise SessionError(f"{argument} is {name!r}; pass a name that is not empty.")
+    if not isinstance(name, str) or not name.isprintable() or not name.strip("./ "):
+        raise SessionError(
+            f"{argument} is {name!r}; pass a name of printable characters, such as 'monday'."
+        )
     return name
 
 

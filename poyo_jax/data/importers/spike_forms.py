@@ -40,7 +40,11 @@ def flat_spikes(
 
 
 def unit_names(unit_ids: Any) -> list[str]:
-    """Return the ids of units as texts."""
+    """Return the ids of units as texts. Raises SessionError for one alone."""
+    if np.ndim(unit_ids) == 0:
+        raise SessionError(
+            f"unit_ids is {unit_ids!r}; pass the name of every unit, for example range(20)."
+        )
     return [_text(name) for name in np.asarray(unit_ids).ravel().tolist()]
 
 
@@ -100,6 +104,7 @@ def _by_unit(spike_times: Any, unit_ids: Any) -> tuple[list[Any], list[str]]:
             "spike_units is missing; pass the unit of every spike, or spike_times as a list with"
             " the times of each unit, or as a mapping of unit ids to times."
         )
+    _refuse_counts(spike_times)
     by_unit = list(spike_times)
     if unit_ids is None:
         return by_unit, [f"unit_{number}" for number in range(len(by_unit))]
@@ -110,6 +115,20 @@ def _by_unit(spike_times: Any, unit_ids: Any) -> tuple[list[Any], list[str]]:
             " units; pass one name per unit."
         )
     return by_unit, names
+
+
+def _refuse_counts(spike_times: Any) -> None:
+    """Raise SessionError for a matrix of counts: whole numbers that repeat are no times."""
+    if not isinstance(spike_times, np.ndarray) or spike_times.dtype.kind not in "iuf":
+        return
+    whole = np.array_equal(spike_times, np.floor(spike_times))
+    repeats = (np.diff(np.sort(spike_times, axis=1), axis=1) == 0).any()
+    if whole and repeats:
+        raise SessionError(
+            f"spike_times is a matrix of shape {spike_times.shape} whose whole numbers repeat, like"
+            " counts in bins; pass those to Session.from_counts, or a list with the times of each"
+            " unit."
+        )
 
 
 def _is_nested(spike_times: Any) -> bool:
@@ -133,6 +152,11 @@ def _is_ragged(spike_times: Any) -> bool:
 
 
 def _checked_units(values: Any, num_spikes: int, num_units: int) -> np.ndarray:
+    if np.asarray(values).dtype.kind in "US":
+        raise SessionError(
+            "spike_units holds names; pass the position of each in unit_ids: [unit_ids.index(name)"
+            " for name in spike_units]."
+        )
     units = to_numbers(values, "spike_units")
     if len(units) != num_spikes:
         raise SessionError(
