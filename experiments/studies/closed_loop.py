@@ -194,7 +194,9 @@ def table(cells: Sequence[Cell]) -> str:
         entries = []
         for score, digits in (("per_minute", 1), ("success", 2), ("seconds", 2)):
             values = np.array([row[state][score] for row in rows])
-            entries.append(f"{np.nanmean(values):.{digits}f} ± {np.nanstd(values):.{digits}f}")
+            values = values[np.isfinite(values)]  # no target reached, no time to it
+            shown = f"{values.mean():.{digits}f} ± {values.std():.{digits}f}" if len(values) else ""
+            entries.append(shown)
         lines.append(f"| {name}, {state} | {' | '.join(entries)} |")
     return "\n".join(lines)
 
