@@ -132,6 +132,9 @@ def test_wrong_settings(model):
         StreamDecoder(*model, back_end="cuda")
     with pytest.raises(ConfigError, match="hop is 2"):
         StreamDecoder(*model, hop=2, back_end="native")
+    for name, value in (("threads", 2), ("bfloat16", True)):
+        with pytest.raises(ConfigError, match=f"{name} is {value}, but the back end of JAX has no"):
+            StreamDecoder(*model, **{name: value})
 
 
 def test_without_a_compiler(monkeypatch, tmp_path, model):
