@@ -151,6 +151,25 @@ def test_without_a_compiler(monkeypatch, tmp_path, model):
         library.load_library.cache_clear()
 
 
+def test_each_kind_of_machine_has_a_library_of_its_own(monkeypatch):
+    own = library._digest()
+    monkeypatch.setattr(library.platform, "machine", lambda: "another")
+    assert library._digest() != own
+
+
+def test_a_library_that_cannot_be_loaded(monkeypatch, tmp_path):
+    path = tmp_path / "poyo_jax" / library._digest() / library.LIBRARY
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"of another machine")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    library.load_library.cache_clear()
+    try:
+        with pytest.raises(PoyoError, match=r"cannot be loaded \(.*Delete .*/poyo_jax/\w{16}, so"):
+            library.load_library()
+    finally:
+        library.load_library.cache_clear()
+
+
 def test_a_compiler_that_fails(monkeypatch, tmp_path, compiler):
     fake = tmp_path / "c++"
     fake.write_text("#!/bin/sh\necho 'poyo.cpp:1: error: no' >&2\nexit 1\n")
