@@ -25,6 +25,11 @@ def join(models: Sequence[Pretrained]) -> Pretrained:
     Raises DataError for fewer than two models, for models that differ, and for what is no model, or
     an ensemble.
     """
+    if isinstance(models, Pretrained):
+        raise DataError(
+            "an ensemble needs a list of models, but got a single one. Give all members: join([a,"
+            " b])."
+        )
     members = [check_model(model) for model in models]
     if len(members) < 2:
         raise DataError(

@@ -1,5 +1,6 @@
 """A unit of ezmsg that decodes spikes; importing this module needs ezmsg."""
 
+import logging
 import math
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -18,7 +19,11 @@ except ImportError as error:
         f"this unit needs ezmsg ({error}); run: pip install poyo_jax[realtime]"
     ) from error
 
-LONGEST_GAP = 10.0  # s without a message after which the updates between are left out
+logger = logging.getLogger(__name__)
+
+# s without a message after which the updates between are left out, and s that the time of messages
+# may run back before the decoder begins anew
+LONGEST_GAP = 10.0
 NOISE = 5  # values of `sub_idx` above are noise
 
 
@@ -42,6 +47,7 @@ class PoyoDecoder(ez.Unit):
 
     An update follows as soon as a message reaches its time. It has the dimensions "time" (its own
     time), "query" (s before it) and "ch", and in `attrs` how many spikes were dropped and late.
+    Where the clock was set back by more than 10 s it forgets the spikes and counts, and warns.
     """
 
     SETTINGS = DecoderSettings
@@ -66,7 +72,10 @@ class PoyoDecoder(ez.Unit):
 
 
 class PacedDecoder:
-    """Decodes every hop, as soon as spikes of that time have arrived."""
+    """Decodes every hop, as soon as spikes of that time have arrived.
+
+    It begins anew, with a warning, when their clock was set back.
+    """
 
     def __init__(self, stream: NativeDecoder):
         self.stream, self._number = stream, -math.inf
@@ -76,6 +85,15 @@ class PacedDecoder:
     ) -> list[tuple[float, Decoded]]:
         """Take spikes [spikes], and return time and result of every update up to `present` s."""
         hop, done = self.stream.hop, []
+        due = self._number * hop
+        if math.isfinite(present) and due - present > LONGEST_GAP:
+            logger.warning(
+                "a message reaches %.3f s, but the next update is due at %.3f s: the clock of the"
+                " spikes was set back. The decoder forgets all spikes and begins anew.",
+                *(present, due),
+            )
+            self.stream.reset()
+            self._number = -math.inf
         self.stream.push(times, units)
         if not math.isfinite(present):  # the spikes are counted as such
             return done

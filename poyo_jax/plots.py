@@ -115,19 +115,15 @@ def decoding(
     Classes are steps, by their names.
 
     Raises:
-        DataError: no such channel, or no sample in [start, stop).
+        ConfigError: no such channel.
+        DataError: no sample in [start, stop).
     """
     times, targets, values = (
         np.asarray(a) for a in (prediction.times, prediction.targets, prediction.values)
     )
     num_channels = targets.shape[1]
     _check_stretch(start, stop)
-    check_number("channel", channel, integer(-num_channels))
-    if not 0 <= channel < num_channels:
-        raise DataError(
-            f"channel is {channel}, but the prediction has {num_channels}; give 0 to"
-            f" {num_channels - 1}."
-        )
+    check_number("channel", channel, integer(0, num_channels - 1))
     shown = (times >= start) & (times < stop)
     if not shown.any():
         raise DataError(

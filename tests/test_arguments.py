@@ -108,6 +108,9 @@ def test_training_needs_settings_and_sessions(tiny_sessions, tmp_path):
         poyo_jax.train_model(demo(), tiny_sessions, workdir, max_minutes=-1)
     with pytest.raises(ConfigError, match=r"profile\[1\] is 0.5; it must be an integer"):
         poyo_jax.train_model(demo(), tiny_sessions, workdir, profile=(0, 0.5))
+    for wrong in ((5,), (5, 3), (5, 5)):
+        with pytest.raises(ConfigError, match=r"profile is \(5.*; it must be two steps, the earl"):
+            poyo_jax.train_model(demo(), tiny_sessions, workdir, profile=wrong)
     with pytest.raises(ConfigError, match=r"resume is 'nver'; .*Did you mean 'never'"):
         poyo_jax.train_model(demo(), tiny_sessions, workdir, resume="nver")
     assert not workdir.exists()

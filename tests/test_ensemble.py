@@ -177,6 +177,8 @@ def test_members_that_are_not_there(ensemble):
 @pytest.mark.unchecked
 def test_members_that_are_no_models(ensemble):
     single = members_of(ensemble)[0]
+    with pytest.raises(DataError, match="needs a list of models, but got a single one"):
+        join(single)
     with pytest.raises(DataError, match="a model is needed, but got None"):
         join([single, None])
     with pytest.raises(DataError, match=r"but got 'runs/other', of type str. Load it first"):

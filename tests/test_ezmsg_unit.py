@@ -149,3 +149,14 @@ def test_after_a_gap_it_goes_on(path):
     assert now == 5000.0
     message = as_axis_array(now, decoded, paced.stream)
     assert message.data.shape == (1, 2, 2) and message.axes["time"].gain == HOP
+
+
+def test_a_clock_that_is_set_back_begins_anew(path, caplog):
+    paced = PacedDecoder(native.load(path))
+    nothing = np.zeros(0)
+    assert len(paced.take(np.array([3599.9]), np.array([0]), 3600.0)) == 1
+    [(now, decoded)] = paced.take(np.array([0.01]), np.array([0]), 0.02)
+    assert now == 0.0 and decoded.counts.received == 1 and decoded.num_waiting == 1
+    assert len(paced.take(nothing, nothing, 0.3)) == 2
+    [record] = caplog.records
+    assert "reaches 0.020 s, but the next update is due at 3600.125 s" in record.getMessage()

@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 
 from poyo_jax import plots
 from poyo_jax.data.simulate import simulate_session
-from poyo_jax.errors import DataError, MissingDependencyError
+from poyo_jax.errors import ConfigError, DataError, MissingDependencyError
 from poyo_jax.tasks import R2
 from poyo_jax.types import Prediction
 
@@ -74,8 +74,10 @@ def test_decoding_draws_measured_and_decoded_and_breaks_at_gaps(prediction):
 
 
 def test_decoding_explains_what_cannot_be_drawn(prediction):
-    with pytest.raises(DataError, match="channel is 2, but the prediction has 2; give 0 to 1"):
+    with pytest.raises(ConfigError, match="channel is 2; it must be at most 1"):
         plots.decoding(prediction, 0, 1, channel=2)
+    with pytest.raises(ConfigError, match="channel is -3; it must be at least 0"):
+        plots.decoding(prediction, 0, 1, channel=-3)
     with pytest.raises(
         DataError,
         match=r"no decoded sample lies in \[5.5, 7\) s; the prediction reaches from 0 to 11.95 s",

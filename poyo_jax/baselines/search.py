@@ -62,6 +62,11 @@ def check_bins(search: Any) -> None:
     """Check the `bin_sizes` and `reaches` of a search. Raises ConfigError."""
     kind = type(search).__name__
     check_numbers(f"{kind}.bin_sizes", search.bin_sizes, BIN_SECONDS)
+    if not len(search.reaches):
+        raise ConfigError(
+            f"{kind}.reaches is empty; give at least one pair: the seconds of spikes before and"
+            " after a sample."
+        )
     for place, reach in enumerate(search.reaches):
         name = f"{kind}.reaches[{place}]"
         check_numbers(name, reach, number(at_least=0, at_most=LONGEST_REACH))

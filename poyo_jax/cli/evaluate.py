@@ -21,6 +21,7 @@ from poyo_jax.cli.options import MaybeFloat, MaybePath, Model, Sessions
 from poyo_jax.cli.program import run_command
 from poyo_jax.cli.sessions import outputs_lines, sessions_at
 from poyo_jax.errors import VocabError
+from poyo_jax.files import writable
 from poyo_jax.leakage import find_leaks
 from poyo_jax.types import each_readout
 from poyo_jax.words import counted
@@ -66,6 +67,9 @@ def evaluate_sessions(options: Evaluate) -> None:
 
     pretrained = load(options.model)
     sessions = known_sessions(pretrained, options.data)
+    if options.predictions is not None:
+        with writable(options.predictions):
+            options.predictions.mkdir(parents=True, exist_ok=True)
     print(repr(pretrained))
     count = counted(len(sessions), "session")
     print(f"decoding {count}; compiling comes first and takes a while ...", flush=True)
@@ -91,19 +95,20 @@ def evaluate_sessions(options: Evaluate) -> None:
 
 
 def known_sessions(pretrained: "Pretrained", data: Path) -> list["Session"]:
-    """The session of a file, or those of a folder that the model knows.
+    """The session of a file, or those of a folder whose ids the model knows; says what is left out.
 
-    Raises VocabError when the model knows none.
+    Raises VocabError when the model knows none. A known id with new units is refused when it is
+    decoded.
     """
     sessions = sessions_at(data)
-    if not data.is_dir() and sessions[0].id in pretrained.sessions:
-        return sessions
-    known = [session for session in sessions if pretrained.knows(session)]
+    known = [session for session in sessions if session.id in pretrained.sessions]
     if not known:
         raise VocabError(
             f"the model does not know {_named(sessions, data)}. Fit new units first with `python"
             f" -m poyo_jax finetune MODEL {data} --out FOLDER`, and evaluate the model in FOLDER."
         )
+    if others := [session.id for session in sessions if session.id not in pretrained.sessions]:
+        print(f"left out, since the model does not know them: {', '.join(others)}")
     return known
 
 
@@ -114,8 +119,7 @@ def _named(sessions: list["Session"], data: Path) -> str:
 
 
 def save_predictions(evaluation: "Evaluation", folder: Path, ending: str = "") -> None:
-    """Write one archive for each session."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write one archive for each session into a folder that exists."""
     for name, decoded in evaluation.predictions.items():
         arrays: dict[str, Any] = {
             "times": decoded.times,
@@ -128,4 +132,6 @@ def save_predictions(evaluation: "Evaluation", folder: Path, ending: str = "") -
         for extra in ("std", "probabilities"):
             if (values := getattr(decoded, extra)) is not None:
                 arrays[extra] = values
-        np.savez_compressed(folder / f"{name.replace('/', '_')}{ending}.npz", **arrays)
+        path = folder / f"{name.replace('/', '_')}{ending}.npz"
+        with writable(path):
+            np.savez_compressed(path, **arrays)

@@ -133,7 +133,7 @@ def strategy_of(options: Finetune) -> "FitConfig | Auto":
             f"{option} does not go with --strategy auto, which compares the strategies as they"
             " are. Leave it out, or name a strategy."
         )
-    settings = Auto() if options.strategy == "auto" else choose(options.strategy)
+    settings = Auto() if options.strategy == "auto" else choose(options.strategy, "auto")
     return replace(
         settings,
         num_labelled_seconds=options.num_labelled_seconds,

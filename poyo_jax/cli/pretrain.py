@@ -150,6 +150,12 @@ def for_topology(options: Pretrain, preset: str) -> str:
             "topology names chips that are not there, so nothing can be trained on them. Add"
             " --dry-run, or leave --topology out."
         )
+    for name, given in (("decode", options.decode), ("spread", options.spread)):
+        if given:
+            raise ConfigError(
+                f"--{name} does not go with --topology, which estimates a model of one output."
+                " Leave it out."
+            )
     sessions = None
     if options.data is not None:
         sessions = training_sessions(options, preset, print)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from poyo_jax.cli.options import MaybeFloat, MaybeInt, MaybePath, Model
 from poyo_jax.cli.program import run_command
 from poyo_jax.cli.sessions import session_at, sessions_at
+from poyo_jax.errors import ConfigError
 from poyo_jax.tasks import R2
 from poyo_jax.tasks.choose import choosing_metric
 from poyo_jax.words import counted
@@ -59,6 +60,8 @@ def report(options: Report) -> None:
     from poyo_jax.report.page import write_report
 
     pretrained = load(options.model, options.step)
+    if options.causal_step is not None:
+        check_causal_step(pretrained, options.causal_step)
     sessions = [] if options.data is None else sessions_at(options.data)
     new = [session_at(path) for path in options.adapt]
     fits = fit_each(pretrained, new)
@@ -81,6 +84,20 @@ def report(options: Report) -> None:
         title=options.title,
     )
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; open it in a browser")
+
+
+def check_causal_step(pretrained: "Pretrained", causal_step: float) -> None:
+    """Raise ConfigError for a step or a model whose causal decoding the page does not score."""
+    from poyo_jax.decoding.predict import check_windows
+
+    model = pretrained.config.model
+    check_windows(1, causal_step, model.window_length)
+    if len(model.all_outputs) > 1:
+        names = ", ".join(output.name for output in model.all_outputs)
+        raise ConfigError(
+            f"--causal-step is for a model of one output, and this one has several ({names})."
+            " Leave it out."
+        )
 
 
 def fit_each(pretrained: "Pretrained", sessions: list["Session"]) -> dict[str, "FitResult"]:

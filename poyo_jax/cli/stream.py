@@ -69,8 +69,10 @@ class StreamCommand:
     """
     output: MaybeText = None
     """Name of the output to decode, of a model with several."""
-    back_end: Literal["jax", "native"] = "jax"
-    """Back end for a model; "native" needs a C++ compiler."""
+    back_end: Annotated[Literal["jax", "native"] | None, tyro.conf.arg(metavar="{jax,native}")] = (
+        None
+    )
+    """Back end for a model, by default "jax"; "native" needs a C++ compiler."""
     threads: int = 1
     """Threads of the native back end."""
     bfloat16: bool = False
@@ -96,8 +98,7 @@ def decode_stream(options: StreamCommand) -> None:
     from poyo_jax.realtime import follow
     from poyo_jax.watch.monitor import Monitor
 
-    if options.lsl is not None and options.zmq is not None:
-        raise ConfigError("spikes come from one source: give --lsl or --zmq, not both.")
+    check_together(options)
     session = None if options.session is None else session_at(options.session)
     _say(f"loading {options.model} ...")
     stream, unit_ids = make_stream(options, session)
@@ -118,7 +119,24 @@ def decode_stream(options: StreamCommand) -> None:
             pass
         finally:
             source.close()
-            _say(summary(stream, tally))
+            _say(summary(stream, tally, getattr(source, "not_understood", 0)))
+
+
+def check_together(options: StreamCommand) -> None:
+    """Raise ConfigError for options that do not go together, or change nothing beside others."""
+    if options.lsl is not None and options.zmq is not None:
+        raise ConfigError("spikes come from one source: give --lsl or --zmq, not both.")
+    played = options.lsl is None and options.zmq is None
+    rig = options.model.endswith(RIG_FILE)
+    for name, in_vain, purpose in (
+        ("delay", options.delay != 0 and options.lsl is None, "spikes of --lsl"),
+        ("speed", options.speed != 1 and not played, "a session that is played"),
+        ("start", options.start is not None and not played, "a session that is played"),
+        ("back-end", options.back_end is not None and rig, "a model: a .poyo file has its own"),
+        ("port", options.port != 0 and not options.page, "the page of --page"),
+    ):
+        if in_vain:
+            raise ConfigError(f"--{name} is for {purpose}. Leave it out.")
 
 
 def make_stream(
@@ -148,8 +166,9 @@ def make_stream(
     hop = 0.05 if options.hop is None else options.hop
     queries = options.queries or (0.0,)
     model = load(options.model)
+    back_end = options.back_end or "jax"
     stream = StreamDecoder(
-        model, session, hop, queries, output=options.output, back_end=options.back_end, **settings
+        model, session, hop, queries, output=options.output, back_end=back_end, **settings
     )
     return stream, tuple(map(str, session.unit_ids))
 
@@ -227,10 +246,12 @@ class Tally:
         self.missed = update.missed
 
 
-def summary(stream: "Stream", tally: Tally) -> str:
-    """What became of the spikes, and how long updates took."""
+def summary(stream: "Stream", tally: Tally, not_understood: int) -> str:
+    """What became of the spikes and of lines that hold no time, and how long updates took."""
     counts = stream.state.counts
     words = ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in vars(counts).items())
+    if not_understood:
+        words += f"; lines that were not understood: {not_understood}"
     if not tally.seconds:
         return f"no update; spikes: {words}"
     percentiles = np.percentile(np.array(tally.seconds) * 1000, (50, 99, 100))

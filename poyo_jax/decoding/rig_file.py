@@ -38,7 +38,7 @@ def file_content(
     Raises ConfigError for a model that the native back end does not compute.
     """
     config = pretrained.config.model
-    check_native(config, output)
+    check_native(config, output.number)
     readout = output.readout
     ids = b"".join(str(unit).encode() + b"\0" for unit in source.session.unit_ids)
     sizes = (
@@ -54,15 +54,18 @@ def file_content(
     return MAGIC + hashlib.sha256(body).digest() + body
 
 
-def check_native(config: ModelConfig, output: SessionOutput) -> None:
-    """Raise ConfigError for a model that the native back end does not compute."""
+def check_native(config: ModelConfig, output: int | None) -> None:
+    """Raise ConfigError for a model that the native back end does not compute.
+
+    `output` is the number of the output that is decoded; None leaves its task unchecked.
+    """
     if config.members > 1:
         raise ConfigError(
             f"the native back end computes a single model, and this is an ensemble of"
             f" {config.members}. Decode with the back end of JAX, or give one of"
             " poyo_jax.ensemble.members_of(pretrained)."
         )
-    task = config.all_outputs[output.number].task
+    task = TASK if output is None else config.all_outputs[output].task
     for name, given, known in (("processor", config.processor, PROCESSOR), ("task", task, TASK)):
         if given != known:
             raise ConfigError(

@@ -13,7 +13,7 @@ from poyo_jax.data.given import one_session
 from poyo_jax.data.session import Session
 from poyo_jax.decoding.rig_file import file_content
 from poyo_jax.decoding.window import choose_output, padded_queries, padded_spikes, values_of
-from poyo_jax.errors import DataError
+from poyo_jax.errors import ConfigError, DataError
 from poyo_jax.files import write_bytes
 from poyo_jax.model.attention.online_softmax import Sums
 from poyo_jax.model.one_session import Spikes, make_stream_functions
@@ -83,6 +83,12 @@ class StreamDecoder(Stream):
         check_settings(self._pretrained.config.model.window_length, hop, queries, capacity)
         check_choice("back_end", back_end, get_args(BackEnd))
         check_number("threads", threads, integer(1, 8))
+        for name, value, default in (("threads", threads, 1), ("bfloat16", bfloat16, False)):
+            if back_end != "native" and value != default:
+                raise ConfigError(
+                    f"{name} is {value}, but the back end of JAX has no such setting. Give"
+                    f" back_end='native', or leave {name} out."
+                )
         self._output = choose_output(self._source, output)
         if back_end == "native":
             content = file_content(self._pretrained, self._source, self._output, hop, queries)

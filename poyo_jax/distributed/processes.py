@@ -54,19 +54,16 @@ def start(mode: Literal["auto", "on", "off"] = "auto") -> None:
     of them write the same work directory.
     """
     _add_threads()
-    launcher, expected = _launched()
-    if mode == "off" or (mode == "auto" and launcher is None):
+    if mode == "off":
         return
+    launcher, expected = _launched()
+    if mode == "auto" and launcher is None:
+        return
+    options = _patience()
+    if launcher == "JAX_COORDINATOR_ADDRESS":
+        options |= {"num_processes": expected, "process_id": _integer("JAX_PROCESS_ID")}
     try:
-        if launcher == "JAX_COORDINATOR_ADDRESS":
-            number = os.environ.get("JAX_PROCESS_ID")
-            jax.distributed.initialize(
-                num_processes=expected,
-                process_id=None if number is None else int(number),
-                **_patience(),
-            )
-        else:
-            jax.distributed.initialize(**_patience())
+        jax.distributed.initialize(**options)
     except (ValueError, RuntimeError) as error:
         raise DistributedError(
             "the processes of this job do not find each other"
@@ -107,12 +104,12 @@ def _add_threads() -> None:
 def _launched() -> tuple[str | None, int | None]:
     """(what launched several processes, how many if it says so), or (None, None)."""
     for variable, launcher in COUNTS.items():
-        count = int(os.environ.get(variable) or 1)
+        count = _integer(variable) or 1
         if count > 1:
             return launcher, count
     if (
         "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
-        or int(os.environ.get("MEGASCALE_NUM_SLICES") or 1) > 1
+        or (_integer("MEGASCALE_NUM_SLICES") or 1) > 1
     ):
         return "TPU pod", None
     if "JOB_COMPLETION_INDEX" in os.environ and "KUBERNETES_SERVICE_HOST" in os.environ:
@@ -122,6 +119,21 @@ def _launched() -> tuple[str | None, int | None]:
     ):
         return "TPU", None  # a pod slice says so only through its metadata server, which jax asks
     return None, None
+
+
+def _integer(variable: str) -> int | None:
+    """The integer that an environment variable holds; None if it is not set or empty.
+
+    Raises DistributedError for another text.
+    """
+    text = os.environ.get(variable)
+    try:
+        return int(text) if text else None
+    except ValueError as error:
+        raise DistributedError(
+            f"the environment variable {variable} is {text!r}; it must be an integer. Correct it,"
+            " or give --distributed off to run on this computer alone."
+        ) from error
 
 
 # --- before the first step

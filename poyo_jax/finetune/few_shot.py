@@ -4,15 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from poyo_jax.checks import SEED, check_numbers, number
-from poyo_jax.data.given import one_session
+from poyo_jax.data.given import one_session, readouts_by_session
 from poyo_jax.data.session import Session
 from poyo_jax.decoding.offline import evaluate
-from poyo_jax.errors import DataError
+from poyo_jax.errors import ConfigError, DataError
+from poyo_jax.finetune.auto import Auto
 from poyo_jax.finetune.fit import finetune
-from poyo_jax.finetune.strategies import choose
+from poyo_jax.finetune.strategies import STRATEGIES, choose
 from poyo_jax.fit_config import FitConfig
 from poyo_jax.pretrained import Pretrained
-from poyo_jax.types import SomeReadouts
+from poyo_jax.types import Readouts, SomeReadouts, each_readout
 
 AMOUNTS = (10.0, 30.0, 100.0, None)
 
@@ -41,12 +42,14 @@ def few_shot_curve(
     """Fit each amount of labelled seconds (None: all) with each seed, and decode the test split.
 
     Amounts larger than the train split are left out. The valid split stays as it is and decides
-    when a fit stops. Raises DataError when no amount is left, and all that `finetune` raises.
+    when a fit stops. Raises DataError when no amount is left or several readouts are given,
+    ConfigError for the strategy "auto", and all that `finetune` raises.
     """
     session = one_session(session)
     check_numbers("amounts", amounts, number(above=0, or_none=True))
     check_numbers("seeds", seeds, SEED)
-    config = replace(choose(strategy), num_trials=None)
+    _check_single(session, readouts_by_session(readouts))
+    config = replace(_settings(strategy), num_trials=None)
     results = []
     for amount in _possible_amounts(session, amounts):
         for seed in seeds:
@@ -56,6 +59,27 @@ def few_shot_curve(
             test_score = evaluate(fit.pretrained, [session]).mean
             results.append(FewShot(amount, seed, steps, fit.valid_score, test_score))
     return results
+
+
+def _settings(strategy: str | FitConfig) -> FitConfig:
+    """Settings of the strategy. Raises ConfigError for "auto" and for an unknown name."""
+    if strategy == "auto" or isinstance(strategy, Auto):
+        raise ConfigError(
+            "a few-shot curve has one strategy, and 'auto' takes another one for each amount."
+            f" Choose {', '.join(STRATEGIES)}, or give a FitConfig."
+        )
+    return choose(strategy)
+
+
+def _check_single(session: Session, readouts: Mapping[str, Readouts]) -> None:
+    """Check that at most one readout of the session is given, since a point has one score."""
+    given = each_readout(readouts.get(session.id, ()))
+    if len(given) > 1:
+        names = ", ".join(repr(readout.name) for readout in given)
+        raise DataError(
+            f"a few-shot curve is of one output, but session {session.id} is given the readouts"
+            f" {names}. Give one of them, and call once for each."
+        )
 
 
 def _possible_amounts(session: Session, amounts: Sequence[float | None]) -> Sequence[float | None]:

@@ -122,7 +122,7 @@ def finetune(
         choice = choose_by_folds(pretrained, sessions, strategy, **given)
         strategy = choice.config
         logger.info("%s", choice)
-    config = choose(strategy)
+    config = choose(strategy, "auto")
     setup, history = run_fit(pretrained, sessions, config, keep_snapshots=keep_snapshots, **given)
     if history.scores and not config.backbone_rates:
         warn_below_wiener(setup, history.params)

@@ -48,13 +48,17 @@ STRATEGIES: dict[str, FitConfig] = {
 }
 
 
-def choose(strategy: str | FitConfig) -> FitConfig:
-    """Return the settings of a strategy. Raises ConfigError for an unknown name."""
+def choose(strategy: str | FitConfig, *others: str) -> FitConfig:
+    """Return the settings of a strategy; `others` are names that the caller knows beside these.
+
+    Raises ConfigError for an unknown name.
+    """
     if isinstance(strategy, FitConfig):
         return strategy
     if not isinstance(strategy, str) or strategy not in STRATEGIES:
+        names = (*others, *STRATEGIES)
         raise ConfigError(
-            f"there is no strategy {strategy!r}.{suggest(strategy, ('auto', *STRATEGIES))} Choose"
-            f" auto, {', '.join(STRATEGIES)}, or give a FitConfig."
+            f"there is no strategy {strategy!r}.{suggest(strategy, names)} Choose"
+            f" {', '.join(names)}, or give a FitConfig."
         )
     return STRATEGIES[strategy]

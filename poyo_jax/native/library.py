@@ -2,13 +2,15 @@
 
 It is compiled when it is first used, not when the package is installed: one way serves a checkout,
 an editable install and a wheel, the wheel stays pure Python, and `pip install` needs no compiler.
-The library stays in the user's cache, by the digest of its source and of the command.
+The library stays in the user's cache, by the digest of its source, the options and the kind of
+machine: several machines may share a home folder.
 """
 
 import ctypes
 import hashlib
 import logging
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -92,20 +94,33 @@ def find_compiler() -> str:
 def load_library() -> ctypes.CDLL:
     """Load the library, and compile it first if this source has not been compiled here.
 
-    Raises MissingDependencyError without a compiler, and PoyoError when it fails.
+    Raises MissingDependencyError without a compiler, and PoyoError when it fails or what it made
+    cannot be loaded.
     """
     if sys.platform == "win32":
         raise MissingDependencyError(
             "the native back end is for Linux and macOS; decode with the back end of JAX."
         )
-    digest = hashlib.sha256(" ".join(OPTIONS).encode())
-    for name in SOURCES:
-        digest.update((FOLDER / name).read_bytes())
     cached = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "poyo_jax"
-    path = cached / digest.hexdigest()[:16] / LIBRARY
+    path = cached / _digest() / LIBRARY
     if not path.exists():
         logger.info("compiling the native back end (half a minute, once) into %s", path)
         with writable(path):
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         compile_into(path, ["-shared", "-fPIC", "poyo.cpp"])
-    return ctypes.CDLL(str(path))
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise PoyoError(
+            f"the native back end cannot be loaded ({error}). Delete {path.parent}, so that it is"
+            " compiled again, or decode with the back end of JAX."
+        ) from error
+
+
+def _digest() -> str:
+    """A fingerprint of the source, the options and the kind of machine."""
+    machine = (sys.platform, platform.machine(), *platform.libc_ver())
+    digest = hashlib.sha256(" ".join((*OPTIONS, *machine)).encode())
+    for name in SOURCES:
+        digest.update((FOLDER / name).read_bytes())
+    return digest.hexdigest()[:16]

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from poyo_jax.checks import NOT_NEGATIVE, POSITIVE, check_number
 from poyo_jax.errors import ConfigError, MissingDependencyError, PoyoError
 from poyo_jax.realtime.follow import Arrived, Update
 
@@ -34,8 +35,12 @@ class LslInlet:
 
         An update waits `delay` s longer than its time, for spikes that travel. After `silence` s
         without a spike the stream counts as dead. Raises MissingDependencyError without pylsl,
-        PoyoError when there is no such stream, and ConfigError when it has several channels.
+        PoyoError when there is no such stream, and ConfigError when it has several channels or a
+        time is not allowed.
         """
+        check_number("delay", delay, NOT_NEGATIVE)
+        check_number("wait", wait, POSITIVE)
+        check_number("silence", silence, POSITIVE)
         self._lsl = import_pylsl()
         found = self._lsl.resolve_byprop("name", name, minimum=1, timeout=wait)
         if not found:
@@ -109,8 +114,9 @@ class LslOutlet:
     def __init__(self, name: str, hop: float):
         """Take a name, and the s between two updates.
 
-        Raises MissingDependencyError without pylsl.
+        Raises MissingDependencyError without pylsl, and ConfigError for a hop that is not positive.
         """
+        check_number("hop", hop, POSITIVE)
         self._lsl, self._name, self._rate = import_pylsl(), name, 1 / hop
         self._outlet: Any = None
 

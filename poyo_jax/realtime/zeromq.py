@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from poyo_jax.checks import POSITIVE, check_number
 from poyo_jax.errors import ConfigError, MissingDependencyError, PoyoError
 from poyo_jax.realtime.follow import Arrived
 from poyo_jax.realtime.lsl import SILENCE
@@ -22,8 +23,10 @@ class ZmqSubscriber:
         """Connect to an address such as tcp://127.0.0.1:7000.
 
         After `silence` s in which the time has not gone on the publisher counts as dead. Raises
-        MissingDependencyError without pyzmq, and ConfigError for an address that is none.
+        MissingDependencyError without pyzmq, and ConfigError for an address that is none, or a
+        silence that is not positive.
         """
+        check_number("silence", silence, POSITIVE)
         try:
             import zmq  # pyright: ignore[reportMissingImports]
         except ImportError as error:

@@ -74,6 +74,11 @@ def train_model(
     check_number("max_minutes", max_minutes, number(above=0, or_none=True))
     if profile is not None:
         check_numbers("profile", profile, integer(0))
+        if len(profile) != 2 or profile[0] >= profile[1]:
+            raise ConfigError(
+                f"profile is {profile}; it must be two steps, the earlier one first. Change it and"
+                " start again."
+            )
     with (
         Stop(max_minutes) as stop,
         Run(config, sessions, workdir, readouts, stop, progress, writers) as run,

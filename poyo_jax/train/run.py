@@ -41,6 +41,7 @@ from poyo_jax.train.start import Resume, starting_state
 from poyo_jax.train.state import TrainState
 from poyo_jax.train.writers import JsonLines, TensorBoard, Writer, Writers
 from poyo_jax.types import Batch, Readouts
+from poyo_jax.words import counted
 
 logger = logging.getLogger(__name__)
 
@@ -131,14 +132,22 @@ class Run:
         self._clock.switch("step")
         self._watchdog.beat(PATIENCE)  # all processes make their first batch
         profiling = self._open.enter_context(contextlib.ExitStack())
+        made = 0
         for fed in self._open.enter_context(contextlib.closing(self._feed.batches(first))):
             self._watchdog.beat()
-            if profile and self._main and fed.step - first == profile[0]:
+            if profile and self._main and made == profile[0]:
                 jax.profiler.start_trace(str(self.workdir / "profile"))
                 profiling.callback(jax.profiler.stop_trace)
-            if profile and fed.step - first == profile[1]:
+            if profile and made == profile[1]:
                 profiling.close()
             yield fed
+            made += 1
+        if profile and self._main and made <= profile[0]:
+            logger.warning(
+                "there is no profile: it was to begin after %s of this start, which has made %d."
+                " Give an earlier step.",
+                *(counted(profile[0], "step"), made),
+            )
 
     @property
     def stopped(self) -> bool:

@@ -1,5 +1,6 @@
 """Writers of a run's metrics: JSON lines, TensorBoard, and those that a user gives."""
 
+import contextlib
 import json
 import logging
 import math
@@ -25,7 +26,7 @@ class Writer(Protocol):
         """Take numbers, or dictionaries of numbers, by name, after `step` steps."""
 
     def close(self) -> None:
-        """Finish; called once, at the end."""
+        """Finish; called once, at the end or after `write` has raised."""
 
 
 class JsonLines:
@@ -93,25 +94,31 @@ class Writers:
         self._writers = [*writers]
 
     def write(self, step: int, values: Values) -> None:
-        """Let every writer write."""
-        self._call(lambda writer: writer.write(step, values))
+        """Let every writer write, and close those that raise."""
+        for failed in self._call(lambda writer: writer.write(step, values)):
+            with contextlib.suppress(Exception):  # the log has the first reason
+                failed.close()
 
     def close(self) -> None:
         """Close every writer."""
         self._call(lambda writer: writer.close())
 
-    def _call(self, action: Callable[[Writer], None]) -> None:
+    def _call(self, action: Callable[[Writer], None]) -> list[Writer]:
+        """Let every writer act; returns those that raise, which are left out from then on."""
+        failed = []
         for writer in [*self._writers]:
             try:
                 action(writer)
             except Exception as error:
                 self._writers.remove(writer)
+                failed.append(writer)
                 logger.warning(
                     "%s cannot write metrics (%s: %s). Training goes on without it.",
                     type(writer).__name__,
                     type(error).__name__,
                     error,
                 )
+        return failed
 
 
 def read_metrics(workdir: epath.PathLike) -> list[dict[str, Any]]:

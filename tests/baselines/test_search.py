@@ -3,8 +3,14 @@
 import numpy as np
 import pytest
 
+from poyo_jax.baselines import WienerSearch
 from poyo_jax.baselines.search import best_position
-from poyo_jax.errors import DataError
+from poyo_jax.errors import ConfigError, DataError
+
+
+def test_a_search_needs_a_reach():
+    with pytest.raises(ConfigError, match="reaches is empty; give at least one pair"):
+        WienerSearch(reaches=())
 
 
 def test_nan_is_never_the_best():

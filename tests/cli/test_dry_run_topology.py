@@ -29,6 +29,14 @@ def test_a_topology_is_for_dry_runs(capsys):
     assert sentence.endswith("Add --dry-run, or leave --topology out.")
 
 
+@pytest.mark.parametrize("option", [("--decode", "cursor.vel"), ("--spread",)])
+def test_a_topology_is_for_models_of_one_output(option, capsys):
+    assert refused(capsys, *DRY, "v5e:4x4", *option) == (
+        f"{option[0]} does not go with --topology, which estimates a model of one output. Leave it"
+        " out."
+    )
+
+
 def test_without_a_topology_data_and_work_directory_are_needed(capsys):
     sentence = refused(capsys, "demo", "--dry-run", "--data", "sessions")
     assert sentence == "--workdir is missing. Give a folder: --workdir FOLDER."

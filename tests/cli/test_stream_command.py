@@ -14,10 +14,12 @@ import pytest
 from native_models import random_model, random_spikes
 
 from poyo_jax import Session, StreamDecoder
+from poyo_jax.cli import stream as stream_command
 from poyo_jax.cli.stream import main
 from poyo_jax.config import ModelConfig
 from poyo_jax.errors import MissingDependencyError
 from poyo_jax.native.library import find_compiler
+from poyo_jax.realtime import Replay
 
 CONFIG = ModelConfig(
     dim=16, depth=1, head_dim=16, cross_heads=1, self_heads=2, num_latents=4, latent_step=0.25
@@ -99,6 +101,31 @@ def test_what_is_wrong_is_a_sentence(rig, capsys):
     fails(capsys, "one source", [model, session, "--lsl", "a", "--zmq", "tcp://127.0.0.1:1"])
     fails(capsys, "hop is 5", [model, session, "--hop", "5"])
     fails(capsys, "--start", [model, session, "--start", "100"])
+    fails(capsys, "--threads is 2, but .* Give --back-end native", [model, session, "--threads=2"])
+    fails(capsys, "--bfloat16 is True, but the back end of JAX", [model, session, "--bfloat16"])
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--delay", "0.1"], "--delay is for spikes of --lsl"),
+        (["--lsl", "a", "--speed", "2"], "--speed is for a session that is played"),
+        (["--zmq", "tcp://a:1", "--start", "0"], "--start is for a session that is played"),
+        (["--back-end", "jax"], "--back-end is for a model: a .poyo file has its own"),
+        (["--port", "8000"], "--port is for the page of --page"),
+    ],
+)
+def test_options_that_change_nothing_are_refused(options, sentence, capsys):
+    fails(capsys, f"{sentence}. Leave it out.", ["never.poyo", *options])
+
+
+def test_lines_that_were_not_understood_are_counted(rig, capsys, monkeypatch):
+    folder, _, session = rig
+    source = Replay(session, speed=None)
+    monkeypatch.setattr(source, "not_understood", 3, raising=False)
+    monkeypatch.setattr(stream_command, "make_source", lambda *_: source)
+    main([str(folder / "model"), str(folder / "one.h5"), "--updates", "1"])
+    assert "; lines that were not understood: 3\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

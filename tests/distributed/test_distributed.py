@@ -101,6 +101,16 @@ def test_processes_that_do_not_find_each_other(joined, monkeypatch):
         start("auto")
 
 
+@pytest.mark.parametrize("name", ["JAX_NUM_PROCESSES", "JAX_PROCESS_ID", "MEGASCALE_NUM_SLICES"])
+def test_a_variable_that_holds_no_integer(name, joined, monkeypatch):
+    monkeypatch.setenv("JAX_NUM_PROCESSES", "" if name.startswith("MEGA") else "2")
+    monkeypatch.setenv(name, "two")
+    with pytest.raises(DistributedError, match=f"variable {name} is 'two'; it must be an integer"):
+        start("auto")
+    start("off")
+    assert joined == []
+
+
 def test_fewer_processes_than_were_launched(joined, monkeypatch):
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
     with pytest.raises(DistributedError, match="SLURM launched 2 processes, but jax sees 1"):

@@ -10,8 +10,8 @@ from poyo_jax.data.batches.pipeline import TrainBatches
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.readout import default_readout
 from poyo_jax.data.simulate import simulate_session
-from poyo_jax.errors import DataError, SessionError
-from poyo_jax.finetune import FitConfig, few_shot_curve, finetune, labelled_intervals
+from poyo_jax.errors import ConfigError, DataError, SessionError
+from poyo_jax.finetune import Auto, FitConfig, few_shot_curve, finetune, labelled_intervals
 from poyo_jax.finetune.labels import labelled_readout
 from poyo_jax.finetune.setup import set_up
 from poyo_jax.types import Readout
@@ -120,6 +120,23 @@ def test_decoding_by_labelled_data(pretrained, tiny_sessions):
         DataError, match=r"train split of .* has 42 s, less than the smallest .* 50, 60 s. Give"
     ):
         few_shot_curve(pretrained, tiny_sessions[2], config, amounts=(50.0, 60.0))
+
+
+@pytest.mark.unchecked
+def test_a_curve_is_of_one_strategy_and_one_output(pretrained, tiny_sessions):
+    session = tiny_sessions[2]
+    text = "has one strategy, and 'auto' takes another one for each amount. Choose unit_identifi"
+    for auto in ("auto", Auto()):
+        with pytest.raises(ConfigError, match=text):
+            few_shot_curve(pretrained, session, auto)
+    with pytest.raises(
+        ConfigError, match=r"strategy 'ful'. Did you mean 'full'\? Choose unit_iden"
+    ):
+        few_shot_curve(pretrained, session, "ful")
+    readout = default_readout(session, session.split("train"))
+    several = {session.id: (readout, replace(readout, name="again"))}
+    with pytest.raises(DataError, match=r"given the readouts '\w+', 'again'. Give one of them"):
+        few_shot_curve(pretrained, session, readouts=several)
 
 
 def test_a_unit_that_never_spikes_is_allowed(pretrained, tiny_sessions):

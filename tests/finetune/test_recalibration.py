@@ -1,18 +1,24 @@
 """Units are fitted in a second process, and a stream goes on with them."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
+from native_models import model_of_two_outputs
 
-from poyo_jax import Session, StreamDecoder
-from poyo_jax.errors import MissingDependencyError, PoyoError
-from poyo_jax.finetune import STRATEGIES, Recalibration
+from poyo_jax import Session, StreamDecoder, native
+from poyo_jax.config import ModelConfig
+from poyo_jax.errors import ConfigError, DataError, MissingDependencyError, PoyoError
+from poyo_jax.finetune import STRATEGIES, Recalibration, recalibration
 from poyo_jax.native.library import find_compiler
 
 pytestmark = pytest.mark.slow
 CONFIG = replace(STRATEGIES["unit_identification"], num_steps=2, eval_every=2)
+MODEL_CONFIG = ModelConfig(
+    dim=16, depth=1, head_dim=16, cross_heads=1, self_heads=1, num_latents=4, latent_step=0.25
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,7 +44,7 @@ def test_a_stream_goes_on_with_fitted_units(pretrained, tiny_sessions):
     assert job.poll() is None  # it takes seconds
     stream.prepare()
     engine = finished(job)
-    assert engine is not None
+    assert engine is not None and job.poll() is engine
     stream.swap(engine)
     fitted = job.pretrained()
     expected = StreamDecoder(fitted, session, back_end="native")
@@ -61,6 +67,37 @@ def test_a_fit_that_fails_says_why(pretrained, tiny_sessions):
         finished(job)
     job.close()
     assert not job._folder.exists()
+
+
+@pytest.mark.unchecked
+def test_settings_are_checked_before_the_fit(pretrained, tiny_sessions):
+    def refused(kind, text, model, session, **settings):
+        with pytest.raises(kind, match=text):
+            Recalibration(model, session, CONFIG, **{"hop": 0.05} | settings)
+
+    known, new = tiny_sessions[0], tiny_sessions[2]
+    refused(ConfigError, r"hop is -1; it must be in \(0, 1.0\]", pretrained, known, hop=-1)
+    refused(ConfigError, r"queries\[0\] is 9", pretrained, known, queries=(9,))
+    refused(ConfigError, "threads is 99; it must be at most 8", pretrained, known, threads=99)
+    refused(DataError, "there is no output 'hand' but", pretrained, known, output="hand")
+    for change in ({"head_dim": 12}, {"task": "poyo_jax.tasks:Gaussian"}):
+        model = replace(pretrained.config.model, **change)
+        other = replace(pretrained, config=replace(pretrained.config, model=model))
+        for session in (known, new):
+            refused(ConfigError, "the native back end computes", other, session)
+
+
+def test_one_of_several_outputs_is_named(tmp_path, monkeypatch):
+    model, session = model_of_two_outputs(MODEL_CONFIG)
+    with pytest.raises(DataError, match=r"several outputs: 'hand', 'muscles'. Name one with out"):
+        Recalibration(model, session, hop=0.05)
+    model.save(tmp_path / "model")
+    session.save(tmp_path / "block.h5")
+    monkeypatch.setattr(recalibration.os, "nice", lambda _: None)
+    fit = SimpleNamespace(pretrained=model)
+    monkeypatch.setattr(recalibration, "fit_units", lambda *_, **__: fit)
+    recalibration._fit(str(tmp_path), CONFIG, 0.05, (0.0,), "muscles")
+    assert native.load(tmp_path / "fitted.poyo").engine.num_channels == 3
 
 
 @pytest.mark.unchecked

@@ -132,6 +132,9 @@ def test_wrong_settings(model):
         StreamDecoder(*model, back_end="cuda")
     with pytest.raises(ConfigError, match="hop is 2"):
         StreamDecoder(*model, hop=2, back_end="native")
+    for name, value in (("threads", 2), ("bfloat16", True)):
+        with pytest.raises(ConfigError, match=f"{name} is {value}, but the back end of JAX has no"):
+            StreamDecoder(*model, **{name: value})
 
 
 def test_without_a_compiler(monkeypatch, tmp_path, model):
@@ -144,6 +147,25 @@ def test_without_a_compiler(monkeypatch, tmp_path, model):
             MissingDependencyError, match=r"needs a C\+\+ compiler.*about twice as long"
         ):
             StreamDecoder(*model, back_end="native")
+    finally:
+        library.load_library.cache_clear()
+
+
+def test_each_kind_of_machine_has_a_library_of_its_own(monkeypatch):
+    own = library._digest()
+    monkeypatch.setattr(library.platform, "machine", lambda: "another")
+    assert library._digest() != own
+
+
+def test_a_library_that_cannot_be_loaded(monkeypatch, tmp_path):
+    path = tmp_path / "poyo_jax" / library._digest() / library.LIBRARY
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"of another machine")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    library.load_library.cache_clear()
+    try:
+        with pytest.raises(PoyoError, match=r"cannot be loaded \(.*Delete .*/poyo_jax/\w{16}, so"):
+            library.load_library()
     finally:
         library.load_library.cache_clear()
 

@@ -91,6 +91,14 @@ def test_streams_that_do_not_fit(lsl, outlet):
     del wide
 
 
+@pytest.mark.parametrize("name", ["delay", "wait", "silence"])
+def test_times_are_checked_first(name):
+    with pytest.raises(ConfigError, match=f"{name} is nan; it must be finite"):
+        LslInlet("nobody", ["a"], **{name: np.nan})
+    with pytest.raises(ConfigError, match="hop is 0; it must be positive"):
+        LslOutlet("nobody", hop=0)
+
+
 def test_values_go_out(lsl):
     name = f"decoded {uuid4()}"
     sink = LslOutlet(name, hop=0.1)

@@ -71,3 +71,8 @@ def test_nobody_publishes():
 def test_an_address_that_is_none():
     with pytest.raises(ConfigError, match="'port 7000' cannot be connected"):
         ZmqSubscriber("port 7000", ["a"])
+
+
+def test_a_silence_that_is_none():
+    with pytest.raises(ConfigError, match="silence is nan; it must be finite and positive"):
+        ZmqSubscriber("tcp://127.0.0.1:9", ["a"], silence=np.nan)

@@ -1,14 +1,17 @@
 """The page holds what the run, the model and the recordings say, and says what is absent."""
 
 import base64
+import re
 import sys
 
 import numpy as np
 import pytest
+from native_models import model_of_two_outputs
 from pages import NEW, content_of
 
 from poyo_jax import Session, evaluate, load
 from poyo_jax.cli.report import main
+from poyo_jax.config import ModelConfig
 from poyo_jax.errors import MissingDependencyError, PoyoError
 from poyo_jax.finetune import fit_units
 from poyo_jax.report import write_report
@@ -224,6 +227,25 @@ def test_what_is_wrong_is_a_sentence(words, tiny_run, tmp_path, capsys):
         )
     error = capsys.readouterr().err
     assert "Traceback" not in error and "nowhere" in error and not list(tmp_path.iterdir())
+
+
+def test_what_causal_decoding_cannot_score_is_refused_before_the_fits(tmp_path, capsys):
+    config = ModelConfig(
+        dim=16, depth=1, head_dim=16, cross_heads=1, self_heads=1, num_latents=4, latent_step=0.25
+    )
+    pretrained, _ = model_of_two_outputs(config)
+    pretrained.save(tmp_path / "model")
+    words = [str(tmp_path / "model"), "--adapt", str(tmp_path / "never.h5"), "--causal-step"]
+    for step, sentence in (
+        (
+            "0.25",
+            r"--causal-step is for a model of one output, .* \(hand, muscles\)\. Leave it out.",
+        ),
+        ("2.0", "--causal-step is 2.0, but"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            main([*words, step])
+        assert re.search(sentence, capsys.readouterr().err)
 
 
 def test_a_path_that_cannot_be_written_is_explained(fit, tmp_path):

@@ -127,9 +127,11 @@ def test_an_evaluation_that_was_stopped_is_made_up_for(
     assert scored == [2, 4]
 
 
-def test_a_profile_of_some_steps(tiny_sessions, tmp_path):
+def test_a_profile_of_some_steps(tiny_sessions, tmp_path, caplog):
     train(four_steps(), tiny_sessions[:2], tmp_path, profile=(1, 3))
-    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+    assert list((tmp_path / "profile").rglob("*.xplane.pb")) and "no profile" not in caplog.text
+    train(four_steps(), tiny_sessions[:2], tmp_path, profile=(1, 3))
+    assert "it was to begin after 1 step of this start, which has made 0. Give" in caplog.text
 
 
 def test_a_dry_run_says_what_a_step_costs_and_writes_nothing(tiny_sessions, tmp_path, monkeypatch):
