@@ -283,8 +283,8 @@ def explained(folder: epath.Path) -> Iterator[None]:
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"checkpoints cannot be written to {folder} ({first_line(error)}). Check that the disk"
-            " has space and that you may write there; checkpoints saved before are untouched, and"
-            " the same command resumes from them."
+            " has space and that you may write there, and give the same command again; checkpoints"
+            " saved before are untouched."
         ) from error
 
 

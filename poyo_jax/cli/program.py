@@ -135,8 +135,8 @@ def _stop_announced() -> Iterator[None]:
 def log_to_stderr(level: int) -> None:
     """Show what the package logs as plain lines, and nothing of the libraries below it."""
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
-    # absl also logs the tracebacks of errors that are raised
-    for library in ("absl", "jax", "orbax"):
+    # absl and asyncio also log the tracebacks of errors that are raised
+    for library in ("absl", "asyncio", "jax", "orbax"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
 
 
