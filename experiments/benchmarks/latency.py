@@ -279,9 +279,9 @@ def _table(seconds: dict[str, np.ndarray]) -> str:
 
 
 def _memory() -> float:
-    """Memory of this process now, MB."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    """Memory of this process now in MB, without the mapped pages of files such as the recording."""
+    _, resident, of_files, *_ = Path("/proc/self/statm").read_text().split()
+    return (int(resident) - int(of_files)) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def _draw(seconds: dict[str, np.ndarray], path: Path) -> None:
