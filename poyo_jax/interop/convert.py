@@ -39,6 +39,7 @@ from poyo_jax.model.channel_order import interleaved_order, used_order
 from poyo_jax.model.rotary import omega
 from poyo_jax.pretrained import Pretrained, check_model
 from poyo_jax.types import Readout, Readouts, SomeReadouts, each_readout
+from poyo_jax.words import counted
 
 _log = logging.getLogger(__name__)
 
@@ -426,6 +427,7 @@ def _check_readout(session: str, readout: Readout, config: ModelConfig) -> None:
     channels = config.all_outputs[number].num_channels
     if readout.kind == "continuous" and len(readout.mean) != channels:
         raise DataError(
-            f"the readout of session {session!r} has {len(readout.mean)} channels, but the model"
-            f" decodes {channels}. Give one mean and std for every channel."
+            f"the readout of session {session!r} has"
+            f" {counted(len(readout.mean), 'channel')}, but the model decodes {channels}. Give one"
+            " mean and std for every channel."
         )
