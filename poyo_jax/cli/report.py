@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from poyo_jax.cli.options import MaybeFloat, MaybeInt, MaybePath, Model
 from poyo_jax.cli.program import run_command
 from poyo_jax.cli.sessions import session_at, sessions_at
+from poyo_jax.errors import VocabError
 from poyo_jax.tasks import R2
 from poyo_jax.tasks.choose import choosing_metric
 from poyo_jax.words import counted
@@ -61,6 +62,7 @@ def report(options: Report) -> None:
     pretrained = load(options.model, options.step)
     sessions = [] if options.data is None else sessions_at(options.data)
     new = [session_at(path) for path in options.adapt]
+    refuse_known(pretrained, new)
     fits = fit_each(pretrained, new)
     if fits:
         pretrained = fits[new[-1].id].pretrained
@@ -81,6 +83,16 @@ def report(options: Report) -> None:
         title=options.title,
     )
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; open it in a browser")
+
+
+def refuse_known(pretrained: "Pretrained", sessions: list["Session"]) -> None:
+    """Raise VocabError for a session whose units need no fit."""
+    for session in sessions:
+        if session.id in pretrained.sessions:
+            raise VocabError(
+                f"the model knows session {session.id!r} already. Give its file with --data, not"
+                " with --adapt; the model decodes it as it is."
+            )
 
 
 def fit_each(pretrained: "Pretrained", sessions: list["Session"]) -> dict[str, "FitResult"]:
