@@ -137,7 +137,7 @@ def _shown(readout: Readout) -> str:
         return f"{readout.value_key} ({len(readout.classes)} classes)"
     if readout.kind == "counts":
         return f"{readout.value_key} (counts)"
-    return f"{readout.value_key} ({len(readout.mean)} channels)"
+    return f"{readout.value_key} ({counted(len(readout.mean), 'channel')})"
 
 
 def _scores(pretrained: "Pretrained", scores: Mapping[str, float]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from os.path import splitext
 
 
 class PoyoError(ValueError):
@@ -49,6 +50,24 @@ class Interrupted(PoyoError):
 
 
 def suggest(name: str, known: Iterable[str], count: int = 3) -> str:
-    """Return " Did you mean 'x' or 'y'?" with similar names of `known`, or an empty string."""
-    matches = difflib.get_close_matches(str(name), list(known), n=count, cutoff=0.5)
-    return f" Did you mean {' or '.join(repr(match) for match in matches)}?" if matches else ""
+    """Return " Did you mean 'x' or 'y'?" with similar names of `known`, or an empty string.
+
+    Names that begin with `name`, or with which it begins, come first. A suffix that all names have,
+    such as .h5, makes none of them similar.
+    """
+    names = list(known)
+    suffix = splitext(str(name))[1]
+    if not all(other.endswith(suffix) for other in names):
+        suffix = ""
+    stem, stems = str(name).removesuffix(suffix), [other.removesuffix(suffix) for other in names]
+    alike = [other for other in stems if _one_begins_the_other(stem, other)]
+    alike.sort(key=lambda other: abs(len(other) - len(stem)))
+    alike += difflib.get_close_matches(stem, stems, n=count, cutoff=0.6)
+    matches = [repr(other + suffix) for other in list(dict.fromkeys(alike))[:count]]
+    return f" Did you mean {' or '.join(matches)}?" if matches else ""
+
+
+def _one_begins_the_other(name: str, other: str) -> bool:
+    """Tell if the longer name begins with the shorter, which has three letters at least."""
+    shorter, longer = sorted((name, other), key=len)
+    return len(shorter) > 2 and longer.startswith(shorter)

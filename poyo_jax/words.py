@@ -1,10 +1,17 @@
 """Words of sentences and lines that the package prints."""
 
+from collections.abc import Sequence
+
 
 def counted(count: int, noun: str) -> str:
     """Write a number with its noun: "1 session", "40 sessions"."""
     ending = "" if count == 1 else "s"
     return f"{count} {noun}{ending}"
+
+
+def some_of(names: Sequence[str], most: int = 5) -> str:
+    """Write the first names of a list: "a, b, c, d, e, ..."."""
+    return ", ".join([*names[:most], *["..."] * (len(names) > most)])
 
 
 def in_bytes(count: float) -> str:

@@ -483,7 +483,7 @@ def test_several_outputs_are_asked_for_by_name(trained, sessions):
     model, _ = trained
     with pytest.raises(DataError, match=r"several outputs: 'velocity', .*or call decode_outputs"):
         decode(model, sessions[0])
-    with pytest.raises(DataError, match=r"no output 'emgs' but .*Did you mean 'emg'"):
+    with pytest.raises(DataError, match=r"no output 'emgs'; its outputs are .*Did you mean 'emg'"):
         evaluate(model, sessions, output="emgs")
     with pytest.raises(DataError, match=r"several outputs: 'velocity', 'direction', 'emg', 'eve"):
         WindowDecoder(model, sessions[0])

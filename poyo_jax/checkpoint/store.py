@@ -29,6 +29,7 @@ from poyo_jax.model.build import build_model, shapes_of_params
 from poyo_jax.model.params import TABLES
 
 FOLDER = "checkpoints"
+SESSION_SUFFIX = ".h5"
 STEP = re.compile("0|[1-9][0-9]*")  # name of the folder of a step
 
 
@@ -71,6 +72,10 @@ def find_step(path: epath.PathLike, step: int | None) -> epath.Path:
     Without `step` it is that of the best validation score, or the last one if none has a score.
     Raises CheckpointError when there is no such step.
     """
+    if str(path).endswith(SESSION_SUFFIX):
+        raise CheckpointError(
+            f"{path} is a session file, not a model. Give the model first, then its sessions."
+        )
     folder, steps = absolute(path) / FOLDER, saved_steps(path)
     if not steps:
         raise CheckpointError(

@@ -25,6 +25,8 @@ from poyo_jax.cli.program import run_command
 from poyo_jax.errors import ConfigError
 from poyo_jax.files import find_address
 
+TORCH_SUFFIXES = (".ckpt", ".pt", ".pth")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Convert:
@@ -54,6 +56,11 @@ def convert(options: Convert) -> None:
     """Read one format and write the other."""
     from poyo_jax import from_torch, load, save_torch
 
+    if not options.to_torch and options.out.endswith(TORCH_SUFFIXES):
+        raise ConfigError(
+            f"--out {options.out} names a file of torch. Add --to-torch, or give a folder or a name"
+            " that ends in .safetensors."
+        )
     if options.to_torch or not is_torch_file(options.source):
         if options.readouts is not None:
             raise ConfigError("a saved model has readouts of its own; leave out readouts.")

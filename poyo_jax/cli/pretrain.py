@@ -22,8 +22,9 @@ import tyro
 from poyo_jax import Session, with_outputs
 from poyo_jax.cli.options import MaybeFloat, MaybeInt, MaybePath, MaybeText
 from poyo_jax.cli.outputs import readouts_of
-from poyo_jax.cli.program import run_program, with_local_paths
+from poyo_jax.cli.program import parsed, run_program, with_local_paths
 from poyo_jax.cli.sessions import count_line, outputs_lines, with_split
+from poyo_jax.cli.wording import option_names
 from poyo_jax.config import Config
 from poyo_jax.data.datasets.session_lists import (
     find_sessions,
@@ -35,9 +36,10 @@ from poyo_jax.errors import ConfigError, DataError, suggest
 from poyo_jax.files import run_path
 from poyo_jax.presets import PRESETS
 from poyo_jax.types import Readout
-from poyo_jax.words import counted
+from poyo_jax.words import counted, some_of
 
 Given = TypeVar("Given")
+HELP = {"-h", "--help"}
 INTERRUPTED = (
     "stopped at once; what the last checkpoint holds is saved, and the same command continues."
 )
@@ -119,12 +121,9 @@ def needed(value: Given | None, name: str) -> Given:
 
 
 def parse(arguments: Sequence[str]) -> Pretrain:
-    """Read the options; raises ConfigError for a preset that does not exist."""
-    for name in arguments[:1]:
-        if name not in PRESETS and not name.startswith("-"):
-            raise ConfigError(
-                f"there is no preset {name!r}.{suggest(name, PRESETS)} Choose {', '.join(PRESETS)}."
-            )
+    """Read the options; raises ConfigError for a preset or an option that does not exist."""
+    if not HELP.intersection(arguments):
+        check_words(arguments)
     defaults = {}
     for name, preset in PRESETS.items():
         options = Pretrain(
@@ -133,9 +132,32 @@ def parse(arguments: Sequence[str]) -> Pretrain:
         )
         defaults[name] = (inspect.getdoc(preset) or "", options)
     prog = "python -m poyo_jax pretrain"
-    return tyro.extras.overridable_config_cli(
-        defaults, args=arguments, prog=prog, description=__doc__
+    return parsed(
+        lambda: tyro.extras.overridable_config_cli(
+            defaults, args=arguments, prog=prog, description=__doc__
+        )
     )
+
+
+def check_words(arguments: Sequence[str]) -> None:
+    """Raise ConfigError if the first is no preset, or an option stands in another group."""
+    name = arguments[0] if arguments else "-"
+    if name.startswith("-"):
+        raise ConfigError(
+            "the preset is missing: python -m poyo_jax pretrain PRESET --data FOLDER --workdir"
+            f" FOLDER. Choose {', '.join(PRESETS)}."
+        )
+    if name not in PRESETS:
+        raise ConfigError(
+            f"there is no preset {name!r}.{suggest(name, PRESETS)} Choose {', '.join(PRESETS)}."
+        )
+    options = sorted(set(option_names(Pretrain).values()))
+    for word in arguments[1:]:
+        given = word.partition("=")[0].replace("_", "-")
+        last = given.removeprefix("--").rpartition(".")[2]
+        near = [option for option in options if option.endswith(f".{last}")]
+        if given.startswith("--") and given not in options and near:
+            raise ConfigError(f"there is no option {given}. Did you mean {' or '.join(near)}?")
 
 
 def for_topology(options: Pretrain, preset: str) -> str:
@@ -253,6 +275,6 @@ def without(sessions: list[Session], names: Sequence[str]) -> list[Session]:
         if name not in stems:
             raise DataError(
                 f"--exclude {name} is none of {counted(len(stems), 'session')}."
-                f"{suggest(name, stems)}"
+                f"{suggest(name, stems) or f' Choose {some_of(stems)}.'}"
             )
     return [session for session, stem in zip(sessions, stems, strict=True) if stem not in names]

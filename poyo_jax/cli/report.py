@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from poyo_jax.cli.options import MaybeFloat, MaybeInt, MaybePath, Model
 from poyo_jax.cli.program import run_command
 from poyo_jax.cli.sessions import session_at, sessions_at
-from poyo_jax.errors import ConfigError
+from poyo_jax.errors import ConfigError, VocabError
 from poyo_jax.tasks import R2
 from poyo_jax.tasks.choose import choosing_metric
 from poyo_jax.words import counted
@@ -64,6 +64,7 @@ def report(options: Report) -> None:
         check_causal_step(pretrained, options.causal_step)
     sessions = [] if options.data is None else sessions_at(options.data)
     new = [session_at(path) for path in options.adapt]
+    refuse_known(pretrained, new)
     fits = fit_each(pretrained, new)
     if fits:
         pretrained = fits[new[-1].id].pretrained
@@ -98,6 +99,16 @@ def check_causal_step(pretrained: "Pretrained", causal_step: float) -> None:
             f"--causal-step is for a model of one output, and this one has several ({names})."
             " Leave it out."
         )
+
+
+def refuse_known(pretrained: "Pretrained", sessions: list["Session"]) -> None:
+    """Raise VocabError for a session whose units need no fit."""
+    for session in sessions:
+        if session.id in pretrained.sessions:
+            raise VocabError(
+                f"the model knows session {session.id!r} already. Give its file with --data, not"
+                " with --adapt; the model decodes it as it is."
+            )
 
 
 def fit_each(pretrained: "Pretrained", sessions: list["Session"]) -> dict[str, "FitResult"]:

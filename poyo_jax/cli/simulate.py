@@ -6,6 +6,7 @@ Session i is the same in laboratories of any size, so a folder can be extended l
 two minutes takes half a second.
 """
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,9 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def simulate(options: Simulate) -> None:
     """Write the sessions, and name the next command."""
     save_laboratory(options.laboratory, options.folder)
-    print(
-        f"Next: python -m poyo_jax pretrain poyo_small --data {options.folder} --workdir runs/small"
-    )
+    data = shlex.quote(str(options.folder))
+    print(f"Next: python -m poyo_jax pretrain poyo_small --data {data} --workdir runs/small")
 
 
 def save_laboratory(laboratory: Laboratory, folder: Path) -> None:

@@ -24,11 +24,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 import tyro
 
+from poyo_jax.checks import check_number, integer
 from poyo_jax.cli.options import MaybeFloat, MaybeInt, MaybeText
 from poyo_jax.cli.program import run_command
 from poyo_jax.cli.sessions import session_at
 from poyo_jax.errors import ConfigError, DataError, PoyoError
 from poyo_jax.files import local_path
+from poyo_jax.words import counted
 
 if TYPE_CHECKING:
     from poyo_jax.data.session import Session
@@ -99,6 +101,7 @@ def decode_stream(options: StreamCommand) -> None:
     from poyo_jax.watch.monitor import Monitor
 
     check_together(options)
+    check_number("updates", options.updates, integer(1, or_none=True))
     session = None if options.session is None else session_at(options.session)
     _say(f"loading {options.model} ...")
     stream, unit_ids = make_stream(options, session)
@@ -257,8 +260,8 @@ def summary(stream: "Stream", tally: Tally, not_understood: int) -> str:
     percentiles = np.percentile(np.array(tally.seconds) * 1000, (50, 99, 100))
     times = " / ".join(f"{value:.2f}" for value in percentiles)
     return (
-        f"{len(tally.seconds)} updates of {times} ms (median / 99 % / worst), {tally.missed} left"
-        f" out because they were overdue; spikes: {words}"
+        f"{counted(len(tally.seconds), 'update')} of {times} ms (median / 99 % / worst),"
+        f" {tally.missed} left out because they were overdue; spikes: {words}"
     )
 
 

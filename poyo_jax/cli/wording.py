@@ -20,6 +20,7 @@ CALLS = {
     " result": f"{FIT}, and decode with the model in FOLDER",
     "with poyo_jax.fit_units": FIT,
     ", or give a FitConfig": "",
+    ", or open one session with poyo_jax.Session.open(path)": "",
 }
 READOUTS = re.compile(r"Pass readouts=\{'([^']*)': Readout\(.*?\)\}")
 READOUT_FILE = (

@@ -12,6 +12,7 @@ from poyo_jax.data.session import Session
 from poyo_jax.errors import DataError, suggest
 from poyo_jax.tasks import choose_task
 from poyo_jax.types import Readout, Readouts, each_readout, one_or_several
+from poyo_jax.words import counted
 
 
 def choose_readouts(
@@ -130,14 +131,15 @@ def _check_channels(
     decoded = len(readout.mean) or measured
     if decoded != measured:
         raise DataError(
-            f"the readout of session {session.id} has means for {decoded} channels, but"
-            f" {readout.value_key} has {measured}. Give one mean and std for every channel."
+            f"the readout of session {session.id} has means for"
+            f" {counted(decoded, 'channel')}, but {readout.value_key} has {measured}. Give one mean"
+            " and std for every channel."
         )
     if decoded != output.num_channels:
         raise DataError(
-            f"the behaviour {readout.value_key} of session {session.id} has {decoded} channels, but"
-            f" the model decodes {output.num_channels}. Choose another readout for it, or a model"
-            f" with num_channels={decoded}."
+            f"the behaviour {readout.value_key} of session {session.id} has"
+            f" {counted(decoded, 'channel')}, but the model decodes {output.num_channels}. Choose"
+            f" another readout for it, or a model with num_channels={decoded}."
         )
 
 

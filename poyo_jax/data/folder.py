@@ -7,16 +7,22 @@ from poyo_jax.data.io.manifest import open_with_manifest
 from poyo_jax.data.session import Session
 from poyo_jax.errors import DataError, suggest
 from poyo_jax.files import local_path
+from poyo_jax.words import counted, some_of
 
 
 def open_sessions(folder: str | Path, names: Sequence[str] | None = None) -> list[Session]:
     """Open the session files (`*.h5`) in `folder` and below, in the order of their paths.
 
     With `names` only those whose file name without .h5 is listed, in the order of the list. Raises
-    DataError when the folder is missing or has no session, or when a name is not there;
+    DataError when the folder is missing, is a file or has no session, or when a name is not there;
     SessionError for a file that is not a session.
     """
     folder, names = local_path(folder), [names] if isinstance(names, str) else names
+    if folder.is_file():
+        raise DataError(
+            f"{folder} is a file, not a folder. Give the folder that holds it, or open one session"
+            " with poyo_jax.Session.open(path)."
+        )
     paths = sorted(folder.rglob("*.h5")) if folder.is_dir() else []
     if not paths:
         state = "has no session files (*.h5)" if folder.is_dir() else "does not exist"
@@ -29,10 +35,10 @@ def open_sessions(folder: str | Path, names: Sequence[str] | None = None) -> lis
     files = {path.stem: path for path in paths}
     missing = [name for name in names if name not in files]
     if missing:
+        verb = "is" if len(names) == 1 else "are"
         raise DataError(
-            f"{len(missing)} of {len(names)} sessions are not in {folder}:"
-            f" {', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}."
-            f"{suggest(missing[0], files)}"
-            f" It has {len(files)} sessions."
+            f"{len(missing)} of {counted(len(names), 'session')} {verb} not in {folder}:"
+            f" {some_of(missing)}.{suggest(missing[0], files)}"
+            f" It has {counted(len(files), 'session')}."
         )
     return open_with_manifest(folder, [files[name] for name in names])

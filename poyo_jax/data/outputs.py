@@ -10,6 +10,7 @@ from poyo_jax.data.given import readouts_by_session
 from poyo_jax.data.session import Session
 from poyo_jax.errors import DataError
 from poyo_jax.types import Kind, Readout, SomeReadouts, each_readout
+from poyo_jax.words import counted
 
 TASKS: dict[Kind, str] = {
     "continuous": "poyo_jax.tasks:Regression",
@@ -87,9 +88,9 @@ def _joined(known: OutputConfig, new: OutputConfig, session_id: str) -> OutputCo
     """One output for both; classes are joined."""
     if known.task != new.task or (not known.classes and known.num_channels != new.num_channels):
         raise DataError(
-            f"output {new.name!r} has {new.num_channels} channels and the task {new.task} in"
-            f" session {session_id}, but {known.num_channels} and {known.task} in another. Give the"
-            " readouts different names."
+            f"output {new.name!r} has {counted(new.num_channels, 'channel')} and the task"
+            f" {new.task} in session {session_id}, but {known.num_channels} and"
+            f" {known.task} in another. Give the readouts different names."
         )
     classes = in_order((*known.classes, *new.classes))
     return replace(known, classes=classes, num_channels=len(classes) or known.num_channels)

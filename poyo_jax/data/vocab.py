@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from poyo_jax.errors import VocabError, suggest
+from poyo_jax.words import counted, some_of
 
 MAX_LINES = 20  # of a vocabulary that is printed
 
@@ -56,7 +57,7 @@ class Vocab:
         return hash(self.names)
 
     def __repr__(self) -> str:
-        return f"Vocab({len(self)} names)"
+        return f"Vocab({counted(len(self), 'name')})"
 
     def rows(self, names: Sequence[str]) -> Int32[np.ndarray, " names"]:
         """Rows of `names`; raises VocabError for a name that is not in the vocabulary."""
@@ -65,10 +66,15 @@ class Vocab:
             return np.fromiter(rows, np.int32, count=len(names))
         except KeyError as error:
             name = error.args[0]
+            near = suggest(name, self.names)
             raise VocabError(
-                f"{name!r} is not in the vocabulary of {len(self)}"
-                f" names.{suggest(name, self.names)}"
+                f"{name!r} is not in the vocabulary of {counted(len(self), 'name')}."
+                f"{near or self._some()}"
             ) from None
+
+    def _some(self) -> str:
+        """A sentence with the first names, or nothing without any."""
+        return f" Choose {some_of(self.names)}." if self.names else ""
 
     def extend(self, names: Iterable[str]) -> "Vocab":
         """A vocabulary with `names` behind the present ones, whose rows do not change."""

@@ -97,7 +97,10 @@ def one_of(results: Mapping[str, Result], output: str | None, of_all: str) -> Re
             f"there are several outputs: {names}. Name one with output=..., or call {of_all}."
         )
     if output not in results:
-        raise DataError(f"there is no output {output!r} but {names}.{suggest(output, results)}")
+        its = "output is" if len(results) == 1 else "outputs are"
+        raise DataError(
+            f"the model has no output {output!r}; its {its} {names}.{suggest(output, results)}"
+        )
     return results[output]
 
 

@@ -121,7 +121,7 @@ class Explorer:
         names = [readout.name for readout in readouts]
         if output not in names:
             raise DataError(
-                f"session {session.id} has no output {output[:60]!r} but {', '.join(names)}."
+                f"session {session.id} has no output {output[:60]!r}; it has {', '.join(names)}."
                 f"{suggest(output, names)} Choose one of these."
             )
         return readouts[names.index(output)]

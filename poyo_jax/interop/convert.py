@@ -39,6 +39,7 @@ from poyo_jax.model.channel_order import interleaved_order, used_order
 from poyo_jax.model.rotary import omega
 from poyo_jax.pretrained import Pretrained, check_model
 from poyo_jax.types import Readout, Readouts, SomeReadouts, each_readout
+from poyo_jax.words import counted
 
 _log = logging.getLogger(__name__)
 
@@ -98,11 +99,10 @@ def to_torch(pretrained: Pretrained) -> dict[str, Any]:
     """Make the state dict of torch_brain's POYO: numpy arrays and two vocabularies (name -> row).
 
     `POYO.load_state_dict` takes it once the arrays are tensors (torch.from_numpy). Raises
-    ConfigError for a model whose processor or task torch_brain does not have.
+    ConfigError for a model whose processor torch_brain does not have.
     """
     config = check_model(pretrained).config.model
     _check_processor(config)
-    _check_task(config)
     state: dict[str, Any] = {}
     for path, leaf in flatten_dict(pretrained.params).items():
         array = interleaved_order(path[1:], np.asarray(leaf), config)
@@ -135,6 +135,7 @@ def save_torch(pretrained: Pretrained, path: str | Path) -> None:
             f"the model has {len(config.all_outputs)} outputs, but torch_brain's POYO has one. Save"
             " a model of one output."
         )
+    _check_task(config)
     model: dict[str, Any] = {theirs: getattr(config, ours) for theirs, ours in SIZES.items()}
     model |= {theirs: float(getattr(config, ours)) for theirs, ours in (SECONDS | DROPOUTS).items()}
     checkpoint = {
@@ -157,12 +158,12 @@ def _check_processor(config: ModelConfig) -> None:
 
 
 def _check_task(config: ModelConfig) -> None:
-    for output in config.all_outputs:
-        if output.task != ModelConfig.task:
-            raise ConfigError(
-                f"the model has an output with the task {output.task!r}, but torch_brain's POYO"
-                f" decodes by regression alone ({ModelConfig.task!r}). Convert such a model."
-            )
+    (output,) = config.all_outputs
+    if output.task != ModelConfig.task:
+        raise ConfigError(
+            f"the model has the task {output.task!r}, but torch_brain's POYO decodes by regression"
+            f" alone ({ModelConfig.task!r}). Save such a model."
+        )
 
 
 def _check_outputs(config: ModelConfig | None, state: Mapping[str, Any]) -> None:
@@ -426,6 +427,7 @@ def _check_readout(session: str, readout: Readout, config: ModelConfig) -> None:
     channels = config.all_outputs[number].num_channels
     if readout.kind == "continuous" and len(readout.mean) != channels:
         raise DataError(
-            f"the readout of session {session!r} has {len(readout.mean)} channels, but the model"
-            f" decodes {channels}. Give one mean and std for every channel."
+            f"the readout of session {session!r} has"
+            f" {counted(len(readout.mean), 'channel')}, but the model decodes {channels}. Give one"
+            " mean and std for every channel."
         )

@@ -18,6 +18,7 @@ from poyo_jax.model.params import TABLES
 from poyo_jax.pretrained import Pretrained, load
 from poyo_jax.train.setup import TrainSetup
 from poyo_jax.train.state import TrainState
+from poyo_jax.words import counted
 
 logger = logging.getLogger(__name__)
 
@@ -43,13 +44,26 @@ def starting_state(
         if init_from is not None:
             logger.info("only a new run starts with the weights of %s; not used", init_from)
         like = jax.eval_shape(setup.fresh_state)
-        state = checkpoints.restore(step, like, setup.mesh)
-        return state, checkpoints.metadata(step)
+        state, saved = checkpoints.restore(step, like, setup.mesh), checkpoints.metadata(step)
+        _tell_length(step, saved.config.run.num_steps, setup.config.run.num_steps)
+        return state, saved
     if init_from is not None:
         logger.info("a new run, with the weights of %s", init_from)
         return state_from(setup, load(init_from)), setup.metadata
     logger.info("a new run, since %s holds no checkpoint", workdir)
     return setup.first_state(), setup.metadata
+
+
+def _tell_length(done: int, before: int, now: int) -> None:
+    """Log that a run of `done` steps has another number of them to make than before."""
+    if done > now:
+        logger.info(
+            "the run has made %s already, more than the %d asked for; nothing is trained",
+            counted(done, "step"),
+            now,
+        )
+    elif before != now:
+        logger.info("the schedule now ends at step %d, not at %d", now, before)
 
 
 def _step_to_continue(checkpoints: Checkpoints, resume: Resume) -> int | None:

@@ -165,6 +165,8 @@ def test_no_checkpoint_at_all(tmp_path):
         load(tmp_path)
     with pytest.raises(CheckpointError, match=r"there is no checkpoint in .*missing/checkpoints"):
         load(tmp_path / "missing")
+    with pytest.raises(CheckpointError, match=r"a.h5 is a session file, not a model. Give the mod"):
+        load(tmp_path / "a.h5")
 
 
 def test_a_step_that_is_not_there(tiny_run):

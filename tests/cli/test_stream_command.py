@@ -99,6 +99,8 @@ def test_what_is_wrong_is_a_sentence(rig, capsys):
     fails(capsys, "give its file, too", [model])
     fails(capsys, "there is no session file", [model, str(folder / "two.h5")])
     fails(capsys, "one source", [model, session, "--lsl", "a", "--zmq", "tcp://127.0.0.1:1"])
+    fails(capsys, "--updates is 0; it must be at least 1", [model, session, "--updates", "0"])
+    fails(capsys, "model has no output 'vel'; its output is", [model, session, "--output", "vel"])
     fails(capsys, "hop is 5", [model, session, "--hop", "5"])
     fails(capsys, "--start", [model, session, "--start", "100"])
     fails(capsys, "--threads is 2, but .* Give --back-end native", [model, session, "--threads=2"])

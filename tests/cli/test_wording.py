@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from poyo_jax.cli import program
+from poyo_jax import open_sessions
+from poyo_jax.cli import program, simulate
 from poyo_jax.cli.convert import Convert
 from poyo_jax.cli.finetune import Finetune
 from poyo_jax.cli.pretrain import Pretrain
@@ -14,7 +15,7 @@ from poyo_jax.cli.program import run_program
 from poyo_jax.cli.sessions import count_line, sessions_at
 from poyo_jax.cli.wording import CALLS, in_options, option_names
 from poyo_jax.data.simulate import simulate_session
-from poyo_jax.errors import DataError, VocabError
+from poyo_jax.errors import DataError, VocabError, suggest
 
 PACKAGE = Path(program.__file__).parents[1]
 SENTENCES = [
@@ -60,7 +61,51 @@ def test_a_session_file_that_does_not_exist(tmp_path):
         sessions_at(tmp_path / "mondy.h5")
     with pytest.raises(DataError, match="neither a session file nor a folder"):
         sessions_at(tmp_path / "week")
+    with pytest.raises(DataError, match=r"monday.h5 is a file, not a folder. Give the folder th"):
+        open_sessions(tmp_path / "monday.h5")
     assert count_line(sessions_at(tmp_path / "monday.h5")) == "1 session, 1 unit"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--num-sessions", "many"], "--num-sessions is 'many'; it must be an integer. Change it"),
+        (["--duration", "long"], "--duration is 'long'; it must be a number. Change it and"),
+        (["--num-sessions", "0"], "--num-sessions is 0, but a laboratory needs at least 1;"),
+    ],
+)
+def test_a_value_that_an_option_does_not_take(words, expected, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        simulate.main([str(tmp_path), *words])
+    assert capsys.readouterr().err.strip().startswith(expected)
+
+
+def test_other_errors_of_the_command_line_are_those_of_tyro(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        simulate.main([str(tmp_path), "--num-session", "3"])
+    assert "Unrecognized options: --num-session" in capsys.readouterr().err
+
+
+def test_the_next_command_can_be_pasted(tmp_path, capsys):
+    simulate.main([str(tmp_path / "my lab"), "--num-sessions", "1", "--duration", "20"])
+    assert f"--data '{tmp_path}/my lab' --workdir runs/small" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "expected"),
+    [
+        ("unit", ("auto", "unit_identification", "full"), ["unit_identification"]),
+        ("nope.h5", ("zero.h5", "flip.h5"), []),
+        ("mondy.h5", ("monday.h5", "flip.h5"), ["monday.h5"]),
+        ("cursor.velocity", ("cursor", "cursor.vel", "hand.vel"), ["cursor.vel", "cursor"]),
+        ("session_12", ("session_2", "session_1"), ["session_1", "session_2"]),
+        ("a", ("auto", "axis"), []),
+        ("", ("auto",), []),
+    ],
+)
+def test_similar_names(name, known, expected):
+    hint = f" Did you mean {' or '.join(map(repr, expected))}?" if expected else ""
+    assert suggest(name, known) == hint
 
 
 def test_ctrl_c_is_answered_while_the_main_thread_is_busy(capsys, monkeypatch):

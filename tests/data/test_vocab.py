@@ -52,6 +52,13 @@ def test_unknown_names_are_refused_with_near_matches():
         match=r"'monkey/unit_1' is not in the vocabulary of 2 names\. Did you mean 'monk",
     ):
         vocab.rows(["monkey/unit_02", "monkey/unit_1"])
+    with pytest.raises(VocabError, match=r"'x' is not .* of 1 name\. Choose lab/monday\.$"):
+        Vocab(["lab/monday"]).rows(["x"])
+    many = Vocab(f"unit_{number}" for number in range(9))
+    with pytest.raises(
+        VocabError, match=r"Choose unit_0, unit_1, unit_2, unit_3, unit_4, \.\.\.\.$"
+    ):
+        many.rows(["x"])
     with pytest.raises(VocabError, match=r"'zzz' is not in the vocabulary of 0 names\.$"):
         Vocab().rows(["zzz"])
 

@@ -85,6 +85,8 @@ def test_to_one_file_and_back(main, checkpoint, readouts, tmp_path, capsys):
     back = tmp_path / "back.ckpt"
     main([str(file), "--out", str(back), "--to-torch"])
     assert set(read_torch_file(back)["state_dict"])
+    status, text = fails(main, [file, "--out", tmp_path / "b.pt"], capsys)
+    assert status == 2 and "b.pt names a file of torch. Add --to-torch, or give a folder" in text
     status, text = fails(main, [file, "--out", tmp_path / "a", "--readouts", readouts], capsys)
     assert status == 2 and "a saved model has readouts of its own" in text
 

@@ -294,7 +294,7 @@ def test_readouts_that_do_not_fit(pretrained, tiny_sessions):
             fit_units(pretrained, tiny_sessions[2:], CONFIG, readouts=readouts)
 
     one = Readout(value_key="cursor.vel", mean=(0,), std=(1,))
-    refused(DataError, "means for 1 channels, but cursor.vel has 2", **{NEW: one})
+    refused(DataError, "means for 1 channel, but cursor.vel has 2", **{NEW: one})
     refused(
         DataError,
         "readout for session 'session_2', which is none of .* Did you mean 'simulated",
@@ -310,7 +310,7 @@ def test_readouts_that_do_not_fit(pretrained, tiny_sessions):
     )
     with pytest.raises(
         DataError,
-        match=r"cursor.vel of session flat has 1 channels, but the model decodes 2. Choose",
+        match=r"cursor.vel of session flat has 1 channel, but the model decodes 2. Choose",
     ):
         fit_units(pretrained, [flat])
 

@@ -231,7 +231,7 @@ def test_readouts_that_are_missing_or_wrong(state):
         from_torch(state, readouts={**READOUTS, "sesA": READOUT})
     one = Readout(value_key="cursor.vel", mean=(0.0,), std=(1.0,))
     with pytest.raises(
-        DataError, match="readout of session 'sessB' has 1 channels, but the model decodes 2"
+        DataError, match="readout of session 'sessB' has 1 channel, but the model decodes 2"
     ):
         from_torch(state, readouts={**READOUTS, "sessB": one})
 

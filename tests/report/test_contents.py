@@ -248,6 +248,15 @@ def test_what_causal_decoding_cannot_score_is_refused_before_the_fits(tmp_path, 
         assert re.search(sentence, capsys.readouterr().err)
 
 
+def test_a_session_that_needs_no_fit(tiny_run, tiny_data, tmp_path, capsys):
+    known = str(tiny_data / "session_0.h5")
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tiny_run), "--adapt", known, "--out", str(tmp_path / "page.html")])
+    out, err = capsys.readouterr()
+    assert "fitting" not in out
+    assert "knows session 'simulated/session_0' already. Give its file with --data, not" in err
+
+
 def test_a_path_that_cannot_be_written_is_explained(fit, tmp_path):
     with pytest.raises(PoyoError, match="cannot be written"):
         write_report(tmp_path, fit.pretrained)

@@ -111,6 +111,8 @@ def test_the_explorer_decodes_the_output_that_is_chosen(model, sessions):
     key, directions = found["reach.direction"]
     expected = decode_outputs(model, session, overlap=1)["reach_direction"].values[: len(times)]
     assert key == "reach.direction" and directions == expected.tolist()
-    with pytest.raises(DataError, match=r"no output 'cursor_vek' but cursor_vel, .*Did you mean"):
+    with pytest.raises(
+        DataError, match=r"no output 'cursor_vek'; it has cursor_vel, .*Did you mean"
+    ):
         explorer.window(session.id, start, "cursor_vek")
     explorer.close()

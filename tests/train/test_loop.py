@@ -191,8 +191,12 @@ def test_adamw_resumes_exactly_silently_and_without_compiling_twice(
     assert f"restoring step 100 from {workdir}" in caplog.text
 
 
-def test_a_finished_run_is_left_as_it_is(tiny_run, tiny_sessions, tmp_path):
+def test_a_finished_run_is_left_as_it_is(tiny_run, tiny_sessions, tmp_path, caplog):
+    caplog.set_level("INFO")
     shutil.copytree(tiny_run, tmp_path / "run")
+    shorter = train(tiny.config(num_steps=100), tiny_sessions[:2], tmp_path / "run")
+    assert shorter.step == tiny.NUM_STEPS
+    assert "made 150 steps already, more than the 100 asked for; nothing is trained" in caplog.text
     pretrained = train(tiny.config(), tiny_sessions[:2], tmp_path / "run")
     assert pretrained.step == tiny.NUM_STEPS
     assert pretrained.metrics == load(tiny_run, step=tiny.NUM_STEPS).metrics
@@ -407,13 +411,13 @@ REFUSED = [
         [session(train=[(0, 5)])],
         {"odd": readout(channels=1)},
         DataError,
-        "means for 1 channels, but cursor.vel has 2. Give one mean and std for every channel",
+        "means for 1 channel, but cursor.vel has 2. Give one mean and std for every channel",
     ),
     (
         [session(targets=np.arange(1000.0))],
         {},
         DataError,
-        "cursor.vel of session odd has 1 channels, but the model decodes 2. .*num_channels=1",
+        "cursor.vel of session odd has 1 channel, but the model decodes 2. .*num_channels=1",
     ),
 ]
 

@@ -127,6 +127,14 @@ def test_an_evaluation_that_was_stopped_is_made_up_for(
     assert scored == [2, 4]
 
 
+def test_a_longer_schedule_is_announced(whole, tiny_sessions, tmp_path, caplog):
+    shutil.copytree(whole, tmp_path / "run")
+    longer = replace(EVALUATED_TWICE, run=replace(EVALUATED_TWICE.run, num_steps=5))
+    with caplog.at_level("INFO", "poyo_jax"):
+        assert train(longer, tiny_sessions[:2], tmp_path / "run").step == 5
+    assert "the schedule now ends at step 5, not at 4" in caplog.text
+
+
 def test_a_profile_of_some_steps(tiny_sessions, tmp_path, caplog):
     train(four_steps(), tiny_sessions[:2], tmp_path, profile=(1, 3))
     assert list((tmp_path / "profile").rglob("*.xplane.pb")) and "no profile" not in caplog.text
