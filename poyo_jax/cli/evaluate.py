@@ -24,7 +24,7 @@ from poyo_jax.errors import VocabError
 from poyo_jax.files import writable
 from poyo_jax.leakage import find_leaks
 from poyo_jax.types import each_readout
-from poyo_jax.words import counted
+from poyo_jax.words import counted, some_of
 
 if TYPE_CHECKING:
     from poyo_jax import Pretrained, Session
@@ -108,7 +108,7 @@ def known_sessions(pretrained: "Pretrained", data: Path) -> list["Session"]:
             f" -m poyo_jax finetune MODEL {data} --out FOLDER`, and evaluate the model in FOLDER."
         )
     if others := [session.id for session in sessions if session.id not in pretrained.sessions]:
-        print(f"left out, since the model does not know them: {', '.join(others)}")
+        print(f"left out, since the model does not know them: {some_of(others)}")
     return known
 
 

@@ -4,7 +4,6 @@ import contextlib
 import io
 import logging
 import os
-import re
 import select
 import signal
 import sys
@@ -18,7 +17,7 @@ from typing import Any, NoReturn, TypeVar
 import tyro
 
 from poyo_jax.cli.wording import in_options, option_names
-from poyo_jax.errors import ConfigError, PoyoError
+from poyo_jax.errors import PoyoError
 from poyo_jax.exit_status import FAILED, INTERRUPTED, LOST_PEER, exit_status
 from poyo_jax.files import local_path
 from poyo_jax.signals import heard_at_once
@@ -27,12 +26,6 @@ Options = TypeVar("Options")
 
 STANDARD_OUTPUT = 1  # its file descriptor
 AT_ONCE = 0.5  # s within which a program that is not compiling stops
-# In what tyro writes: frames and colours, and a word that int or float does not take.
-FRAME = re.compile(r"│|\x1b\[[\d;]*m")
-NO_NUMBER = re.compile(
-    r"Error parsing (?P<option>--[\w.-]+): .*?(?:(?P<integer>invalid literal for int)|could not"
-    r" convert string to float)[^']*(?P<word>'[^']*')"
-)
 
 
 def run_command(
@@ -61,14 +54,14 @@ def run_command(
 def parsed(parse: Callable[[], Options]) -> Options:
     """Return what `parse` reads with tyro, whose frame is left out where we say what is wrong.
 
-    Raises ConfigError for a word in place of a number, and the PoyoError of a dataclass of options.
+    Raises the PoyoError of a dataclass of options.
     """
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
             options = parse()
     except SystemExit as ended:
-        if error := _own_error(ended, said.getvalue()):
+        if error := _own_error(ended):
             raise error from None
         sys.stderr.write(said.getvalue())
         raise
@@ -76,19 +69,12 @@ def parsed(parse: Callable[[], Options]) -> Options:
     return options
 
 
-def _own_error(ended: BaseException, text: str) -> PoyoError | None:
-    """The error of the package behind an end of tyro with this text; None if there is none."""
+def _own_error(ended: BaseException) -> PoyoError | None:
+    """The error of the package that made tyro end, if one did."""
     error: BaseException | None = ended
     while error is not None and not isinstance(error, PoyoError):
         error = error.__context__
-    if error is not None:
-        return error
-    if found := NO_NUMBER.search(" ".join(FRAME.sub(" ", text).split())):
-        kind = "an integer" if found["integer"] else "a number"
-        return ConfigError(
-            f"{found['option']} is {found['word']}; it must be {kind}. Change it and start again."
-        )
-    return None
+    return error
 
 
 def run_program(
