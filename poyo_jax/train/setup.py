@@ -76,12 +76,13 @@ class TrainSetup:
             raise DataError("there are no sessions to train on. Give at least one.")
         for session in sessions:
             check_length(session, config.model.window_length)
-            check_spikes(session)
         self.config, self.metric = config, choosing_metric(config.model)
         units = Vocab(name for session in sessions for name in session.unit_names)
         names = Vocab(session.id for session in sessions)
         chosen = choose_readouts(sessions, readouts, config.model)
         check_outputs_used(chosen, config.model)
+        for session in sessions:
+            check_spikes(session)
         self.metadata = Metadata(config, units, names, chosen)
         self.batches = TrainBatches(
             self._sources("train", sessions),

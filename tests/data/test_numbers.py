@@ -75,7 +75,7 @@ def test_durations_are_converted_to_seconds():
         ("targets", np.full(1000, np.inf), r"targets\[0\] is inf, beyond what a model"),
         ("targets", arrays()[4].T, r"has 2 rows but .* one per sample \(targets.T\)"),
         ("target_times", SimpleNamespace(units="ms"), "target_times is a quantity in 'ms'"),
-        ("spike_units", arrays()[1].astype(str), "spike_units is not an array of numbers"),
+        ("spike_units", arrays()[1].astype(str), "spike_units holds names; pass the position"),
     ],
 )
 def test_values_that_mean_something_else_are_refused(name, values, told):

@@ -79,7 +79,9 @@ def test_settings_are_checked_before_the_fit(pretrained, tiny_sessions):
     refused(ConfigError, r"hop is -1; it must be in \(0, 1.0\]", pretrained, known, hop=-1)
     refused(ConfigError, r"queries\[0\] is 9", pretrained, known, queries=(9,))
     refused(ConfigError, "threads is 99; it must be at most 8", pretrained, known, threads=99)
-    refused(DataError, "there is no output 'hand' but", pretrained, known, output="hand")
+    refused(
+        DataError, "the model has no output 'hand'; its output is", pretrained, known, output="hand"
+    )
     for change in ({"head_dim": 12}, {"task": "poyo_jax.tasks:Gaussian"}):
         model = replace(pretrained.config.model, **change)
         other = replace(pretrained, config=replace(pretrained.config, model=model))
