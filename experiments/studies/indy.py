@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from experiments.studies import real_small, table2
-from experiments.studies.results import Cell, complete, publish
+from experiments.studies.results import Cell, complete, means_by_session, publish
 from poyo_jax import Session
 from poyo_jax.cli.options import Folder
 from poyo_jax.cli.program import run_command
@@ -181,7 +181,8 @@ def fill(
 ) -> Cell:
     from poyo_jax.baselines import BASELINES
 
-    session, row, seed = labelled(held_out[cell["session"]], cell), cell["row"], cell["seed"]
+    row, seed = cell["row"], cell["seed"]
+    session = labelled(held_out[cell["session"]], cell["seconds"], seed)
     if row == "wiener_fixed":
         return {"r2": real_small.wiener(session)}
     if row in BASELINES:
@@ -195,15 +196,15 @@ def fill(
     return {"r2": table2.score_model(model, session)}
 
 
-def labelled(session: Session, cell: Cell) -> Session:
-    """The session with only the labelled part of its train split."""
+def labelled(session: Session, seconds: float, seed: int) -> Session:
+    """The session with so many seconds of its train split alone, or with ALL of it."""
     from poyo_jax.finetune import labelled_intervals
     from poyo_jax.presets import poyo_small
 
-    if cell["seconds"] == ALL:
+    if seconds == ALL:
         return session
-    window, seconds = poyo_small().model.window_length, cell["seconds"]
-    part = labelled_intervals(session, window, num_seconds=seconds, seed=cell["seed"])
+    window = poyo_small().model.window_length
+    part = labelled_intervals(session, window, num_seconds=seconds, seed=seed)
     return session.with_splits(train=part)
 
 
@@ -270,11 +271,7 @@ def table(found: list[Cell], labels: str) -> list[str]:
 
 def session_means(found: list[Cell], row: str) -> dict[str, float]:
     """Mean over seeds of every session that has a score."""
-    scores: dict[str, list[float]] = {}
-    for cell in found:
-        if cell["row"] == row and "r2" in cell:
-            scores.setdefault(cell["session"], []).append(cell["r2"])
-    return {name: float(np.mean(some)) for name, some in scores.items()}
+    return means_by_session(cell for cell in found if cell["row"] == row)
 
 
 def mean_and_spread(found: list[Cell], row: str) -> str:

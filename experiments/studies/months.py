@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from experiments.studies import real_small, table2
-from experiments.studies.indy import NAME, PREPARE, day, names_in, open_named
-from experiments.studies.results import Cell, complete, publish
+from experiments.studies.indy import NAME, PREPARE, day, labelled, names_in, open_named
+from experiments.studies.results import Cell, complete, means_by_session, publish
 from poyo_jax import Session
 from poyo_jax.cli.options import Folder
 from poyo_jax.cli.program import run_command
@@ -129,7 +129,7 @@ def score(cell: Cell, first: Session, later: Session, options: Months) -> float:
     """Test R2 on the later session, which may be the first one itself."""
     arm, seed = cell["arm"], cell["seed"]
     if arm == "wiener_minute":
-        return real_small.wiener(minute_of(later, seed))
+        return real_small.wiener(labelled(later, MINUTE, seed))
     if arm in ("wiener", "gru"):
         joined = first if later is first else followed_by(first, later)
         if arm == "wiener":
@@ -139,7 +139,7 @@ def score(cell: Cell, first: Session, later: Session, options: Months) -> float:
     if arm == "poyo_minute":
         from poyo_jax.finetune import STRATEGIES, finetune
 
-        later = minute_of(later, seed)
+        later = labelled(later, MINUTE, seed)
         config = replace(STRATEGIES["unit_identification"], seed=seed)
         model = finetune(model, later, config).pretrained
     elif later is not first:
@@ -154,16 +154,6 @@ def trained(first: Session, seed: int, options: Months) -> "Pretrained":
     """POYO of the first recording."""
     workdir = options.workdir / "poyo" / f"{first.session_id}_{seed}"
     return real_small.train_alone(first, workdir, seed, [options.num_steps])
-
-
-def minute_of(session: Session, seed: int) -> Session:
-    """The session with a minute of its train split."""
-    from poyo_jax.finetune import labelled_intervals
-    from poyo_jax.presets import poyo_small
-
-    window = poyo_small().model.window_length
-    part = labelled_intervals(session, window, num_seconds=MINUTE, seed=seed)
-    return session.with_splits(train=part)
 
 
 def followed_by(first: Session, later: Session) -> Session:
@@ -247,11 +237,7 @@ def render(cells: Sequence[Cell], source: str) -> str:
 
 def curve(cells: Sequence[Cell], arm: str) -> dict[str, float]:
     """R2 by session, mean over seeds."""
-    scores: dict[str, list[float]] = {}
-    for cell in cells:
-        if cell["arm"] == arm and "r2" in cell:
-            scores.setdefault(cell["session"], []).append(cell["r2"])
-    return {name: float(np.mean(values)) for name, values in scores.items()}
+    return means_by_session(cell for cell in cells if cell["arm"] == arm)
 
 
 def fallen(scores: dict[str, float], days: dict[str, int], source: str) -> str:

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from poyo_jax.errors import Interrupted
@@ -49,6 +50,13 @@ def grouped(cells: Iterable[Cell], name: str) -> dict[str, list[Cell]]:
         if "error" not in cell:
             groups.setdefault(cell[name], []).append(cell)
     return groups
+
+
+def means_by_session(cells: Iterable[Cell]) -> dict[str, float]:
+    """Mean R2 of the cells of every session that has a score."""
+    scored = [cell for cell in cells if "r2" in cell]
+    groups = grouped(scored, "session")
+    return {name: fmean(cell["r2"] for cell in group) for name, group in groups.items()}
 
 
 def publish(stem: Path, text: str, cells: Iterable[Cell]) -> None:

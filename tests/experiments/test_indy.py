@@ -2,30 +2,17 @@
 
 import importlib
 import json
-import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import tiny
+from indy_names import NAMES
 
 from poyo_jax import Session, load
 from poyo_jax.baselines import BASELINES, WienerSearch
 from poyo_jax.errors import Interrupted
 from poyo_jax.finetune import STRATEGIES
-
-NAMES = ("indy_20161003_01", "indy_20161024_03", "indy_20161207_02")
-
-
-@pytest.fixture
-def recordings(tiny_data, tmp_path):
-    """Folder with the tiny sessions under names that tell days, and one of another monkey."""
-    folder = tmp_path / "recordings"
-    folder.mkdir()
-    for number, name in enumerate(NAMES):
-        shutil.copy(tiny_data / f"session_{number}.h5", folder / f"{name}.h5")
-    shutil.copy(tiny_data / "session_0.h5", folder / "loco_20160101_01.h5")
-    return folder
 
 
 @pytest.fixture
@@ -96,11 +83,10 @@ def test_a_study_that_stops_leaves_its_table_and_what_is_missing(
 
 def test_all_decoders_get_the_same_few_labels(indy, recordings):
     session = Session.open(recordings / f"{NAMES[-1]}.h5")
-    cell = {"seconds": 5.0, "seed": 1}
-    part = indy.module.labelled(session, cell)
+    part = indy.module.labelled(session, 5.0, seed=1)
     assert part.split("train").duration == pytest.approx(5.0)
     assert list(part.split("test")) == list(session.split("test"))
-    assert indy.module.labelled(session, {"seconds": 0.0, "seed": 1}) is session
+    assert indy.module.labelled(session, 0.0, seed=1) is session
 
 
 def test_rows_that_start_anew_take_no_trained_rows(indy, monkeypatch):

@@ -2,28 +2,16 @@
 
 import importlib
 import json
-import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import tiny
+from indy_names import NAMES
 
 from poyo_jax import Session, open_sessions
 from poyo_jax.errors import DataError
 from poyo_jax.finetune import STRATEGIES
-
-NAMES = ("indy_20161003_01", "indy_20161024_03", "indy_20161207_02")
-
-
-@pytest.fixture
-def recordings(tiny_data, tmp_path):
-    """Folder with the tiny sessions under names that tell days."""
-    folder = tmp_path / "recordings"
-    folder.mkdir()
-    for number, name in enumerate(NAMES):
-        shutil.copy(tiny_data / f"session_{number}.h5", folder / f"{name}.h5")
-    return folder
 
 
 @pytest.fixture
