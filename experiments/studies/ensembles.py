@@ -25,6 +25,7 @@ import numpy as np
 
 from experiments.studies import real_small
 from experiments.studies.results import Cell, complete, publish
+from experiments.studies.sessions import with_spikes
 from poyo_jax import Session
 from poyo_jax.cli.options import Folder
 from poyo_jax.cli.program import run_command
@@ -145,31 +146,6 @@ def as_levels(session: Session) -> Session:
 
 
 SEEN = {"poyo": lambda session: session, "poyo_clock": with_clock, "poyo_levels": as_levels}
-
-
-def with_spikes(
-    session: Session, times: np.ndarray, units: np.ndarray, unit_ids: Sequence[str]
-) -> Session:
-    """The session with other units and spikes, in any order."""
-    from poyo_jax.data.readout import default_readout
-
-    name = default_readout(session).value_key
-    behaviour = session.behaviour(name)
-    order = np.argsort(times, kind="stable")
-    return Session.from_arrays(
-        times[order],
-        units[order],
-        unit_ids,
-        behaviour.times_at(np.arange(behaviour.count)),
-        behaviour.values(0, behaviour.count),
-        session_id=session.session_id,
-        brainset_id=session.brainset_id,
-        target_key=name,
-        domain=list(session.domain),
-        train=list(session.split("train")),
-        valid=list(session.split("valid")),
-        test=list(session.split("test")),
-    )
 
 
 def prediction_path(cell: Cell, options: Ensembles) -> Path:

@@ -7,7 +7,7 @@ The recordings are those of the monkey Indy (O'Doherty, Makin et al.), which POY
 poyo_small is pretrained on all sessions that are earlier than the held-out ones. Each held-out
 session is then decoded by baselines and a POYO of that session alone, and by the pretrained model,
 whose new rows start from the best of several guesses, rows of the same electrodes among them, or
-("new rows") from their tuning alone.
+("new rows") from their tuning alone, or ("units that fire alike") from rows that need no labels.
 
 The Wiener filter of fixed lags has 10 bins before a sample and 2 after it; that of the search
 chooses them. Every choice is made on the valid split. With `--seconds`, decoders learn from as many
@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from experiments.studies import real_small, table2
+from experiments.studies.electrodes import in_one_order
 from experiments.studies.results import Cell, complete, means_by_session, publish
 from poyo_jax import Session
 from poyo_jax.cli.options import Folder
@@ -50,17 +51,22 @@ HELD_OUT = (
 )
 NAME = re.compile(r"indy_(\d{4})(\d{2})(\d{2})_\d{2}")
 ALL = 0.0  # seconds, for all of the train split
-NEW_ROWS = "_new_rows"  # ends the rows of fits that do not try trained rows of the same electrodes
+NO_LABELS = "no_labels"  # begins the rows without a fit
+NEW_ROWS = "_new_rows"  # ends the rows of fits that do not try trained rows of the same units
+ALIKE = "_alike"  # ends the rows that start from units of the same ids that fire alike
 ROWS = {  # the quickest and most telling first
     "wiener_fixed": "Wiener filter, fixed lags",
     "wiener": "Wiener filter",
     "unit_identification": "POYO + unit identification",
-    "no_labels": "POYO, mean rows of the same electrodes, no labels",
+    "no_labels": "POYO, mean rows of the same units, no labels",
+    "no_labels_alike": "POYO, rows of units that fire alike, no labels",
     "gradual": "POYO + finetuning",
     "unit_identification_new_rows": "POYO + unit identification, new rows",
+    "unit_identification_alike": "POYO + unit identification, from units that fire alike",
     "poyo_single": "POYO, single session",
     "gru": "GRU",
     "gradual_new_rows": "POYO + finetuning, new rows",
+    "gradual_alike": "POYO + finetuning, from units that fire alike",
     "kalman": "Kalman filter",
     "mlp": "MLP",
 }
@@ -126,7 +132,9 @@ def find_recordings(options: Indy) -> tuple[dict[str, Session], dict[str, Sessio
             f"{options.data} lacks recordings of the monkey Indy: {lacks}. Make the session files"
             f" with `{PREPARE}` and give their folder, or name others with --held-out."
         )
-    return open_named(options.data, earlier), open_named(options.data, options.held_out)
+    recordings = open_named(options.data, [*earlier, *options.held_out])
+    held_out = {name: recordings.pop(name) for name in options.held_out}
+    return recordings, held_out
 
 
 def names_in(folder: Path) -> list[str]:
@@ -135,10 +143,10 @@ def names_in(folder: Path) -> list[str]:
 
 
 def open_named(folder: Path, names: Sequence[str]) -> dict[str, Session]:
-    """The sessions of these names, by name."""
+    """The sessions of these names, by name, with their electrodes in one order."""
     from poyo_jax import open_sessions
 
-    return dict(zip(names, open_sessions(folder, names), strict=True))
+    return in_one_order(dict(zip(names, open_sessions(folder, names), strict=True)))
 
 
 def day(name: str) -> date:
@@ -163,7 +171,7 @@ def days_after(held_out: Mapping[str, Session], earlier: Mapping[str, Session]) 
 def cells(options: Indy) -> Iterator[Cell]:
     """All cells, in the order of what they tell."""
     for seed, seconds, row in product(options.seeds, options.seconds, options.rows):
-        if row == "no_labels" and seconds != ALL:
+        if row.startswith(NO_LABELS) and seconds != ALL:
             continue
         same = seconds == ALL and row in DETERMINISTIC  # few labels differ between seeds
         if same and seed != options.seeds[0]:
@@ -192,7 +200,8 @@ def fill(
         workdir, steps = options.workdir / "single" / folder, (options.single_steps,)
         model = real_small.train_alone(session, workdir, seed, steps)
     else:
-        model = adapted(row, session, seed, pretrained(tuple(earlier.values()), seed, options))
+        recordings = tuple(earlier.values())
+        model = adapted(row, session, seed, pretrained(recordings, seed, options), recordings)
     return {"r2": table2.score_model(model, session)}
 
 
@@ -214,15 +223,27 @@ def pretrained(sessions: tuple[Session, ...], seed: int, options: Indy) -> "Pret
     return real_small.pretrain(list(sessions), workdir, options.pretrain_steps, seed)
 
 
-def adapted(row: str, session: Session, seed: int, pretrained: "Pretrained") -> "Pretrained":
+def adapted(
+    row: str,
+    session: Session,
+    seed: int,
+    pretrained: "Pretrained",
+    earlier: Sequence[Session],
+) -> "Pretrained":
     """The pretrained model after a fit to the session, or with rows from no labels of it."""
     from poyo_jax.finetune import STRATEGIES, adapt_without_labels, finetune
 
-    if row == "no_labels":
+    if row == NO_LABELS:
         return adapt_without_labels(pretrained, session)
-    config = replace(STRATEGIES[row.removesuffix(NEW_ROWS)], seed=seed)
+    if row.endswith(ALIKE):
+        pretrained = adapt_without_labels(pretrained, session, earlier)
+    if row.startswith(NO_LABELS):
+        return pretrained
+    config = replace(STRATEGIES[row.removesuffix(NEW_ROWS).removesuffix(ALIKE)], seed=seed)
     start_from = {} if row.endswith(NEW_ROWS) else None
-    return finetune(pretrained, [session], config, start_from=start_from).pretrained
+    known = "refit" if row.endswith(ALIKE) else "refuse"
+    fit = finetune(pretrained, [session], config, start_from=start_from, known=known)
+    return fit.pretrained
 
 
 # --- results

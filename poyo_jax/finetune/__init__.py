@@ -1,5 +1,6 @@
 """Adapt a pretrained model to new sessions: their rows alone, or more of the model."""
 
+from poyo_jax.finetune.activity import rate_agreement
 from poyo_jax.finetune.auto import Auto, Choice
 from poyo_jax.finetune.few_shot import FewShot, few_shot_curve
 from poyo_jax.finetune.fit import finetune, fit_units
@@ -25,5 +26,6 @@ __all__ = [
     "fit_units",
     "labelled_intervals",
     "learn_tuning",
+    "rate_agreement",
     "tuning_map",
 ]

@@ -1,32 +1,42 @@
-"""Decode a new session without labels, by the rows that its electrodes had on other days."""
+"""Decode a new session without labels, by the rows that its units' ids had on other days."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float32
 
 from poyo_jax.data.choose_readouts import output_number
-from poyo_jax.data.given import one_session
+from poyo_jax.data.given import one_session, session_list
 from poyo_jax.data.session import Session
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.errors import DataError, VocabError
+from poyo_jax.finetune.activity import likeness, unit_activity
 from poyo_jax.finetune.tables import add_fitted_rows
 from poyo_jax.model.params import SESSIONS, UNITS
 from poyo_jax.pretrained import Pretrained, check_model
 from poyo_jax.types import Readout, Readouts, each_readout
 
 
-def adapt_without_labels(pretrained: Pretrained, session: Session) -> Pretrained:
+def adapt_without_labels(
+    pretrained: Pretrained, session: Session, earlier: Sequence[Session] = ()
+) -> Pretrained:
     """Give the model mean rows for a session whose units have the ids of earlier ones.
 
     A unit gets the mean row of the units of its id in the known sessions of the same data set, as
     those of one electrode on other days, and a unit of another id the mean row of all units. The
     row of the session, and its readouts, are means over these sessions: the scale of the behaviour
-    is theirs. No label and no spike of the session is used, and nothing is trained.
+    is theirs. No label of the session is used, and nothing is trained.
 
-    Raises VocabError when the model knows the session, and DataError when none of its units has the
-    id of a known unit of its data set.
+    Args:
+        pretrained: the model.
+        session: the new session.
+        earlier: recordings of known sessions. With them, the mean is over these alone, and a row
+            weighs more, the more its unit fired as the new one does: at its rate, and together with
+            the same units (`poyo_jax.finetune.activity`).
+
+    Raises VocabError when the model knows the session, or not one of `earlier`, and DataError when
+    none of its units has the id of a known unit of its data set.
     """
     pretrained, session = check_model(pretrained), one_session(session)
     if session.id in pretrained.sessions:
@@ -34,8 +44,12 @@ def adapt_without_labels(pretrained: Pretrained, session: Session) -> Pretrained
             f"the model knows session {session.id!r} already. Decode it directly, or give the new"
             " session another id."
         )
+    recordings = {other.id: other for other in session_list(earlier)}
+    pretrained.sessions.rows(list(recordings))  # raises for a session that is not known
     shared = units_of_same_ids(pretrained, session)
     related = [name for name, units in shared.items() if units]
+    if recordings:
+        related = [name for name in related if name in recordings]
     if not related:
         raise DataError(
             f"none of the {len(session.unit_ids)} units of session {session.id} has the id of a"
@@ -48,7 +62,7 @@ def adapt_without_labels(pretrained: Pretrained, session: Session) -> Pretrained
     session_rows = np.asarray(pretrained.params[SESSIONS])[pretrained.sessions.rows(related)]
     session_row = session_rows.mean(axis=0, keepdims=True)
     params = dict(pretrained.params)
-    unit_rows = _mean_rows(pretrained, session, related)
+    unit_rows = _mean_rows(pretrained, session, related, recordings)
     params[UNITS] = add_fitted_rows(params[UNITS], units, new_units, unit_rows)
     params[SESSIONS] = add_fitted_rows(params[SESSIONS], sessions, new_session, session_row)
     readouts = {**pretrained.readouts, session.id: _mean_readouts(pretrained, related)}
@@ -68,18 +82,33 @@ def units_of_same_ids(pretrained: Pretrained, session: Session) -> dict[str, lis
 
 
 def _mean_rows(
-    pretrained: Pretrained, session: Session, related: Sequence[str]
+    pretrained: Pretrained,
+    session: Session,
+    related: Sequence[str],
+    recordings: Mapping[str, Session],
 ) -> Float32[np.ndarray, "units dim"]:
     """Mean row of the units of each id; of all known units, for an id that is new."""
     table = np.asarray(pretrained.params[UNITS])
     of_all = table[1 : pretrained.units.num_rows].mean(axis=0)
+    weights = _weights(session, related, recordings)
     rows = []
     for unit in session.unit_ids:
-        names = [f"{name}/{unit}" for name in related]
-        known = [name for name in names if name in pretrained.units]
-        own = table[pretrained.units.rows(known)]
-        rows.append(own.mean(axis=0) if known else of_all)
+        known = [name for name in related if f"{name}/{unit}" in pretrained.units]
+        known = [name for name in known if unit in weights[name]]
+        own = table[pretrained.units.rows([f"{name}/{unit}" for name in known])]
+        shares = [weights[name][unit] for name in known]
+        rows.append(np.average(own, axis=0, weights=shares) if known else of_all)
     return np.stack(rows).astype(np.float32)
+
+
+def _weights(
+    session: Session, related: Sequence[str], recordings: Mapping[str, Session]
+) -> dict[str, dict[str, float]]:
+    """Weight of every unit's row, by session and unit id: 1, or how alike it fires."""
+    if not recordings:
+        return {name: dict.fromkeys(session.unit_ids, 1.0) for name in related}
+    new = unit_activity(session)
+    return {name: likeness(new, unit_activity(recordings[name])) for name in related}
 
 
 def _mean_readouts(pretrained: Pretrained, related: Sequence[str]) -> Readouts:

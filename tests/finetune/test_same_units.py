@@ -9,6 +9,7 @@ import pytest
 from poyo_jax import Session, decode
 from poyo_jax.errors import DataError, VocabError
 from poyo_jax.finetune import adapt_without_labels
+from poyo_jax.finetune.activity import likeness, unit_activity
 
 
 def day_of(session: Session, name: str, units: int | None = None) -> Session:
@@ -96,3 +97,37 @@ def test_sessions_of_which_nothing_is_known(pretrained, tiny_sessions, later):
     )
     with pytest.raises(DataError, match=r"none of the 2 units of session .* has the id of a unit"):
         adapt_without_labels(pretrained, stranger)
+
+
+def test_units_that_fire_alike_weigh_more(pretrained, tiny_sessions, later):
+    """The new session is the first one again, so the rows of the first one weigh most."""
+    first, second = (
+        next(session for session in tiny_sessions if session.id == name)
+        for name in pretrained.sessions.names
+    )
+    adapted = adapt_without_labels(pretrained, later, earlier=[second, first])
+    table = np.asarray(pretrained.params["unit_embedding"])
+    new = np.asarray(adapted.params["unit_embedding"])[adapted.units.rows(later.unit_names)]
+    weights = {
+        session.id: likeness(unit_activity(later), unit_activity(session))
+        for session in (first, second)
+    }
+    for unit, row in zip(later.unit_ids, new, strict=True):
+        one, other = table[pretrained.units.rows([f"{first.id}/{unit}", f"{second.id}/{unit}"])]
+        share = weights[first.id][unit] / (weights[first.id][unit] + weights[second.id][unit])
+        np.testing.assert_allclose(row, share * one + (1 - share) * other, rtol=0, atol=1e-5)
+        assert share > 0.5
+
+
+def test_one_recording_of_an_earlier_session_has_all_the_weight(pretrained, tiny_sessions, later):
+    adapted = adapt_without_labels(pretrained, later, earlier=tiny_sessions[:1])
+    rows = np.asarray(adapted.params["unit_embedding"])
+    known = [f"{tiny_sessions[0].id}/{unit}" for unit in later.unit_ids]
+    expected = rows[pretrained.units.rows(known)]
+    np.testing.assert_allclose(rows[adapted.units.rows(later.unit_names)], expected, atol=1e-6)
+    assert adapted.readouts[later.id] == pretrained.readouts[tiny_sessions[0].id]
+
+
+def test_a_recording_that_the_model_does_not_know(pretrained, tiny_sessions, later):
+    with pytest.raises(VocabError, match=f"'{later.brainset_id}/tomorrow' is not in the vocab"):
+        adapt_without_labels(pretrained, later, earlier=[day_of(tiny_sessions[0], "tomorrow")])
