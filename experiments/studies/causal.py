@@ -5,7 +5,8 @@
 DATA holds the real recordings. Each model is trained on one of them, or on a small simulated study,
 with the settings of the demo. "end N" weighs the samples in the last 0.1 s of a training window N
 times (`DataConfig.end_weight`); "block-causal" has a processor whose latents see no later ones
-(block_causal.py). Then the test split is decoded offline, and causally with steps of 50 and 20 ms.
+(block_causal.py), and "recurrent" one of recurrent layers (recurrent.py). Then the test split is
+decoded offline, and causally with steps of 50 and 20 ms.
 
 Every training is kept in `results.jsonl` of the work directory, and the same command continues with
 those that are missing. The table and its cells are written to `causal.md` and `causal.json`.
@@ -18,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.studies import block_causal as block_causal  # so that its path can be resolved
+from experiments.studies.block_causal import BlockCausal
+from experiments.studies.recurrent import Recurrent
 from experiments.studies.results import Cell, complete, publish
 from poyo_jax import Session
 from poyo_jax.cli.options import Folder
@@ -28,6 +30,7 @@ from poyo_jax.presets import demo, with_steps
 
 SIMULATED = "simulated"
 KINDS = ("plain", "end 5", "block-causal")
+PROCESSORS = {"block-causal": BlockCausal, "recurrent": Recurrent}
 SCORES = {"offline": None, "50 ms": 0.05, "20 ms": 0.02}
 KEY = ("recording", "kind", "seed", "num_steps")
 
@@ -43,7 +46,7 @@ class Causal:
     workdir: Path = Path("runs/causal")
     """Folder for the runs and results."""
     kinds: tuple[str, ...] = KINDS
-    """Kinds of training."""
+    """Kinds of training; also "recurrent", and "end N" with any N."""
     num_steps: int = 400
     """Steps of each training."""
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -78,8 +81,8 @@ def causal(options: Causal) -> None:
 def recipe(kind: str, num_steps: int, seed: int) -> Config:
     """Settings of the demo, changed as the kind of training says."""
     config = with_steps(demo(), num_steps, seed, looks=2)
-    if kind == "block-causal":
-        path = f"{block_causal.BlockCausal.__module__}:{block_causal.BlockCausal.__name__}"
+    if kind in PROCESSORS:
+        path = f"{PROCESSORS[kind].__module__}:{PROCESSORS[kind].__name__}"
         return replace(config, model=replace(config.model, processor=path))
     weight = 1.0 if kind == "plain" else float(kind.removeprefix("end "))
     return replace(config, data=replace(config.data, end_weight=weight))

@@ -187,7 +187,7 @@ def title(arms: Sequence[str], size: int) -> str:
 def score_of(
     found: list[Cell], arms: Sequence[str], session: str, size: int, options: Ensembles
 ) -> float | None:
-    """Mean test R2 over all choices of `size` seeds; None where not all seeds have a result."""
+    """Mean test R2 over all choices of `size` seeds; None where fewer have a result."""
     from poyo_jax.metrics import r2_score
 
     members: dict[int, list[np.ndarray]] = {}
@@ -198,7 +198,7 @@ def score_of(
                 members.setdefault(cell["seed"], []).append(stored["values"])
                 targets = stored["targets"]
     whole = [np.mean(some, axis=0) for some in members.values() if len(some) == len(arms)]
-    if len(whole) < len(options.seeds):
+    if len(whole) < size:
         return None
     chosen = combinations(whole, size)
     return float(np.mean([r2_score(targets, np.mean(some, axis=0)) for some in chosen]))
@@ -208,8 +208,8 @@ def differences(columns: dict[str, list[float]]) -> list[str]:
     """Every column after the first against one POYO and against as many GRUs, over sessions."""
     lines = ["| what | against | difference ± SE over sessions | ahead in |", "|---" * 4 + "|"]
     for name, scores in columns.items():
-        size = int(name.split()[0])
-        for other in dict.fromkeys((title(["poyo"], 1), title(["gru"], size))):
+        members = sum(int(part.split()[0]) for part in name.split(" + "))
+        for other in dict.fromkeys((title(["poyo"], 1), title(["gru"], members))):
             if other in columns and other != name and len(scores) > 1:
                 gaps = np.subtract(scores, columns[other])
                 error = np.std(gaps, ddof=1) / len(gaps) ** 0.5

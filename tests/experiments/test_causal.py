@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import tiny
 
-from experiments.studies.block_causal import BlockCausal
-from experiments.studies.causal import KINDS, SCORES, recipe, table
+from experiments.studies.causal import KINDS, PROCESSORS, SCORES, recipe, table
 from poyo_jax.model.compute import Compute
 
 
@@ -19,6 +18,8 @@ def test_every_kind_has_its_settings():
     assert plain.data.end_weight == 1.0 and plain.data.seed == 1
     assert heavy == replace(plain, data=replace(plain.data, end_weight=5.0))
     assert causal.model.processor == "experiments.studies.block_causal:BlockCausal"
+    recurrent = replace(causal.model, processor="experiments.studies.recurrent:Recurrent")
+    assert recipe("recurrent", 400, 1) == replace(causal, model=recurrent)
 
 
 def test_the_table_has_differences_to_plain_training():
@@ -31,11 +32,12 @@ def test_the_table_has_differences_to_plain_training():
     assert lines[3].startswith("| end 5 | 0.610 (+0.110 ± 0.010) |")
 
 
+@pytest.mark.parametrize("kind", PROCESSORS)
 @pytest.mark.parametrize("dropped", [False, True])
-def test_latents_see_no_later_ones(dropped):
+def test_latents_see_no_later_ones(dropped, kind):
     seeds = jnp.array([1, 2], jnp.uint32) if dropped else None
     model = replace(tiny.config().model, depth=2)
-    processor = BlockCausal(config=model, compute=Compute())
+    processor = PROCESSORS[kind](config=model, compute=Compute())
     times = np.repeat([0.1, 0.3, 0.5, 0.7], 2)
     latents = np.random.default_rng(0).normal(size=(2, 8, model.dim)).astype(np.float32)
     params = processor.init(jax.random.key(0), latents, times, seeds)
