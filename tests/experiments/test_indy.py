@@ -3,6 +3,7 @@
 import importlib
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -39,7 +40,8 @@ def results(workdir):
 
 
 def test_all_kinds_of_rows_are_filled_once(indy, tmp_path, capsys):
-    rows = ["wiener", "unit_identification", "unit_identification_new_rows", "gradual"]
+    rows = ["wiener", "no_labels", "no_labels_alike", "unit_identification"]
+    rows += ["unit_identification_new_rows", "unit_identification_alike", "gradual"]
     indy("--rows", *rows, "poyo_single", "--seconds", 0)
     found = results(tmp_path)
     assert [cell["row"] for cell in found] == [*rows, "poyo_single"]
@@ -89,16 +91,27 @@ def test_all_decoders_get_the_same_few_labels(indy, recordings):
     assert indy.module.labelled(session, 0.0, seed=1) is session
 
 
-def test_rows_that_start_anew_take_no_trained_rows(indy, monkeypatch):
+def test_rows_say_where_their_fit_starts(indy, monkeypatch):
     asked = []
-    monkeypatch.setattr(
-        "poyo_jax.finetune.finetune",
-        lambda *_, start_from: asked.append(start_from) or importlib.import_module("types"),
-    )
-    for row in ("gradual", "gradual_new_rows"):
-        with pytest.raises(AttributeError):
-            indy.module.adapted(row, None, 0, None)
-    assert asked == [None, {}]
+
+    def without_labels(model, session, earlier):
+        asked.append((model, session, earlier))
+        return "adapted"
+
+    def finetune(model, sessions, config, *, start_from, known):
+        asked.append((model, sessions, config.seed, start_from, known))
+        return SimpleNamespace(pretrained="fitted")
+
+    monkeypatch.setattr("poyo_jax.finetune.adapt_without_labels", without_labels)
+    monkeypatch.setattr("poyo_jax.finetune.finetune", finetune)
+    for row in ("gradual", "gradual_new_rows", "gradual_alike"):
+        assert indy.module.adapted(row, "session", 3, "model", ["earlier"]) == "fitted"
+    assert asked == [
+        ("model", ["session"], 3, None, "refuse"),
+        ("model", ["session"], 3, {}, "refuse"),
+        ("model", "session", ["earlier"]),
+        ("adapted", ["session"], 3, None, "refit"),
+    ]
 
 
 def test_spreads_are_over_seeds_and_sessions(indy):
