@@ -32,6 +32,7 @@ import numpy as np
 from experiments.studies import real_small, table2
 from experiments.studies.electrodes import in_one_order
 from experiments.studies.results import Cell, complete, means_by_session, publish
+from experiments.studies.sessions import beginning
 from poyo_jax import Session
 from poyo_jax.cli.options import Folder
 from poyo_jax.cli.program import run_command
@@ -53,6 +54,7 @@ NAME = re.compile(r"indy_(\d{4})(\d{2})(\d{2})_\d{2}")
 ALL = 0.0  # seconds, for all of the train split
 NO_LABELS = "no_labels"  # begins the rows without a fit
 NEW_ROWS = "_new_rows"  # ends the rows of fits that do not try trained rows of the same units
+MINUTE = 60.0  # s
 ALIKE = "_alike"  # ends the rows that start from units of the same ids that fire alike
 ROWS = {  # the quickest and most telling first
     "wiener_fixed": "Wiener filter, fixed lags",
@@ -60,6 +62,7 @@ ROWS = {  # the quickest and most telling first
     "unit_identification": "POYO + unit identification",
     "no_labels": "POYO, mean rows of the same units, no labels",
     "no_labels_alike": "POYO, rows of units that fire alike, no labels",
+    "no_labels_minute": "POYO, rows of units that fire alike in the first minute, no labels",
     "gradual": "POYO + finetuning",
     "unit_identification_new_rows": "POYO + unit identification, new rows",
     "unit_identification_alike": "POYO + unit identification, from units that fire alike",
@@ -235,6 +238,8 @@ def adapted(
 
     if row == NO_LABELS:
         return adapt_without_labels(pretrained, session)
+    if row == NO_LABELS + "_minute":
+        return adapt_without_labels(pretrained, beginning(session, MINUTE), earlier)
     if row.endswith(ALIKE):
         pretrained = adapt_without_labels(pretrained, session, earlier)
     if row.startswith(NO_LABELS):

@@ -1,4 +1,4 @@
-"""Sessions with other spikes: `with_spikes`."""
+"""Sessions made of others: with other spikes, or cut short."""
 
 from collections.abc import Sequence
 
@@ -29,4 +29,27 @@ def with_spikes(
         train=list(session.split("train")),
         valid=list(session.split("valid")),
         test=list(session.split("test")),
+    )
+
+
+def beginning(session: Session, seconds: float) -> Session:
+    """The first seconds of the session, as one that ends then."""
+    from poyo_jax.data.readout import default_readout
+
+    name = default_readout(session).value_key
+    behaviour = session.behaviour(name)
+    start = float(session.domain.starts[0])
+    times, units = session.spikes_between(start, start + seconds)
+    sampled = behaviour.times_at(np.arange(behaviour.count))
+    count = int(np.searchsorted(sampled, start + seconds))
+    return Session.from_arrays(
+        times,
+        units,
+        list(session.unit_ids),
+        sampled[:count],
+        behaviour.values(0, count),
+        session_id=session.session_id,
+        brainset_id=session.brainset_id,
+        target_key=name,
+        domain=[(start, start + seconds)],
     )

@@ -10,6 +10,7 @@ import pytest
 import tiny
 from indy_names import NAMES
 
+from experiments.studies.sessions import beginning
 from poyo_jax import Session, load
 from poyo_jax.baselines import BASELINES, WienerSearch
 from poyo_jax.errors import Interrupted
@@ -40,7 +41,7 @@ def results(workdir):
 
 
 def test_all_kinds_of_rows_are_filled_once(indy, tmp_path, capsys):
-    rows = ["wiener", "no_labels", "no_labels_alike", "unit_identification"]
+    rows = ["wiener", "no_labels", "no_labels_alike", "no_labels_minute", "unit_identification"]
     rows += ["unit_identification_new_rows", "unit_identification_alike", "gradual"]
     indy("--rows", *rows, "poyo_single", "--seconds", 0)
     found = results(tmp_path)
@@ -112,6 +113,17 @@ def test_rows_say_where_their_fit_starts(indy, monkeypatch):
         ("model", "session", ["earlier"]),
         ("adapted", ["session"], 3, None, "refit"),
     ]
+
+
+def test_the_beginning_of_a_session_is_all_that_is_seen(recordings):
+    session = Session.open(recordings / f"{NAMES[-1]}.h5")
+    start = session.domain.starts[0]
+    short = beginning(session, 5.0)
+    assert short.id == session.id and short.unit_ids == session.unit_ids
+    assert list(short.domain) == [(start, start + 5.0)]
+    spikes = session.spikes_between(start, start + 5.0)
+    for kept, expected in zip((short.spike_times, short.spike_units), spikes, strict=True):
+        np.testing.assert_array_equal(kept[:], expected)
 
 
 def test_spreads_are_over_seeds_and_sessions(indy):
