@@ -345,13 +345,13 @@ def draw(found: list[Cell], days: dict[str, int], path: Path) -> None:
     from poyo_jax import plots
 
     panels = list(dict.fromkeys(cell["seconds"] for cell in found)) or [ALL]
-    size = (plots.WIDTH * len(panels), 3.6)
+    size = (plots.WIDTH * len(panels), 4.4)
     figure, axes = plt.subplots(
         1, len(panels), figsize=size, layout="constrained", sharey=True, squeeze=False
     )
-    styles = list(product(("-", "--"), plots.COLORS))
+    styles = list(product(("-", "--", ":"), plots.COLORS))
     for ax, seconds in zip(axes[0], panels, strict=True):
-        for (dash, color), row in zip(styles, ROWS, strict=False):
+        for (dash, color), row in zip(styles[: len(ROWS)], ROWS, strict=True):
             means = session_means([cell for cell in found if cell["seconds"] == seconds], row)
             places = sorted(means, key=days.__getitem__)
             if places:
@@ -359,8 +359,9 @@ def draw(found: list[Cell], days: dict[str, int], path: Path) -> None:
                 ax.plot(x, y, dash, marker="o", markersize=3, color=color, label=ROWS[row])
         ax.set(xlabel="days since the last session of pretraining", title=amount(seconds))
     axes[0][0].set(ylabel="test R²")
-    if axes[0][-1].lines:
-        axes[0][-1].legend(frameon=False, fontsize=7)
+    lines = {line.get_label(): line for ax in axes[0] for line in ax.lines}
+    place = {"loc": "outside lower center", "ncols": 2, "handlelength": 4, "frameon": False}
+    figure.legend(lines.values(), lines, fontsize=7, **place)
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
