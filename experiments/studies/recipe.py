@@ -265,7 +265,7 @@ def measured(workdir: Path, step_seconds: float, averaged: list[Session] | None)
             seconds, last = seconds + line["seconds_per_step"] * (line["step"] - last), line["step"]
         if "valid_r2" in line:
             curve.append(
-                [line["step"] * step_seconds, round(seconds, 1), round(line["valid_r2"], 4)]
+                [line["step"] * step_seconds, round(seconds, 3), round(line["valid_r2"], 4)]
             )
         if "effective_rank" in line:
             norm = sum(value**2 for value in line["parameter_norm"].values()) ** 0.5
