@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from experiments.studies import real_small, table2
-from experiments.studies.indy import NAME, PREPARE, day, labelled, names_in, open_named
+from experiments.studies.indy import MINUTE, NAME, PREPARE, day, labelled, names_in, open_named
 from experiments.studies.results import Cell, complete, means_by_session, publish
 from poyo_jax import Session
 from poyo_jax.cli.options import Folder
@@ -44,7 +44,6 @@ ARMS = {
     "wiener_minute": "Wiener filter, a minute of labels",
     "poyo_minute": "POYO, a minute of labels",
 }
-MINUTE = 60.0  # s
 FALL = 0.1  # of R2, after which a decoder is said to have failed
 GAP = 10.0  # s between two sessions that are joined
 

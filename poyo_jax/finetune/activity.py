@@ -48,6 +48,8 @@ def unit_activity(session: Session) -> Activity:
 def _coactivity(counts: Float32[np.ndarray, "bins units"]) -> Float32[np.ndarray, "units units"]:
     counts = (counts - counts.mean(axis=0)) / (counts.std(axis=0) + 1e-6)
     correlations = counts.T @ counts / len(counts)
+    if len(correlations) == 1:
+        return np.zeros((1, 1), np.float32)  # it has no company
     others = ~np.eye(len(correlations), dtype=bool)
     mean = correlations.mean(axis=0, where=others, keepdims=True)
     spread = correlations.std(axis=0, where=others, keepdims=True)
@@ -106,6 +108,9 @@ def rate_agreement(session: Session, earlier: Sequence[Session]) -> float:
 
 def _log_rates(session: Session) -> dict[str, float]:
     """Log of the spikes per second of every unit, by its id."""
-    counts = np.bincount(session.spike_units, minlength=len(session.unit_ids))
+    counts = np.zeros(len(session.unit_ids))
+    for start, end in session.domain:
+        _, units = session.spikes_between(start, end)
+        counts += np.bincount(units, minlength=len(counts))
     rates = np.log(counts / session.domain.duration + SILENT)
     return dict(zip(session.unit_ids, rates.tolist(), strict=True))

@@ -93,8 +93,11 @@ def _mean_rows(
     weights = _weights(session, related, recordings)
     rows = []
     for unit in session.unit_ids:
-        known = [name for name in related if f"{name}/{unit}" in pretrained.units]
-        known = [name for name in known if unit in weights[name]]
+        known = [
+            name
+            for name in related
+            if unit in weights[name] and f"{name}/{unit}" in pretrained.units
+        ]
         own = table[pretrained.units.rows([f"{name}/{unit}" for name in known])]
         shares = [weights[name][unit] for name in known]
         rows.append(np.average(own, axis=0, weights=shares) if known else of_all)

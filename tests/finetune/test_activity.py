@@ -93,6 +93,29 @@ def test_rates_agree_on_two_days_and_not_behind_a_turned_connector():
     assert rate_agreement(day(11, order=[5, 4, 3, 2, 1, 0]), earlier) < -0.9
 
 
+def test_spikes_outside_the_domain_do_not_count():
+    """The rates of the half that the domain leaves out are those of other neurons."""
+    half = SECONDS / 2
+    session, other = day(14), day(15, order=[5, 4, 3, 2, 1, 0])
+    early, late = session.spikes_between(0, half), other.spikes_between(half, SECONDS)
+    mixed = Session.from_arrays(
+        np.concatenate([early[0], late[0]]),
+        np.concatenate([early[1], late[1]]),
+        list(session.unit_ids),
+        target_times=[0.0, SECONDS],
+        targets=[[0.0], [1.0]],
+        session_id="mixed",
+        domain=[(0.0, half)],
+    )
+    assert rate_agreement(mixed, [session]) > 0.95
+
+
+def test_a_unit_alone_has_no_company():
+    activity = unit_activity(day(16).select_units(["a"]))
+    assert activity.coactivity.tolist() == [[0.0]]
+    assert list(likeness(activity, unit_activity(day(17)))) == ["a"]
+
+
 def test_rates_that_cannot_be_compared():
     with pytest.raises(DataError, match="2 of 6 units of session made_up/day_12 have the id of"):
         rate_agreement(day(12), [day(13, ids="abuvwx")])
