@@ -93,7 +93,8 @@ def finetune(
         start_from: trained names from which new units or sessions start, by new name, such as the
             same electrode on another day; or the id of a known session, for its units of the same
             unit id. None also tries the known sessions of the same data set that have units of the
-            same ids, and takes the one that decodes the labels best; {} does not.
+            same ids, and their mean, and takes what decodes the valid split best (the labels,
+            without a valid split); {} does not.
         known: "refuse" a session that the model knows, or "refit" its rows from their present
             values.
         keep_snapshots: keep the parameters of every evaluation, for `FitResult.snapshots` and

@@ -12,6 +12,7 @@ from poyo_jax.data.session import Session
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.errors import DataError, VocabError
 from poyo_jax.finetune.activity import likeness, unit_activity
+from poyo_jax.finetune.coordinates import mean_row
 from poyo_jax.finetune.tables import add_fitted_rows
 from poyo_jax.model.params import SESSIONS, UNITS
 from poyo_jax.pretrained import Pretrained, check_model
@@ -62,7 +63,9 @@ def adapt_without_labels(
     session_rows = np.asarray(pretrained.params[SESSIONS])[pretrained.sessions.rows(related)]
     session_row = session_rows.mean(axis=0, keepdims=True)
     params = dict(pretrained.params)
-    unit_rows = _mean_rows(pretrained, session, related, recordings)
+    table = np.asarray(params[UNITS])[: pretrained.units.num_rows]
+    of_new = np.repeat(mean_row(table)[None], len(session.unit_ids), axis=0)
+    unit_rows = mean_rows(pretrained, session, _weights(session, related, recordings), of_new)
     params[UNITS] = add_fitted_rows(params[UNITS], units, new_units, unit_rows)
     params[SESSIONS] = add_fitted_rows(params[SESSIONS], sessions, new_session, session_row)
     readouts = {**pretrained.readouts, session.id: _mean_readouts(pretrained, related)}
@@ -81,35 +84,42 @@ def units_of_same_ids(pretrained: Pretrained, session: Session) -> dict[str, lis
     return shared
 
 
-def _mean_rows(
+def mean_rows(
     pretrained: Pretrained,
     session: Session,
-    related: Sequence[str],
-    recordings: Mapping[str, Session],
+    weights: Mapping[str, Mapping[str, float]],
+    otherwise: Float32[np.ndarray, "units dim"],
 ) -> Float32[np.ndarray, "units dim"]:
-    """Mean row of the units of each id; of all known units, for an id that is new."""
+    """Weighted mean row of the known units of each id.
+
+    An id that is new keeps its row of `otherwise`. `weights` are by known session and unit id.
+    """
     table = np.asarray(pretrained.params[UNITS])
-    of_all = table[1 : pretrained.units.num_rows].mean(axis=0)
-    weights = _weights(session, related, recordings)
-    rows = []
-    for unit in session.unit_ids:
+    rows = np.array(otherwise)
+    for place, unit in enumerate(session.unit_ids):
         known = [
             name
-            for name in related
-            if unit in weights[name] and f"{name}/{unit}" in pretrained.units
+            for name, of_session in weights.items()
+            if unit in of_session and f"{name}/{unit}" in pretrained.units
         ]
-        own = table[pretrained.units.rows([f"{name}/{unit}" for name in known])]
-        shares = [weights[name][unit] for name in known]
-        rows.append(np.average(own, axis=0, weights=shares) if known else of_all)
-    return np.stack(rows).astype(np.float32)
+        if known:
+            own = table[pretrained.units.rows([f"{name}/{unit}" for name in known])]
+            shares = [weights[name][unit] for name in known]
+            rows[place] = np.average(own, axis=0, weights=shares)
+    return rows
+
+
+def equal_weights(session: Session, related: Sequence[str]) -> dict[str, dict[str, float]]:
+    """The same weight for each unit of each of the known sessions."""
+    return {name: dict.fromkeys(session.unit_ids, 1.0) for name in related}
 
 
 def _weights(
     session: Session, related: Sequence[str], recordings: Mapping[str, Session]
 ) -> dict[str, dict[str, float]]:
-    """Weight of every unit's row, by session and unit id: 1, or how alike it fires."""
+    """Weight of every unit's row, by session and unit id: equal, or how alike it fires."""
     if not recordings:
-        return {name: dict.fromkeys(session.unit_ids, 1.0) for name in related}
+        return equal_weights(session, related)
     new = unit_activity(session)
     return {name: likeness(new, unit_activity(recordings[name])) for name in related}
 

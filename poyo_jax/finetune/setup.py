@@ -74,6 +74,17 @@ class FitSetup:
         """The compiled prediction step (`make_predict_step`); the same function at each access."""
         return make_predict_step(self.model, self.mesh, microbatch_windows=self.microbatch)
 
+    def first_look(self) -> Batch:
+        """A batch to compare starts by: of every valid split, or of the labels where there is none.
+
+        Rows that start from tuning were made with the labels, and decode those too well.
+        """
+        valid = {source.session.id: source for source in self.valid}
+        sources = [valid.get(source.session.id, source) for source in self.train]
+        data = replace(self.data, unit_dropout=None)
+        window_length = self.pretrained.config.model.window_length
+        return TrainBatches(sources, data, window_length, 1, jax.local_device_count())[0]
+
     def valid_scores(self, params: dict) -> dict[str, float]:
         """Mean scores of the valid splits by key; NaN if there is none.
 

@@ -7,9 +7,10 @@ Each session has a first guess and, unless the caller says where it starts, furt
    units and sessions start from their trained rows, others from those that `start_from` names.
 2. The same units with the row of a trained session.
 3. The rows of a known session of the same data set, and of its units of the same ids, as those of
-   one electrode on two days.
+   one electrode on two days; and the means over all such sessions.
 
-The candidate that decodes a batch of labels best wins. With `FitConfig.starts = "random"`, the
+The candidate that decodes a batch of the valid split best wins; of the labels, without a valid
+split. With `FitConfig.starts = "random"`, the
 first guess is zero with random scatter, and there are no further candidates.
 """
 
@@ -27,7 +28,7 @@ from poyo_jax.data.session import Session
 from poyo_jax.distributed.mesh import own_part, put_batch, replicated
 from poyo_jax.errors import DataError, VocabError, suggest
 from poyo_jax.finetune.coordinates import SCATTER, mean_row
-from poyo_jax.finetune.same_units import units_of_same_ids
+from poyo_jax.finetune.same_units import equal_weights, mean_rows, units_of_same_ids
 from poyo_jax.finetune.setup import FitSetup
 from poyo_jax.pretrained import Pretrained
 from poyo_jax.tasks.choose import num_columns, query_losses
@@ -141,21 +142,31 @@ def session_row_candidates(setup: FitSetup, guess: Start) -> list[Start]:
 
 
 def same_unit_candidates(setup: FitSetup, session: Session, guess: Start) -> list[Start]:
-    """The guess with the trained rows of known sessions that have units of the same ids."""
+    """The guess with the trained rows of known sessions that have units of the same ids.
+
+    The mean over all of them is the first, if there are several.
+    """
     pretrained = setup.pretrained
-    unit_table = np.asarray(pretrained.params["unit_embedding"])
-    session_table = np.asarray(pretrained.params["session_embedding"])
-    candidates = []
-    for known in sessions_with_same_units(pretrained, session, setup.config.seed):
-        names = [f"{known}/{unit}" for unit in session.unit_ids]
-        shared = np.array([name in pretrained.units for name in names])
-        shared_names = [name for name in names if name in pretrained.units]
-        unit_rows = guess.unit_rows.copy()
-        unit_rows[shared] = unit_table[pretrained.units.rows(shared_names)]
-        session_row = session_table[pretrained.sessions.rows([known])[0]]
-        origin = f"{known}, whose units have the same ids"
-        candidates.append(Start(unit_rows, session_row, origin, must_beat_mean=True))
+    first = sessions_with_same_units(pretrained, session, setup.config.seed)
+    every = [name for name, units in units_of_same_ids(pretrained, session).items() if units]
+    candidates = [
+        same_unit_start(pretrained, session, [name], guess, f"{name}, whose units")
+        for name in first
+    ]
+    if len(every) > 1:
+        origin = f"the mean of {len(every)} sessions whose units"
+        candidates.insert(0, same_unit_start(pretrained, session, every, guess, origin))
     return candidates
+
+
+def same_unit_start(
+    pretrained: Pretrained, session: Session, known: Sequence[str], guess: Start, origin: str
+) -> Start:
+    """The guess with the mean rows of these known sessions and of their units of the same ids."""
+    unit_rows = mean_rows(pretrained, session, equal_weights(session, known), guess.unit_rows)
+    session_table = np.asarray(pretrained.params["session_embedding"])
+    session_row = session_table[pretrained.sessions.rows(list(known))].mean(axis=0)
+    return Start(unit_rows, session_row, f"{origin} have the same ids", must_beat_mean=True)
 
 
 def sessions_with_same_units(pretrained: Pretrained, session: Session, seed: int) -> list[str]:
@@ -173,11 +184,11 @@ def sessions_with_same_units(pretrained: Pretrained, session: Session, seed: int
 
 
 def choose_starts(setup: FitSetup, candidates: Sequence[Sequence[Start]]) -> list[Start]:
-    """The candidate of each session that decodes a batch of labels best; the first of equals."""
+    """The candidate of each session that decodes a batch of it best; the first of equals."""
     num_rounds = max(len(options) for options in candidates)
     if num_rounds == 1:
         return [options[0] for options in candidates]
-    batch = put_batch(setup.batches[0], setup.mesh)
+    batch = put_batch(setup.first_look(), setup.mesh)
     # Outputs of zero stand for the mean of the behaviour.
     model = setup.pretrained.config.model
     outputs = np.zeros((*own_part(batch.query_times).shape, num_columns(model)), np.float32)

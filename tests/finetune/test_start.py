@@ -11,6 +11,7 @@ import pytest
 
 from poyo_jax import evaluate, fit_units, load
 from poyo_jax.config import Config, ModelConfig
+from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.distributed.mesh import make_mesh
 from poyo_jax.errors import DataError, VocabError
@@ -151,7 +152,7 @@ class FakeSetup(SimpleNamespace):
     def __init__(self, batch: Batch):
         backbone = {"backbone": {"bias": np.zeros(1, np.float32)}}
         super().__init__(
-            batches=[batch],
+            first_look=lambda: batch,
             mesh=make_mesh(),
             pretrained=SimpleNamespace(params=backbone, config=ONE_CHANNEL),
         )
@@ -209,13 +210,34 @@ def test_the_first_sessions_tried_are_those_that_share_most_units(pretrained, tu
 
     assert sessions_with_same_units(fewer, new, 0) == [OLD, "simulated/session_1"]
     setup = replace(setup, pretrained=fewer)
-    same, one = same_unit_candidates(setup, new, guess)
+    mean, same, one = same_unit_candidates(setup, new, guess)
     np.testing.assert_array_equal(same.unit_rows, units[1:13])
     np.testing.assert_array_equal(same.session_row, sessions[1])
     np.testing.assert_array_equal(one.unit_rows[3], units[13])
     others = np.delete(one.unit_rows, 3, 0)
     np.testing.assert_array_equal(others, np.delete(guess.unit_rows, 3, 0))
-    assert same.must_beat_mean and one.must_beat_mean
+    assert mean.must_beat_mean and same.must_beat_mean and one.must_beat_mean
+    np.testing.assert_allclose(mean.unit_rows[3], (units[4] + units[13]) / 2, rtol=1e-6)
+    np.testing.assert_array_equal(np.delete(mean.unit_rows, 3, 0), np.delete(units[1:13], 3, 0))
+    np.testing.assert_allclose(mean.session_row, sessions[1:3].mean(axis=0), rtol=1e-6)
+
+
+def test_starts_are_compared_on_labels_that_tuning_has_not_seen(tuned, tiny_sessions):
+    """On the valid split, with all units; a session without one is compared on its labels."""
+    new = tiny_sessions[2]
+    without = new.with_splits(valid=Intervals.from_pairs([]))
+    for session, split in ((new, "valid"), (without, "train")):
+        setup = set_up(tuned, [session], CONFIG, {}, "refuse")
+        batch = setup.first_look()
+        targets = np.asarray(batch.targets)[np.asarray(batch.target_weights) > 0]
+        readout = setup.train[0].readout
+        behaviour = session.behaviour(readout.value_key)
+        times = behaviour.times_at(np.arange(behaviour.count))
+        within = behaviour.values(0, behaviour.count)[session.split(split).contains(times)]
+        expected = (within - readout.mean) / readout.std
+        gaps = np.abs(targets[:, None] - expected[None]).max(axis=-1).min(axis=1)
+        assert len(targets) > 100
+        assert gaps.max() < 1e-4
 
 
 def test_units_of_the_same_name_that_are_others_are_left_alone(pretrained, tiny_sessions):
