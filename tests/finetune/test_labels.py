@@ -77,7 +77,7 @@ def test_other_labels_have_no_weight(pretrained, tiny_sessions):
     for step in range(20):
         numbers = step * 8 + np.arange(8)
         _, starts = batches._plan.at(numbers)
-        for start, window in zip(starts, batches._windows(numbers), strict=True):
+        for start, window in zip(starts, batches.windows(numbers), strict=True):
             times = start + window.query_times[window.target_weights > 0]
             assert labels.dilate(1e-4).contains(times).all()
             seen.update(np.round(times, 3).tolist())

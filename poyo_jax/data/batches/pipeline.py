@@ -66,7 +66,7 @@ class TrainBatches:
         dealt = deal(self._expected_tokens[sessions], self.num_shards * self.num_processes)
         shards = self.process * self.num_shards + np.arange(self.num_shards)
         ids = [np.flatnonzero(dealt == shard) for shard in shards]
-        windows = [self._windows(numbers[of_shard]) for of_shard in ids]
+        windows = [self.windows(numbers[of_shard]) for of_shard in ids]
         return arrange(windows, ids, self.shapes)
 
     def sessions_of(self, step: int) -> list[str]:
@@ -75,6 +75,15 @@ class TrainBatches:
         numbers = np.arange(first, first + self.config.batch_size)
         sessions, _ = self._plan.at(numbers)
         return sorted({self.sessions[place].session.id for place in sessions})
+
+    def windows(self, numbers: np.ndarray) -> list[Window]:
+        """Windows of the plan, by number: step s has those from s times the batch size on."""
+        places, starts = self._plan.at(numbers)
+        windows = []
+        columns = (numbers.tolist(), places.tolist(), starts.tolist())
+        for number, place, start in zip(*columns, strict=True):
+            windows.append(self._window(number, self.sessions[place], start))
+        return windows
 
     @property
     def epoch_size(self) -> int:
@@ -116,7 +125,7 @@ class TrainBatches:
         """
         sessions, _ = self._plan.at(np.arange(PLANNED_WINDOWS))
         expected = self._expected_tokens[sessions]
-        windows = self._windows(np.arange(PROBED_WINDOWS))
+        windows = self.windows(np.arange(PROBED_WINDOWS))
         probed = [len(window.token_kinds) for window in windows]
         scatter = probed / expected[:PROBED_WINDOWS]
         return expected, expected * np.resize(scatter, PLANNED_WINDOWS)
@@ -145,14 +154,6 @@ class TrainBatches:
             share = min(1, limit / max(units, 1))
             expected.append((2 * units + spikes) * share)
         return np.array(expected)
-
-    def _windows(self, numbers: np.ndarray) -> list[Window]:
-        places, starts = self._plan.at(numbers)
-        windows = []
-        columns = (numbers.tolist(), places.tolist(), starts.tolist())
-        for number, place, start in zip(*columns, strict=True):
-            windows.append(self._window(number, self.sessions[place], start))
-        return windows
 
     def _window(self, number: int, source: ModelSession, start: float) -> Window:
         kept = None
