@@ -1,5 +1,6 @@
 """Models with random weights, and spikes for them, for tests of the native back end."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import jax
@@ -13,11 +14,13 @@ NUM_UNITS = 20
 OUTPUTS = (OutputConfig(name="hand"), OutputConfig(name="muscles", num_channels=3))
 
 
-def random_model(config: ModelConfig) -> tuple[Pretrained, Session]:
+def random_model(
+    config: ModelConfig, unit_ids: Iterable = range(NUM_UNITS)
+) -> tuple[Pretrained, Session]:
     """A model whose outputs depend on all of its inputs, and its session."""
     targets = np.zeros((2, config.num_channels))
     session = Session.from_arrays(
-        [0.0, 10.0], [0, 1], range(NUM_UNITS), [0.0, 10.0], targets, session_id="one"
+        [0.0, 10.0], [0, 1], list(unit_ids), [0.0, 10.0], targets, session_id="one"
     )
     pretrained = untrained(Config(model=config), session)
     params = jax.tree.map(lambda leaf: leaf, pretrained.params)

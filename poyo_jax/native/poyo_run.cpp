@@ -200,7 +200,8 @@ bool take_line(Stream &stream, char *line) {
   const double time = strtod(line, &end);
   const bool number = end != line;
   end += strspn(end, " \t,");
-  end[strcspn(end, " \t\r\n,")] = 0;
+  end[strcspn(end, "\r\n")] = 0;
+  for (size_t size = strlen(end); size && strchr(" \t,", end[size - 1]); size--) end[size - 1] = 0;
   if (!number) {
     stream.counts.lines += line[strspn(line, " \t\r\n")] != 0;
     return true;

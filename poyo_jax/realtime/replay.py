@@ -8,6 +8,8 @@ from poyo_jax.data.given import one_session
 from poyo_jax.data.session import Session
 from poyo_jax.realtime.follow import Arrived
 
+ROUNDING = 1e-6  # s, by which the last multiple of a hop may pass the end
+
 
 class Replay:
     """Spikes of a session, at the speed at which they were recorded; a `Source`."""
@@ -42,7 +44,7 @@ class Replay:
 
     def until(self, now: float) -> Arrived | None:
         """Sleep until the clock shows `now` s, and return the spikes since the last call."""
-        if now > self._end:
+        if now > self._end + ROUNDING:
             return None
         present = now
         if self._speed is not None:

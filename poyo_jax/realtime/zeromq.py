@@ -1,6 +1,7 @@
 """Spikes from a publisher of ZeroMQ."""
 
 import math
+import re
 import time
 from collections.abc import Sequence
 
@@ -11,12 +12,15 @@ from poyo_jax.errors import ConfigError, MissingDependencyError, PoyoError
 from poyo_jax.realtime.follow import Arrived
 from poyo_jax.realtime.lsl import SILENCE
 
+SEPARATOR = re.compile(r"[\s,]+")  # between the time and the unit of a line
+EMPTY = " \t,"  # around a line
+
 
 class ZmqSubscriber:
     """Spikes that a ZeroMQ publisher sends; a `Source` on the clock of the spikes.
 
-    A message holds lines "TIME UNIT", in s and with the id of a unit. A line "TIME" tells the time
-    alone, for moments without spikes. An empty message ends the source.
+    A message holds lines "TIME UNIT", in s and with the id of a unit, which may contain spaces. A
+    line "TIME" tells the time alone, for moments without spikes. An empty message ends the source.
     """
 
     def __init__(self, address: str, unit_ids: Sequence[str], *, silence: float = SILENCE):
@@ -47,6 +51,7 @@ class ZmqSubscriber:
         self._places = {unit_id: place for place, unit_id in enumerate(unit_ids)}
         self._address, self._silence = address, silence
         self._present, self._ended = -math.inf, False
+        self._heard = time.monotonic()  # when the time went on
         self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
         self.not_understood = 0  #: lines so far that hold no time
 
@@ -55,9 +60,9 @@ class ZmqSubscriber:
 
         Raises PoyoError when no message comes for too long.
         """
-        began = time.monotonic()
+        self._heard = time.monotonic()
         while self._present == -math.inf and not self._ended:
-            self._receive(began)
+            self._receive()
         return (math.floor(self._present / hop) + 1) * hop if math.isfinite(self._present) else 0.0
 
     def until(self, now: float) -> Arrived | None:
@@ -65,9 +70,9 @@ class ZmqSubscriber:
 
         Raises PoyoError when the time does not go on for too long.
         """
-        began = time.monotonic()
+        self._heard = time.monotonic()
         while self._present < now and not self._ended:
-            self._receive(began)
+            self._receive()
         if self._present < now:
             return None
         nothing = (np.zeros(0), np.zeros(0, int))
@@ -79,9 +84,9 @@ class ZmqSubscriber:
         """End the connection."""
         self._socket.close()
 
-    def _receive(self, began: float) -> None:
-        """Take in one message, if one comes before the silence that began then is too long."""
-        left = began + self._silence - time.monotonic()
+    def _receive(self) -> None:
+        """Take in one message, if one comes before the silence is too long."""
+        left = self._heard + self._silence - time.monotonic()
         if left <= 0 or not self._socket.poll(max(1, round(1000 * left))):
             after = "" if self._present == -math.inf else f" after {self._present:.6f} s"
             raise PoyoError(
@@ -93,14 +98,14 @@ class ZmqSubscriber:
         self._ended = not message
         times, units = [], []
         for line in message.decode(errors="replace").splitlines():
-            time_and_unit = line.replace(",", " ").split()
+            time_and_unit = SEPARATOR.split(line.strip(EMPTY), maxsplit=1)
             try:
                 moment = float(time_and_unit[0])
             except (ValueError, IndexError):
-                self.not_understood += bool(time_and_unit)
+                self.not_understood += bool(line.strip(EMPTY))
                 continue
-            if math.isfinite(moment):
-                self._present = max(self._present, moment)
+            if math.isfinite(moment) and moment > self._present:
+                self._present, self._heard = moment, time.monotonic()
             if len(time_and_unit) > 1:
                 times.append(moment)
                 units.append(self._places.get(time_and_unit[1], -1))

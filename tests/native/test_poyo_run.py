@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from native_models import random_model, random_spikes
+from native_models import NUM_UNITS, random_model, random_spikes
 
 from poyo_jax import StreamDecoder, native
 from poyo_jax.config import ModelConfig
@@ -169,6 +169,19 @@ def test_bad_lines_are_counted(rig):
         in done.stderr
     )
     assert len(done.stdout.splitlines()) == 5
+
+
+def test_ids_of_units_may_have_spaces(rig):
+    names = [f"M1 {unit:03d}, sorted 1" for unit in range(NUM_UNITS)]
+    spaced = random_model(CONFIG, names)
+    StreamDecoder(*spaced, hop=HOP, queries=(0.0, 0.25)).save(rig / "spaced.poyo")
+    pairs = zip(*spikes(), strict=True)
+    named = "".join(f"{float(time)!r}, {names[unit]} \r\n" for time, unit in pairs) + "9.99\n"
+    done = run(rig, "--start", str(FIRST), lines=named, path="spaced.poyo")
+    assert "unknown 0" in done.stderr
+    np.testing.assert_array_equal(
+        written(done.stdout), written(run(rig, "--start", str(FIRST), lines=lines()).stdout)
+    )
 
 
 def test_a_full_buffer_and_a_clock_that_jumps(rig):

@@ -61,6 +61,19 @@ def test_a_session_is_played_at_its_speed(session):
         assert np.array_equal(one.decoded.values, other.decoded.values)
 
 
+def test_the_last_update_is_at_the_end():
+    """0.05 s times 200 is a little more than 10 s."""
+    times = np.linspace(0, 10, 101)
+    session = Session.from_arrays(
+        [1.0], [0], list("abc"), times, np.zeros((101, 2)), session_id="one"
+    )
+    source, end = Replay(session, speed=None), float(session.domain.ends[-1])
+    moments = source.first(0.05) + 0.05 * np.arange(round(end / 0.05))
+    arrived = [source.until(float(now)) for now in moments]
+    assert moments[-1] > end and None not in arrived
+    assert source.until(float(moments[-1]) + 0.05) is None
+
+
 def test_it_begins_where_it_is_told(session):
     updates, clock = played(session, start=9.5)
     assert [round(update.now, 6) for update in updates] == [9.6, 9.7, 9.8, 9.9, 10.0]

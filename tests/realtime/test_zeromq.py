@@ -1,6 +1,7 @@
 """Spikes from a publisher of ZeroMQ, over the loopback device."""
 
 from threading import Thread
+from time import sleep
 
 import numpy as np
 import pytest
@@ -59,6 +60,40 @@ def test_a_publisher_that_falls_silent_or_runs_backwards(publish):
     with pytest.raises(PoyoError, match=r"no time after 5\.050000 s for 0\.2 s.*times run forward"):
         follow(make(), source, [])
     source.close()
+
+
+def test_ids_of_units_may_have_spaces(publish):
+    address = publish(b"0.05 M1 001/sorted_01", b"0.06, a,b \n0.45", b"")
+    source, updates = ZmqSubscriber(address, ["M1 001/sorted_01", "a,b", "c"]), []
+    follow(make(), source, [updates.append])
+    source.close()
+    assert updates[-1].decoded.num_spikes == 2 and updates[-1].decoded.counts.unknown == 0
+
+
+def test_a_time_that_goes_on_slowly_is_no_silence():
+    """Four messages, each sooner than the silence, take longer than it together."""
+    source, context = None, zmq.Context.instance()
+    socket = context.socket(zmq.XPUB)
+    port = socket.bind_to_random_port("tcp://127.0.0.1")
+
+    def send():
+        assert socket.poll(10_000) and socket.recv() == b"\x01"
+        for number in range(5):
+            socket.send(f"{0.1 * number:.1f}".encode())
+            sleep(0.3)
+
+    thread = Thread(target=send)
+    thread.start()
+    try:
+        source = ZmqSubscriber(f"tcp://127.0.0.1:{port}", ["a"], silence=0.8)
+        source.first(0.4)
+        arrived = source.until(0.4)
+        assert arrived is not None and arrived.present == pytest.approx(0.4)
+    finally:
+        thread.join()
+        socket.close(linger=0)
+        if source is not None:
+            source.close()
 
 
 def test_nobody_publishes():
