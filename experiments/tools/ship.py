@@ -28,6 +28,8 @@ class Ship:
 
     model: Model
     """Folder of a run or of a saved model."""
+    step: int | None = None
+    """Checkpoint of the run; None takes the best on the valid splits."""
     name: str
     """Name that `poyo_jax.load` will take: letters, digits, _ and -."""
     summary: str
@@ -50,7 +52,7 @@ def ship(options: Ship) -> None:
         )
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"{options.name}.safetensors"
-        load(options.model).save(file, licence=options.licence)
+        load(options.model, step=options.step).save(file, licence=options.licence)
         add(file, options.summary)
     print(f"{FOLDER / file.name} is listed; edit its card, {file.stem}.md")
 
