@@ -10,6 +10,7 @@ for each session, which decodes without jax.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from experiments.falcon.make_files import Task
 from poyo_jax.cli.options import Folder
@@ -31,7 +32,7 @@ class Calibrate:
     """The task."""
     out: Path
     """Folder for the model and the .poyo files."""
-    preset: str = "poyo_small"
+    preset: Literal[tuple(PRESETS)] = "poyo_small"  # pyright: ignore[reportInvalidTypeForm]
     """Preset of the model."""
     num_steps: int = 4000
     """Steps of training."""

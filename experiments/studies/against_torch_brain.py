@@ -15,8 +15,9 @@ Kinds of training:
 - `poyo_single`: our recipe.
 
 Each sees the same windows of 1 s, with the same units: our pipeline draws both. Scores are of the
-last step, on the test split, eight windows averaged. Every cell is a line of `results.jsonl`, and
-the same command continues.
+last step, on the test split, eight windows averaged. Seconds are of the whole training: of ours
+with compilation, an evaluation and checkpoints, of theirs on one thread. Every cell is a line of
+`results.jsonl`, and the same command continues.
 """
 
 import time
@@ -24,6 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import Literal
 
 from experiments.studies import table2
 from experiments.studies.indy import HELD_OUT
@@ -48,7 +50,7 @@ class TorchBrain:
     """Folder with session files (*.h5), searched with its sub-folders."""
     recordings: tuple[str, ...] = HELD_OUT[:2]
     """File names (without .h5) of the recordings; a model is trained on each."""
-    kinds: tuple[str, ...] = (PEER,)
+    kinds: tuple[Literal[KINDS], ...] = (PEER,)  # pyright: ignore[reportInvalidTypeForm]
     """Kinds of training."""
     num_steps: int = 500
     """Steps of each training."""
@@ -82,7 +84,8 @@ def compare(options: TorchBrain) -> None:
         cells.append(dict(zip(KEY, (name, kind, seed, *size), strict=True)))
     path = options.workdir / "results.jsonl"
     results = complete(path, cells, key, lambda cell: fill(cell, sessions, options))
-    found = [cell for cell in results.values() if "error" not in cell]
+    size = options.num_steps, options.batch_size
+    found = [cell for cell in results.values() if (cell["num_steps"], cell["batch_size"]) == size]
     text = table(found)
     publish(options.workdir / "torch_brain", text, found)
     print(text)
@@ -131,7 +134,9 @@ def train_ours(session: Session, config: Config, folder: Path) -> Cell:
 
 
 def table(found: Sequence[Cell]) -> str:
-    """Markdown table of test R2 and seconds of training."""
+    """Markdown table of test R2 and seconds of training, and what failed."""
+    failed = [cell for cell in found if "error" in cell]
+    found = [cell for cell in found if "error" not in cell]
     names = list(dict.fromkeys(cell["recording"] for cell in found))
     kinds = [kind for kind in KINDS if any(cell["kind"] == kind for cell in found)]
     heads = ["training", "seed", *names, "training, s"]
@@ -146,6 +151,7 @@ def table(found: Sequence[Cell]) -> str:
             scores = [f"{own[name]['r2']:.3f}" if name in own else "" for name in names]
             seconds = ", ".join(f"{own[name]['train_s']:.0f}" for name in names if name in own)
             lines.append(f"| {' | '.join([kind, str(seed), *scores, seconds])} |")
+    lines += ["- {kind}, {recording}, seed {seed}: {error}".format(**cell) for cell in failed]
     return "\n".join(lines)
 
 

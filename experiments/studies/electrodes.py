@@ -25,7 +25,7 @@ from poyo_jax import Session
 from poyo_jax.cli.options import Folder
 from poyo_jax.cli.program import run_command
 
-UNIT = re.compile(r"ch(\d+)/(.+)")  # electrode, from 1, and rank of a unit
+UNIT = re.compile(r"(ch|M1 )(\d+)(/.+)")  # electrode, from 1, between names of array and unit
 NUM_ELECTRODES = 96
 
 
@@ -89,10 +89,10 @@ def turned_round(session: Session) -> Session:
     It is the same session where a unit does not name its electrode.
     """
     matches = [UNIT.fullmatch(unit) for unit in session.unit_ids]
-    found = [(turned(int(match[1])), match[2]) for match in matches if match]
+    found = [match.groups() for match in matches if match]
     if len(found) < len(matches):
         return session
-    names = [f"ch{electrode:03d}/{rank}" for electrode, rank in found]
+    names = [f"{array}{turned(int(electrode)):03d}{unit}" for array, electrode, unit in found]
     return with_spikes(session, session.spike_times[:], session.spike_units[:], names)
 
 

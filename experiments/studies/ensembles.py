@@ -83,11 +83,12 @@ def ensembles(options: Ensembles) -> None:
 def cells(options: Ensembles, sessions: dict[str, Session]) -> Iterator[Cell]:
     """All trainings, the first seed of every session first."""
     for seed, name, arm in product(options.seeds, sessions, options.arms):
-        yield {"arm": arm, "session": name, "seed": seed}
+        num_steps = None if arm == "gru" else options.num_steps
+        yield {"arm": arm, "session": name, "seed": seed, "num_steps": num_steps}
 
 
 def key(cell: Cell) -> tuple:
-    return cell["arm"], cell["session"], cell["seed"]
+    return tuple(cell.get(name) for name in ("arm", "session", "seed", "num_steps"))
 
 
 # --- cells
@@ -116,7 +117,7 @@ def decode_gru(session: Session, seed: int) -> "Prediction":
 def decode_poyo(session: Session, cell: Cell, options: Ensembles) -> "Prediction":
     from poyo_jax import decode
 
-    workdir = options.workdir / "runs" / "{arm}-{session}-{seed}".format(**cell)
+    workdir = options.workdir / "runs" / "{arm}-{session}-{seed}-{num_steps}".format(**cell)
     model = real_small.train_alone(session, workdir, cell["seed"], [options.num_steps])
     return decode(model, session, overlap=real_small.OVERLAP, stitch="mean")
 
@@ -149,7 +150,7 @@ SEEN = {"poyo": lambda session: session, "poyo_clock": with_clock, "poyo_levels"
 
 
 def prediction_path(cell: Cell, options: Ensembles) -> Path:
-    return options.workdir / "predictions" / "{arm}-{session}-{seed}.npz".format(**cell)
+    return options.workdir / "predictions" / "{arm}-{session}-{seed}-{num_steps}.npz".format(**cell)
 
 
 # --- results
@@ -205,7 +206,7 @@ def score_of(
 
 
 def differences(columns: dict[str, list[float]]) -> list[str]:
-    """Every column after the first against one POYO and against as many GRUs, over sessions."""
+    """Every column against one POYO and against as many GRUs, over sessions."""
     lines = ["| what | against | difference ± SE over sessions | ahead in |", "|---" * 4 + "|"]
     for name, scores in columns.items():
         members = sum(int(part.split()[0]) for part in name.split(" + "))

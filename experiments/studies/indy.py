@@ -180,11 +180,21 @@ def cells(options: Indy) -> Iterator[Cell]:
         if same and seed != options.seeds[0]:
             continue
         for name in options.held_out:
-            yield {"row": row, "session": name, "seconds": seconds, "seed": seed}
+            cell = {"row": row, "session": name, "seconds": seconds, "seed": seed}
+            yield cell | {"num_steps": num_steps(row, options)}
+
+
+def num_steps(row: str, options: Indy) -> int | None:
+    """Steps of the model of a row before it is adapted; None of a baseline."""
+    from poyo_jax.baselines import BASELINES
+
+    if row == "wiener_fixed" or row in BASELINES:
+        return None
+    return options.single_steps if row == "poyo_single" else options.pretrain_steps
 
 
 def key(cell: Cell) -> tuple:
-    return tuple(cell[name] for name in ("row", "session", "seconds", "seed"))
+    return tuple(cell.get(name) for name in ("row", "session", "seconds", "seed", "num_steps"))
 
 
 def fill(

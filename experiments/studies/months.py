@@ -10,7 +10,8 @@ them, the first by default, and then decode the test split of each later one in 
 Without labels, the filter and the networks take the units of a later day for those of the same ids
 on the first one; units that only one day has are left out. POYO gives a unit the row that its id
 had (`adapt_without_labels`). With a minute of labels of the later day, POYO fits new rows to it,
-and a Wiener filter is trained on it alone.
+and a Wiener filter is trained on it alone. The minute is of the train split; the valid split of
+that day chooses, besides, where POYO starts and stops, and the ridge of the filter.
 
 Each cell is a line of `results.jsonl`, and the same command continues. The table, its values and a
 figure are written to `months.md`, `.json` and `.png`.
@@ -221,7 +222,7 @@ def render(cells: Sequence[Cell], source: str) -> str:
         "|---" * (len(arms) + 2) + "|",
     ]
     curves = {arm: curve(cells, arm) for arm in arms}
-    days = {cell["session"]: cell["days"] for cell in cells if "days" in cell}
+    days = days_of(cells)
     for name in days:
         scores = [f"{curves[arm][name]:.3f}" if name in curves[arm] else "" for arm in arms]
         lines.append(f"| {name} | {days[name]} | {' | '.join(scores)} |")
@@ -236,7 +237,14 @@ def render(cells: Sequence[Cell], source: str) -> str:
 
 def curve(cells: Sequence[Cell], arm: str) -> dict[str, float]:
     """R2 by session, mean over seeds."""
-    return means_by_session(cell for cell in cells if cell["arm"] == arm)
+    means = means_by_session(cell for cell in cells if cell["arm"] == arm)
+    return {name: means[name] for name in days_of(cells) if name in means}
+
+
+def days_of(cells: Sequence[Cell]) -> dict[str, int]:
+    """Days after the first recording by session, in order."""
+    days = {cell["session"]: cell["days"] for cell in cells if "days" in cell}
+    return dict(sorted(days.items(), key=lambda item: item[1]))
 
 
 def fallen(scores: dict[str, float], days: dict[str, int], source: str) -> str:
@@ -254,7 +262,7 @@ def draw(cells: Sequence[Cell], path: Path) -> None:
     from poyo_jax import plots
 
     figure, ax = plt.subplots(figsize=(plots.WIDTH, 3.2), layout="constrained")
-    days = {cell["session"]: cell["days"] for cell in cells if "days" in cell}
+    days = days_of(cells)
     for color, (arm, title) in zip(plots.COLORS, ARMS.items(), strict=False):
         scores = curve(cells, arm)
         if scores:

@@ -15,7 +15,12 @@ def with_spikes(
     times, units = np.asarray(times)[order], np.asarray(units)[order]
     whole = list(session.domain)
     splits = {name: list(session.split(name)) for name in ("train", "valid", "test")}
-    return _with(session, times, units, unit_ids, domain=whole, **splits)
+    named = {}
+    for name in session.interval_names:
+        if not name.endswith("domain"):
+            table = session.table(name)
+            named[name] = list(zip(table["start"], table["end"], strict=True))
+    return _with(session, times, units, unit_ids, domain=whole, intervals=named, **splits)
 
 
 def beginning(session: Session, seconds: float) -> Session:

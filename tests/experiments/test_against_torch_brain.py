@@ -35,6 +35,19 @@ def test_our_kinds_are_trained_and_scored(monkeypatch, tiny_data, tmp_path, caps
     assert f"| poyo_single | 0 | {cell['r2']:.3f} |" in capsys.readouterr().out
 
 
+def test_runs_of_another_length_stand_apart(monkeypatch, tiny_data, tmp_path, capsys):
+    monkeypatch.setitem(PRESETS, "poyo_single", tiny.config)
+    for size in (3, 4):
+        words = [tiny_data, "--recordings", "session_0", "--kinds", "poyo_single"]
+        words += ["--num-steps", size, "--batch-size", 4, "--workdir", tmp_path]
+        main([str(word) for word in words])
+        (cell,) = json.loads((tmp_path / "torch_brain.json").read_text())
+        assert cell["num_steps"] == size
+    with pytest.raises(SystemExit):
+        main([str(tiny_data), "--kinds", "poyo_singel"])
+    assert "poyo_singel" in capsys.readouterr().err
+
+
 def test_without_the_optimiser_of_torch_brain(tiny_data, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([str(tiny_data), "--sparse-lamb", str(tmp_path / "optim.py")])
@@ -46,6 +59,8 @@ def test_the_table_has_a_line_for_every_kind_and_seed():
     for kind, r2 in (("poyo_single", 0.7), ("torch_brain", 0.5)):
         for name in ("a", "b"):
             cells.append(CELL | {"kind": kind, "recording": name, "r2": r2, "train_s": 60.4})
+    failed = CELL | {"kind": "poyo_single", "recording": "c", "error": "DataError: no"}
+    assert table([*cells, failed]).endswith("\n- poyo_single, c, seed 3: DataError: no")
     assert table(cells[:3]).splitlines() == [
         "| training | seed | a | b | training, s |",
         "|---|---|---|---|---|",

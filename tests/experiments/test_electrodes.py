@@ -61,6 +61,14 @@ def test_the_recording_of_another_order_alone_is_turned(days):
         assert mended.split(name) == file.split(name)
 
 
+def test_names_of_the_original_files_are_turned_too():
+    """So `data_prep` names units: array, electrode, and unit of the sorting."""
+    names = [f"M1 {electrode:03d}/sorted_02" for electrode in range(1, NUM_ELECTRODES + 1)]
+    other = turned_round(recording("indy_20161001_01", names))
+    assert other.unit_ids[0] == "M1 095/sorted_02" and other.unit_ids[95] == "M1 002/sorted_02"
+    assert turned_round(other).unit_ids == tuple(names)
+
+
 def test_units_that_do_not_name_electrodes_stay():
     session = recording("indy_20161001_01", [str(place) for place in range(NUM_ELECTRODES)])
     assert turned_round(session) is session

@@ -44,9 +44,12 @@ def test_one_of_each_kind_is_trained_once(study, tmp_path):
     found = study(*arguments)
     assert [cell["arm"] for cell in found] == ["poyo", "gru"]
     for cell in found:
-        with np.load(tmp_path / "predictions" / f"{cell['arm']}-session_2-0.npz") as stored:
+        name = "{arm}-session_2-0-{num_steps}.npz".format(**cell)
+        with np.load(tmp_path / "predictions" / name) as stored:
             assert r2_score(stored["targets"], stored["values"]) == pytest.approx(cell["r2"])
     assert study(*arguments) == found
+    more = study(*arguments[:-1], 12)  # the GRU stays
+    assert [(cell["arm"], cell["num_steps"]) for cell in more[2:]] == [("poyo", 12)]
 
 
 def test_members_are_averaged(study, ensembles, monkeypatch, capsys):
@@ -95,6 +98,24 @@ def test_the_clock_is_one_more_unit(ensembles, tiny_data):
     np.testing.assert_array_equal(seen.spike_units[others], session.spike_units)
     for split in ("train", "valid", "test"):
         assert list(seen.split(split)) == list(session.split(split))
+
+
+def test_trials_stay_with_a_session(ensembles, tiny_data):
+    whole = Session.open(tiny_data / "session_2.h5")
+    behaviour = whole.behaviour("cursor.vel")
+    trials = [(float(start), float(start) + 3.5) for start in range(0, 55, 3)]  # they overlap
+    session = Session.from_arrays(
+        whole.spike_times[:],
+        whole.spike_units[:],
+        list(whole.unit_ids),
+        behaviour.times_at(np.arange(behaviour.count)),
+        behaviour.values(0, behaviour.count),
+        session_id="trials",
+        domain=list(whole.domain),
+        intervals={"trials": trials},
+    )
+    table = ensembles.with_clock(session).table("trials")
+    np.testing.assert_allclose(np.stack([table["start"], table["end"]], axis=1), trials)
 
 
 def test_levels_count_the_spikes_of_every_unit_and_bin(ensembles):

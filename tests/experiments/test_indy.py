@@ -115,6 +115,22 @@ def test_rows_say_where_their_fit_starts(indy, monkeypatch):
     ]
 
 
+def test_cells_of_another_length_are_others(indy):
+    module, keys = indy.module, []
+    for steps in (10, 20):
+        options = module.Indy(
+            data=module.Path("sessions"), pretrain_steps=steps, single_steps=steps, seeds=(0,)
+        )
+        keys.append({module.key(cell) for cell in module.cells(options)})
+    assert {key[0] for key in keys[0] & keys[1]} == {
+        "wiener_fixed",
+        "wiener",
+        "kalman",
+        "gru",
+        "mlp",
+    }
+
+
 def test_the_beginning_of_a_session_is_all_that_is_seen(recordings):
     session = Session.open(recordings / f"{NAMES[-1]}.h5")
     start = session.domain.starts[0]

@@ -92,6 +92,16 @@ def test_the_day_on_which_a_decoder_has_failed(months):
     assert months.module.render(cells[:2], "a").endswith("never lower by more than 0.1")
 
 
+def test_days_are_in_order_whatever_succeeded_first(months):
+    cells = [
+        {"arm": "poyo", "source": "a", "session": name, "seed": seed, "days": days, "r2": r2}
+        for name, seed, days, r2 in (("a", 0, 0, 0.7), ("c", 0, 11, 0.5), ("b", 1, 4, 0.5))
+    ]
+    lines = months.module.render(cells, "a").splitlines()
+    assert [line[2] for line in lines[4:7]] == ["a", "b", "c"]
+    assert lines[-1].endswith("after 4 days")
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
