@@ -30,8 +30,9 @@ class FitConfig:
     """
     starts: Literal["informed", "random"] = "informed"
     """Initial rows of new units and sessions. "informed" uses the tuning map, the mean of the
-    trained rows, and trained rows that decode the labels well. "random" draws small random rows, as
-    the authors do; only what `start_from` names, and sessions that are refitted, start elsewhere.
+    trained rows, and trained rows that decode the valid split well. "random" draws small random
+    rows, as the authors do; only what `start_from` names, and sessions that are refitted, start
+    elsewhere.
     """
     coordinates: Literal["trained", "plain"] = "trained"
     """Coordinates in which rows move. In "trained" ones, trained rows vary equally in every

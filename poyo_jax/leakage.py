@@ -74,7 +74,7 @@ def find_leaks(
 
 def _shared_time(session: Session, split: str) -> Iterator[str]:
     shared = session.split("train").intersect(session.split(split)).duration
-    if shared > 0:
+    if shared > SAME_TIME:
         yield f"train and {split} of {session.id} have {shared:.3g} s in common."
 
 

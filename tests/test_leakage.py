@@ -47,6 +47,11 @@ def test_overlapping_time(session):
     assert first == "train and test of simulated/session_0 have 10 s in common."
 
 
+def test_splits_that_touch_up_to_rounding(session):
+    touching = with_raw_splits(session, train=[(0, 0.1 + 0.2)], test=[(0.3, 50)])
+    assert not any("in common" in leak for leak in find_leaks(touching).leaks)
+
+
 def test_trials_in_both_splits():
     trials = np.arange(0, 60, 3.0)
     session = made(intervals={"trials": np.stack([trials, trials + 2.5], axis=1)})
@@ -111,6 +116,15 @@ def test_sessions_without_splits():
 
 
 def test_the_behaviour_that_counts(session):
-    assert find_leaks(session, value_keys={"simulated/session_0": "cursor.vel"}).leaks == ()
+    """A second behaviour is repeated in the test split, the first is not."""
+    times = np.arange(0.0, 60.0, 0.02)
+    walk = np.cumsum(np.random.default_rng(6).normal(size=(len(times), 2)), axis=0)
+    walk[-500:] = walk[:500]
+    both = session.with_behaviour("eye.pos", times, walk).with_splits(
+        train=[(0, 30)], test=[(40, 60)]
+    )
+    copies = [leak for leak in find_leaks(both).leaks if "copy" in leak]
+    named = find_leaks(both, value_keys={session.id: "eye.pos"}).leaks
+    assert copies == [] and any("test behaviour" in leak and "copy" in leak for leak in named)
     with pytest.raises(ConfigError, match="split is 'all'"):
         find_leaks(session, "all")

@@ -39,8 +39,9 @@ class Auto:
     """Settings of the choice of a strategy by cross-validation.
 
     The labels of every session are cut into folds. Each strategy learns from all folds but one and
-    is scored on that one. A strategy that moves less of the model is kept unless another one is
-    better by more than the standard error of the difference over the folds.
+    is scored on that one, which also ends the fit, as a valid split does: the scores compare
+    strategies, and promise a little too much. A strategy that moves less of the model is kept
+    unless another one is better by more than the standard error of the difference over the folds.
     """
 
     num_labelled_seconds: float | None = None
@@ -97,6 +98,11 @@ class Choice:
         return text
 
 
+def fitting(config: FitConfig, given: Given) -> Given:
+    """What a fit is given: a new model has no known rows from which it could start."""
+    return {**given, "start_from": None} if config.fresh else given
+
+
 def choose_by_folds(
     pretrained: Pretrained, sessions: Sequence[Session], auto: Auto, **given: Unpack[Given]
 ) -> Choice:
@@ -115,7 +121,9 @@ def choose_by_folds(
         for name in names:
             config = replace(auto.config(name), num_labelled_seconds=None, num_trials=None)
             title = f"{name}, fold {fold + 1} of {auto.num_folds}"
-            setup, history = run_fit(pretrained, inner, config, title=title, **given)
+            setup, history = run_fit(
+                pretrained, inner, config, title=title, **fitting(config, given)
+            )
             scores[name].append(history.scores.get(setup.metric.key("valid"), math.nan))
         if setup.metric is R2:
             wiener += wiener_scores(setup)
@@ -167,9 +175,10 @@ def _take(scores: Mapping[str, Sequence[float]], metric: Metric) -> str:
             " folds of the labels: behaviour that is constant or not measured has no score. Name a"
             " strategy, such as 'unit_identification', or label more."
         )
-    best = min(errors, key=lambda name: np.mean(errors[name][scored]))
-    for name, values in errors.items():
-        gaps = (values - errors[best])[scored]
-        if np.mean(gaps) <= np.std(gaps, ddof=1) / len(gaps) ** 0.5:
-            return name
-    return best
+
+    def beats(one: str, other: str) -> bool:
+        gaps = (errors[other] - errors[one])[scored]
+        return bool(np.mean(gaps) > np.std(gaps, ddof=1) / len(gaps) ** 0.5)
+
+    # The one of the best mean is never beaten.
+    return next(name for name in errors if not any(beats(other, name) for other in errors))

@@ -10,9 +10,10 @@ from poyo_jax.decoding.offline import evaluate
 from poyo_jax.errors import ConfigError, DataError
 from poyo_jax.finetune.auto import Auto
 from poyo_jax.finetune.fit import finetune
+from poyo_jax.finetune.labels import labelled_intervals
 from poyo_jax.finetune.strategies import STRATEGIES, choose
 from poyo_jax.fit_config import FitConfig
-from poyo_jax.pretrained import Pretrained
+from poyo_jax.pretrained import Pretrained, check_model
 from poyo_jax.types import Readouts, SomeReadouts, each_readout
 
 AMOUNTS = (10.0, 30.0, 100.0, None)
@@ -24,7 +25,7 @@ class FewShot:
 
     num_seconds: float | None  #: of labels; None for all of the train split
     seed: int  #: of the labels, windows and dropout
-    steps: int  #: gradient steps until the fit stopped
+    steps: int  #: step at which the fit stopped, out of its `num_steps`
     valid_score: float  #: of the valid split, in the metric of the task (R2 for regression)
     test_score: float  #: of the test split
 
@@ -45,13 +46,17 @@ def few_shot_curve(
     when a fit stops. Raises DataError when no amount is left or several readouts are given,
     ConfigError for the strategy "auto", and all that `finetune` raises.
     """
-    session = one_session(session)
+    pretrained, session = check_model(pretrained), one_session(session)
     check_numbers("amounts", amounts, number(above=0, or_none=True))
     check_numbers("seeds", seeds, SEED)
     _check_single(session, readouts_by_session(readouts))
     config = replace(_settings(strategy), num_trials=None)
+    possible = _possible_amounts(session, amounts)
+    for amount in possible:  # too few labels are refused before the first fit
+        window_length = pretrained.config.model.window_length
+        labelled_intervals(session, window_length, num_seconds=amount)
     results = []
-    for amount in _possible_amounts(session, amounts):
+    for amount in possible:
         for seed in seeds:
             limited = replace(config, num_labelled_seconds=amount, seed=seed)
             fit = finetune(pretrained, [session], limited, readouts=readouts, progress=progress)

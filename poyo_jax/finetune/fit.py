@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 
 from poyo_jax.data.given import readouts_by_session, session_list
 from poyo_jax.data.session import Session
-from poyo_jax.finetune.auto import Auto, Given, choose_by_folds
+from poyo_jax.errors import ConfigError
+from poyo_jax.finetune.auto import Auto, Given, choose_by_folds, fitting
 from poyo_jax.finetune.floor import warn_below_wiener
 from poyo_jax.finetune.loop import run_fit
 from poyo_jax.finetune.result import FitResult
@@ -94,7 +95,7 @@ def finetune(
             same electrode on another day; or the id of a known session, for its units of the same
             unit id. None also tries the known sessions of the same data set that have units of the
             same ids, and their mean, and takes what decodes the valid split best (the labels,
-            without a valid split); {} does not.
+            without a valid split); {} does not. A new model ("from_scratch") has no such names.
         known: "refuse" a session that the model knows, or "refit" its rows from their present
             values.
         keep_snapshots: keep the parameters of every evaluation, for `FitResult.snapshots` and
@@ -102,8 +103,9 @@ def finetune(
         progress: show the progress.
 
     Raises:
-        ConfigError: an unknown strategy, a part of the backbone that does not exist, or an output
-            that the model lacks and the strategy does not learn.
+        ConfigError: an unknown strategy, a part of the backbone that does not exist, an output that
+            the model lacks and the strategy does not learn, or names in `start_from` for a new
+            model.
         VocabError: a session that the model knows already, or an unknown name in `start_from`.
         DataError: no sessions, a path instead of a session, an empty train split, too few labels,
             or a behaviour that does not fit the model.
@@ -124,6 +126,12 @@ def finetune(
         strategy = choice.config
         logger.info("%s", choice)
     config = choose(strategy, "auto")
+    if config.fresh and start_from and choice is None:
+        raise ConfigError(
+            "a new model knows no rows from which units could start: leave `start_from` out, or"
+            " choose a strategy that adapts the model, such as 'gradual'."
+        )
+    given = fitting(config, given)
     setup, history = run_fit(pretrained, sessions, config, keep_snapshots=keep_snapshots, **given)
     if history.scores and not config.backbone_rates:
         warn_below_wiener(setup, history.params)

@@ -13,13 +13,15 @@ from poyo_jax.tasks import R2
 logger = logging.getLogger(__name__)
 
 BIN_SIZE, PAST, FUTURE = 0.1, 5, 1  # few bins, so that the filter takes seconds
+MOST_UNITS = 1500  # whose filter takes seconds, and less than a gigabyte
 
 
 def warn_below_wiener(setup: FitSetup, params: dict) -> None:
     """Log a warning for every output of a session that a Wiener filter decodes better.
 
     Both learn from the same labels, and the valid split decides. Nothing is said of classes and
-    counts, where no filter can be fitted, and where the filter decodes nothing.
+    counts, of sessions with more than MOST_UNITS units, where no filter can be fitted, and where
+    the filter decodes nothing.
     """
     fitted = {}
     for scores in score_outputs(setup.decode_valid(params), setup.valid):
@@ -49,6 +51,8 @@ def wiener_scores(setup: FitSetup) -> list[float]:
 def _floors(setup: FitSetup) -> Iterator[tuple[str, SessionOutput, float]]:
     """Valid R2 of a Wiener filter of every continuous output of a session, where there is one."""
     for source in setup.train:
+        if len(source.unit_rows) > MOST_UNITS:
+            continue
         for output in source.outputs:
             if output.task.metric is R2 and source.session.has_split("valid"):
                 try:

@@ -15,6 +15,7 @@ from poyo_jax.types import Readout
 
 PIECE_WINDOWS = 2  # length of a labelled piece, in windows
 PRIOR_SECONDS = 60.0  # weight of the scale of known sessions, as seconds of labels
+SHORTEST = 1e-6  # s, of a piece; what is shorter comes from rounding
 GOLDEN = (5**0.5 - 1) / 2  # its first multiples, modulo 1, are evenly spread for any number
 
 
@@ -58,7 +59,7 @@ def labelled_readout(session: Session, labels: Intervals, known: Sequence[Readou
     known sessions with the same behaviour.
     """
     measured = default_readout(session, labels)
-    similar = [readout for readout in known if readout.value_key == measured.value_key]
+    similar = [readout for readout in known if _measures_the_same(readout, measured)]
     is_constant = known_readout(session.brainset_id, session.session_id) is not None
     if not similar or is_constant:
         return measured
@@ -70,6 +71,11 @@ def labelled_readout(session: Session, labels: Intervals, known: Sequence[Readou
     mixed_mean = share * mean + (1 - share) * prior_mean
     mixed_std = np.sqrt(share * variance + (1 - share) * prior_variance + between)
     return replace(measured, mean=tuple(mixed_mean.tolist()), std=tuple(mixed_std.tolist()))
+
+
+def _measures_the_same(known: Readout, measured: Readout) -> bool:
+    same_values = (known.value_key, known.kind) == (measured.value_key, measured.kind)
+    return same_values and len(known.mean) == len(measured.mean)
 
 
 def _seconds(
@@ -90,7 +96,7 @@ def _seconds(
     starts, ends = pieces[_spread(len(pieces), seed)].T
     earlier = np.concatenate([[0], np.cumsum(ends - starts)[:-1]])  # seconds of earlier pieces
     ends = np.minimum(ends, starts + num_seconds - earlier)
-    taken = ends > starts
+    taken = ends - starts > SHORTEST
     return Intervals.from_arrays(starts[taken], ends[taken])
 
 

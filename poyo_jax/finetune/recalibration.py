@@ -149,6 +149,8 @@ def _fit(
         fitted = fit_units(model, session, config, known=known, progress=False).pretrained
         fitted.save(place / f"{MODEL}_fitted")
         StreamDecoder(fitted, session, hop, queries, output=output).save(place / RESULT)
-    except PoyoError as error:
-        (place / REASON).write_text(str(error))
+    except Exception as error:  # whatever it was, the parent has to tell it
+        known = isinstance(error, PoyoError)
+        reason = str(error) if known else f"{type(error).__name__}: {error}"
+        (place / REASON).write_text(reason)
         raise SystemExit(1) from error

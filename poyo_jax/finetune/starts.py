@@ -54,7 +54,9 @@ class Start(NamedTuple):
 def starting_params(setup: FitSetup, start_from: StartFrom | None) -> dict:
     """Parameters before the first step: the chosen rows of the sessions, and the backbone."""
     points = starting_points(
-        setup.pretrained, [source.session for source in setup.train], start_from or {}
+        setup.pretrained,
+        [source.session for source in setup.train],
+        {} if start_from is None else start_from,
     )
     guesses = first_guesses(setup, points)
     candidates = [[guess] for guess in guesses]

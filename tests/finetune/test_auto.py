@@ -76,6 +76,36 @@ def test_the_better_one_is_taken_beyond_noise(
     assert "decodes these labels better: prefer it" in str(replace(choice, wiener=(0.9,) * 3))
 
 
+@pytest.mark.parametrize(
+    ("scores", "taken"),
+    [
+        ({"a": (0.5, 0.5, 0.5), "b": (0.6, 0.6, 0.6), "c": (0.9, 0.9, 0.1)}, "b"),
+        ({"a": (0.5, 0.5, 0.5), "c": (0.9, 0.9, 0.1)}, "a"),
+        ({"a": (0.5, 0.5, 0.5), "b": (0.4, 0.4, 0.4)}, "a"),
+    ],
+)
+def test_every_other_strategy_counts(scores, taken):
+    """The one of the best mean scatters; another one is better than the first in every fold."""
+    assert auto._take(scores, R2) == taken
+
+
+@pytest.mark.unchecked
+def test_a_new_model_starts_from_nothing_known(fits, monkeypatch, pretrained, tiny_sessions):
+    started = {}
+    fake = auto.run_fit
+
+    def note(pretrained, sessions, config, **given):
+        started[config.fresh] = given["start_from"]
+        return fake(pretrained, sessions, config, **given)
+
+    monkeypatch.setattr(auto, "run_fit", note)
+    known = pretrained.sessions.names[0]
+    auto.choose_by_folds(pretrained, tiny_sessions[2:], Auto(), **(GIVEN | {"start_from": known}))
+    assert started == {False: known, True: None}
+    with pytest.raises(ConfigError, match=r"a new model knows no rows .*: leave `start_from` out"):
+        finetune(pretrained, tiny_sessions[2], "from_scratch", start_from=known, progress=False)
+
+
 @pytest.mark.unchecked
 def test_folds_without_a_score(fits, monkeypatch, pretrained, tiny_sessions):
     monkeypatch.setitem(SCORES, "gradual", (np.nan, np.nan, 0.5))

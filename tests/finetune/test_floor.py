@@ -81,3 +81,10 @@ def test_sessions_without_valid_or_test_split(pretrained, tiny_sessions, caplog)
     assert valid_r2(untested, readout, **bins) == pytest.approx(expected, abs=1e-12)
     fit_units(pretrained, session.with_splits(valid=[]), SHORT, progress=False)
     assert warnings_of(caplog) == []
+
+
+def test_a_filter_of_very_many_units_is_left_out(pretrained, tiny_sessions, monkeypatch, caplog):
+    monkeypatch.setattr(floor, "MOST_UNITS", len(tiny_sessions[2].unit_ids) - 1)
+    monkeypatch.setattr(floor, "valid_r2", lambda *_, **__: 0.99)
+    fit_units(pretrained, tiny_sessions[2], SHORT, progress=False)
+    assert warnings_of(caplog) == []

@@ -11,7 +11,14 @@ from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.readout import default_readout
 from poyo_jax.data.simulate import simulate_session
 from poyo_jax.errors import ConfigError, DataError, SessionError
-from poyo_jax.finetune import Auto, FitConfig, few_shot_curve, finetune, labelled_intervals
+from poyo_jax.finetune import (
+    Auto,
+    FitConfig,
+    few_shot,
+    few_shot_curve,
+    finetune,
+    labelled_intervals,
+)
 from poyo_jax.finetune.labels import labelled_readout
 from poyo_jax.finetune.setup import set_up
 from poyo_jax.types import Readout
@@ -68,6 +75,24 @@ def test_labels_that_cannot_be_had(tiny_sessions):
         labelled_intervals(tiny_sessions[0], 1.0, num_trials=3)
 
 
+def test_rounding_leaves_no_sliver_of_labels(tiny_sessions):
+    """The pieces of such a split end a rounding error after whole seconds."""
+    session = tiny_sessions[0].with_splits(train=[(0.39, 40.39)], valid=[], test=[])
+    for seed in range(20):
+        labels = labelled_intervals(session, 1.0, num_seconds=2.0, seed=seed)
+        assert labels.duration == pytest.approx(2.0)
+        assert (labels.ends - labels.starts).min() > 0.1
+
+
+def test_a_known_behaviour_of_another_shape_is_not_mixed_in(tiny_sessions):
+    session = tiny_sessions[0]
+    labels = labelled_intervals(session, 1.0, num_seconds=5.0)
+    alone = labelled_readout(session, labels, [])
+    wider = replace(alone, mean=(0.0,) * 3, std=(1.0,) * 3)
+    counts = replace(alone, kind="counts", mean=(), std=())
+    assert labelled_readout(session, labels, [wider, counts]) == alone
+
+
 def test_other_labels_have_no_weight(pretrained, tiny_sessions):
     config = FitConfig(num_labelled_seconds=4.0, num_steps=20, batch_size=8, seed=2)
     setup = set_up(pretrained, tiny_sessions[2:], config, {}, "refuse")
@@ -93,7 +118,7 @@ def test_other_labels_have_no_weight(pretrained, tiny_sessions):
     assert setup.readouts[tiny_sessions[2].id] == labelled_readout(tiny_sessions[2], labels, known)
 
 
-def test_decoding_by_labelled_data(pretrained, tiny_sessions):
+def test_decoding_by_labelled_data(pretrained, tiny_sessions, monkeypatch):
     config = FitConfig(num_steps=6, batch_size=8, eval_every=3)
     curve = few_shot_curve(
         pretrained,
@@ -116,6 +141,9 @@ def test_decoding_by_labelled_data(pretrained, tiny_sessions):
     assert curve[0].test_score != curve[1].test_score
     same = finetune(pretrained, tiny_sessions[2:], replace(config, seed=1), progress=False)
     assert same.valid_score == curve[3].valid_score
+    monkeypatch.setattr(few_shot, "finetune", lambda *_, **__: pytest.fail("a fit began"))
+    with pytest.raises(DataError, match=r"0\.5 s of labels are fewer than a window"):
+        few_shot_curve(pretrained, tiny_sessions[2], config, amounts=(None, 0.5))
     with pytest.raises(
         DataError, match=r"train split of .* has 42 s, less than the smallest .* 50, 60 s. Give"
     ):

@@ -69,6 +69,21 @@ def test_a_fit_that_fails_says_why(pretrained, tiny_sessions):
     assert not job._folder.exists()
 
 
+def test_other_failures_are_told_too(pretrained, tiny_sessions, monkeypatch, tmp_path):
+    """What the second process leaves behind when its memory ends."""
+
+    def no_memory(*_, **__):
+        raise MemoryError("no room for 3 GB")
+
+    pretrained.save(tmp_path / recalibration.MODEL)
+    tiny_sessions[0].save(tmp_path / recalibration.BLOCK)
+    monkeypatch.setattr(recalibration, "fit_units", no_memory)
+    monkeypatch.setattr(recalibration.os, "nice", lambda _: 0)
+    with pytest.raises(SystemExit):
+        recalibration._fit(str(tmp_path), CONFIG, 0.05, (0.0,), None)
+    assert (tmp_path / recalibration.REASON).read_text() == "MemoryError: no room for 3 GB"
+
+
 @pytest.mark.unchecked
 def test_settings_are_checked_before_the_fit(pretrained, tiny_sessions):
     def refused(kind, text, model, session, **settings):

@@ -12,7 +12,7 @@ from poyo_jax.finetune import adapt_without_labels
 from poyo_jax.finetune.activity import likeness, unit_activity
 
 
-def day_of(session: Session, name: str, units: int | None = None) -> Session:
+def day_of(session: Session, name: str) -> Session:
     """The recording again, as another session of its data set."""
     behaviour = session.behaviour("cursor.vel")
     return Session.from_arrays(

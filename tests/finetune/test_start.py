@@ -133,6 +133,11 @@ def test_starting_points_that_nobody_has(pretrained, tiny_sessions):
     refused(r"unit_05' is not in the vocabulary of 2 names", {NEW: f"{OLD}/unit_05"})
 
 
+def test_an_empty_name_is_no_starting_point(pretrained, tiny_sessions):
+    with pytest.raises(VocabError, match="'' is not in the vocabulary"):
+        fit_units(pretrained, tiny_sessions[2:], CONFIG, start_from="", progress=False)
+
+
 @pytest.mark.unchecked
 def test_starting_points_are_a_mapping_or_an_id(pretrained, tiny_sessions):
     with pytest.raises(
