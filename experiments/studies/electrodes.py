@@ -1,6 +1,7 @@
 """Find recordings of the monkey Indy whose electrodes stand in another order.
 
     $ python -m experiments.studies.electrodes sessions/
+    $ python -m experiments.studies.electrodes sessions/ --mended mended/
 
 Two of the 29 recordings, of 13 October 2016 and 24 January 2017, have the tuning of electrode 96 at
 electrode 2, that of 95 at 1, that of 94 at 4, and so on, as if a connector had been turned round.
@@ -9,7 +10,8 @@ alone, without labels, tell it of the other. The studies of these recordings use
 
 The table has for every recording the correlation, over units, of rates and of tuning with the mean
 of the recordings before it, as the file has the electrodes and with the connector turned round. It
-is written to `electrodes.md` and its values to `electrodes.json`.
+is written to `electrodes.md` and its values to `electrodes.json`. With `--mended`, all recordings
+are also written with their electrodes in one order, for studies that do not put them so.
 """
 
 import re
@@ -37,6 +39,8 @@ class Electrodes:
     """Folder with session files (*.h5), searched with its sub-folders."""
     workdir: Path = Path("runs/electrodes")
     """Folder for the table."""
+    mended: Path | None = None
+    """Folder for the recordings with electrodes in one order; by default they are not written."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -51,6 +55,9 @@ def electrodes(options: Electrodes) -> None:
     cells, before = [], []
     tunings: list[dict[str, np.ndarray]] = []
     for name, session in sorted(in_one_order(recordings).items()):
+        if options.mended is not None:
+            options.mended.mkdir(parents=True, exist_ok=True)
+            session.save(options.mended / f"{name}.h5")
         ways = recordings[name], turned_round(recordings[name])
         if before:
             rates = [rate_agreement(way, before) for way in ways]

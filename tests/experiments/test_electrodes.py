@@ -78,7 +78,10 @@ def test_units_that_do_not_name_electrodes_stay():
 def test_the_table_shows_the_turned_day(days, tmp_path, capsys):
     for name, session in days.items():
         session.save(tmp_path / f"{name}.h5")
-    main([str(tmp_path), "--workdir", str(tmp_path / "work")])
+    mended = tmp_path / "mended"
+    main([str(tmp_path), "--workdir", str(tmp_path / "work"), "--mended", str(mended)])
+    files = [mended / f"{name}.h5" for name in sorted(days)]
+    assert [Session.open(file).unit_ids == tuple(IDS) for file in files] == [True] * 3
     cells = json.loads((tmp_path / "work" / "electrodes.json").read_text())
     assert [cell["session"] for cell in cells] == ["indy_20161002_02", "indy_20161003_03"]
     for cell, turned_day in zip(cells, (True, False), strict=True):
