@@ -18,6 +18,7 @@ the cells that are missing or failed. After every cell the table is written to `
 values to `indy.json`, and R2 against the days since pretraining to `indy.png`.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -355,12 +356,17 @@ def draw(found: list[Cell], days: dict[str, int], path: Path) -> None:
     from poyo_jax import plots
 
     panels = list(dict.fromkeys(cell["seconds"] for cell in found)) or [ALL]
-    size = (plots.WIDTH * len(panels), 4.4)
-    figure, axes = plt.subplots(
-        1, len(panels), figsize=size, layout="constrained", sharey=True, squeeze=False
+    num_columns = min(2, len(panels))
+    num_rows = math.ceil(len(panels) / num_columns)
+    size = (plots.WIDTH * num_columns, 3 * num_rows + 1.6)
+    figure, grid = plt.subplots(
+        num_rows, num_columns, figsize=size, layout="constrained", sharey=True, squeeze=False
     )
+    axes = grid.ravel()
+    for ax in axes[len(panels) :]:
+        ax.remove()
     styles = list(product(("-", "--", ":"), plots.COLORS))
-    for ax, seconds in zip(axes[0], panels, strict=True):
+    for ax, seconds in zip(axes, panels, strict=False):
         for (dash, color), row in zip(styles[: len(ROWS)], ROWS, strict=True):
             means = session_means([cell for cell in found if cell["seconds"] == seconds], row)
             places = sorted(means, key=days.__getitem__)
@@ -368,8 +374,8 @@ def draw(found: list[Cell], days: dict[str, int], path: Path) -> None:
                 x, y = [days[name] for name in places], [means[name] for name in places]
                 ax.plot(x, y, dash, marker="o", markersize=3, color=color, label=ROWS[row])
         ax.set(xlabel="days since the last session of pretraining", title=amount(seconds))
-    axes[0][0].set(ylabel="test R²")
-    lines = {line.get_label(): line for ax in axes[0] for line in ax.lines}
+        ax.set(ylabel="test R²")
+    lines = {line.get_label(): line for ax in figure.axes for line in ax.lines}
     place = {"loc": "outside lower center", "ncols": 2, "handlelength": 4, "frameon": False}
     figure.legend(lines.values(), lines, fontsize=7, **place)
     figure.savefig(path, dpi=150)
