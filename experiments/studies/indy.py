@@ -375,7 +375,7 @@ def draw(found: list[Cell], days: dict[str, int], path: Path) -> None:
                 ax.plot(x, y, dash, marker="o", markersize=3, color=color, label=ROWS[row])
         ax.set(xlabel="days since the last session of pretraining", title=amount(seconds))
         ax.set(ylabel="test R²")
-    lines = {line.get_label(): line for ax in figure.axes for line in ax.lines}
+    lines = {str(line.get_label()): line for ax in figure.axes for line in ax.lines}
     place = {"loc": "outside lower center", "ncols": 2, "handlelength": 4, "frameon": False}
     figure.legend(lines.values(), lines, fontsize=7, **place)
     figure.savefig(path, dpi=150)
