@@ -39,9 +39,10 @@ class Auto:
     """Settings of the choice of a strategy by cross-validation.
 
     The labels of every session are cut into folds. Each strategy learns from all folds but one and
-    is scored on that one, which also ends the fit, as a valid split does: the scores compare
-    strategies, and promise a little too much. A strategy that moves less of the model is kept
-    unless another one is better by more than the standard error of the difference over the folds.
+    is scored on that one, which also starts and ends the fit, as a valid split does: the scores
+    compare strategies, and promise a little too much. A strategy that moves less of the model is
+    kept unless another one is better by more than the standard error of the difference over the
+    folds.
     """
 
     num_labelled_seconds: float | None = None

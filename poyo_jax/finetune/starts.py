@@ -10,8 +10,8 @@ Each session has a first guess and, unless the caller says where it starts, furt
    one electrode on two days; and the means over all such sessions.
 
 The candidate that decodes a batch of the valid split best wins; of the labels, without a valid
-split. With `FitConfig.starts = "random"`, the
-first guess is zero with random scatter, and there are no further candidates.
+split. With `FitConfig.starts = "random"`, the first guess is zero with random scatter, and there
+are no further candidates.
 """
 
 import logging
