@@ -94,7 +94,7 @@ def test_counts_become_values_in_a_pipeline(path):
         "source": Source(),
         "decoder": PoyoDecoder(DecoderSettings(path=str(path))),
         "sink": Sink(),
-        "end": TerminateOnTotal(TerminateOnTotalSettings(total=16)),
+        "end": TerminateOnTotal(TerminateOnTotalSettings(total=17)),
     }
     edges = (
         (parts["source"].OUTPUT, parts["decoder"].INPUT),
@@ -106,8 +106,8 @@ def test_counts_become_values_in_a_pipeline(path):
     assert len(values) == 16
     moments = [message.axes["time"].offset for message in got]
     # The first message reaches 5.05 s, so the update at 5 s comes first, without a spike.
-    np.testing.assert_allclose(moments, 5.0 + HOP * np.arange(16))
-    for message, value in zip(got[1:], values, strict=False):
+    np.testing.assert_allclose(moments, 5.0 + HOP * np.arange(17))
+    for message, value in zip(got[1:], values, strict=True):
         assert message.dims == ["time", "query", "ch"] and message.attrs["dropped"] == 0
         np.testing.assert_allclose(message.data[0], value, rtol=1e-5, atol=1e-5)
     assert got[0].axes["query"].data.tolist() == [0.0, 0.25]
