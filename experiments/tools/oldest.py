@@ -12,6 +12,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent.parent / "pyproject.toml"
 TOOLS = ("test", "docs", "dev")
+BESIDE = ("pyparsing<3.3",)  # matplotlib 3.9 warns of functions that 3.3 calls old
 BOUND = re.compile(r"([\w.-]+)(?:\[[^]]*\])?>=([\w.]+)")
 
 
@@ -23,13 +24,13 @@ def oldest(requirements: Iterable[str]) -> Iterator[str]:
 
 
 def constraints() -> list[str]:
-    """The oldest version of every package that poyo_jax or an extra of users needs."""
+    """The oldest version of every package that poyo_jax or an extra of users needs, and BESIDE."""
     project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     wanted = [*project["dependencies"]]
     for name in extras.keys() - set(TOOLS):
         wanted += extras[name]
-    return sorted(set(oldest(wanted)))
+    return sorted({*oldest(wanted), *BESIDE})
 
 
 def main() -> None:
