@@ -78,13 +78,11 @@ def compare(options: TorchBrain) -> None:
         )
     names = options.recordings
     sessions = dict(zip(names, open_sessions(options.data, names), strict=True))
-    cells = []
+    cells, size = [], (options.num_steps, options.batch_size)
     for seed, name, kind in product(options.seeds, names, options.kinds):
-        size = options.num_steps, options.batch_size
         cells.append(dict(zip(KEY, (name, kind, seed, *size), strict=True)))
     path = options.workdir / "results.jsonl"
     results = complete(path, cells, key, lambda cell: fill(cell, sessions, options))
-    size = options.num_steps, options.batch_size
     found = [cell for cell in results.values() if (cell["num_steps"], cell["batch_size"]) == size]
     text = table(found)
     publish(options.workdir / "torch_brain", text, found)

@@ -54,10 +54,10 @@ def electrodes(options: Electrodes) -> None:
     recordings = {session.session_id: session for session in open_sessions(options.data)}
     cells, before = [], []
     tunings: list[dict[str, np.ndarray]] = []
-    for name, session in sorted(in_one_order(recordings).items()):
-        if options.mended is not None:
-            options.mended.mkdir(parents=True, exist_ok=True)
-            session.save(options.mended / f"{name}.h5")
+    ordered = in_one_order(recordings)
+    if options.mended is not None:
+        save(ordered, options.mended)
+    for name, session in sorted(ordered.items()):
         ways = recordings[name], turned_round(recordings[name])
         if before:
             rates = [rate_agreement(way, before) for way in ways]
@@ -68,6 +68,12 @@ def electrodes(options: Electrodes) -> None:
     text = render(cells)
     publish(options.workdir / "electrodes", text, cells)
     print(text)
+
+
+def save(recordings: Mapping[str, Session], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, session in recordings.items():
+        session.save(folder / f"{name}.h5")
 
 
 def in_one_order(recordings: Mapping[str, Session]) -> dict[str, Session]:
