@@ -24,11 +24,13 @@ import numpy as np
 from experiments.studies.results import complete, publish
 from poyo_jax.cli.options import Folder
 from poyo_jax.cli.program import run_command
+from poyo_jax.errors import ConfigError
 
 HELD_OUT = ("set1_expt19", "set2_expt11", "m_20140303_100ms")
 ALL = 0.0  # seconds, for all of the train split
 WIENER = "wiener_filter"
 ROWS_ALONE = "unit_identification"
+AUTO = "auto"  # takes one of the strategies by cross-validation on the labels
 PLAIN_RATES = (1e-3, 3e-3, 1e-2, 3e-2)  # of Adam on rows that start at random
 SCORES = {2: "valid_r2", 3: "test_r2"}  # place in the curve of a fit for speed
 
@@ -52,7 +54,7 @@ class AdaptSmall:
     held_out: tuple[str, ...] = HELD_OUT
     """File names (without .h5) of the sessions to adapt to."""
     strategies: tuple[str, ...] = (ROWS_ALONE, "gradual", "full", "lora", "from_scratch")
-    """Strategies to compare."""
+    """Strategies to compare; "auto" makes ten fits."""
     amounts: tuple[float, ...] = (10.0, 30.0, 100.0, ALL)
     """Labelled seconds; 0 for all of the train split."""
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -80,7 +82,9 @@ def adapt_small(options: AdaptSmall) -> None:
     from poyo_jax.finetune import learn_tuning
     from poyo_jax.finetune.strategies import choose
 
-    for strategy in options.strategies:
+    if AUTO in options.strategies and options.num_steps is not None:
+        raise ConfigError('"auto" compares strategies with steps of their own: no --num-steps.')
+    for strategy in {*options.strategies} - {AUTO}:
         choose(strategy)  # a name that does not exist fails before anything is fitted
     pretrained = load(options.model, step=options.step)
     held_out = {
@@ -119,7 +123,7 @@ def jobs(options: AdaptSmall, held_out: dict) -> Iterator[Job]:
             for amount, strategy in product(amounts, (WIENER, *options.strategies)):
                 yield common | {"what": "table", "strategy": strategy, "seconds": amount}
         if "rates" in options.what and seed == options.seeds[0]:
-            for strategy in options.strategies:
+            for strategy in [name for name in options.strategies if name != AUTO]:
                 for rate in options.row_rates if strategy == ROWS_ALONE else options.rates:
                     yield common | {"what": "rates", "strategy": strategy, "rate": rate}
 
@@ -135,6 +139,8 @@ def compute(job: Job, pretrained, session) -> Job:
     """Compute the outcome of a job."""
     if job["strategy"] == WIENER:
         return wiener(job, pretrained, session)
+    if job["strategy"] == AUTO:
+        return fit_auto(job, pretrained, session)
     return fit(job, pretrained, session)
 
 
@@ -171,6 +177,22 @@ def fit(job: Job, pretrained, session) -> Job:
             if speed
             else curve
         ),
+    }
+
+
+def fit_auto(job: Job, pretrained, session) -> Job:
+    """Scores of the strategy that cross-validation takes, its name, and the scores of the folds."""
+    from poyo_jax import evaluate
+    from poyo_jax.finetune import Auto, finetune
+
+    auto = Auto(num_labelled_seconds=job["seconds"] or None, seed=job["seed"])
+    result = finetune(pretrained, [session], auto)
+    assert result.choice is not None
+    return {
+        "valid_r2": result.valid_r2,
+        "test_r2": evaluate(result.pretrained, [session], stitch="mean").mean,
+        "taken": result.choice.strategy,
+        "folds": dict(result.choice.scores) | {WIENER: result.choice.wiener},
     }
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -149,6 +150,29 @@ def test_the_comparison_goes_on_where_it_stopped(
         job["test_r2"] for job in json.loads((tmp_path / "adapt_small.json").read_text())
     )
     assert published == pytest.approx(sorted(line["test_r2"] for line in lines), rel=1e-3)
+
+
+def test_the_strategy_that_is_taken_is_kept(
+    script, tiny_run, tiny_data, tmp_path, capsys, monkeypatch
+):
+    names = ("unit_identification", "gradual", "from_scratch")
+    for name in names:
+        short = replace(
+            STRATEGIES[name], num_steps=2, unit_steps=min(STRATEGIES[name].unit_steps, 1)
+        )
+        monkeypatch.setitem(STRATEGIES, name, short)
+    arguments = ["adapt_small", tiny_data, "--model", tiny_run, "--workdir", tmp_path]
+    arguments += ["--what", "table", "--held-out", "session_2", "--amounts", 12, "--seeds", 0]
+    arguments += ["--strategies", "auto"]
+    script(*arguments)
+    lines = (tmp_path / "results.jsonl").read_text().splitlines()
+    [found] = [job for job in map(json.loads, lines) if job["strategy"] == "auto"]
+    assert found["taken"] in names and np.isfinite([found["valid_r2"], found["test_r2"]]).all()
+    assert {*found["folds"]} == {*names, "wiener_filter"}
+    assert all(len(scores) == 3 for scores in found["folds"].values())
+    assert "| session_2 | auto |" in capsys.readouterr().out
+    text = refused(script, capsys, *arguments, "--num-steps", 2)
+    assert '"auto" compares strategies with steps of their own: no --num-steps.' in text
 
 
 def test_when_a_fit_is_good_enough_is_read_off_its_curve():
