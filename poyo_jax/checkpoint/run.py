@@ -27,6 +27,7 @@ from poyo_jax.checkpoint.store import (
     read_step,
     readable,
     saved_steps,
+    steps_in,
 )
 from poyo_jax.distributed.mesh import state_shardings
 from poyo_jax.distributed.processes import problem_anywhere
@@ -62,6 +63,8 @@ class Checkpoints:
         """Save in the background; the state may be donated as soon as this returns.
 
         `again` replaces the checkpoint of the same step, and waits until the new one is on disk.
+        Until then the old one lies in the trash, from which `take_back` restores it; in a bucket,
+        Orbax deletes it at once.
         """
         step = int(state.step)
         items = items_of(step, metadata, params=state.params, opt_state=state.opt_state)
@@ -114,12 +117,12 @@ class Checkpoints:
             self._manager.close()
 
     def _empty_trash(self) -> None:
-        """Remove the steps that the last save has dropped.
+        """Remove the steps that the last save has dropped, but for one that it should replace.
 
         Wait for that save first: it may still be moving old steps there.
         """
         self._manager.wait_until_finished()
-        if jax.process_index() == 0:
+        if jax.process_index() == 0 and not _unreplaced(self.folder):
             with contextlib.suppress(OSError):
                 (self.folder / TRASH).rmtree(missing_ok=True)
 
@@ -136,6 +139,29 @@ class _Retention:
         kept = {*steps[-self.newest :], best}
         every = self.keep_every
         return [step in kept or (every is not None and step % every == 0) for step in steps]
+
+
+def take_back(workdir: epath.PathLike) -> None:
+    """Move a step back from the trash if the process ended before its replacement was saved.
+
+    All processes must call this before they read checkpoints. Raises CheckpointError, on every
+    process, when it cannot be moved.
+    """
+    folder, problem = absolute(workdir) / FOLDER, ""
+    if jax.process_index() == 0:
+        try:
+            for step in _unreplaced(folder):
+                (folder / TRASH / str(step)).rename(folder / str(step))
+        except OSError as error:
+            problem = f"a step cannot be moved back from {folder / TRASH}: {error}"
+    if problem := problem_anywhere(problem, "process {} cannot read the checkpoints"):
+        raise CheckpointError(problem)
+
+
+def _unreplaced(folder: epath.Path) -> list[int]:
+    """Steps in the trash that are newer than all others: what replaces them is not saved yet."""
+    newest = max(steps_in(folder), default=-1)
+    return [step for step in steps_in(folder / TRASH) if step > newest]
 
 
 def metadata_to_continue(workdir: epath.PathLike) -> Metadata | None:

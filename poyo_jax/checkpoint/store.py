@@ -44,10 +44,11 @@ def absolute(path: epath.PathLike) -> epath.Path:
 
 def saved_steps(path: epath.PathLike) -> list[int]:
     """Steps of the complete checkpoints in the folder of a run or of a saved model, ascending."""
-    return _steps_in(run_path(path) / FOLDER)
+    return steps_in(run_path(path) / FOLDER)
 
 
-def _steps_in(folder: epath.Path) -> list[int]:
+def steps_in(folder: epath.Path) -> list[int]:
+    """Steps that have a folder in `folder`, ascending."""
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return sorted(int(name) for name in names if STEP.fullmatch(name))
 
@@ -252,7 +253,7 @@ def readable(folder: epath.Path) -> Iterator[None]:
 
 def _way_out(damaged: epath.Path) -> str:
     """Advice that names the newest step that is whole."""
-    for step in reversed(_steps_in(damaged.parent)):
+    for step in reversed(steps_in(damaged.parent)):
         if str(step) != damaged.name and _is_whole(damaged.parent / str(step)):
             return (
                 f"Step {step} is whole: load it with step={step}, or delete the folder"

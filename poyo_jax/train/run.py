@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from poyo_jax.checkpoint.run import Checkpoints
+from poyo_jax.checkpoint.run import Checkpoints, take_back
 from poyo_jax.checkpoint.store import without_padding
 from poyo_jax.config import Config
 from poyo_jax.data.session import Session
@@ -86,6 +86,7 @@ class Run:
         with contextlib.ExitStack() as opened:
             lock = WorkdirLock(self.workdir, lambda: stop.requested)
             self._lock = opened.enter_context(lock)
+            take_back(self.workdir)
             claim_workdir(self.workdir, self.setup.metadata, write=self._main)
             self._checkpoints = Checkpoints(self.workdir, run.keep_checkpoints, run.keep_every)
             self._open = opened.pop_all()

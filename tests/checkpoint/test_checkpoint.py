@@ -2,6 +2,7 @@
 when a disk fails.
 """
 
+import contextlib
 import os
 import resource
 import shutil
@@ -11,6 +12,7 @@ import textwrap
 from dataclasses import replace
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +20,7 @@ import pytest
 
 from poyo_jax import Readout, load
 from poyo_jax.checkpoint.metadata import Metadata
-from poyo_jax.checkpoint.run import Checkpoints
+from poyo_jax.checkpoint.run import Checkpoints, take_back
 from poyo_jax.checkpoint.store import find_step, read_step, saved_steps
 from poyo_jax.config import Config
 from poyo_jax.data.vocab import Vocab
@@ -241,6 +243,30 @@ def test_a_full_disk(room, tmp_path, small_disk):
     assert read_step(find_step(tmp_path, None)).metadata.units == METADATA.units
 
 
+@pytest.mark.parametrize("room", [0, 20_000])
+def test_a_step_that_is_replaced_is_not_lost(room, tmp_path, small_disk):
+    """Whatever ends the process between the old checkpoint of a step and the new one."""
+    save(tmp_path, {10: None, 20: None})
+    checkpoints, scored = Checkpoints(tmp_path, 2), replace(METADATA, metrics={"valid_r2": 0.5})
+    noise = np.random.default_rng(0).normal(size=(300, 40))  # does not compress
+    small_disk(room)
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        checkpoints.save(state(20)._replace(params={"table": noise}), scored, again=True)
+    with contextlib.suppress(CheckpointError):
+        checkpoints.close()
+    small_disk(resource.RLIM_INFINITY)
+    assert saved_steps(tmp_path) == [10]
+    take_back(tmp_path)
+    assert saved_steps(tmp_path) == [10, 20]
+    checkpoints, like = Checkpoints(tmp_path, 2), jax.eval_shape(lambda: state(20))
+    restored = checkpoints.restore(20, like, make_mesh())
+    chex.assert_trees_all_equal(restored, state(20))
+    checkpoints.save(state(20), scored, again=True)
+    checkpoints.close()
+    assert find_step(tmp_path, None).name == "20"
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["10", "20"]
+
+
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(
@@ -259,7 +285,7 @@ FOUR_DEVICES = """
     from poyo_jax.errors import Interrupted
     from poyo_jax.train import loop
     from poyo_jax.train import setup
-    from poyo_jax.checkpoint.run import Checkpoints
+    from poyo_jax.checkpoint.run import Checkpoints, take_back
 
     data, workdir = sys.argv[1:]
     assert jax.device_count() == 4
