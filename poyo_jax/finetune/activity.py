@@ -41,8 +41,7 @@ def unit_activity(session: Session) -> Activity:
     times = np.concatenate(centres)
     chosen = np.linspace(0, len(times) - 1, min(len(times), MAX_BINS)).astype(int)
     counts = spike_counts(session, times[chosen], np.array([-BIN / 2, BIN / 2]))
-    log_rates = np.log(counts.mean(axis=0, dtype=float) / BIN + SILENT)
-    return Activity(session.unit_ids, log_rates, _coactivity(np.sqrt(counts)))
+    return Activity(session.unit_ids, _log_rates(session), _coactivity(np.sqrt(counts)))
 
 
 def _coactivity(counts: Float32[np.ndarray, "bins units"]) -> Float32[np.ndarray, "units units"]:
@@ -87,9 +86,9 @@ def rate_agreement(session: Session, earlier: Sequence[Session]) -> float:
     """
     known: dict[str, list[float]] = {}
     for other in session_list(earlier):
-        for unit, rate in _log_rates(other).items():
+        for unit, rate in _rates_by_id(other).items():
             known.setdefault(unit, []).append(rate)
-    own = _log_rates(one_session(session))
+    own = _rates_by_id(one_session(session))
     shared = {unit: rate for unit, rate in own.items() if unit in known}
     if len(shared) < MIN_SHARED:
         raise DataError(
@@ -106,11 +105,14 @@ def rate_agreement(session: Session, earlier: Sequence[Session]) -> float:
     return float(np.corrcoef(rates, means)[0, 1])
 
 
-def _log_rates(session: Session) -> dict[str, float]:
-    """Log of the spikes per second of every unit, by its id."""
+def _rates_by_id(session: Session) -> dict[str, float]:
+    return dict(zip(session.unit_ids, _log_rates(session).tolist(), strict=True))
+
+
+def _log_rates(session: Session) -> Float64[np.ndarray, " units"]:
+    """Log of the spikes per second of every unit, over the domain."""
     counts = np.zeros(len(session.unit_ids))
     for start, end in session.domain:
         _, units = session.spikes_between(start, end)
         counts += np.bincount(units, minlength=len(counts))
-    rates = np.log(counts / session.domain.duration + SILENT)
-    return dict(zip(session.unit_ids, rates.tolist(), strict=True))
+    return np.log(counts / session.domain.duration + SILENT)
