@@ -2,7 +2,7 @@
 
     $ python -m experiments.studies.scaling
     $ python -m experiments.studies.scaling sessions/ --held-out monday tuesday
-    $ python -m experiments.studies.scaling sessions/ --preset paper --num-sessions 8 25 80
+    $ python -m experiments.studies.scaling sessions/ --preset poyo_1 --num-sessions 8 25 80
 
 Without a folder of sessions the study simulates a laboratory first.
 
@@ -63,8 +63,8 @@ class Scaling:
     """
     workdir: Path = Path("runs/scaling")
     """Folder for results, runs and simulated sessions; one for each data folder."""
-    preset: Literal["small", "paper"] = "small"
-    """Model and recipe of the demo, for two CPU cores, or of POYO-1."""
+    preset: Literal["demo", "poyo_small", "poyo_1"] = "demo"
+    """Preset whose model and recipe are used; the first two are for two CPU cores."""
     depths: tuple[int, ...] = (2, 6, 14, 24)
     """Processor layers of the models."""
     num_sessions: tuple[int, ...] = (2, 6, 18, 54)
@@ -173,6 +173,7 @@ def cells(options: Scaling, known: list[Session], held_out: list[Session]) -> It
     ):
         config = configure(options, depth, seed)
         yield {
+            "preset": options.preset,
             "depth": depth,
             "num_sessions": count,
             "seed": seed,
@@ -185,6 +186,7 @@ def cells(options: Scaling, known: list[Session], held_out: list[Session]) -> It
 
 def key(cell: Cell) -> tuple:
     names = (
+        "preset",
         "depth",
         "num_sessions",
         "seed",
@@ -193,7 +195,7 @@ def key(cell: Cell) -> tuple:
         "test_sessions",
         "transfer_sessions",
     )
-    return tuple(str(cell[name]) for name in names)
+    return tuple(str(cell.get(name)) for name in names)
 
 
 def configure(options: Scaling, depth: int, seed: int) -> Config:
@@ -201,11 +203,9 @@ def configure(options: Scaling, depth: int, seed: int) -> Config:
 
     Units start from their tuning for any number of sessions, since large sets need it.
     """
-    from poyo_jax.presets import demo, poyo_1, with_steps
+    from poyo_jax.presets import PRESETS, with_steps
 
-    config = with_steps(
-        demo() if options.preset == "small" else poyo_1(), options.num_steps, seed, looks=4
-    )
+    config = with_steps(PRESETS[options.preset](), options.num_steps, seed, looks=4)
     return replace(
         config,
         model=replace(config.model, depth=depth, dim=options.dim or config.model.dim),
@@ -221,9 +221,8 @@ def fill(cell: Cell, known: list[Session], held_out: list[Session], options: Sca
         known[: cell["num_sessions"]],
         configure(options, cell["depth"], cell["seed"]),
     )
-    name = "depth_{depth}-sessions_{num_sessions}-seed_{seed}-dim_{dim}-steps_{num_steps}".format(
-        **cell
-    )
+    name = "{preset}-depth_{depth}-sessions_{num_sessions}-seed_{seed}-dim_{dim}-steps_{num_steps}"
+    name = name.format(**cell)
     train_model(config, sessions, options.workdir / "pretrain" / name)
     pretrained = load(options.workdir / "pretrain" / name)
     scores = {

@@ -13,14 +13,15 @@ import tiny
 
 from poyo_jax import open_sessions
 from poyo_jax.data.simulate import Laboratory
+from poyo_jax.presets import PRESETS
 
 LAB = Laboratory(num_sessions=60, duration=20.0)
 
 
 @pytest.fixture
 def scaling(monkeypatch):
-    """The script of Figure 1; its preset small is a tiny model."""
-    monkeypatch.setattr("poyo_jax.presets.demo", tiny.config)
+    """The script of Figure 1; its preset demo is a tiny model."""
+    monkeypatch.setitem(PRESETS, "demo", tiny.config)
     return importlib.import_module("experiments.studies.scaling")
 
 
@@ -52,7 +53,7 @@ def test_figure_1_of_a_folder(scaling, tiny_data, tmp_path, capsys):
     assert results(tmp_path) == [cell]
 
 
-@pytest.mark.parametrize("preset", ["small", "paper"])
+@pytest.mark.parametrize("preset", ["demo", "poyo_small", "poyo_1"])
 def test_models_differ_in_depth_and_seed_alone(preset):
     script = importlib.import_module("experiments.studies.scaling")
     options = script.Scaling(preset=preset)
