@@ -173,7 +173,8 @@ def test_unit_embedding_explains_what_cannot_be_drawn(snapshots):
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
-    monkeypatch.delitem(sys.modules, "poyo_jax.plots", raising=False)
+    for name in ("poyo_jax.plots", "poyo_jax.plots.axes"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     with pytest.raises(MissingDependencyError, match=r"matplotlib.*pip install poyo_jax\[plots\]"):
         importlib.import_module("poyo_jax.plots")
 
