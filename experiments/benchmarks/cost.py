@@ -6,6 +6,8 @@ Nothing is run. A window's operations come from poyo_jax/model/flops.py; the tim
 accelerators is that of experiments/results/topologies.json.
 """
 
+import math
+
 from experiments.benchmarks.topologies import RESULTS, read
 from poyo_jax.distributed.exchange import grid_width, peer_slots
 from poyo_jax.model.flops import TRAINING, forward_flops
@@ -72,8 +74,9 @@ def data_table() -> None:
     for row in fastest(read(RESULTS)):
         tokens = row["tokens"] * row["windows"] / row["step_seconds"] / row["chips"]
         name = f"{row['preset']} as on {row['topology']}"
-        print(f"| chips, {name} | {rate / tokens:,.0f}, at {tokens / 1e6:.2f} M tokens/s each |")
-    print(f"| cores that prepare batches | {rate / PIPELINE_TOKENS:.0f} |")
+        chips = math.ceil(rate / tokens)
+        print(f"| chips, {name} | {chips:,}, at {tokens / 1e6:.2f} M tokens/s each |")
+    print(f"| cores that prepare batches | {math.ceil(rate / PIPELINE_TOKENS)} |")
     print(f"| read from files or page cache | {rate * SPIKE_BYTES / 1e9:.0f} GB/s over all hosts |")
     print(f"| sent to the devices | {rate * TOKEN_BYTES / 1e9:.0f} GB/s over all hosts |")
     print(f"| one pass through {POYO_SPIKES / 1e6:.0f} M spikes | {POYO_SPIKES / rate:.2f} s |")

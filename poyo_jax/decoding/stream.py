@@ -60,8 +60,10 @@ class StreamDecoder(Stream):
             output: name of what is decoded; None takes the only output of the session.
             capacity: most spikes that the buffer holds.
             clock: returns the time in s, for `Decoded.emitted` and for updates without a time.
-            back_end: "jax", or "native", which is compiled on this machine and with two threads
-                about twice as fast; models with a processor or a task of their own need "jax".
+            back_end: "jax", or "native", which is compiled on this machine and, with two threads and
+                a real-time priority, about twice as fast. It decodes continuous outputs of single
+                models: error bars, classes, counts, ensembles, and a processor or a task of your
+                own need "jax".
             threads: of the native back end, 1 to 8; no more than there are free cores.
             bfloat16: let the native back end multiply bfloat16 in layers, on CPUs that have such
                 instructions: faster, and equal to about 1e-3 of a standard deviation.
