@@ -53,7 +53,8 @@ def decode(
             all of them at once.
 
     Returns:
-        The values [samples, channels] in the units of the session file, at session times in s.
+        The values [samples, channels] in the units of the session file, at session times in s. In
+        a job of several processes each process returns its share of the samples.
 
     Raises:
         VocabError: the model does not know the session.

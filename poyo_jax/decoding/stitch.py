@@ -89,7 +89,8 @@ class Stitcher:
         self._source, self._output = source, output
         self._window_length = window_length
         # A causal window decodes the samples from here on, in s from its start, on its own.
-        self._decoded_from = 0.0 if causal_step is None else window_length - causal_step - EDGE
+        own = window_length if causal_step is None else causal_step + EDGE
+        self._decoded_from = max(0.0, window_length - own)
         self._weigh = weigh if causal_step is None else equal_weights
         self._behaviour = source.behaviour(output)
         self._columns = output.columns

@@ -60,10 +60,10 @@ class StreamDecoder(Stream):
             output: name of what is decoded; None takes the only output of the session.
             capacity: most spikes that the buffer holds.
             clock: returns the time in s, for `Decoded.emitted` and for updates without a time.
-            back_end: "jax", or "native", which is compiled on this machine and, with two threads and
-                a real-time priority, about twice as fast. It decodes continuous outputs of single
-                models: error bars, classes, counts, ensembles, and a processor or a task of your
-                own need "jax".
+            back_end: "jax", or "native", which is compiled on this machine and, with two threads
+                and a real-time priority, about twice as fast. It decodes continuous outputs of
+                single models: error bars, classes, counts, ensembles, and a processor or a task of
+                your own need "jax".
             threads: of the native back end, 1 to 8; no more than there are free cores.
             bfloat16: let the native back end multiply bfloat16 in layers, on CPUs that have such
                 instructions: faster, and equal to about 1e-3 of a standard deviation.
@@ -103,9 +103,15 @@ class StreamDecoder(Stream):
         """Write a .poyo file, from which `poyo_jax.native.load` and `poyo_run` decode the session.
 
         It holds the weights, the ids of the units, and the mean and standard deviation of the
-        behaviour. Raises ConfigError for a model that the native back end does not compute, and
-        PoyoError when the file cannot be written.
+        behaviour. Raises ConfigError for a model that the native back end does not compute, or
+        after `swap`, and PoyoError when the file cannot be written.
         """
+        if self._num_swaps:
+            raise ConfigError(
+                "this decoder has swapped its engine, so it no longer decodes with the model that"
+                " it was made of. Make a decoder of the new model, such as that of"
+                " Recalibration.pretrained(), and save that one."
+            )
         content = file_content(self._pretrained, self._source, self._output, self.hop, self.queries)
         write_bytes(path, content)
 
@@ -116,7 +122,8 @@ class JaxEngine:
     def __init__(self, pretrained: Pretrained, source: ModelSession, output: SessionOutput):
         self.window_length = pretrained.config.model.window_length
         self.num_units = len(source.unit_rows)
-        self._output = output
+        self.unit_ids = tuple(source.session.unit_ids)
+        self._output, self._num_queries = output, 0
         self.functions = make_stream_functions(
             pretrained.model,
             pretrained.params,
@@ -143,7 +150,8 @@ class JaxEngine:
         before = max(0, len(times) - UPDATE_PLACES[-1])
         state = self.add(state, times[:before], units[:before])
         spikes = _padded(times[before:], units[before:], UPDATE_PLACES)
-        state, outputs = self.functions.update(state, spikes, padded_queries(queries))
+        places = padded_queries(queries, self._num_queries)
+        state, outputs = self.functions.update(state, spikes, places)
         return state, values_of(self._output, np.asarray(outputs)[..., : len(queries), :])
 
     def copy(self, state: Sums) -> Sums:
@@ -151,7 +159,8 @@ class JaxEngine:
         return state
 
     def warm_up(self, num_queries: int) -> None:
-        """Compile for all numbers of spikes, and this number of queries."""
+        """Compile for all numbers of spikes, and up to so many queries."""
+        self._num_queries = num_queries
         queries, state = np.zeros(num_queries), self.begin()
         for places in ADD_PLACES:
             state = self.add(state, np.zeros(places), np.zeros(places, np.int32))

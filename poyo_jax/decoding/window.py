@@ -149,9 +149,9 @@ def padded_spikes(times: np.ndarray, units: np.ndarray, places: int) -> tuple[np
     return padded_units, rounded, low, np.arange(places) < count
 
 
-def padded_queries(times: np.ndarray) -> Float32[np.ndarray, " places"]:
-    """Return query times, padded to a multiple of QUERY_MULTIPLE."""
-    multiples = max(1, -(-len(times) // QUERY_MULTIPLE))
+def padded_queries(times: np.ndarray, at_least: int = 1) -> Float32[np.ndarray, " places"]:
+    """Return query times, padded to a multiple of QUERY_MULTIPLE that holds `at_least` so many."""
+    multiples = -(-max(len(times), at_least, 1) // QUERY_MULTIPLE)
     padded = np.zeros(multiples * QUERY_MULTIPLE, np.float32)
     padded[: len(times)] = times
     return padded

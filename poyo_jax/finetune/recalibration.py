@@ -18,6 +18,7 @@ from poyo_jax.finetune.fit import fit_units
 from poyo_jax.finetune.strategies import STRATEGIES
 from poyo_jax.fit_config import FitConfig
 from poyo_jax.native import NativeEngine, load
+from poyo_jax.native.library import load_library
 from poyo_jax.pretrained import Pretrained, check_model
 from poyo_jax.pretrained import load as load_model
 from poyo_jax.realtime.stream import CAPACITY, check_settings
@@ -73,6 +74,7 @@ class Recalibration:
         check_settings(pretrained.config.model.window_length, hop, queries, CAPACITY)
         check_number("threads", threads, integer(1, 8))
         check_native(pretrained.config.model, _output_number(pretrained, session, output))
+        load_library()  # compiles, if it must, before the stream waits for it
         self._threads = threads
         self._engine: NativeEngine | None = None
         self._temporary = tempfile.TemporaryDirectory(prefix="poyo_recalibration_")

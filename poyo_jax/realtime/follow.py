@@ -19,7 +19,7 @@ class Arrived:
 
     times: np.ndarray  #: [spikes] in s, on the clock of the source
     units: np.ndarray  #: [spikes]; positions among the decoder's units, -1 for those of no unit
-    present: float  #: s; the time on that clock
+    present: float  #: s; the time on that clock, less a delay that the source keeps
 
 
 @runtime_checkable
@@ -48,7 +48,7 @@ class Update:
 
     now: float  #: s; the end of its window, on the clock of the source
     decoded: Decoded  #: its result
-    spikes: Arrived  #: what was pushed before it
+    spikes: Arrived  #: what was pushed since the update before it
     seconds: float  #: that it took, from the push to the values
     missed: int  #: updates so far that were left out because they were overdue
 
@@ -71,11 +71,13 @@ def follow(
     """
     first, number = source.first(stream.hop), 0
     done = missed = 0
+    brought: list[Arrived] = []  # since the last update
     while updates is None or done < updates:
         now = first + number * stream.hop
         arrived = source.until(now)
         if arrived is None:
             break
+        brought.append(arrived)
         begin = time.perf_counter()
         stream.push(arrived.times, arrived.units)
         overdue = math.floor((arrived.present - now) / stream.hop + 1e-6)
@@ -84,8 +86,17 @@ def follow(
             continue
         decoded = stream.predict(now)
         seconds = time.perf_counter() - begin
+        update = Update(now, decoded, _joined(brought), seconds, missed)
+        brought = []
         for sink in sinks:
-            sink(Update(now, decoded, arrived, seconds, missed))
+            sink(update)
         number, done = number + 1, done + 1
         stream.prepare(first + number * stream.hop)
     return done
+
+
+def _joined(parts: Sequence[Arrived]) -> Arrived:
+    """What several calls of a source have brought, as one."""
+    times = np.concatenate([part.times for part in parts])
+    units = np.concatenate([part.units for part in parts])
+    return Arrived(times, units, parts[-1].present)

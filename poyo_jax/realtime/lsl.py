@@ -13,6 +13,8 @@ SILENCE = 10.0  # s without a spike after which a stream counts as dead
 WAIT = 10.0  # s in which a stream has to appear
 TURN = 0.002  # s; longest wait for one sample, so that an update is never later than this
 MOST = 65_536  # samples that one call takes
+BUFFER = 60  # s of a stream with a rate that LSL keeps until they are taken
+EVENTS = 10_000  # of a stream without one, in hundreds of samples
 
 
 class LslInlet:
@@ -54,7 +56,8 @@ class LslInlet:
                 " single channel, a sample for each spike: the id of its unit, or its position."
             )
         flags = self._lsl.proc_clocksync
-        self._inlet = self._lsl.StreamInlet(found[0], max_buflen=60, processing_flags=flags)
+        kept = BUFFER if found[0].nominal_srate() else EVENTS
+        self._inlet = self._lsl.StreamInlet(found[0], max_buflen=kept, processing_flags=flags)
         try:
             self._inlet.open_stream(timeout=wait)
             self._inlet.time_correction(timeout=wait)  # takes half a second, but only once
@@ -97,7 +100,7 @@ class LslInlet:
                 f"the LSL stream {self._name!r} has brought no spike for {self._silence:g} s."
                 " Check that it is still running."
             )
-        return Arrived(np.array(times), np.array(units), present)
+        return Arrived(np.array(times), np.array(units), present - self._delay)
 
     def close(self) -> None:
         """End the connection."""

@@ -77,6 +77,7 @@ class StreamState:
     num_encoded: int  #: spikes at the front of the buffer that the prepared window has taken in
     num_spikes: int  #: spikes in the prepared window
     window: Any  #: of the engine: what the prepared window has gathered
+    num_swaps: int  #: swaps of engines before
 
 
 def check_settings(
@@ -125,6 +126,7 @@ class Stream:
         self.queries = tuple(float(query) for query in queries)
         self._lags = np.array(self.queries)
         self._buffer = SpikeBuffer(capacity)
+        self._num_swaps = 0
         self.reset()
 
     def push(self, spike_times: ArrayLike, spike_units: ArrayLike) -> None:
@@ -193,16 +195,11 @@ class Stream:
         """Decode the next updates with another engine of the same units; spikes and counts stay.
 
         Call it in the idle time after an update, with an engine that is warm: it prepares the next
-        window anew. Raises DataError for an engine of another number of units or another length of
-        windows (s).
+        window anew. Raises DataError for an engine of other units, units in another order, another
+        length of windows (s), or other channels.
         """
-        old, new = self.engine, engine
-        if (old.num_units, old.window_length) != (new.num_units, new.window_length):
-            raise DataError(
-                f"the new engine has {new.num_units} units and windows of {new.window_length:g} s,"
-                f" the old one {old.num_units} and {old.window_length:g} s; make it from the same"
-                " session and a model of the same windows."
-            )
+        _check_alike(self.engine, engine)
+        self._num_swaps += 1
         self.engine, self._end, self._window = engine, np.nan, None
         if np.isfinite(self._last):
             self.prepare()
@@ -221,12 +218,14 @@ class Stream:
             self._num_encoded,
             self._num_spikes,
             window,
+            self._num_swaps,
         )
 
     def reset(self, state: StreamState | None = None) -> None:
         """Forget all spikes and counts, or continue from a `state` of before, bit for bit.
 
-        Raises DataError when the state holds more spikes than the buffer.
+        With a state from before a swap of engines, the next update encodes its window anew. Raises
+        DataError when the state holds more spikes than the buffer.
         """
         self._buffer.count = 0
         self._counts, self._last, self._end = Counts(), -np.inf, np.nan
@@ -240,9 +239,10 @@ class Stream:
                 " at most; make the decoder with a larger `capacity`."
             )
         self._buffer.add(state.times, state.units)
-        self._counts, self._last, self._end = state.counts, state.last, state.end
-        self._num_encoded, self._num_spikes = state.num_encoded, state.num_spikes
-        self._window = None if state.window is None else self.engine.copy(state.window)
+        self._counts, self._last = state.counts, state.last
+        if state.num_swaps == self._num_swaps and state.window is not None:
+            self._end, self._window = state.end, self.engine.copy(state.window)
+            self._num_encoded, self._num_spikes = state.num_encoded, state.num_spikes
 
     def _begin(self, end: float) -> None:
         """Begin the window that ends at `end` s, if it is not the one that is prepared."""
@@ -300,3 +300,26 @@ class Stream:
                 f" the window lasts from {first:.6f} to {last:.6f} s; give times in it."
             )
         return asked.astype(np.float64)
+
+
+def _check_alike(old: Engine, new: Engine) -> None:
+    """Raise DataError unless one engine can take the place of the other.
+
+    Ids of units and the number of channels count where both engines tell them.
+    """
+    if (old.num_units, old.window_length) != (new.num_units, new.window_length):
+        raise DataError(
+            f"the new engine has {new.num_units} units and windows of {new.window_length:g} s,"
+            f" the old one {old.num_units} and {old.window_length:g} s; make it from the same"
+            " session and a model of the same windows."
+        )
+    for name, noun in (
+        ("unit_ids", "units, or the same in another order"),
+        ("num_channels", "channels"),
+    ):
+        before, after = getattr(old, name, None), getattr(new, name, None)
+        if before is not None and after is not None and before != after:
+            raise DataError(
+                f"the new engine has other {noun}: {before!r} before, {after!r} now. Make it from"
+                " the same session and for the same output."
+            )

@@ -68,10 +68,11 @@ class ZmqSubscriber:
     def until(self, now: float) -> Arrived | None:
         """Receive messages until one has a time of `now` s or later; None when the source ended.
 
-        Raises PoyoError when the time does not go on for too long.
+        All that wait already are received, too: the last one tells the present time. Raises
+        PoyoError when the time does not go on for too long.
         """
         self._heard = time.monotonic()
-        while self._present < now and not self._ended:
+        while not self._ended and (self._present < now or self._socket.poll(0)):
             self._receive()
         if self._present < now:
             return None

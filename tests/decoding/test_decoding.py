@@ -253,6 +253,26 @@ def test_causal_decoding_needs_no_spike_beyond_the_step(pretrained, tiny_session
     assert np.abs(decode(pretrained, cut).values[before] - usual.values[before]).max() > 0.1
 
 
+def test_a_step_as_long_as_the_window_with_rounded_times(pretrained, tiny_sessions):
+    """A sample is a trifle earlier than the window in which it is decoded."""
+    session = tiny_sessions[0]
+    behaviour = session.behaviour("cursor.vel")
+    times = np.round(behaviour.times_at(np.arange(behaviour.count)), 6) - 5e-10
+    rounded = Session.from_arrays(
+        session.spike_times[:],
+        session.spike_units[:],
+        list(session.unit_ids),
+        times[1:],
+        behaviour.values(1, behaviour.count),
+        session_id=session.session_id,
+        brainset_id=session.brainset_id,
+        domain=[(start, end) for start, end in session.domain],
+    )
+    values = decode(pretrained, rounded, "all", causal_step=1.0).values
+    expected = decode(pretrained, rounded, "all", causal_step=0.5).values
+    assert values.shape == expected.shape and np.isfinite(values).all()
+
+
 def test_the_whole_session(pretrained, tiny_sessions):
     prediction = decode(pretrained, tiny_sessions[0], "all")
     behaviour = tiny_sessions[0].behaviour("cursor.vel")

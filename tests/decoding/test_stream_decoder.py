@@ -138,7 +138,9 @@ def test_any_number_of_spikes_is_decoded_as_one_window(count, decoder, pretraine
         np.testing.assert_allclose(values, np.repeat(expected, 4, 0), rtol=0, atol=4e-5)
 
 
-def test_nothing_compiles_after_warming_up(decoder):
+def test_nothing_compiles_after_warming_up(pretrained, tiny_sessions):
+    decoder = StreamDecoder(pretrained, tiny_sessions[0], HOP, (0.0,) * 20)
+    decoder.warm_up()
     compiled = []
 
     def listen(event, seconds, **_):

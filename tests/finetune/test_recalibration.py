@@ -35,7 +35,7 @@ def finished(job: Recalibration):
     return job.poll()
 
 
-def test_a_stream_goes_on_with_fitted_units(pretrained, tiny_sessions):
+def test_a_stream_goes_on_with_fitted_units(pretrained, tiny_sessions, tmp_path):
     session = tiny_sessions[0]
     stream = StreamDecoder(pretrained, session, back_end="native")
     stream.push(*session.spikes_between(0.0, 1.1))
@@ -46,6 +46,8 @@ def test_a_stream_goes_on_with_fitted_units(pretrained, tiny_sessions):
     engine = finished(job)
     assert engine is not None and job.poll() is engine
     stream.swap(engine)
+    with pytest.raises(ConfigError, match=r"has swapped its engine.*save that one"):
+        stream.save(tmp_path / "rig.poyo")
     fitted = job.pretrained()
     expected = StreamDecoder(fitted, session, back_end="native")
     expected.push(*session.spikes_between(0.0, 1.1))
@@ -82,6 +84,17 @@ def test_other_failures_are_told_too(pretrained, tiny_sessions, monkeypatch, tmp
     with pytest.raises(SystemExit):
         recalibration._fit(str(tmp_path), CONFIG, 0.05, (0.0,), None)
     assert (tmp_path / recalibration.REASON).read_text() == "MemoryError: no room for 3 GB"
+
+
+def test_a_compiler_that_is_missing_is_missed_before_the_fit(
+    pretrained, tiny_sessions, monkeypatch
+):
+    def missing():
+        raise MissingDependencyError("there is no compiler.")
+
+    monkeypatch.setattr(recalibration, "load_library", missing)
+    with pytest.raises(MissingDependencyError, match="there is no compiler"):
+        Recalibration(pretrained, tiny_sessions[0], CONFIG, hop=0.05)
 
 
 @pytest.mark.unchecked

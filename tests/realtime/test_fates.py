@@ -235,9 +235,27 @@ def test_engines_are_swapped_between_two_updates():
     other.num_units = 4
     with pytest.raises(DataError, match="the new engine has 4 units and windows of 1 s"):
         stream.swap(other)
+    named, turned = make(), Lister()
+    named.engine.unit_ids, turned.unit_ids = ("a", "b", "c"), ("c", "b", "a")
+    with pytest.raises(
+        DataError, match=r"other units, or the same in another order: \('a', 'b', 'c'"
+    ):
+        named.swap(turned)
     unused = make()
     unused.swap(Doubler())  # before the first update
     assert unused.predict(2.0).values.tolist() == [[0.0]]
+
+
+def test_a_state_from_before_a_swap_loses_no_spike():
+    stream = make()
+    stream.push([1.2, 1.95, 2.02], [0, 1, 2])
+    stream.predict(2.0)
+    stream.prepare(2.1)
+    state = stream.state
+    stream.swap(Lister())
+    stream.reset(state)
+    assert stream.state.window is None  # what the old engine has gathered is of no use
+    assert stream.predict(2.1).values.tolist() == [[3.0]]
 
 
 def test_warming_up_is_left_to_the_engine():

@@ -88,6 +88,8 @@ def test_overdue_updates_are_left_out_and_counted(session):
     # Behind by up to a second, then at once where the clock is.
     assert np.diff(moments).min() == pytest.approx(0.1) and np.diff(moments).max() > 1.0
     assert last.decoded.num_spikes == session.count_spikes(last.now - 1.0, last.now)
+    seen = np.concatenate([update.spikes.times for update in updates])
+    assert len(seen) == last.decoded.counts.received and np.all(np.diff(seen) >= 0)
 
 
 def test_it_stops_after_so_many_updates(session):

@@ -73,6 +73,31 @@ def test_updates_are_in_time_and_what_travels_is_waited_for(lsl, outlet):
     assert updates[-1].decoded.num_spikes == 4
 
 
+def test_a_delay_is_not_overdue(outlet):
+    """A delay longer than updates may be overdue."""
+    sender, name = outlet()
+    inlet = LslInlet(name, ["a"], delay=1.2)
+    sender.wait_for_consumers(5)
+    updates = []
+    assert follow(make(), inlet, [updates.append], updates=3) == 3
+    inlet.close()
+    assert updates[-1].missed == 0 and updates[-1].spikes.present - updates[-1].now < 0.2
+
+
+def test_many_spikes_wait_while_nobody_takes_them(lsl, outlet):
+    sender, name = outlet("int")
+    inlet = LslInlet(name, ["a"])
+    sender.wait_for_consumers(5)
+    count, now = 30_000, lsl.local_clock()
+    for number in range(count):
+        sender.push_sample([0], now + 1e-6 * number)
+    time.sleep(2.0)
+    inlet.first(0.1)
+    taken = sum(len(inlet.until(lsl.local_clock() + 0.1).times) for _ in range(20))
+    inlet.close()
+    assert taken == count
+
+
 def test_a_stream_that_dies(outlet):
     sender, name = outlet()
     inlet = LslInlet(name, ["a"], silence=0.2)

@@ -62,6 +62,18 @@ def test_a_publisher_that_falls_silent_or_runs_backwards(publish):
     source.close()
 
 
+def test_messages_that_wait_tell_the_present(publish):
+    """A decoder that is slower than the publisher leaves updates out, and does not lag."""
+    address = publish(*[f"{0.1 * number:.1f} a".encode() for number in range(1, 51)])
+    source = ZmqSubscriber(address, ["a"])
+    assert source.first(0.1) == pytest.approx(0.2)
+    sleep(0.5)  # while the others arrive
+    arrived = source.until(0.2)
+    source.close()
+    assert arrived is not None and arrived.present == pytest.approx(5.0)
+    assert len(arrived.times) == 50
+
+
 def test_ids_of_units_may_have_spaces(publish):
     address = publish(b"0.05 M1 001/sorted_01", b"0.06, a,b \n0.45", b"")
     source, updates = ZmqSubscriber(address, ["M1 001/sorted_01", "a,b", "c"]), []
