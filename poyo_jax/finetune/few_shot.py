@@ -52,7 +52,8 @@ def few_shot_curve(
     _check_single(session, readouts_by_session(readouts))
     config = replace(_settings(strategy), num_trials=None)
     possible = _possible_amounts(session, amounts)
-    for amount in possible:  # too few labels are refused before the first fit
+    session.split("test")  # what is missing is refused before the first fit, and too few labels
+    for amount in possible:
         window_length = pretrained.config.model.window_length
         labelled_intervals(session, window_length, num_seconds=amount)
     results = []

@@ -71,6 +71,10 @@ def train_model(
         )
     sessions, readouts = session_list(sessions), readouts_by_session(readouts)
     check_choice("resume", resume, get_args(Resume))
+    if writers is not None and not isinstance(writers, Sequence):
+        raise ConfigError(
+            f"writers is a {type(writers).__name__}; give a list, such as [JsonLines(workdir)]."
+        )
     check_number("max_minutes", max_minutes, number(above=0, or_none=True))
     if profile is not None:
         check_numbers("profile", profile, integer(0))

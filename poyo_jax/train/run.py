@@ -143,6 +143,8 @@ class Run:
                 profiling.close()
             yield fed
             made += 1
+            if self._cut_short:  # the evaluation of this step has to be made up for
+                return
         if profile and self._main and made <= profile[0]:
             logger.warning(
                 "there is no profile: it was to begin after %s of this start, which has made %d."

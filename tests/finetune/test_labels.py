@@ -167,6 +167,15 @@ def test_a_curve_is_of_one_strategy_and_one_output(pretrained, tiny_sessions):
         few_shot_curve(pretrained, session, readouts=several)
 
 
+def test_a_curve_without_a_test_split_is_refused_before_a_fit(
+    pretrained, tiny_sessions, monkeypatch
+):
+    monkeypatch.setattr(few_shot, "finetune", None)
+    session = tiny_sessions[2].with_splits(test=[])
+    with pytest.raises(DataError, match="the test split of session .* is empty"):
+        few_shot_curve(pretrained, session)
+
+
 def test_a_unit_that_never_spikes_is_allowed(pretrained, tiny_sessions):
     session = tiny_sessions[2]
     behaviour = session.behaviour("cursor.vel")

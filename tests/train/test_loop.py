@@ -577,6 +577,12 @@ class Kept:
         self.closed += 1
 
 
+@pytest.mark.unchecked
+def test_writers_are_a_list(tiny_sessions, tmp_path):
+    with pytest.raises(ConfigError, match="writers is a Kept; give a list, such as"):
+        train(six_steps(), tiny_sessions[:2], tmp_path, writers=Kept())
+
+
 def test_writers_of_the_user_take_the_metrics(tiny_sessions, tmp_path, monkeypatch):
     """In place of the usual ones."""
     fake_step(monkeypatch)

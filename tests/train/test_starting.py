@@ -13,6 +13,7 @@ import tiny
 
 from poyo_jax import load, train_model
 from poyo_jax.checkpoint.store import saved_steps
+from poyo_jax.distributed.processes import Votes
 from poyo_jax.errors import ConfigError, Interrupted
 from poyo_jax.train import loop
 from poyo_jax.train.dry_run import rehearse
@@ -101,11 +102,20 @@ def whole(tiny_sessions, tmp_path_factory):
     return workdir
 
 
+def cast_at_once(self, vote):
+    """Vote as several processes do, before the result is asked for."""
+    given = vote()
+    return lambda: given
+
+
+@pytest.mark.parametrize("several", [False, True])
 @pytest.mark.parametrize("step", [2, 4])  # in the middle, and at the end
 def test_an_evaluation_that_was_stopped_is_made_up_for(
-    step, whole, tiny_sessions, tmp_path, monkeypatch
+    step, several, whole, tiny_sessions, tmp_path, monkeypatch
 ):
     config, evaluate = EVALUATED_TWICE, loop.Run.evaluate
+    if several:
+        monkeypatch.setattr(Votes, "cast", cast_at_once)
 
     def pressed(self, state):
         if int(state.step) == step:

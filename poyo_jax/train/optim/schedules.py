@@ -91,7 +91,7 @@ def warmup_cosine(
             f"warmup_steps is {warmup_steps}, but the run makes only {total_steps} updates; the"
             " warm-up must be shorter. Lower OptimConfig.warmup_steps or train for longer."
         )
-    turn = warmup_steps + round(hold * (total_steps - warmup_steps))
+    turn = min(warmup_steps + round(hold * (total_steps - warmup_steps)), total_steps - 1)
     constant = optax.constant_schedule(peak)
     rise = optax.linear_schedule(0.0, peak, warmup_steps) if warmup_steps else constant
     fall = optax.cosine_decay_schedule(peak, total_steps - turn)

@@ -25,7 +25,7 @@ from pathlib import Path
 import jax
 from etils import epath
 
-from poyo_jax.distributed.processes import text_of_process_0
+from poyo_jax.distributed.processes import problem_anywhere, text_of_process_0
 from poyo_jax.errors import ConfigError, PoyoError
 from poyo_jax.files import in_bucket, writable
 from poyo_jax.train.reliability.owner import Owner, started
@@ -75,19 +75,22 @@ class WorkdirLock:
         if self._main:
             self._done.set()
             self._thread.join()
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(Exception):  # buckets raise any
                 self._file.release(self._owns())
 
     def check(self) -> None:
-        """Raise ConfigError if another run has taken the work directory over.
+        """Raise ConfigError, on every process, if another run has taken the work directory over.
 
         That happens to a process that gave no sign of life for minutes, on a computer that slept.
         """
+        problem = ""
         if self._lost:
-            raise ConfigError(
+            problem = (
                 f"another run has taken {self._workdir} over, since this one gave no sign of life"
                 " for minutes. It ends, and what its last checkpoint holds is saved."
             )
+        if problem := problem_anywhere(problem, "process {} has lost the work directory"):
+            raise ConfigError(problem)
 
     # --- taking it
 
@@ -174,7 +177,7 @@ class WorkdirLock:
     def _live(self) -> None:
         """Give signs of life until the end, or until another run has the lock."""
         while not self._done.wait(BEAT):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(Exception):  # buckets raise any; the next sign may succeed
                 owner = Owner.parse(self._file.read())
                 if owner is not None and owner.id != self._me.id:
                     self._lost = True

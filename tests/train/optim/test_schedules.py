@@ -73,6 +73,11 @@ def test_warmup_cosine_rises_in_a_line_and_falls_to_zero():
     np.testing.assert_allclose(rates[30:], 0.0, atol=1e-6)
 
 
+def test_a_peak_that_is_held_to_the_end_still_falls():
+    rates = np.array([warmup_cosine(2.0, 12, 2, hold=0.95)(step) for step in range(13)])
+    np.testing.assert_allclose(rates[[2, 11, 12]], [2.0, 2.0, 0.0], atol=1e-6)
+
+
 def test_warmup_cosine_holds_its_peak():
     rates = np.array([warmup_cosine(2.0, 50, 10, hold=0.5)(step) for step in range(51)])
     np.testing.assert_allclose(rates[:11], np.linspace(0, 2, 11), rtol=1e-6)

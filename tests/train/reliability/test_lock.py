@@ -190,6 +190,22 @@ def test_a_run_that_lost_its_lock_saves_nothing(workdir):
     assert Owner.parse((workdir / FILE).read_text()) == other
 
 
+def test_an_error_of_a_bucket_does_not_end_the_signs_of_life(workdir, monkeypatch):
+    with WorkdirLock(workdir) as lock:
+        read, failed = lock._file.read, []
+
+        def once():
+            if not failed:
+                failed.append(True)
+                raise Exception("503")  # as gcsfs raises it
+            return read()
+
+        monkeypatch.setattr(lock._file, "read", once)
+        until(lambda: failed)
+        leave(workdir)
+        until(lambda: lock._lost)
+
+
 def test_a_link_is_not_followed(workdir, tmp_path):
     (tmp_path / "precious").write_text("one")
     (tmp_path / FILE).symlink_to(tmp_path / "precious")
