@@ -5,6 +5,7 @@ import os
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 
@@ -69,21 +70,25 @@ def test_the_table_has_a_line_for_every_kind_and_seed():
     ]
 
 
-def test_torch_brain_is_scored_as_ours(tiny_data):
-    """The same weights have the same score, as a model of torch_brain and as one of ours."""
+def test_torch_brain_is_scored_and_trained_as_ours(tiny_data, tmp_path):
+    """The same weights have the same score, and the same losses over twenty steps of training."""
     python, optimiser = (os.environ.get(f"POYO_{name}") for name in ("TORCH_PYTHON", "SPARSE_LAMB"))
     if not python or not optimiser:
         pytest.skip(
             "set POYO_TORCH_PYTHON to an interpreter with torch_brain and this package, and"
             " POYO_SPARSE_LAMB to optim.py of torch_brain 0.1.2 (tests/golden/README.md tells how)"
         )
-    program = [python, ROOT / "tests" / "torch_study.py", tiny_data / "session_0.h5", optimiser]
+    study, session = ROOT / "tests" / "torch_study.py", tiny_data / "session_0.h5"
     done = subprocess.run(
-        [str(word) for word in program],
+        [str(word) for word in (python, study, session, optimiser, tmp_path)],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    theirs, ours = json.loads(done.stdout.splitlines()[-1])
+    found = json.loads(done.stdout.splitlines()[-1])
+    theirs, ours = found["scores"]
     assert theirs == pytest.approx(ours, abs=1e-5)
+    theirs, ours = (np.array(losses) for losses in found["losses"])
+    assert len(theirs) == 20 and np.ptp(theirs) > 0.1
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)

@@ -172,7 +172,7 @@ def test_a_curve_without_a_test_split_is_refused_before_a_fit(
 ):
     monkeypatch.setattr(few_shot, "finetune", None)
     session = tiny_sessions[2].with_splits(test=[])
-    with pytest.raises(DataError, match="the test split of session .* is empty"):
+    with pytest.raises(DataError, match=r"the test split of session .* is empty"):
         few_shot_curve(pretrained, session)
 
 
