@@ -16,7 +16,7 @@ from poyo_jax import load, train_model
 from poyo_jax.checkpoint.digest import digest_of_values
 from poyo_jax.checkpoint.files import check_files, list_files
 from poyo_jax.checkpoint.run import Checkpoints
-from poyo_jax.checkpoint.store import readable
+from poyo_jax.checkpoint.store import readable, write_model
 from poyo_jax.errors import CheckpointError
 from poyo_jax.train.setup import TrainSetup
 
@@ -220,3 +220,12 @@ def test_a_run_of_format_2_is_not_continued(tiny_sessions, tmp_path):
     ):
         train_model(tiny.config(), tiny_sessions[:1], tmp_path, progress=False)
     assert load(tmp_path).step == 50
+
+
+def test_a_processor_that_has_not_been_imported_is_no_damage(tiny_run, tmp_path):
+    pretrained = load(tiny_run)
+    model = replace(pretrained.config.model, processor="stranger:Net")
+    changed = replace(pretrained, config=replace(pretrained.config, model=model))
+    write_model(tmp_path, 150, changed.metadata, pretrained.params)
+    with pytest.raises(CheckpointError, match=r"cannot be used: .*stranger has not been imported"):
+        load(tmp_path)
