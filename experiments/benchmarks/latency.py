@@ -33,6 +33,7 @@ from experiments.benchmarks.draw import SPIKES, UNITS
 from experiments.benchmarks.one_window import untrained
 from experiments.benchmarks.race import Contender, peer
 from experiments.benchmarks.speed import sizes
+from experiments.studies import recurrent  # noqa: F401  its processor may be that of a model
 from poyo_jax import Pretrained, Session, StreamDecoder, WindowDecoder, load
 from poyo_jax.cli.options import MaybePath, MaybeText
 from poyo_jax.cli.program import run_command
