@@ -13,6 +13,10 @@ from poyo_jax.errors import ConfigError, suggest
 PACKAGE = "poyo_jax"
 
 
+class NotImportedError(ConfigError):
+    """A setting names a class of a module that has not been imported."""
+
+
 def resolve(path: str, setting: str) -> type:
     """Return the class that `path` names, e.g. "poyo_jax.tasks:Regression".
 
@@ -25,8 +29,8 @@ def resolve(path: str, setting: str) -> type:
         setting: name of the setting that holds the path, e.g. "ModelConfig.task", for messages.
 
     Raises:
-        ConfigError: the path is malformed, or its module or class does not exist, or its module
-        lies outside poyo_jax and has not been imported.
+        ConfigError: the path is malformed, or its module or class does not exist.
+        NotImportedError: its module lies outside poyo_jax and has not been imported.
     """
     module_name, colon, name = path.partition(":") if isinstance(path, str) else ("", "", "")
     identifiers = [*module_name.split("."), name]
@@ -81,7 +85,7 @@ def _module(name: str, path: str, setting: str) -> ModuleType:
     if isinstance(imported, ModuleType):
         return imported
     if name.partition(".")[0] != PACKAGE:
-        raise ConfigError(
+        raise NotImportedError(
             f"{setting} is {path!r}, but module {name} has not been imported, and a"
             f" configuration imports nothing outside {PACKAGE}. If you trust the module, import it"
             f" first: `import {name}`."

@@ -23,8 +23,9 @@ from poyo_jax.checkpoint.formats import OLDER, Saved, parse
 from poyo_jax.checkpoint.metadata import Metadata
 from poyo_jax.checkpoint.shapes import check_shapes
 from poyo_jax.distributed.mesh import with_padding
-from poyo_jax.errors import CheckpointError, ConfigError
+from poyo_jax.errors import CheckpointError
 from poyo_jax.files import in_bucket, run_path
+from poyo_jax.import_path import NotImportedError
 from poyo_jax.model.build import build_model, shapes_of_params
 from poyo_jax.model.params import TABLES
 
@@ -238,16 +239,15 @@ def placed(like: Any, shardings: Any) -> Any:
 def readable(folder: epath.Path) -> Iterator[None]:
     """Raise CheckpointError, with advice, for every error that a damaged checkpoint leads to.
 
-    Orbax raises even plain Exceptions. Whole metadata with a setting that cannot be used here, such
-    as a processor that has not been imported, are no damage.
+    Orbax raises even plain Exceptions. A processor or task that has not been imported is no damage.
     """
     try:
         yield
     except CheckpointError:
         raise
+    except NotImportedError as error:
+        raise CheckpointError(f"the checkpoint {folder} cannot be used: {error}") from error
     except Exception as error:
-        if isinstance(error, ConfigError) and _has_whole_metadata(folder):
-            raise CheckpointError(f"the checkpoint {folder} cannot be used: {error}") from error
         raise CheckpointError(
             f"the checkpoint {folder} is damaged or does not fit its configuration"
             f" ({first_line(error)}). {_way_out(folder)}"
@@ -266,15 +266,6 @@ def _way_out(damaged: epath.Path) -> str:
         "No other step here is whole. Copy the folder again from where you got it, or start the"
         " run anew in another folder."
     )
-
-
-def _has_whole_metadata(folder: epath.Path) -> bool:
-    """Tell if the metadata of a checkpoint are those that were saved."""
-    try:
-        check_files(folder, "meta")
-    except Exception:  # the list of files may be damaged, too
-        return False
-    return True
 
 
 def _is_whole(folder: epath.Path) -> bool:
