@@ -12,14 +12,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from experiments.studies import peer_training
 from experiments.studies.against_torch_brain import PEER, recipe
 from experiments.studies.table2 import score_model
 from poyo_jax import Pretrained, Session, from_torch, train_model
 from poyo_jax.config import Config
-from poyo_jax.data.batches.pipeline import TrainBatches
 from poyo_jax.data.readout import default_readout
 from poyo_jax.surgery import rename_sessions, rename_units
 from poyo_jax.train.writers import read_metrics
@@ -50,13 +47,7 @@ def losses(session: Session, optimiser: Path, folder: Path) -> list[list[float]]
     model = peer_training.new_model(session, config)
     start = as_ours(model, session, config)
     start.save(folder / "start")
-    source = peer_training.labelled(session, "train")
-    step = peer_training.make_step(model, config, optimiser)
-    batches = TrainBatches([source], config.data, config.model.window_length, config.run.num_steps)
-    theirs = []
-    for number in range(config.run.num_steps):
-        windows = batches.windows(number * 4 + np.arange(4))
-        theirs.append(step(peer_training.collate_windows(model, windows)))
+    theirs = list(peer_training.losses(model, session, config, optimiser))
     config = replace(config, model=start.config.model)
     train_model(config, [session], folder / "run", init_from=folder / "start", progress=False)
     ours = [line["loss"] for line in read_metrics(folder / "run") if "loss" in line]

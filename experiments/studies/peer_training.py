@@ -6,7 +6,7 @@ Runs in an environment with torch and torch_brain; see against_torch_brain.py.
 import sys
 import time
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,20 +44,25 @@ def new_model(session: Session, config: Config) -> POYO:
 
 def train(model: POYO, session: Session, config: Config, sparse_lamb: Path) -> Cell:
     """Test R2 after the last step, and seconds of training."""
-    source = labelled(session, "train")
-    step = make_step(model, config, sparse_lamb)
-    data, num_steps = config.data, config.run.num_steps
-    batches = TrainBatches([source], data, config.model.window_length, num_steps)
     began = time.monotonic()
-    for number in range(num_steps):
-        windows = batches.windows(number * data.batch_size + np.arange(data.batch_size))
-        loss = step(collate_windows(model, windows))
+    for number, loss in enumerate(losses(model, session, config, sparse_lamb)):
         if number % 50 == 0:
             print(
                 f"step {number}: loss {loss:.3f}, {time.monotonic() - began:.0f} s", file=sys.stderr
             )
     seconds = time.monotonic() - began
     return {"r2": score_peer(model, session, config), "train_s": round(seconds, 1)}
+
+
+def losses(model: POYO, session: Session, config: Config, sparse_lamb: Path) -> Iterator[float]:
+    """Train on the windows that our pipeline draws; the loss of every step."""
+    source = labelled(session, "train")
+    step = make_step(model, config, sparse_lamb)
+    data, num_steps = config.data, config.run.num_steps
+    batches = TrainBatches([source], data, config.model.window_length, num_steps)
+    for number in range(num_steps):
+        windows = batches.windows(number * data.batch_size + np.arange(data.batch_size))
+        yield step(collate_windows(model, windows))
 
 
 def labelled(session: Session, split: str) -> ModelSession:
