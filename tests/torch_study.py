@@ -26,9 +26,8 @@ NO_DROPOUT = dict.fromkeys(("feedforward_dropout", "residual_dropout", "attentio
 
 def main(path: str, sparse_lamb: str, folder: str) -> None:
     session, optimiser = Session.open(path), Path(sparse_lamb)
-    found = {"scores": scores(session, optimiser)}
-    found["losses"] = losses(session, optimiser, Path(folder))
-    print(json.dumps(found))
+    of_steps = losses(session, optimiser, Path(folder))
+    print(json.dumps({"scores": scores(session, optimiser), "losses": of_steps}))
 
 
 def scores(session: Session, optimiser: Path) -> list[float]:
