@@ -123,6 +123,8 @@ class JaxEngine:
         self.window_length = pretrained.config.model.window_length
         self.num_units = len(source.unit_rows)
         self.unit_ids = tuple(source.session.unit_ids)
+        blank = np.zeros((1, output.columns.stop), np.float32)
+        self.num_channels = values_of(output, blank).shape[-1]
         self._output, self._num_queries = output, 0
         self.functions = make_stream_functions(
             pretrained.model,

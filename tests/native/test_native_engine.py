@@ -9,9 +9,10 @@ from native_models import OUTPUTS, model_of_two_outputs, random_model, random_sp
 from poyo_jax import StreamDecoder, WindowDecoder, native
 from poyo_jax.config import ModelConfig
 from poyo_jax.decoding.rig_file import file_content
-from poyo_jax.errors import ConfigError, PoyoError
+from poyo_jax.errors import ConfigError, DataError, PoyoError
 from poyo_jax.native import NativeEngine
 from poyo_jax.presets import PRESETS
+from poyo_jax.realtime import Engine
 
 STD = np.array([2.0, 0.5])
 SMALL = ModelConfig(
@@ -75,6 +76,20 @@ def test_each_of_several_outputs(name, std, compiler, tmp_path):
     for decoder in (stream, native.load(tmp_path / "rig.poyo")):
         decoder.push(*sorted_by_time(times, units))
         np.testing.assert_allclose(decoder.predict(1.0).values / std, expected / std, atol=1e-6)
+
+
+def test_a_stream_on_jax_takes_a_native_engine_of_its_output_alone(compiler):
+    pretrained, session = model_of_two_outputs(SMALL)
+    stream = StreamDecoder(pretrained, session, output="hand")
+
+    def native_engine(output: str) -> Engine:
+        return StreamDecoder(pretrained, session, output=output, back_end="native").engine
+
+    with pytest.raises(DataError, match="has other channels: 2 before, 3 now"):
+        stream.swap(native_engine("muscles"))
+    stream.swap(native_engine("hand"))
+    stream.push(*random_spikes(SMALL, 100))
+    assert stream.predict(1.0).values.shape == (1, 2)
 
 
 def sorted_by_time(times, units) -> tuple[np.ndarray, np.ndarray]:
