@@ -2,8 +2,10 @@
 several.
 """
 
+import signal
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import jax
@@ -199,3 +201,28 @@ def test_the_watchdog_bites_when_beats_stay_away():
     assert result.stdout == "well\n"
     assert "no step was finished in time (watchdog_minutes" in result.stderr
     assert 'File "<string>", line 14' in result.stderr
+
+
+SUSPENDED = """
+import time
+from poyo_jax.train.reliability.watchdog import Watchdog
+with Watchdog(0.05) as watchdog:
+    print("ready", flush=True)
+    for _ in range(20):
+        time.sleep(0.25)
+        watchdog.beat()
+    print("well", flush=True)
+"""
+
+
+def test_time_in_which_the_process_is_suspended_does_not_count():
+    command = [sys.executable, "-c", SUSPENDED]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(6)
+        process.send_signal(signal.SIGCONT)
+        output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output, errors) == (0, "well\n", "")

@@ -19,7 +19,8 @@ FAREWELL = 10  # seconds at most in which other processes, which end with this o
 class Watchdog:
     """While entered, ends the process with status HUNG when no `beat` comes for too long.
 
-    It writes the stacks of all threads first, and gives other processes the time to do so.
+    It writes the stacks of all threads first, and gives other processes the time to do so. Time in
+    which the process itself is suspended, as by Ctrl+Z, does not count.
     """
 
     def __init__(self, minutes: float):
@@ -49,9 +50,13 @@ class Watchdog:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._done.wait(min(1.0, self._limit / 4)):
-            late = time.monotonic() - self._deadline
-            if late > 0:
+        woke = time.monotonic()
+        while not self._done.wait(pause := min(1.0, self._limit / 4)):
+            now = time.monotonic()
+            suspended = max(0.0, now - woke - 2 * pause)
+            self._deadline += suspended
+            woke = now
+            if now > self._deadline:
                 text = (
                     f"no step was finished in time (watchdog_minutes, {self._limit / 60:g}): the"
                     " process hangs here:"
