@@ -8,191 +8,29 @@
 // which an empty one ends the program; or samples of an LSL stream, with the clock of LSL. An
 // update follows every hop of the file, the first one at --start, as soon as a time from then on
 // arrives: "TIME VALUE ..." with a value for each query and channel. A line "TIME" without a unit
-// tells the time alone, for moments without spikes. What was dropped is told at the end, on
-// standard error.
-#include <arpa/inet.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#include <cerrno>
+// tells the time alone, for moments without spikes. Updates that are overdue by more than a second
+// are left out, but none of standard input. What was dropped is told at the end, on standard error.
 #include <cmath>
 #include <cstdio>
-#include <cstddef>
-#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <iterator>
 #include <limits>
 #include <string>
-#include <unordered_map>
+#include <utility>
 #include <vector>
 
-#include "brought.h"
 #include "poyo.h"
+#include "sources.h"
+#include "stream.h"
 
 namespace {
 
-constexpr size_t CAPACITY = 65536;  // spikes
+using live::Stream;
+using sources::Got;
+
 constexpr int USAGE = 2, FAILED = 1;
-
-struct Counts {
-  long long received = 0, not_finite = 0, unknown = 0, stale = 0, late = 0, overflow = 0, lines = 0;
-};
-
-// A whole number from `least` to `most`, or -1.
-int whole(const char *text, int least, int most) {
-  char *end;
-  const long value = strtol(text, &end, 10);
-  return *text && !*end && value >= least && value <= most ? (int)value : -1;
-}
-
-// The rules of poyo_jax.realtime.Stream: what is kept, what is dropped, and when.
-class Stream {
- public:
-  Stream(poyo *model, double start, bool positions)
-      : model_(model), first_(start), by_id_(!positions) {
-    poyo_describe(model, &info_);
-    state_.resize((size_t)info_.state_size);
-    for (int i = 0; i < info_.num_queries; i++)
-      queries_.push_back(info_.window_length - info_.queries[i]);
-    values_.resize(queries_.size() * (size_t)info_.num_channels);
-    for (int unit = 0; unit < info_.num_units; unit++)
-      places_.emplace(poyo_unit(model, unit), unit);
-  }
-
-  // Takes a spike in; the updates that end before it are decoded first.
-  bool take(double time, const char *unit) {
-    counts.received += unit ? 1 : 0;
-    if (!(std::fabs(time) <= LONGEST)) {  // NaN, too
-      counts.not_finite++;
-      return true;
-    }
-    if (std::isnan(first_)) first_ = std::floor(time / info_.hop) * info_.hop + info_.hop;
-    if (time - end() > LONGEST_GAP) {
-      fprintf(stderr, "poyo_run: the time jumps from %.6f to %.6f s; no updates between\n", end(),
-              time);
-      number_ = std::floor((time - first_) / info_.hop);
-      prepared_ = false;
-    }
-    while (time >= end())
-      if (!update()) return false;
-    if (!unit) return true;
-    const int place = find(unit);
-    if (place < 0) {
-      counts.unknown++;
-    } else if (time < last_ - info_.window_length) {
-      counts.stale++;
-    } else {
-      counts.late += time < last_;
-      keep(time, place);
-    }
-    return true;
-  }
-
-  Counts counts;
-
- private:
-  static constexpr double LONGEST = 1e9, LONGEST_GAP = 10;  // s
-
-  double end() const { return first_ + number_ * info_.hop; }
-
-  int find(const char *unit) const {
-    if (by_id_) {
-      const auto known = places_.find(unit);
-      return known == places_.end() ? -1 : known->second;
-    }
-    return whole(unit, 0, info_.num_units - 1);
-  }
-
-  void keep(double time, int unit) {
-    if (times_.size() == 2 * CAPACITY) forget(times_.size() - CAPACITY);
-    if (times_.size() - lost_ == CAPACITY) {
-      counts.overflow++;
-      lost_++;
-      encoded_ = encoded_ > lost_ ? encoded_ : lost_;
-    }
-    times_.push_back(time);
-    units_.push_back(unit);
-  }
-
-  // Removes spikes from the front.
-  void forget(size_t count) {
-    times_.erase(times_.begin(), times_.begin() + (ptrdiff_t)count);
-    units_.erase(units_.begin(), units_.begin() + (ptrdiff_t)count);
-    encoded_ -= count < encoded_ ? count : encoded_;
-    lost_ -= count < lost_ ? count : lost_;
-  }
-
-  // Collects the spikes that the window has not taken in yet.
-  void collect() {
-    const double start = end() - info_.window_length;
-    inside_times_.clear();
-    inside_units_.clear();
-    for (; encoded_ < times_.size(); encoded_++) {
-      const double time = times_[encoded_];
-      if (time < start || time >= start + info_.window_length) continue;
-      inside_times_.push_back(time - start);
-      inside_units_.push_back(units_[encoded_]);
-    }
-  }
-
-  bool prepare() {
-    forget(lost_);
-    size_t kept = 0;
-    for (size_t i = 0; i < times_.size(); i++) {
-      if (times_[i] < last_ - info_.window_length) continue;
-      times_[kept] = times_[i];
-      units_[kept++] = units_[i];
-    }
-    times_.resize(kept);
-    units_.resize(kept);
-    encoded_ = 0;
-    prepared_ = true;
-    collect();
-    const int64_t count = (int64_t)inside_times_.size();
-    return succeeded(poyo_begin(model_, state_.data(), info_.state_size)) &&
-           succeeded(poyo_add(model_, state_.data(), info_.state_size, count,
-                              inside_times_.data(), inside_units_.data()));
-  }
-
-  bool update() {
-    if (!prepared_ && !prepare()) return false;
-    collect();
-    const int64_t count = (int64_t)inside_times_.size();
-    const int32_t failed =
-        poyo_decode(model_, state_.data(), info_.state_size, count, inside_times_.data(),
-                    inside_units_.data(), (int64_t)queries_.size(), queries_.data(),
-                    values_.data(), (int64_t)values_.size());
-    if (!succeeded(failed)) return false;
-    printf("%.6f", end());
-    for (double value : values_) printf(" %.9g", value);
-    printf("\n");
-    if (fflush(stdout)) {
-      perror("poyo_run: values cannot be written");
-      return false;
-    }
-    last_ = end();
-    number_++;
-    return prepare();
-  }
-
-  static bool succeeded(int32_t failed) {
-    if (failed) fprintf(stderr, "poyo_run: %s\n", poyo_error());
-    return !failed;
-  }
-
-  poyo *model_;
-  poyo_info info_;
-  std::vector<float> state_;
-  std::vector<double> queries_, values_, times_, inside_times_;
-  std::vector<int32_t> units_, inside_units_;
-  std::unordered_map<std::string, int> places_;
-  double first_, number_ = 0;  // s, of the first update; and the number of the next one
-  double last_ = -std::numeric_limits<double>::infinity();
-  bool by_id_;
-  size_t encoded_ = 0, lost_ = 0;  // spikes at the front that are in the window, or overwritten
-  bool prepared_ = false;
-};
+constexpr size_t MOST_WAITING = 4096;  // messages that are received before they are decoded
 
 // A line "TIME UNIT" or "TIME"; false when decoding has to end.
 bool take_line(Stream &stream, char *line) {
@@ -230,30 +68,50 @@ bool take_lines(Stream &stream, char *message) {
   return true;
 }
 
-// Messages hold lines; an empty one ends the program.
-int read_zmq(Stream &stream, const char *address) {
-  brought::Zmq zmq;
-  if (!zmq.open(address)) return FAILED;
-  std::vector<char> message(1 << 20);
+// The last time in a message of lines, s; NaN if its last line begins with none.
+double last_time(const std::string &message) {
+  const size_t size = message.find_last_not_of("\r\n");
+  const size_t before = message.find_last_of('\n', size);
+  const char *line = message.c_str() + (before == std::string::npos ? 0 : before + 1);
+  char *end;
+  const double time = strtod(line, &end);
+  return end == line ? NAN : time;
+}
+
+// Takes messages of lines until an empty one. All that wait are received before the first is
+// decoded, since the last one tells which updates are overdue.
+template <typename Source>
+int read_messages(Stream &stream, Source &source) {
+  std::vector<std::string> waiting;
+  std::string message;
   for (;;) {
-    const int size = zmq.receive(message.data(), message.size() - 1);
-    if (size < 0 && errno == EINTR) continue;
-    if (size <= 0) return 0;
-    if ((size_t)size >= message.size()) {  // cut: its last line may be half
-      stream.counts.lines++;
-      continue;
+    Got got = source.receive(message, true);
+    while (got == Got::MESSAGE) {
+      waiting.push_back(std::move(message));
+      if (waiting.size() == MOST_WAITING) break;
+      got = source.receive(message, false);
     }
-    message[(size_t)size] = 0;
-    if (!take_lines(stream, message.data())) return FAILED;
+    if (!waiting.empty()) stream.newest = last_time(waiting.back());
+    for (std::string &text : waiting)
+      if (!take_lines(stream, text.data())) return FAILED;
+    waiting.clear();
+    if (got == Got::END) return 0;
+    if (got == Got::BROKEN) return FAILED;
   }
 }
 
+int read_zmq(Stream &stream, const char *address) {
+  sources::Zmq zmq;
+  return zmq.open(address) ? read_messages(stream, zmq) : FAILED;
+}
+
 int read_lsl(Stream &stream, const char *name) {
-  brought::Lsl lsl;
+  sources::Lsl lsl;
   if (!lsl.open(name)) return FAILED;
   double heard = lsl.now();
   for (std::string unit;;) {
     const double time = lsl.receive(unit);
+    stream.newest = lsl.now();
     if (!stream.take(time, unit.empty() ? nullptr : unit.c_str())) return FAILED;
     if (!unit.empty()) heard = lsl.now();
     if (lsl.now() - heard > lsl.SILENCE) {
@@ -264,30 +122,12 @@ int read_lsl(Stream &stream, const char *name) {
   }
 }
 
-// Datagrams hold lines; an empty one ends the program.
-int read_socket(Stream &stream, int port) {
-  const int handle = socket(AF_INET, SOCK_DGRAM, 0);
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_port = htons((uint16_t)port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  if (handle < 0 || bind(handle, (sockaddr *)&address, sizeof address)) {
-    perror("poyo_run: the port cannot be opened");
-    return FAILED;
-  }
-  fprintf(stderr, "poyo_run: listening on 127.0.0.1:%d\n", port);
-  std::vector<char> datagram(65536);
-  int result = 0;
-  for (;;) {
-    const ssize_t size = recv(handle, datagram.data(), datagram.size() - 1, 0);
-    if (size < 0 && errno == EINTR) continue;
-    if (size <= 0) break;
-    datagram[(size_t)size] = 0;
-    if (take_lines(stream, datagram.data())) continue;
-    result = FAILED;
-    break;
-  }
-  close(handle);
+int read_datagrams(Stream &stream, int port) {
+  sources::Datagrams datagrams;
+  if (!datagrams.open(port)) return FAILED;
+  const int result = read_messages(stream, datagrams);
+  if (datagrams.lost)
+    fprintf(stderr, "poyo_run: %u datagrams were lost before they were read\n", datagrams.lost);
   return result;
 }
 
@@ -314,12 +154,12 @@ int main(int count, char **arguments) {
     } else if (option == "--positions") {
       positions = true;
     } else if (option == "--udp") {
-      port = whole(value, 1, 65535), i++;
+      port = live::whole(value, 1, 65535), i++;
     } else if (option == "--zmq" || option == "--lsl") {
       if (!*value) return usage();
       (option == "--zmq" ? zmq : lsl) = value, i++;
     } else if (option == "--threads") {
-      threads = whole(value, 1, 8), i++;
+      threads = live::whole(value, 1, 8), i++;
     } else if (option == "--start") {
       char *end;
       start = strtod(value, &end), i++;
@@ -344,15 +184,15 @@ int main(int count, char **arguments) {
     return FAILED;
   }
   Stream stream(model, start, positions);
-  const int result = port  ? read_socket(stream, port)
+  const int result = port  ? read_datagrams(stream, port)
                      : zmq ? read_zmq(stream, zmq)
                      : lsl ? read_lsl(stream, lsl)
                            : read_input(stream);
-  const Counts &c = stream.counts;
+  const live::Counts &c = stream.counts;
   fprintf(stderr,
           "poyo_run: received %lld, not finite %lld, unknown %lld, stale %lld, late %lld, overflow"
-          " %lld, not understood %lld lines\n",
-          c.received, c.not_finite, c.unknown, c.stale, c.late, c.overflow, c.lines);
+          " %lld, not understood %lld lines; left out %lld updates\n",
+          c.received, c.not_finite, c.unknown, c.stale, c.late, c.overflow, c.lines, c.left_out);
   poyo_close(model);
   return result;
 }

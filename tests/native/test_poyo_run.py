@@ -1,9 +1,14 @@
 """The program `poyo_run` decodes lines as `poyo_jax.native.load` decodes arrays."""
 
+import contextlib
 import ctypes.util
 import os
+import re
+import signal
 import socket
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -77,23 +82,79 @@ def test_lines_of_standard_input(rig, options):
 
 
 def test_datagrams(rig):
+    with listening(rig) as (program, send):
+        text = sent_in_halves(program, send)
+    assert program.returncode == 0
+    np.testing.assert_allclose(written(text), expected(rig), rtol=1e-6, atol=1e-6)
+
+
+def test_updates_that_are_overdue_are_left_out(rig):
+    """All that has arrived is taken in first, and its last time tells what is overdue."""
+    with listening(rig) as (program, send):
+        program.send_signal(signal.SIGSTOP)  # as a machine that is busy elsewhere
+        for message in messages(lines()):
+            send(message)
+        program.send_signal(signal.SIGCONT)
+        send(b"")
+        text, said = program.communicate(timeout=60)
+    assert "left out 15 updates" in said
+    np.testing.assert_allclose(written(text), expected(rig)[-1:], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how many were lost")
+def test_datagrams_that_are_lost_are_counted(rig):
+    with listening(rig) as (program, send):
+        program.send_signal(signal.SIGSTOP)
+        for _ in range(60_000):  # more than the system has room for
+            send(b"7.5 1\n")
+        program.send_signal(signal.SIGCONT)
+        for _ in range(100):  # the system tells with a datagram that it takes
+            time.sleep(0.02)
+            send(b"7.5 1\n")
+        send(b"")
+        said = program.communicate(timeout=60)[1]
+    lost = re.search(r"(\d+) datagrams were lost", said)
+    received = re.search(r"received (\d+)", said)
+    assert lost and received
+    assert int(lost[1]) + int(received[1]) == 60_100
+
+
+@contextlib.contextmanager
+def listening(rig):
+    """The program, listening for datagrams, and a function that sends one."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [str(rig / "poyo_run"), str(rig / "it.poyo"), "--udp", str(port)]
     command += ["--start", str(FIRST)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes) as program:
+    with (
+        subprocess.Popen(command, **pipes) as program,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out,
+    ):
         assert f"127.0.0.1:{port}" in program.stderr.readline()
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
-            out.connect(("127.0.0.1", port))
-            every = lines().splitlines(keepends=True)
-            for first in range(0, len(every), 50):
-                out.send("".join(every[first : first + 50]).encode())
-            out.send(b"")
-        text, _ = program.communicate(timeout=60)
-    assert program.returncode == 0
-    np.testing.assert_allclose(written(text), expected(rig), rtol=1e-6, atol=1e-6)
+        out.connect(("127.0.0.1", port))
+        yield program, out.send
+
+
+def messages(text: str) -> list[bytes]:
+    """Messages of at most 50 lines."""
+    every = text.splitlines(keepends=True)
+    return ["".join(every[first : first + 50]).encode() for first in range(0, len(every), 50)]
+
+
+def sent_in_halves(program, send) -> str:
+    """What the program writes when it gets the second half once it has decoded the first.
+
+    All lines at once would be more than it may lag behind.
+    """
+    early = "".join(f"{line}\n" for line in lines().splitlines() if float(line.split()[0]) < 9.0)
+    for message in messages(early):
+        send(message)
+    text = "".join(program.stdout.readline() for _ in range(7))
+    for message in [*messages(lines().removeprefix(early)), b""]:
+        send(message)
+    return text + program.communicate(timeout=60)[0]
 
 
 def started(rig, library_folder, *options) -> subprocess.Popen:
@@ -118,11 +179,7 @@ def test_messages_of_zeromq(rig, tmp_path):
         with started(rig, tmp_path, "--zmq", f"tcp://127.0.0.1:{port}") as program:
             assert "listening to tcp" in (said := program.stderr.readline()), said
             assert out.poll(10_000) and out.recv() == b"\x01"  # it has subscribed
-            every = lines().splitlines(keepends=True)
-            for first in range(0, len(every), 50):
-                out.send("".join(every[first : first + 50]).encode())
-            out.send(b"")
-            text, _ = program.communicate(timeout=60)
+            text = sent_in_halves(program, out.send)
     assert program.returncode == 0
     np.testing.assert_allclose(written(text), expected(rig), rtol=1e-6, atol=1e-6)
 
@@ -190,6 +247,24 @@ def test_a_full_buffer_and_a_clock_that_jumps(rig):
     assert "overflow 4464" in done.stderr and "not finite 1" in done.stderr
     assert "the time jumps from 8.125000 to 5000.000000 s" in done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["8.000000", "5000.000000"]
+
+
+def test_a_clock_of_seconds_since_1970(rig):
+    moments = 1_764_560_000 + np.arange(300) * 0.01
+    done = run(rig, lines="".join(f"{moment:.3f} 1\n" for moment in moments))
+    assert "received 300, not finite 0, unknown 0, stale 0" in done.stderr
+    assert len(done.stdout.splitlines()) == 23
+
+
+@pytest.mark.parametrize("stray", [(), (100_000.0,)])
+def test_a_clock_that_is_set_back(rig, stray):
+    """Also after a single time that lies far ahead."""
+    moments = [*(100.0 + np.arange(100) * 0.01), *stray]
+    again = (0.0 if not stray else 101.0) + np.arange(200) * 0.01
+    done = run(rig, lines="".join(f"{moment:.3f} 1\n" for moment in [*moments, *again]))
+    assert "s; all spikes are forgotten" in done.stderr and "stale 0" in done.stderr
+    late = [float(line.split()[0]) for line in done.stdout.splitlines()][-15:]
+    np.testing.assert_allclose(late, again[0] + HOP * np.arange(1, 16), atol=1e-6)
 
 
 def test_a_full_disk(rig):
