@@ -22,7 +22,6 @@ MIN_SHARED = 3  # units, for a comparison of their rates
 # Chosen on pretraining sessions of one monkey, whose rows were hidden.
 RATE_SCALE = 0.5  # of log rates, at which likeness has fallen to exp(-1/2)
 COACTIVITY_SCALE = 0.1  # of the cosine of coactivities, at which likeness grows by e
-SMALLEST = 1e-30  # of the weights: a unit of the same id always counts
 
 
 class Activity(NamedTuple):
@@ -59,7 +58,8 @@ def likeness(new: Activity, known: Activity) -> dict[str, float]:
     """How alike units of the same ids fire in two sessions, by id: weights above 0.
 
     A weight falls with the difference of the log rates, and grows with the cosine of the
-    coactivities with the units that both sessions have.
+    coactivities with the units that both sessions have. That of a silent unit for one of 1000 Hz in
+    opposite company is about 1e-78, which still counts where there is no other.
     """
     places = {unit: place for place, unit in enumerate(known.unit_ids)}
     shared = [unit for unit in new.unit_ids if unit in places]
@@ -70,7 +70,7 @@ def likeness(new: Activity, known: Activity) -> dict[str, float]:
     cosines = (one * other).sum(axis=1) / (norms + 1e-9)
     gaps = new.log_rates[ours] - known.log_rates[theirs]
     weights = np.exp(cosines / COACTIVITY_SCALE - (gaps / RATE_SCALE) ** 2 / 2)
-    return dict(zip(shared, np.maximum(weights, SMALLEST).tolist(), strict=True))
+    return dict(zip(shared, weights.tolist(), strict=True))
 
 
 def rate_agreement(session: Session, earlier: Sequence[Session]) -> float:

@@ -6,7 +6,7 @@ import pytest
 from poyo_jax import Session
 from poyo_jax.errors import DataError
 from poyo_jax.finetune import rate_agreement
-from poyo_jax.finetune.activity import BIN, likeness, unit_activity
+from poyo_jax.finetune.activity import BIN, Activity, likeness, unit_activity
 
 RATES = np.array(
     [40.0, 40.0, 20.0, 20.0, 8.0, 8.0]
@@ -46,6 +46,25 @@ def test_rates_and_company_are_those_of_the_neurons():
     np.testing.assert_array_equal(np.diag(activity.coactivity), 0)
 
 
+def test_company_is_the_correlation_of_roots_of_counts():
+    """Roots of the counts correlate with those of the first unit by 1, 0 and -1."""
+    roots = np.array([[0, 1, 2, 1], [0, 1, 2, 1], [1, 0, 1, 2], [2, 1, 0, 1]])
+    trains = [0.1 * np.repeat(np.arange(4), row**2) + 0.05 for row in roots]
+    session = Session.from_arrays(
+        trains,
+        unit_ids=list("abcd"),
+        target_times=[0.0, 0.4],
+        targets=[[0.0], [1.0]],
+        session_id="by_hand",
+        domain=[(0.0, 0.4)],
+    )
+    activity = unit_activity(session)
+    np.testing.assert_allclose(activity.log_rates, np.log([15.1] * 4))  # 6 spikes in 0.4 s
+    of_first, of_last = activity.coactivity[:, 0], activity.coactivity[:, 3]
+    np.testing.assert_allclose(of_first, [0, 1.5**0.5, 0, -(1.5**0.5)], atol=1e-5)
+    np.testing.assert_allclose(of_last, [-(0.5**0.5), -(0.5**0.5), 2**0.5, 0], atol=1e-5)
+
+
 def test_bins_outside_the_domain_do_not_count():
     """Silence between two parts of a domain is neither a low rate nor common silence."""
     session = day(1)
@@ -75,6 +94,17 @@ def test_the_same_neuron_weighs_more_than_another_of_its_id():
         assert weights[unit] > 5 * swapped_rates[unit]
     for unit in "bc":
         assert weights[unit] > 5 * swapped_company[unit]
+
+
+def test_weights_are_those_of_cosines_and_gaps():
+    company = np.array([[0, 3, 4, 0], [3, 0, 0, 4], [1, 1, 0, 0], [0, 3, 4, 0]], np.float32)
+    others = company * np.array([[1], [1], [0], [-1]], np.float32)
+    others[2, 3] = 1  # at right angles
+    new = Activity(tuple("abcd"), np.zeros(4), company)
+    known = Activity(tuple("abcd"), np.array([0, 0.5, 0, np.log(1e4)]), others)
+    least = np.exp(-10 - (np.log(1e4) / 0.5) ** 2 / 2)  # which is 1e-78, and counts
+    expected = dict(zip("abcd", [np.exp(10), np.exp(9.5), 1.0, least], strict=True))
+    assert likeness(new, known) == pytest.approx(expected, rel=1e-4, abs=0)
 
 
 def test_units_are_compared_by_id_in_any_order():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from poyo_jax import Session, decode
+from poyo_jax.data.vocab import Vocab
 from poyo_jax.errors import DataError, VocabError
 from poyo_jax.finetune import adapt_without_labels
 from poyo_jax.finetune.activity import likeness, unit_activity
@@ -45,6 +46,22 @@ def test_units_have_the_mean_rows_of_their_ids(adapted, pretrained, later):
         np.testing.assert_allclose(row, table[known].mean(axis=0), rtol=0, atol=1e-6)
 
 
+def test_the_session_and_its_readout_are_means_over_the_known_sessions(pretrained, later):
+    first, second = pretrained.sessions.names
+    readouts = {
+        first: replace(pretrained.readouts[first], mean=(1.0, 0.0), std=(3.0, 1.0)),
+        second: replace(pretrained.readouts[second], mean=(2.0, -4.0), std=(4.0, 7.0)),
+    }
+    adapted = adapt_without_labels(replace(pretrained, readouts=readouts), later)
+    readout = adapted.readouts[later.id]
+    assert readout.mean == (1.5, -2.0)
+    assert readout.std == pytest.approx((12.5**0.5, 5.0))
+    rows = np.asarray(adapted.params["session_embedding"])
+    [row] = rows[adapted.sessions.rows([later.id])]
+    one, other = rows[adapted.sessions.rows([first, second])]
+    np.testing.assert_allclose(row, (one + other) / 2, rtol=0, atol=1e-6)
+
+
 def test_nothing_else_changes(adapted, pretrained):
     for name in ("unit_embedding", "session_embedding"):
         old = np.asarray(pretrained.params[name])
@@ -55,11 +72,17 @@ def test_nothing_else_changes(adapted, pretrained):
 
 def test_one_known_session_is_decoded_as_it_was(pretrained, tiny_sessions, later):
     """The mean over one session is that session, whose spikes and behaviour these are."""
-    first = tiny_sessions[0]
-    renamed = [first.id, "elsewhere/session_1"]
-    names = type(pretrained.sessions)(renamed)
-    readouts = dict(zip(renamed, pretrained.readouts.values(), strict=True))
-    alone = replace(pretrained, sessions=names, readouts=readouts)
+    first, second = tiny_sessions[0], tiny_sessions[1].id
+    alone = replace(
+        pretrained,
+        units=Vocab(name.replace(second, "elsewhere/one") for name in pretrained.units.names),
+        sessions=Vocab(name.replace(second, "elsewhere/one") for name in pretrained.sessions.names),
+        readouts={
+            name.replace(second, "elsewhere/one"): readout
+            for name, readout in pretrained.readouts.items()
+        },
+    )
+    assert f"elsewhere/one/{later.unit_ids[0]}" in alone.units
     adapted = adapt_without_labels(alone, later)
     own = decode(pretrained, first, split="all").values
     np.testing.assert_allclose(decode(adapted, later, split="all").values, own, rtol=0, atol=1e-4)

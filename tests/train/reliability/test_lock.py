@@ -1,5 +1,6 @@
 """One run at a time owns a work directory, whoever else starts, and however the last one ended."""
 
+import fcntl
 import os
 import threading
 import time
@@ -148,10 +149,44 @@ def test_and_alive_when_it_gives_a_sign(where, workdir, monkeypatch):
     timer.join()
 
 
+def test_a_file_that_the_system_locks_tells_at_once(workdir, caplog):
+    """Also when the owner runs in another container, whose processes cannot be seen."""
+    caplog.set_level("INFO")
+    leave(workdir, namespace="pid:[1]")
+    with Path(workdir / FILE).open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match="another run"):
+            WorkdirLock(workdir).__enter__()
+    assert "waiting" not in caplog.text
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_file_that_was_deleted_before_it_was_locked(again, workdir, monkeypatch):
+    """Its owner deletes it at its end, and a third run may have made another one."""
+    flock = lock_module._flock
+
+    def delete(descriptor):
+        monkeypatch.setattr(lock_module, "_flock", flock)
+        (workdir / FILE).unlink()
+        if again:
+            (workdir / FILE).touch()
+        return flock(descriptor)
+
+    monkeypatch.setattr(lock_module, "_flock", delete)
+    with WorkdirLock(workdir) as lock:
+        assert Owner.parse((workdir / FILE).read_text()).id == lock._me.id
+
+
 @pytest.mark.usefixtures("no_flock")
 def test_of_two_that_start_together_one_goes_on(workdir, monkeypatch):
     monkeypatch.setattr(lock_module, "SETTLE", 0.5)
-    ends = []
+    both, here, ends = threading.Barrier(2, timeout=30), Owner.here, []
+
+    def here_after_both_have_read(device):
+        both.wait()
+        return here(device)
+
+    monkeypatch.setattr(Owner, "here", here_after_both_have_read)
 
     def start():
         try:
