@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from experiments.studies.results import complete, publish
+from experiments.studies.results import complete, publish, sample_sd
 from poyo_jax.cli.options import Folder
 from poyo_jax.cli.program import run_command
 from poyo_jax.errors import ConfigError
@@ -288,7 +288,7 @@ def mean_session(results: list[Job]) -> list[Job]:
 
 
 def cell(scores: list[float]) -> str:
-    return f"{np.mean(scores):.3f} ± {np.std(scores):.3f}" if scores else ""
+    return f"{np.mean(scores):.3f} ± {sample_sd(scores):.3f}" if scores else ""
 
 
 def speed_table(results: Iterable[Job]) -> Iterator[str]:

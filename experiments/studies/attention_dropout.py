@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.studies.results import sample_sd
 from poyo_jax import Session
 from poyo_jax.cli.options import Folder
 from poyo_jax.cli.program import run_command
@@ -57,7 +58,8 @@ def attention_dropout(options: AttentionDropout) -> None:
                 scores(session, recipe(name, seed), folder / str(seed))
                 for seed in range(options.seeds)
             ]
-            means, spreads = np.mean(found, axis=0), np.std(found, axis=0)
+            means = np.mean(found, axis=0)
+            spreads = [sample_sd(some) for some in zip(*found, strict=True)]
             valid, test = (
                 f"{mean:.3f} ± {spread:.3f}" for mean, spread in zip(means, spreads, strict=True)
             )

@@ -21,7 +21,7 @@ import numpy as np
 
 from experiments.studies.block_causal import BlockCausal
 from experiments.studies.recurrent import Recurrent
-from experiments.studies.results import Cell, complete, publish
+from experiments.studies.results import Cell, complete, publish, sample_sd
 from poyo_jax import Session
 from poyo_jax.cli.options import Folder
 from poyo_jax.cli.program import run_command
@@ -116,7 +116,7 @@ def table(cells: Sequence[Cell], recordings: Sequence[str], kinds: Sequence[str]
             entry = f"{np.mean(values):.3f}"
             if kind != kinds[0]:
                 change = values - _scores(cells, name, kinds[0], score)
-                entry += f" ({change.mean():+.3f} ± {change.std():.3f})"
+                entry += f" ({change.mean():+.3f} ± {sample_sd(change):.3f})"
             entries.append(entry)
         lines.append(f"| {kind} | {' | '.join(entries)} |")
     return "\n".join(lines)

@@ -37,7 +37,7 @@ import numpy as np
 from experiments.studies.filter_loops import KalmanLoop, WienerLoop
 from experiments.studies.loop_days import FilterDay, PoyoDay, Settings
 from experiments.studies.loop_settings import Learn, choose_settings, settings_table
-from experiments.studies.results import Cell, complete, grouped, publish
+from experiments.studies.results import Cell, complete, grouped, publish, sample_sd
 from experiments.studies.subject import Block, Subject, way_to
 from poyo_jax.cli.program import run_command
 
@@ -195,7 +195,11 @@ def table(cells: Sequence[Cell]) -> str:
         for score, digits in (("per_minute", 1), ("success", 2), ("seconds", 2)):
             values = np.array([row[state][score] for row in rows])
             values = values[np.isfinite(values)]  # no target reached, no time to it
-            shown = f"{values.mean():.{digits}f} ± {values.std():.{digits}f}" if len(values) else ""
+            shown = (
+                f"{values.mean():.{digits}f} ± {sample_sd(values):.{digits}f}"
+                if len(values)
+                else ""
+            )
             entries.append(shown)
         lines.append(f"| {name}, {state} | {' | '.join(entries)} |")
     return "\n".join(lines)

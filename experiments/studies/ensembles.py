@@ -11,11 +11,13 @@ Two arms show them: "poyo_clock" sees one more unit, which spikes 50 times a sec
 for every count up to five.
 
 Each training is a line of `results.jsonl`, written when it ends, its predictions are kept beside,
-and the same command continues with those that are missing or failed. The tables are written to
-`ensembles.md`, the scores to `ensembles.json`.
+and the same command continues with those that are missing or failed. The tables have all kinds and
+seeds that the work directory holds of these sessions, also those of earlier commands, so that one
+kind may have more seeds than another. They are written to `ensembles.md`; `ensembles.json` has the
+score of every training, and then those of every average.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from pathlib import Path
@@ -74,10 +76,23 @@ def ensembles(options: Ensembles) -> None:
     wanted = list(cells(options, sessions))
     path = options.workdir / "results.jsonl"
     results = complete(path, wanted, key, lambda cell: fill(cell, sessions, options))
-    found = [results[key(cell)] for cell in wanted]
-    text = render(found, options)
-    publish(options.workdir / "ensembles", text, found)
+    found = of_sessions(results.values(), list(sessions), options.num_steps)
+    columns = averages(found, options)
+    text = render(found, columns)
+    publish(options.workdir / "ensembles", text, [*found, *summaries(columns)])
     print(f"\n{text}")
+
+
+def of_sessions(results: Iterable[Cell], sessions: list[str], num_steps: int) -> list[Cell]:
+    """The results of these sessions in their order, by kind and seed; POYOs of `num_steps`."""
+    found = [
+        cell
+        for cell in results
+        if cell["session"] in sessions and cell["num_steps"] in (None, num_steps)
+    ]
+    arms = list(TITLES)
+    order = [(sessions.index(c["session"]), arms.index(c["arm"]), c["seed"]) for c in found]
+    return [cell for _, cell in sorted(zip(order, found, strict=True), key=lambda pair: pair[0])]
 
 
 def cells(options: Ensembles, sessions: dict[str, Session]) -> Iterator[Cell]:
@@ -155,25 +170,50 @@ def prediction_path(cell: Cell, options: Ensembles) -> Path:
 
 # --- results
 
+Columns = dict[str, dict[str, float]]  # test R2 by what is averaged, such as "2 POYO", and session
 
-def render(found: list[Cell], options: Ensembles) -> str:
-    """Markdown: a row for every session, then means and differences, and what failed."""
+
+def averages(found: list[Cell], options: Ensembles) -> Columns:
+    """The columns that every session has: each kind alone, then two kinds, of 1, 2, 4, ... each."""
     sessions = list(dict.fromkeys(cell["session"] for cell in found))
+    decoded = {name: Decoded.read(found, name, options) for name in sessions}
+    arms = [arm for arm in TITLES if any(cell["arm"] == arm for cell in found)]
     columns = {}
-    for arms in [*((arm,) for arm in options.arms), *MIXED]:
-        for size in sizes(len(options.seeds)):
-            scores = [score_of(found, arms, name, size, options) for name in sessions]
-            if None not in scores:
-                columns[title(arms, size)] = scores
-    lines = [f"| session | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
-    for place, name in enumerate(sessions):
-        row = " | ".join(f"{scores[place]:.3f}" for scores in columns.values())
-        lines.append(f"| {name} | {row} |")
-    means = " | ".join(f"{np.mean(scores):.3f}" for scores in columns.values())
-    lines += [f"| mean | {means} |", ""]
-    failed = [cell for cell in found if "error" in cell]
-    lines += ["- {arm}, {session}, seed {seed}: {error}".format(**cell) for cell in failed]
-    return "\n".join([*lines, *differences(columns)]).rstrip()
+    for kinds in [*((arm,) for arm in arms), *MIXED]:
+        for size in sizes(len({cell["seed"] for cell in found})):
+            scores = {name: decoded[name].score(kinds, size) for name in sessions}
+            if None not in scores.values():
+                columns[title(kinds, size)] = scores
+    return columns
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What the models of a session decode of its test split."""
+
+    targets: np.ndarray
+    values: dict[str, list[np.ndarray]]  # by kind, one for each seed
+
+    @classmethod
+    def read(cls, found: list[Cell], session: str, options: Ensembles) -> "Decoded":
+        targets, values = np.empty(0), {}
+        for cell in found:
+            if cell["session"] == session and "r2" in cell:
+                with np.load(prediction_path(cell, options)) as stored:
+                    values.setdefault(cell["arm"], []).append(stored["values"])
+                    targets = stored["targets"]
+        return cls(targets, values)
+
+    def score(self, kinds: Sequence[str], size: int) -> float | None:
+        """Mean test R2 over all choices of `size` seeds of each kind; None if one has fewer."""
+        from poyo_jax.metrics import r2_score
+
+        members = [self.values.get(kind, []) for kind in kinds]
+        if min(map(len, members)) < size:
+            return None
+        choices = product(*(combinations(some, size) for some in members))
+        means = [np.mean([one for some in choice for one in some], axis=0) for choice in choices]
+        return float(np.mean([r2_score(self.targets, mean) for mean in means]))
 
 
 def sizes(num_seeds: int) -> list[int]:
@@ -181,38 +221,39 @@ def sizes(num_seeds: int) -> list[int]:
     return [size for size in (2**power for power in range(10)) if size <= num_seeds]
 
 
-def title(arms: Sequence[str], size: int) -> str:
-    return " + ".join(f"{size} {TITLES[arm]}" for arm in arms)
+def title(kinds: Sequence[str], size: int) -> str:
+    return " + ".join(f"{size} {TITLES[kind]}" for kind in kinds)
 
 
-def score_of(
-    found: list[Cell], arms: Sequence[str], session: str, size: int, options: Ensembles
-) -> float | None:
-    """Mean test R2 over all choices of `size` seeds; None where fewer have a result."""
-    from poyo_jax.metrics import r2_score
-
-    members: dict[int, list[np.ndarray]] = {}
-    targets = np.empty(0)
-    for cell in found:
-        if cell["session"] == session and cell["arm"] in arms and "r2" in cell:
-            with np.load(prediction_path(cell, options)) as stored:
-                members.setdefault(cell["seed"], []).append(stored["values"])
-                targets = stored["targets"]
-    whole = [np.mean(some, axis=0) for some in members.values() if len(some) == len(arms)]
-    if len(whole) < size:
-        return None
-    chosen = combinations(whole, size)
-    return float(np.mean([r2_score(targets, np.mean(some, axis=0)) for some in chosen]))
+def summaries(columns: Columns) -> list[Cell]:
+    """A line for every column: what is averaged, its mean test R2, and that of each session."""
+    return [
+        {"average": name, "mean_r2": float(np.mean([*scores.values()])), "r2": scores}
+        for name, scores in columns.items()
+    ]
 
 
-def differences(columns: dict[str, list[float]]) -> list[str]:
+def render(found: list[Cell], columns: Columns) -> str:
+    """Markdown: a row for every session, then means and differences, and what failed."""
+    lines = [f"| session | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for name in dict.fromkeys(cell["session"] for cell in found):
+        row = " | ".join(f"{scores[name]:.3f}" for scores in columns.values())
+        lines.append(f"| {name} | {row} |")
+    means = " | ".join(f"{np.mean([*scores.values()]):.3f}" for scores in columns.values())
+    lines += [f"| mean | {means} |", ""]
+    failed = [cell for cell in found if "error" in cell]
+    lines += ["- {arm}, {session}, seed {seed}: {error}".format(**cell) for cell in failed]
+    return "\n".join([*lines, *differences(columns)]).rstrip()
+
+
+def differences(columns: Columns) -> list[str]:
     """Every column against one POYO and against as many GRUs, over sessions."""
     lines = ["| what | against | difference ± SE over sessions | ahead in |", "|---" * 4 + "|"]
     for name, scores in columns.items():
         members = sum(int(part.split()[0]) for part in name.split(" + "))
         for other in dict.fromkeys((title(["poyo"], 1), title(["gru"], members))):
             if other in columns and other != name and len(scores) > 1:
-                gaps = np.subtract(scores, columns[other])
+                gaps = np.array([r2 - columns[other][session] for session, r2 in scores.items()])
                 error = np.std(gaps, ddof=1) / len(gaps) ** 0.5
                 ahead = f"{int(np.sum(gaps > 0))} of {len(gaps)}"
                 lines.append(f"| {name} | {other} | {gaps.mean():+.3f} ± {error:.3f} | {ahead} |")

@@ -32,7 +32,7 @@ import numpy as np
 
 from experiments.studies import real_small, table2
 from experiments.studies.electrodes import in_one_order
-from experiments.studies.results import Cell, complete, means_by_session, publish
+from experiments.studies.results import Cell, complete, means_by_session, publish, sample_sd
 from experiments.studies.sessions import beginning
 from poyo_jax import Session
 from poyo_jax.cli.options import Folder
@@ -320,7 +320,7 @@ def mean_and_spread(found: list[Cell], row: str) -> str:
     longest = max(map(len, by_seed.values()))
     means = [np.mean(some) for some in by_seed.values() if len(some) == longest]
     total = np.mean(list(session_means(found, row).values()))
-    spread = f" [{np.std(means):.3f}, {len(means)}]" if len(means) > 1 else ""
+    spread = f" [{sample_sd(means):.3f}, {len(means)}]" if len(means) > 1 else ""
     return f"{total:.3f}{spread}"
 
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.studies.results import Cell, complete, publish
+from experiments.studies.results import Cell, complete, publish, sample_sd
 from poyo_jax import Readout, Session, measure_readout, with_outputs
 from poyo_jax.checkpoint.store import saved_steps
 from poyo_jax.cli.options import MaybeFolder
@@ -350,7 +350,7 @@ def sources_in(results: Sequence[Cell]) -> list[str]:
 
 def spread_of(scores: Mapping[int, float]) -> str:
     values = list(scores.values())
-    return f"{np.mean(values):.3f} [{np.std(values):.3f}]" if values else "–"
+    return f"{np.mean(values):.3f} [{sample_sd(values):.3f}]" if values else "–"
 
 
 if __name__ == "__main__":

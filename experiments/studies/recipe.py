@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.studies.results import Cell, complete, grouped, publish
+from experiments.studies.results import Cell, complete, grouped, publish, sample_sd
 from poyo_jax import Session
 from poyo_jax.cli.options import MaybeFolder
 from poyo_jax.cli.program import run_command
@@ -316,7 +316,7 @@ def render(found: list[Cell]) -> str:
         )
         _, norm, rank = np.mean([cell["health"][-1] for cell in some], axis=0)
         lines.append(
-            f"| {name} | {ends[0]:,.0f} | {np.mean(r2):.3f} [{np.std(r2):.3f}, {len(r2)}] | "
+            f"| {name} | {ends[0]:,.0f} | {np.mean(r2):.3f} [{sample_sd(r2):.3f}, {len(r2)}] | "
             f"{np.mean(r2) - goal:+.3f} | {ends[1]:.0f} | {norm:.0f} | {rank:.1f} |"
         )
     failed = [cell for cell in found if "error" in cell]

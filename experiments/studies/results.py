@@ -7,6 +7,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from poyo_jax.errors import Interrupted
 from poyo_jax.files import append_text, write_text
 
@@ -57,6 +60,12 @@ def means_by_session(cells: Iterable[Cell]) -> dict[str, float]:
     scored = [cell for cell in cells if "r2" in cell]
     groups = grouped(scored, "session")
     return {name: fmean(cell["r2"] for cell in group) for name, group in groups.items()}
+
+
+def sample_sd(values: ArrayLike) -> float:
+    """Sample standard deviation (over n - 1); 0 of a single value."""
+    values = np.asarray(values)
+    return float(values.std(ddof=1)) if len(values) > 1 else 0.0
 
 
 def publish(stem: Path, text: str, cells: Iterable[Cell]) -> None:

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from experiments.studies.results import Cell, complete, publish
+from experiments.studies.results import Cell, complete, publish, sample_sd
 from poyo_jax import Session
 from poyo_jax.cli.options import MaybeFolder
 from poyo_jax.cli.program import run_command
@@ -309,7 +309,7 @@ def render(options: Scaling, found: list[Cell]) -> str:
 def show(scores: list[float] | None) -> str:
     if scores is None:
         return "failed"
-    return f"{np.mean(scores):.3f}" + (f" [{np.std(scores):.3f}]" if len(scores) > 1 else "")
+    return f"{np.mean(scores):.3f}" + (f" [{sample_sd(scores):.3f}]" if len(scores) > 1 else "")
 
 
 def show_law(law: Law | None) -> str:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from experiments.studies import real_small
-from experiments.studies.results import complete, publish
+from experiments.studies.results import complete, publish, sample_sd
 from poyo_jax import Session
 from poyo_jax.cli.options import Folder
 from poyo_jax.cli.program import run_command
@@ -319,7 +319,11 @@ def render(
         }
     titles = [f"{name} ({len(some)})" for name, some in columns.items()]
     beside = " (paper)" if options.held_out is None else ""
-    lines = [f"Test R2, protocol {protocol}: mean ± SD over sessions [SD over seeds]{beside}", ""]
+    lines = [
+        f"Test R2, protocol {protocol}: mean ± SD over sessions [mean over sessions of the SD over"
+        f" seeds]{beside}",
+        "",
+    ]
     lines += [f"| method | {' | '.join(titles)} |", "|---" * (len(titles) + 1) + "|"]
     for row in options.rows:
         title, paper = ROWS[row]
@@ -359,7 +363,7 @@ def job_in(
 
 
 def cell(found: list[Job], sessions: dict[str, Session]) -> str:
-    """Mean and spread of the sessions' means over seeds, and the mean spread over seeds."""
+    """Mean and SD of the sessions' means over seeds, and the mean of their SDs over seeds."""
     if not sessions:
         return "absent"
     scores = [
@@ -371,9 +375,11 @@ def cell(found: list[Job], sessions: dict[str, Session]) -> str:
     if not scores:
         return note or "missing"
     means = [np.mean(some) for some in scores]
-    spread = f" ± {np.std(means):.3f}" if len(means) > 1 else ""
+    spread = f" ± {sample_sd(means):.3f}" if len(means) > 1 else ""
     seeds = (
-        f" [{np.mean([np.std(some) for some in scores]):.3f}]" if max(map(len, scores)) > 1 else ""
+        f" [{np.mean([sample_sd(some) for some in scores]):.3f}]"
+        if max(map(len, scores)) > 1
+        else ""
     )
     return f"{np.mean(means):.3f}{spread}{seeds}" + (f", {note}" if note else "")
 

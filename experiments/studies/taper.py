@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tyro
 
+from experiments.studies.results import sample_sd
 from poyo_jax import Session
 from poyo_jax.cli.program import run_program
 from poyo_jax.decoding.stitch import FLOOR, Weigh, equal_weights, taper_weights
@@ -176,7 +177,7 @@ def table(cells: Sequence[Cell], options: Taper) -> str:
             chosen = [cell for cell in cells if tuple(cell[key] for key in keys) == wanted]
             values = np.array([[cell[column] for column in COLUMNS] for cell in chosen])
             r2, at_edges, elsewhere = values.mean(axis=0)
-            row += f" {r2:.4f} [{values[:, 0].std():.4f}], {at_edges:.3f} / {elsewhere:.3f} |"
+            row += f" {r2:.4f} [{sample_sd(values[:, 0]):.4f}], {at_edges:.3f} / {elsewhere:.3f} |"
         lines.append(row)
     return "\n".join(lines)
 

@@ -15,7 +15,7 @@ def demo() -> Config:
 
         $ python -m poyo_jax pretrain demo --data sessions/ --workdir runs/demo
 
-    `make demo` runs 600 of its 1000 steps; README.md has the test R2 that it prints.
+    `make demo` runs 600 of its 1000 steps; docs/start.md has the test R2 that it prints.
     """
     return Config(
         model=ModelConfig(

@@ -29,7 +29,7 @@ def test_the_table_has_differences_to_plain_training():
             cells.append({"recording": "a", "kind": kind, "seed": seed} | dict.fromkeys(SCORES, r2))
     lines = table(cells, ["a"], ("plain", "end 5")).splitlines()
     assert lines[0] == "| training | a, offline | a, 50 ms | a, 20 ms |"
-    assert lines[3].startswith("| end 5 | 0.610 (+0.110 ± 0.010) |")
+    assert lines[3].startswith("| end 5 | 0.610 (+0.110 ± 0.014) |")
 
 
 @pytest.mark.parametrize("kind", PROCESSORS)

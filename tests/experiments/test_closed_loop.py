@@ -226,7 +226,7 @@ def test_the_table_and_the_figure_have_every_state(tmp_path):
     cells.append({"decoder": "Wiener", "seed": 1} | slower)
     cells.append({"decoder": "POYO", "seed": 1, "error": "RuntimeError: no"})
     lines = table(cells).splitlines()
-    assert lines[2] == "| Wiener, calibrated | 35.0 ± 5.0 | 1.00 ± 0.00 | 1.50 ± 0.00 |"
+    assert lines[2] == "| Wiener, calibrated | 35.0 ± 7.1 | 1.00 ± 0.00 | 1.50 ± 0.00 |"
     assert len(lines) == 2 + 2 * len(STATES)
     draw(cells, tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 1000

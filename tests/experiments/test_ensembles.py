@@ -12,6 +12,7 @@ from poyo_jax.baselines import BASELINES, NetworkSearch
 from poyo_jax.metrics import r2_score
 from poyo_jax.types import Prediction
 
+TARGETS = np.sin(np.arange(50.0))[:, None]
 QUICK = NetworkSearch(
     network="gru", hidden=(8,), bin_sizes=(0.06,), reaches=((0.3, 0.12),), num_draws=1, num_steps=50
 )
@@ -52,39 +53,73 @@ def test_one_of_each_kind_is_trained_once(study, tmp_path):
     assert [(cell["arm"], cell["num_steps"]) for cell in more[2:]] == [("poyo", 12)]
 
 
-def test_members_are_averaged(study, ensembles, monkeypatch, capsys):
-    targets = np.sin(np.arange(50.0))[:, None]
-    noise = np.random.default_rng(0).normal(size=(2, 2, 2, 50, 1))  # arm, session, seed
-    values = targets + noise
+@pytest.fixture
+def values(ensembles, monkeypatch):
+    """What is decoded in place of trainings: [arm, session, seed, sample, channel]."""
+    noise = np.random.default_rng(0).normal(size=(2, 2, 4, 50, 1))
+    values = TARGETS + noise
 
     def decoded(arm, session, seed):
         scored = np.ones(50, bool)
         place = int(session.session_id[-1]) // 2
-        return Prediction(session.id, np.arange(50.0), values[arm, place, seed], targets, scored)
+        return Prediction(session.id, np.arange(50.0), values[arm, place, seed], TARGETS, scored)
 
     monkeypatch.setattr(
         ensembles, "decode_poyo", lambda session, cell, _: decoded(0, session, cell["seed"])
     )
     monkeypatch.setattr(ensembles, "decode_gru", lambda session, seed: decoded(1, session, seed))
+    return values
+
+
+def test_members_are_averaged(study, values, capsys):
+    values = values[:, :, :2]
     study("--sessions", "session_0", "session_2", "--seeds", 0, 1)
     out = capsys.readouterr().out
     rows = [line.split("|")[1:-1] for line in out.splitlines() if line.startswith("| ")]
     columns, shown = (list(map(str.strip, row)) for row in (rows[0], rows[2]))
     assert shown[0] == "session_2"
-    one = [r2_score(targets, values[0, 1, seed]) for seed in (0, 1)]
+    one = [r2_score(TARGETS, values[0, 1, seed]) for seed in (0, 1)]
     expected = {
         "1 POYO": np.mean(one),
-        "2 GRU": r2_score(targets, values[1, 1].mean(axis=0)),
-        "2 POYO + 2 GRU": r2_score(targets, values[:, 1].mean(axis=(0, 1))),
+        "2 GRU": r2_score(TARGETS, values[1, 1].mean(axis=0)),
+        "2 POYO + 2 GRU": r2_score(TARGETS, values[:, 1].mean(axis=(0, 1))),
     }
     for name, r2 in expected.items():
         assert shown[columns.index(name)] == f"{r2:.3f}"
-    pairs = [r2_score(targets, values[:, place].mean(axis=1)[0]) for place in (0, 1)]
-    others = [r2_score(targets, values[1, place].mean(axis=0)) for place in (0, 1)]
+    pairs = [r2_score(TARGETS, values[:, place].mean(axis=1)[0]) for place in (0, 1)]
+    others = [r2_score(TARGETS, values[1, place].mean(axis=0)) for place in (0, 1)]
     gap = np.subtract(pairs, others)
     error = gap.std(ddof=1) / 2**0.5
     ahead = f"{(gap > 0).sum()} of 2"
     assert f"| 2 POYO | 2 GRU | {gap.mean():+.3f} ± {error:.3f} | {ahead} |" in out
+
+
+def test_a_kind_may_have_more_seeds(study, values, tmp_path, capsys):
+    sessions = ["--sessions", "session_0", "session_2"]
+    study(*sessions, "--seeds", 0, 1)
+    study(*sessions, "--arms", "gru", "--seeds", 2, 3)
+    stored = json.loads((tmp_path / "ensembles.json").read_text())
+    trained = [(cell["session"], cell["arm"], cell["seed"]) for cell in stored if "arm" in cell]
+    seeds = {"poyo": range(2), "gru": range(4)}
+    wanted = [(name, arm, seed) for name in sessions[1:] for arm in seeds for seed in seeds[arm]]
+    assert trained == wanted
+    columns = {cell["average"]: cell for cell in stored if "average" in cell}
+    sizes = ["1 POYO", "2 POYO", "1 GRU", "2 GRU", "4 GRU", "1 POYO + 1 GRU", "2 POYO + 2 GRU"]
+    assert list(columns) == sizes
+    poyo, gru = values[0, 0, :2].mean(axis=0), values[1, 0]
+    pairs = [(gru[one] + gru[other]) / 2 for one in range(4) for other in range(one)]
+    expected = np.mean([r2_score(TARGETS, (poyo + pair) / 2) for pair in pairs])
+    column = columns["2 POYO + 2 GRU"]
+    assert column["r2"]["session_0"] == pytest.approx(expected, abs=1e-4)
+    assert column["mean_r2"] == pytest.approx(np.mean([*column["r2"].values()]), abs=1e-4)
+    assert f" {column['mean_r2']:.3f} |" in capsys.readouterr().out.split("| mean |")[-1]
+
+
+def test_runs_of_other_lengths_are_left_out(study, values, tmp_path):
+    study("--sessions", "session_0", "--seeds", 0, "--num-steps", 10)
+    study("--sessions", "session_0", "--seeds", 0, "--num-steps", 12)
+    stored = json.loads((tmp_path / "ensembles.json").read_text())
+    assert [cell["num_steps"] for cell in stored if "arm" in cell] == [12, None]
 
 
 def test_the_clock_is_one_more_unit(ensembles, tiny_data):

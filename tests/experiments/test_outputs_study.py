@@ -48,7 +48,7 @@ def test_tables_have_means_over_seeds_and_what_failed(failed):
     lines = list(tables(results))
     one = "0.520 [0.000] | 0.500 [0.000] | +0.020"
     assert f"| simulated | velocity+emg | emg | {one} |" in lines
-    assert "| simulated | emg | 0.500 [0.250] | 0.500 [0.250] | 0.500 [0.250] |" in lines
+    assert "| simulated | emg | 0.500 [0.354] | 0.500 [0.354] | 0.500 [0.354] |" in lines
     claimed = "50.0 [0.0] | 78.0 [0.0] | 90.0 [0.0] | 0.010"
     assert f"| simulated | known, velocity | {claimed} |" in lines
     assert "| simulated | known, direction | – | – | – | 0.020 |" in lines

@@ -87,7 +87,7 @@ def test_what_fails_is_shown_and_tried_again(scaling, tmp_path, capsys, monkeypa
     run(scaling, "--workdir", tmp_path, "--depths", 2, 6, "--seeds", 0, 1)
     out = capsys.readouterr().out
     assert re.search(
-        r"\| 6 \| 0.642 \[0.005\] \| 0.774 \[0.005\] \| failed \| 0.8\d\d \[0.005\] \| ", out
+        r"\| 6 \| 0.642 \[0.007\] \| 0.774 \[0.007\] \| failed \| 0.8\d\d \[0.007\] \| ", out
     )
     assert "- depth 6, 18 sessions, seed 1: ValueError: out of luck" in out
     assert len(results(tmp_path)) == 16

@@ -48,7 +48,7 @@ def test_other_data(table2, tiny_run, tiny_data, tmp_path, capsys):
     assert [(job["row"], job["seed"]) for job in found] == [("wiener", 0), ("mlp", 0), ("mlp", 1)]
     scores = [job["r2"] for job in found[1:]]
     assert "| method | simulated (1) |" in out
-    assert f"| MLP | {np.mean(scores):.3f} [{np.std(scores):.3f}] |" in out
+    assert f"| MLP | {np.mean(scores):.3f} [{np.std(scores, ddof=1):.3f}] |" in out
     [trial, other] = found[1]["trials"]
     assert trial["hidden"] == 8 and trial["valid_r2"] != other["valid_r2"]
 

@@ -33,5 +33,5 @@ def test_the_table_has_means_over_seeds():
                 cells.append(cell | {"r2": r2, "at_edges": 0.2, "elsewhere": 0.1})
     lines = table(cells, options).splitlines()
     assert lines[0] == "| windows | average | simulated | a |" and len(lines) == 2 + len(AVERAGES)
-    entry = "0.6000 [0.1000], 0.200 / 0.100"
+    entry = "0.6000 [0.1414], 0.200 / 0.100"
     assert lines[2] == f"| 2 | mean | {entry} | {entry} |"
