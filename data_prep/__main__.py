@@ -31,6 +31,7 @@ from poyo_jax.words import counted
 
 OWN = "nwb"
 WITH_WAVEFORMS = "odoherty_sabes_nonhuman_2017"
+NO_NWB = NwbOptions(target="")
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,7 @@ class Prepare:
     """Keep the waveforms of odoherty_sabes_nonhuman_2017, as the reference does; nothing here uses
     them.
     """
-    nwb: tyro.conf.OmitArgPrefixes[NwbOptions] = field(
-        default_factory=lambda: NwbOptions(target="")
-    )
+    nwb: tyro.conf.OmitArgPrefixes[NwbOptions] = field(default_factory=lambda: NO_NWB)
     """Options for a lab's own NWB files."""
 
 
@@ -174,9 +173,13 @@ def conversion(options: Prepare) -> tuple[Callable[[Path], Session], list[Path]]
     """Return the function that converts the raw files, and the paths of these files."""
     if options.name == OWN:
         return _own_conversion(options)
-    if options.nwb.target:
+    given, nothing = asdict(options.nwb), asdict(NO_NWB)
+    others = [name for name in given if given[name] != nothing[name]]
+    if others:
+        name = f"--{others[0].replace('_', '-')}"
         raise ConfigError(
-            f"--target is for `prepare {OWN}`; {options.name} decodes what its paper decodes."
+            f"{name} is for `prepare {OWN}`; {options.name} is prepared as its paper says. Leave it"
+            " out."
         )
     data_set = find_entry(options.name)
     if not (files := data_set.find(options.raw)):
@@ -200,6 +203,8 @@ def _own_conversion(options: Prepare) -> tuple[Callable[[Path], Session], list[P
         raise DataError(
             f"{options.raw} has no NWB files (*.nwb); --raw is the folder with the raw files."
         )
+    if not options.waveforms:
+        raise ConfigError(f"--no-waveforms is for {WITH_WAVEFORMS}. Leave it out.")
     if not options.nwb.target:
         raise ConfigError(
             "--target is missing: which behaviour shall be decoded? "

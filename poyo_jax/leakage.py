@@ -7,7 +7,7 @@ import numpy as np
 
 from poyo_jax.checks import check_choice
 from poyo_jax.data.given import session_list
-from poyo_jax.data.intervals import Intervals
+from poyo_jax.data.intervals import SAME_TIME, Intervals
 from poyo_jax.data.session import Session
 from poyo_jax.errors import SessionError
 
@@ -16,7 +16,6 @@ MOST_NEAR = 0.5  # share of the test time, above which a split tests neighbours
 RUN = 16  # samples in a row that are compared; at least half of them differ from the one before
 FEWEST_COPIED = 0.01  # share of the runs of the test split
 BEGINNING = 200  # spikes; this many equal ones at the start are no accident
-SAME_TIME = 1e-6  # s
 _SPREAD = 0x9E3779B97F4A7C15  # odd, so that multiplication modulo 2^64 is a bijection
 
 

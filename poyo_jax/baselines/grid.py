@@ -11,7 +11,7 @@ from jaxtyping import Float32, Int, UInt16
 
 from poyo_jax.baselines.samples import Samples
 
-MARGIN = 2.5  # s before the first and after the last sample whose spikes are counted too
+MARGIN = 2.5  # s, at least, before the first and after the last sample whose spikes are counted too
 
 Rows = Int[np.ndarray, " rows"]
 
@@ -28,10 +28,13 @@ class Grid:
     rows: Rows  # tick of every sample [samples]
 
     @classmethod
-    def of(cls, samples: Samples) -> "Grid":
-        """The grid of the behaviour's median sampling interval."""
+    def of(cls, samples: Samples, reach: float = 0.0) -> "Grid":
+        """The grid of the behaviour's median sampling interval.
+
+        A search looks at ticks up to `reach` s before and after a sample.
+        """
         times, interval = samples.times, samples.interval
-        margin = int(np.ceil(MARGIN / interval))
+        margin = int(np.ceil(max(reach, MARGIN) / interval))
         steps = (times - times[0]) / interval
         rows = margin + np.floor(steps + 1e-3).astype(np.int64)
         size = int(rows[-1]) + margin + 1

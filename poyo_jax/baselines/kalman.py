@@ -164,7 +164,9 @@ class KalmanSearch:
 
         Raises DataError when no point can be fitted.
         """
-        grid = Grid.of(samples)
+        longest_bin = max(*self.bin_sizes, samples.interval)
+        reach = max(map(abs, self.delays)) + (max(self.orders) + 1) * longest_bin
+        grid = Grid.of(samples, reach)
         targets, weights = grid.place(samples)
         readout = samples.readout
         mean, std = np.array(readout.mean), np.array(readout.std)

@@ -24,6 +24,7 @@ from poyo_jax.baselines.search import (
     choose_bins,
 )
 from poyo_jax.checks import POSITIVE, check_choice, check_numbers
+from poyo_jax.data.session import Session
 from poyo_jax.data.spike_counts import spike_counts
 from poyo_jax.errors import DataError, MissingDependencyError
 from poyo_jax.progress import Progress
@@ -88,67 +89,79 @@ class LinearSearch:
         return SearchResult(trials, best, *fitted[best].decode("test"))
 
 
+@dataclass(frozen=True, eq=False)
+class _Features:
+    """Counts in the bins about samples, scaled by a mean and a spread."""
+
+    session: Session
+    offsets: Float64[np.ndarray, " bins"]  # s
+    mean: Float32[np.ndarray, " features"]
+    std: Float32[np.ndarray, " features"]
+
+    def scaled(self, counts: Features) -> Features:
+        return (counts - self.mean) / self.std
+
+    def chunks(self, times: Float64[np.ndarray, " samples"]) -> Iterator[Features]:
+        """Features at these times, so many at once as fit the memory."""
+        for first in range(0, len(times), MAX_SAMPLES):
+            chunk = times[first : first + MAX_SAMPLES]
+            yield self.scaled(spike_counts(self.session, chunk, self.offsets))
+
+
 class _Fits:
-    """The features of one choice of bins, and the samples to fit to."""
+    """The samples to fit to, and their features in one choice of bins."""
 
     def __init__(self, samples: Samples, bins: Bins):
-        self.samples = samples
-        self.offsets = np.arange(-bins.past, bins.future + 1) * bins.size
         rows = np.flatnonzero(samples.masks["train"])
         weights = samples.weights()
         rows, weights = rows[weights > 0], weights[weights > 0]
         step = -(-len(rows) // MAX_SAMPLES)
-        self.rows, self.weights = rows[::step], weights[::step]
-        features = spike_counts(samples.session, samples.times[self.rows], self.offsets)
-        self.mean, std = features.mean(axis=0), features.std(axis=0)
-        self.std = np.where(std > 0, std, 1)
-        self.features = self.scaled(features)
-        self.targets = samples.targets[self.rows]
-        if samples.readout.kind == "classes" and len(np.unique(self.targets)) < 2:
+        rows, self._weights = rows[::step], weights[::step]
+        offsets = np.arange(-bins.past, bins.future + 1) * bins.size
+        counts = spike_counts(samples.session, samples.times[rows], offsets)
+        mean, std = counts.mean(axis=0), counts.std(axis=0)
+        scale = np.where(std > 0, std, np.float32(1))
+        self._samples = samples
+        self._features = _Features(samples.session, offsets, mean, scale)
+        self._matrix = self._features.scaled(counts)
+        self._targets = samples.targets[rows]
+        if samples.readout.kind == "classes" and len(np.unique(self._targets)) < 2:
             raise DataError(
                 f"the train split of session {samples.session.id} has one class of"
                 f" {samples.readout.value_key}, but two are the fewest to tell apart. Choose other"
                 " splits."
             )
 
-    def scaled(self, features: Features) -> Features:
-        return (features - self.mean) / self.std
-
     def fit(self, make: Any) -> "_Decoder":
         """Fit a model of every channel; `make` makes one from the sum of the weights."""
         models = []
-        for target in self.targets.T:
-            model = make(float(self.weights.sum()))
-            known = {} if _ignores_weights(model) else {"sample_weight": self.weights}
+        for target in self._targets.T:
+            model = make(float(self._weights.sum()))
+            known = {} if _ignores_weights(model) else {"sample_weight": self._weights}
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a fit that stops early shows in its score
-                models.append(model.fit(self.features, target, **known))
-        return _Decoder(self, models)
+                models.append(model.fit(self._matrix, target, **known))
+        return _Decoder(self._samples, self._features, models)
 
 
 @dataclass(frozen=True, eq=False)
 class _Decoder:
-    fits: _Fits
+    """Models of the channels. It keeps no features of the samples that they were fitted to."""
+
+    samples: Samples
+    features: _Features
     models: list[Any]  # one a channel
 
     def decode(self, split: str) -> tuple[np.ndarray, np.ndarray | None]:
         """Values [samples, channels] of a split, and probabilities of the classes."""
-        samples = self.fits.samples
-        parts = [self._decode(x) for x in self._features(samples.times[samples.masks[split]])]
-        decoded = np.concatenate(parts)
-        if samples.readout.kind != "classes":
+        times = self.samples.times[self.samples.masks[split]]
+        decoded = np.concatenate([self._decode(x) for x in self.features.chunks(times)])
+        if self.samples.readout.kind != "classes":
             return decoded, None
         return decoded.argmax(axis=1)[:, None].astype(float), decoded
 
-    def _features(self, times: Float64[np.ndarray, " samples"]) -> Iterator[Features]:
-        for first in range(0, len(times), MAX_SAMPLES):
-            chunk = times[first : first + MAX_SAMPLES]
-            yield self.fits.scaled(
-                spike_counts(self.fits.samples.session, chunk, self.fits.offsets)
-            )
-
     def _decode(self, features: Features) -> np.ndarray:
-        readout = self.fits.samples.readout
+        readout = self.samples.readout
         if readout.kind != "classes":
             return np.stack([model.predict(features) for model in self.models], axis=1)
         (model,) = self.models

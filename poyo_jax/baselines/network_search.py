@@ -79,7 +79,9 @@ class NetworkSearch:
 
     def run(self, samples: Samples, *, causal: bool, seed: int, progress: bool) -> SearchResult:
         """Run all trials, and decode the test split with the best; `seed` decides all draws."""
-        grid, rates = Grid.of(samples), self._draw(seed)
+        longest_bin = max(*self.bin_sizes, samples.interval)
+        reach = max(map(max, self.reaches)) + longest_bin
+        grid, rates = Grid.of(samples, reach), self._draw(seed)
         rows_of_rates = np.stack(rates, axis=1).tolist()  # one row a trial
         rates_by_trial = [Rates(*values) for values in rows_of_rates]
         trials, decoded = [], []

@@ -80,7 +80,7 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
     """Sort names of classes: numbers by size, then texts by letters."""
 
     def place(name: str) -> tuple[bool, float, str]:
-        is_number = name.lstrip("-").isdecimal()
+        is_number = name.removeprefix("-").isdecimal()
         return not is_number, float(name) if is_number else 0.0, name
 
     return tuple(sorted(set(names), key=place))

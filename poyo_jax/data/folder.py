@@ -14,8 +14,8 @@ def open_sessions(folder: str | Path, names: Sequence[str] | None = None) -> lis
     """Open the session files (`*.h5`) in `folder` and below, in the order of their paths.
 
     With `names` only those whose file name without .h5 is listed, in the order of the list. Raises
-    DataError when the folder is missing, is a file or has no session, or when a name is not there;
-    SessionError for a file that is not a session.
+    DataError when the folder is missing, is a file or has no session, or when a name is not there
+    or belongs to several files; SessionError for a file that is not a session.
     """
     folder, names = local_path(folder), [names] if isinstance(names, str) else names
     if folder.is_file():
@@ -32,7 +32,9 @@ def open_sessions(folder: str | Path, names: Sequence[str] | None = None) -> lis
         )
     if names is None:
         return open_with_manifest(folder, paths)
-    files = {path.stem: path for path in paths}
+    files: dict[str, list[Path]] = {}
+    for path in paths:
+        files.setdefault(path.stem, []).append(path)
     missing = [name for name in names if name not in files]
     if missing:
         verb = "is" if len(names) == 1 else "are"
@@ -41,4 +43,11 @@ def open_sessions(folder: str | Path, names: Sequence[str] | None = None) -> lis
             f" {some_of(missing)}.{suggest(missing[0], files)}"
             f" It has {counted(len(files), 'session')}."
         )
-    return open_with_manifest(folder, [files[name] for name in names])
+    for name in names:
+        if len(files[name]) > 1:
+            several = some_of([str(path) for path in files[name]])
+            raise DataError(
+                f"{folder} has {len(files[name])} files {name}.h5: {several}. Rename all but one,"
+                " or give a folder that holds one of them."
+            )
+    return open_with_manifest(folder, [files[name][0] for name in names])

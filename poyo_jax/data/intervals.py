@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike
 from poyo_jax.data.numbers import durations_in_seconds
 from poyo_jax.errors import SessionError
 
+SAME_TIME = 1e-6  # s; a shorter time in common is a rounding error
+
 Bounds = Float64[np.ndarray, " intervals"]
 Mask = Bool[np.ndarray, "*times"]
 
@@ -43,7 +45,7 @@ class Intervals:
     @classmethod
     def from_pairs(cls, pairs: Iterable) -> "Intervals":
         """Build from (start, end) pairs in any order, an array [n, 2], or another `Intervals`."""
-        return cls.from_arrays(*_columns(pairs))
+        return cls.from_arrays(*pair_columns(pairs))
 
     @classmethod
     def from_overlapping(cls, starts: ArrayLike, ends: ArrayLike) -> "Intervals":
@@ -124,17 +126,20 @@ class Intervals:
         return Intervals(self.starts[long], self.ends[long])
 
 
-def _columns(pairs: Iterable) -> tuple[np.ndarray, np.ndarray]:
-    """Bounds of (start, end) pairs, of an array [n, 2], or of `Intervals`."""
+def pair_columns(pairs: Iterable, name: str = "intervals") -> tuple[np.ndarray, np.ndarray]:
+    """Starts and ends of (start, end) pairs, of an array [n, 2], or of `Intervals`.
+
+    Raises SessionError for an array of another shape, and TypeError or ValueError for no numbers.
+    """
     if isinstance(pairs, Intervals):
         return pairs.starts, pairs.ends
     rows = pairs if isinstance(pairs, np.ndarray) else list(pairs)
-    table = np.asarray(durations_in_seconds(rows, "intervals"), np.float64)
+    table = np.asarray(durations_in_seconds(rows, name), np.float64)
     if table.size == 0:
         table = table.reshape(0, 2)
     if table.ndim != 2 or table.shape[1] != 2:
         raise SessionError(
-            f"intervals came as an array of shape {table.shape}; pass (start, end) pairs, shape"
+            f"{name} came as an array of shape {table.shape}; pass (start, end) pairs, shape"
             " (n, 2)."
         )
     return table[:, 0], table[:, 1]

@@ -63,9 +63,11 @@ class _Span(NamedTuple):
         return self.end - self.start
 
 
-def tell_doubts(session: Any) -> None:
-    """Log a warning for every doubt about a session."""
+def tell_doubts(session: Any, told: Sequence[str] = ()) -> None:
+    """Log a warning for every doubt about a session, but for those that were `told` before."""
     for doubt in find_doubts(session):
+        if doubt in told:
+            continue
         logger.warning("session %s: %s", session.id, doubt)
 
 

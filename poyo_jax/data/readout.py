@@ -91,10 +91,11 @@ def measure_readout(
         return Readout(value_key=value_key, name=name, kind=kind, classes=classes)
     if kind != "continuous":
         return Readout(value_key=value_key, name=name, kind=kind)
-    std = samples.std(axis=0)
-    std[std == 0] = 1.0  # a channel that never changes is only centred
-    mean = tuple(samples.mean(axis=0))
-    return Readout(value_key=value_key, name=name, mean=mean, std=tuple(std))
+    # A channel that never changes is only centred. Rounding gives it another mean and a spread.
+    constant = samples.min(axis=0) == samples.max(axis=0)
+    mean = np.where(constant, samples[0], samples.mean(axis=0))
+    std = np.where(constant, 1.0, samples.std(axis=0))
+    return Readout(value_key=value_key, name=name, mean=tuple(mean), std=tuple(std))
 
 
 def measure_readouts(

@@ -18,7 +18,7 @@ from poyo_jax.data.io.layout import Node, read_tree
 from poyo_jax.data.io.nodes import interval_node
 from poyo_jax.data.io.writing import write_tree
 from poyo_jax.data.more_behaviour import with_behaviour
-from poyo_jax.data.plausible import tell_doubts
+from poyo_jax.data.plausible import find_doubts, tell_doubts
 from poyo_jax.data.spikes import Spikes, check_first_and_last, max_spikes
 from poyo_jax.data.unit_choice import chosen_units, rows_of
 from poyo_jax.errors import DataError, SessionError
@@ -192,7 +192,9 @@ class Session(Sources):
             name is taken.
         """
         tree = with_behaviour(self._tree, key, times, values, self.domain, unit)
-        return Session(tree, self.path)
+        session = Session(tree, self.path)
+        tell_doubts(session, find_doubts(self))
+        return session
 
     def select_units(self, units: ArrayLike) -> "Session":
         """Return the session with some of its units, in their order here, and their spikes.

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from poyo_jax.baselines import spike_counts
+from poyo_jax.baselines import KalmanSearch, fit_baseline, spike_counts
 from poyo_jax.baselines.grid import Grid
 from poyo_jax.baselines.samples import Samples
 from poyo_jax.data.readout import default_readout
@@ -66,3 +66,18 @@ def test_times_that_stand_still_are_explained():
         match=r"half the samples of cursor.vel in session simulated/.* have the time of their",
     ):
         Grid.of(still)
+
+
+def test_a_search_finds_every_tick_that_it_looks_at():
+    """Rows before the first tick would be those at the end of the recording."""
+    session = simulate_session(0, num_units=5, duration=40.0, sampling_rate=20.0)
+    grid = Grid.of(read(session), 7.0)
+    assert grid.rows[0] >= 7.0 * 20 and len(grid.counts) - grid.rows[-1] > 7.0 * 20
+    far = {"bin_sizes": (0.1,), "shrinkages": (0.5,), "scales": (1.0,)}
+    for search in (
+        KalmanSearch(delays=(-5.0,), orders=(1,), **far),
+        KalmanSearch(delays=(5.0,), orders=(1,), **far),
+        KalmanSearch(delays=(0.0,), orders=(40,), **far),
+    ):
+        result = fit_baseline("kalman", session, search=search, progress=False)
+        assert np.isfinite(result.r2["test"])

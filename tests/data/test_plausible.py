@@ -147,3 +147,14 @@ def test_labels_of_classes_are_told():
     assert "target.direction has only the whole numbers 0 to 7" in told
     assert "kind='classes'" in told
     assert find_doubts(made(targets=np.round(TARGETS * 1000))) == []
+
+
+def test_a_behaviour_that_is_added_is_doubted_alone(caplog):
+    fast = made(np.round(SPIKES * 1e3, 6), np.round(TIMES * 1e3, 6))
+    for session in (made(), fast):
+        caplog.clear()
+        session.with_behaviour("emg.x", session.behaviour("cursor.vel").timestamps, np.ones(6000))
+        assert not caplog.records
+    made().with_behaviour("emg.x", TIMES * 1e3, np.ones(6000))
+    (record,) = caplog.records
+    assert "are the times of emg.x milliseconds" in record.getMessage()

@@ -99,6 +99,14 @@ def test_constant_channels_are_only_centred():
     assert (readout.mean, readout.std) == ((3.0,), (1.0,))
 
 
+def test_rounding_is_no_change_of_a_channel():
+    """A hundred times 0.1 have another mean than 0.1, and a spread about it."""
+    other = np.linspace(0.0, 1.0, 100)
+    readout = default_readout(make_session(np.stack([other, np.full(100, 0.1)], axis=1)))
+    assert (readout.mean[1], readout.std[1]) == (0.1, 1.0)
+    assert readout.std[0] != 1.0
+
+
 def test_train_split_without_finite_samples_is_refused():
     with pytest.raises(
         DataError,

@@ -19,10 +19,10 @@ from poyo_jax.data.importers.targets import (
     named_values,
     tell_names,
 )
-from poyo_jax.data.intervals import Intervals
+from poyo_jax.data.intervals import Intervals, pair_columns
 from poyo_jax.data.io.layout import Node
 from poyo_jax.data.io.nodes import data_node, interval_node, irregular_node, table_node, units_node
-from poyo_jax.data.numbers import durations_in_seconds, ticks_per_second, to_numbers, to_seconds
+from poyo_jax.data.numbers import ticks_per_second, to_numbers, to_seconds
 from poyo_jax.errors import ConfigError, SessionError
 
 
@@ -302,22 +302,20 @@ def place_intervals(tree: Node, name: str, pairs: Pairs, domain: Intervals) -> N
             f"intervals cannot be called {name!r}; choose a free name, for example 'trials'."
         )
     try:
-        rows = durations_in_seconds(list(pairs), f"intervals {name!r}")
-        table = np.array(rows, np.float64).reshape(-1, 2)
+        starts, ends = pair_columns(pairs, f"intervals {name!r}")
     except (TypeError, ValueError) as error:
         raise SessionError(
             f"intervals {name!r} are not (start, end) pairs ({error}); pass pairs in seconds."
         ) from error
-    wrong = ~(table[:, 0] <= table[:, 1])
+    wrong = ~(starts <= ends)
     if wrong.any():
         row = int(np.argmax(wrong))
         raise SessionError(
-            f"intervals {name!r}, row {row}: start {table[row, 0]}, end {table[row, 1]}; correct"
-            " that row."
+            f"intervals {name!r}, row {row}: start {starts[row]}, end {ends[row]}; correct that"
+            " row."
         )
-    order = np.lexsort((table[:, 1], table[:, 0]))
-    starts, ends = table[order].T
-    parent.members[last] = table_node({"start": starts.copy(), "end": ends.copy()})
+    order = np.lexsort((ends, starts))
+    parent.members[last] = table_node({"start": starts[order], "end": ends[order]})
 
 
 def _data_group(tree: Node, path: list[str], domain: Intervals) -> Node | None:

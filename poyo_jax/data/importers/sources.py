@@ -10,7 +10,7 @@ from poyo_jax.data.importers.arrays import Clocks, tree_from_arrays
 from poyo_jax.data.importers.splits import Pairs
 from poyo_jax.data.io.layout import Node
 from poyo_jax.data.plausible import tell_doubts
-from poyo_jax.errors import ConfigError
+from poyo_jax.errors import ConfigError, SessionError
 
 # One array, a list with one array per unit, or a mapping of unit ids to arrays.
 SpikeTimes = ArrayLike | list | tuple | Mapping
@@ -137,6 +137,10 @@ class Sources:
         """
         from poyo_jax.data.importers.trials import lay_trials, splits_of_trials
 
+        if "domain" in options:
+            raise SessionError(
+                "domain is not for from_trials, where the trials are the domain; leave it out."
+            )
         clocks = Clocks.of(time_unit, None, sampling_rate)
         laid = lay_trials(spike_times, target_times, targets, unit_ids, clocks.spikes)
         given = {"domain": laid.trials} | splits_of_trials(laid.trials)

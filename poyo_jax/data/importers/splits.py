@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 
-from poyo_jax.data.intervals import Intervals
+from poyo_jax.data.intervals import SAME_TIME, Intervals
 from poyo_jax.errors import SessionError, suggest
 
 logger = logging.getLogger(__name__)
@@ -76,10 +76,11 @@ def check_splits(given: Mapping[str, Pairs], domain: Intervals) -> dict[str, Int
             )
         splits[name] = to_intervals(pairs, name)
         _check_inside(name, splits[name], domain)
-    for (name, split), (other, taken) in combinations(sorted(splits.items()), 2):
-        shared = split.intersect(taken)
-        if len(shared):
+    for name, other in combinations(sorted(splits), 2):
+        shared = splits[name].intersect(splits[other])
+        if shared.duration > SAME_TIME:
             raise SessionError(f"{name} and {other} share {shared}; cut it from one of them.")
+        splits[other] = splits[other].subtract(shared)
     return splits
 
 

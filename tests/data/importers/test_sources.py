@@ -148,6 +148,17 @@ def test_trials_that_do_not_fit_are_refused(change, told):
         Session.from_trials(*change(*trials()), session_id="s")
 
 
+def test_trials_have_no_other_domain():
+    with pytest.raises(SessionError, match="domain is not for from_trials"):
+        Session.from_trials(*trials(), session_id="s", domain=[(0, 100)])
+
+
+@pytest.mark.parametrize("table", [[[0, 10, 20], [5, 15, 25]], [1, 2, 3, 4], [[0, 5, 10]]])
+def test_intervals_that_are_no_pairs_are_refused(table):
+    with pytest.raises(SessionError, match=r"intervals 'cues' came as an array of shape \("):
+        Session.from_trials(*trials(), session_id="s", intervals={"cues": np.array(table)})
+
+
 # --- counts
 
 

@@ -110,6 +110,13 @@ def test_with_splits_refuses_what_cannot_be_meant(splits, told):
         session.with_splits(**splits)
 
 
+def test_a_rounding_error_is_no_time_in_common():
+    end = 0.1 * 3  # 0.30000000000000004
+    session = make_session(domain=[(0, 10)]).with_splits(train=[(0, end)], test=[(0.3, 1)])
+    assert not len(session.split("train").intersect(session.split("test")))
+    assert session.split("train").duration + session.split("test").duration == 1.0
+
+
 def test_other_splits_lose_the_time_that_a_split_takes():
     session = make_session(domain=[(0, 10)])  # train, valid and test are blocks of one second
     same = session.with_splits(test=session.split("test"))

@@ -15,6 +15,7 @@ from poyo_jax import Session, open_sessions
 from poyo_jax.data.io.lazy_arrays import EAGER_BYTES
 from poyo_jax.data.io.manifest import NAME
 from poyo_jax.data.simulate import simulate_study
+from poyo_jax.errors import DataError
 
 
 @pytest.fixture
@@ -55,6 +56,15 @@ def test_sessions_open_from_the_manifest_alone(folder, monkeypatch):
     refuse_hdf5(monkeypatch)
     cached = open_sessions(folder)
     assert all(same(a, b) and same(a, c) for a, b, c in zip(fresh, cached, direct, strict=True))
+
+
+def test_a_name_of_several_files_is_refused(folder):
+    (session, *_) = open_sessions(folder)
+    (folder / "old").mkdir()
+    session.save(folder / "old" / f"{session.session_id}.h5")
+    with pytest.raises(DataError, match=rf"2 files {session.session_id}.h5: .*Rename all but one"):
+        open_sessions(folder, [session.session_id])
+    assert len(open_sessions(folder)) == 4
 
 
 def test_reference_files_open_from_the_manifest(shared, tmp_path, monkeypatch):
