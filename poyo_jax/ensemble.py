@@ -64,7 +64,15 @@ def members_of(ensemble: Pretrained) -> list[Pretrained]:
 def _with_members(model: Pretrained, params: dict, members: int) -> Pretrained:
     """The model with other parameters, of which nothing is measured."""
     config = replace(model.config, model=replace(model.config.model, members=members))
-    return replace(model, config=config, params=params, metrics={}, tuning=None, calibration={})
+    return replace(
+        model,
+        config=config,
+        params=params,
+        metrics={},
+        tuning=None,
+        calibration={},
+        session_calibration={},
+    )
 
 
 def _difference(first: Pretrained, other: Pretrained) -> str | None:

@@ -143,6 +143,8 @@ class FitConfig:
             one_rate = all(rate == self.learning_rate for rate in rates)
             expected = f"of rates equal to learning_rate = {self.learning_rate} with sparse_lamb"
             require(self, "backbone_rates", one_rate, expected)
+            same = self.head_rate in (None, self.learning_rate)
+            require(self, "head_rate", same, f"None or {self.learning_rate} with sparse_lamb")
         frozen = not self.backbone_rates
         no_part = "when no part of the backbone learns (backbone_rates)"
         require(self, "rank", self.rank is None or not frozen, f"None {no_part}")

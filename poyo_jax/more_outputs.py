@@ -1,7 +1,8 @@
 """Give a trained model further outputs, whose heads are not trained yet."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import jax
 
@@ -41,19 +42,27 @@ def add_outputs(
         own = {head_name(known[0].name): own}
     embedding = head["embedding"].at[: len(known)].set(own.get("embedding", 0.0))
     head = {**head, **own, "embedding": embedding}
-    readouts, calibration = dict(pretrained.readouts), dict(pretrained.calibration)
+    readouts, calibration = dict(pretrained.readouts), pretrained.calibration
+    of_sessions = pretrained.session_calibration
     if len(known) == 1:
         (only,) = known
         readouts = {name: _named(each, only.name) for name, each in readouts.items()}
-        calibration = dict(zip([only.name], calibration.values(), strict=False))
+        calibration = _renamed(calibration, only.name)
+        of_sessions = {name: _renamed(own, only.name) for name, own in of_sessions.items()}
     return replace(
         pretrained,
         config=replace(pretrained.config, model=model),
         params={**pretrained.params, BACKBONE: {**backbone, "head": head}},
         readouts=readouts,
         calibration=calibration,
+        session_calibration=of_sessions,
         metrics={},
     )
+
+
+def _renamed(calibration: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The calibration of the only output, if there is one, under its new name."""
+    return dict(zip([name], calibration.values(), strict=False))
 
 
 def named_outputs(pretrained: Pretrained) -> tuple[OutputConfig, ...]:

@@ -27,6 +27,7 @@ from poyo_jax.data.given import one_session
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.session import Session
 from poyo_jax.data.vocab import Vocab
+from poyo_jax.distributed.processes import by_process_0
 from poyo_jax.errors import CheckpointError, DataError, VocabError, suggest
 from poyo_jax.files import write_text
 from poyo_jax.fit_config import FitConfig
@@ -61,6 +62,8 @@ class Pretrained:
     fit: FitConfig | None = None  #: settings of the fit that made it; None for a trained model
     calibration: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """Factors of learned standard deviations [channels], by output; found on the valid splits."""
+    session_calibration: Mapping[str, Mapping[str, tuple[float, ...]]] = field(default_factory=dict)
+    """Those of sessions that were fitted to the model, by session id; others have `calibration`."""
 
     @classmethod
     def of(cls, metadata: Metadata, params: dict[str, Any], step: int) -> "Pretrained":
@@ -122,7 +125,7 @@ class Pretrained:
             self.sessions,
             intervals,
             self.config.model,
-            self.calibration,
+            {**self.calibration, **self.session_calibration.get(session.id, {})},
         )
 
     def readout(self, session_id: str) -> Readout:
@@ -155,7 +158,8 @@ class Pretrained:
 
         A path that ends in .safetensors becomes one file. Its tensors have the names of the
         parameters, and its header has all else. The card NAME.md lies beside it; that of
-        model.safetensors, the name on hubs, is README.md.
+        model.safetensors, the name on hubs, is README.md. In a job of several processes all call
+        this.
 
         Args:
             path: the folder, which may exist, or the file, which may not.
@@ -167,13 +171,17 @@ class Pretrained:
             PoyoError: the file cannot be written.
         """
         if is_file_name(path):
-            write_file(path, self.step, self.metadata, self.params)
+            by_process_0(lambda: write_file(path, self.step, self.metadata, self.params))
             card = card_of(path)
         else:
             write_model(path, self.step, self.metadata, self.params)
             card = absolute(path) / "README.md"
-        if not card.exists():
-            write_text(card, model_card(self, r2, licence))
+
+        def write_card() -> None:
+            if not card.exists():
+                write_text(card, model_card(self, r2, licence))
+
+        by_process_0(write_card)
 
     def __repr__(self) -> str:
         model = self.config.model

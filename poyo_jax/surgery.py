@@ -37,6 +37,10 @@ def subset_sessions(pretrained: Pretrained, session_ids: Iterable[str]) -> Pretr
             for name in sessions.names
             if name in pretrained.readouts
         },
+        metrics={},
+        session_calibration={
+            name: own for name, own in pretrained.session_calibration.items() if name in sessions
+        },
     )
 
 
@@ -58,6 +62,9 @@ def rename_sessions(pretrained: Pretrained, changes: Mapping[str, str]) -> Pretr
         sessions=sessions,
         readouts={
             changes.get(name, name): readout for name, readout in pretrained.readouts.items()
+        },
+        session_calibration={
+            changes.get(name, name): own for name, own in pretrained.session_calibration.items()
         },
     )
 
@@ -88,6 +95,11 @@ def merge_models(first: Pretrained, second: Pretrained) -> Pretrained:
         new = [name for name in theirs.names if name not in mine]
         rows = np.asarray(second.params[table])[theirs.rows(new)]
         params[table] = jnp.asarray(np.concatenate([np.asarray(first.params[table]), rows]))
+    of_new = {
+        name: {**second.calibration, **second.session_calibration.get(name, {})}
+        for name in second.sessions.names
+        if name not in first.sessions
+    }
     return replace(
         first,
         params=params,
@@ -96,6 +108,7 @@ def merge_models(first: Pretrained, second: Pretrained) -> Pretrained:
         readouts={**second.readouts, **first.readouts},
         tuning=first.tuning or second.tuning,
         metrics={},
+        session_calibration={**first.session_calibration, **of_new},
     )
 
 

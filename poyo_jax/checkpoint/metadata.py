@@ -26,6 +26,8 @@ class Metadata:
     fit: FitConfig | None = None  # settings of the fit that made the model
     calibration: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """Factors of learned standard deviations, by output."""
+    session_calibration: Mapping[str, Mapping[str, tuple[float, ...]]] = field(default_factory=dict)
+    """Those of single sessions, by session id and output."""
 
     @property
     def rank(self) -> float | None:
@@ -46,7 +48,10 @@ class Metadata:
             "fit": None if self.fit is None else asdict(self.fit),
         }
         if self.calibration:
-            values["calibration"] = {name: list(each) for name, each in self.calibration.items()}
+            values["calibration"] = _lists(self.calibration)
+        if self.session_calibration:
+            of_sessions = {name: _lists(own) for name, own in self.session_calibration.items()}
+            values["session_calibration"] = of_sessions
         return values
 
     @classmethod
@@ -57,7 +62,7 @@ class Metadata:
         for name in ("units", "sessions"):
             if not isinstance(values[name], list):
                 raise TypeError(f"{name} is {values[name]!r}, not a list of names")
-        calibration = values.get("calibration", {})
+        of_sessions = values.get("session_calibration", {}).items()
         metadata = cls(
             config=from_dict(Config, values["config"]),
             units=Vocab(values["units"]),
@@ -66,7 +71,8 @@ class Metadata:
             metrics=values["metrics"],
             tuning=None if tuning is None else TuningMap.from_dict(tuning),
             fit=None if fit is None else from_dict(FitConfig, fit),
-            calibration={name: tuple(each) for name, each in calibration.items()},
+            calibration=_tuples(values.get("calibration", {})),
+            session_calibration={name: _tuples(own) for name, own in of_sessions},
         )
         _check_types(metadata)
         return metadata
@@ -81,6 +87,14 @@ class Metadata:
             if given != readout:
                 lines.append(f"readout of {name}: {readout} in the run, {given} given")
         return lines
+
+
+def _lists(calibration: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+    return {name: list(factors) for name, factors in calibration.items()}
+
+
+def _tuples(calibration: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:
+    return {name: tuple(factors) for name, factors in calibration.items()}
 
 
 def _as_json(readouts: Readouts) -> Any:
@@ -106,9 +120,12 @@ def _check_types(metadata: Metadata) -> None:
     for name, value in metadata.metrics.items():
         if type(value) not in (int, float):
             raise ValueError(f"the metric {name!r} is {value!r}, not a number")
-    for name, factors in metadata.calibration.items():
-        if not all(type(factor) is float and factor > 0 for factor in factors):
-            raise ValueError(f"the calibration of {name!r} is {factors!r}, not positive numbers")
+    for calibration in (metadata.calibration, *metadata.session_calibration.values()):
+        for name, factors in calibration.items():
+            if not all(type(factor) is float and factor > 0 for factor in factors):
+                raise ValueError(
+                    f"the calibration of {name!r} is {factors!r}, not positive numbers"
+                )
     if (tuning := metadata.tuning) is not None:
         tuning.check(metadata.config.model.dim)
 

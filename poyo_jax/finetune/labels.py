@@ -34,7 +34,7 @@ def labelled_intervals(
     seconds may hold a single movement.
 
     Raises:
-        DataError: less than a window of labels, or more seconds or trials than the train split has.
+        DataError: fewer seconds than a window, or more seconds or trials than the train split has.
         SessionError: trials are wanted, and the session has none.
         ConfigError: a number that cannot be, such as -1 s.
     """

@@ -111,6 +111,8 @@ def adapted_model(setup: FitSetup, params: dict, scores: Mapping[str, float]) ->
     session_table = add_fitted_rows(
         old.params["session_embedding"], sessions, setup.sessions, params["session_embedding"][1:]
     )
+    calibration = setup.calibration(params)
+    of_sessions = dict.fromkeys(setup.sessions.names, calibration) if calibration else {}
     return replace(
         old,
         params={
@@ -123,5 +125,6 @@ def adapted_model(setup: FitSetup, params: dict, scores: Mapping[str, float]) ->
         readouts={**old.readouts, **setup.readouts},
         metrics={name: score for name, score in scores.items() if math.isfinite(score)},
         fit=setup.config,
-        calibration={**old.calibration, **setup.calibration(params)},
+        calibration={**calibration, **old.calibration},
+        session_calibration={**old.session_calibration, **of_sessions},
     )

@@ -69,7 +69,14 @@ def adapt_without_labels(
     params[UNITS] = add_fitted_rows(params[UNITS], units, new_units, unit_rows)
     params[SESSIONS] = add_fitted_rows(params[SESSIONS], sessions, new_session, session_row)
     readouts = {**pretrained.readouts, session.id: _mean_readouts(pretrained, related)}
-    return replace(pretrained, params=params, units=units, sessions=sessions, readouts=readouts)
+    return replace(
+        pretrained,
+        params=params,
+        units=units,
+        sessions=sessions,
+        readouts=readouts,
+        metrics={},
+    )
 
 
 def units_of_same_ids(pretrained: Pretrained, session: Session) -> dict[str, list[str]]:

@@ -260,4 +260,5 @@ def _fresh(pretrained: Pretrained, seed: int) -> Pretrained:
         tuning=None,
         fit=None,
         calibration={},
+        session_calibration={},
     )

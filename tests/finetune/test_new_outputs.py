@@ -25,6 +25,7 @@ from poyo_jax.errors import ConfigError, DataError
 from poyo_jax.finetune import STRATEGIES, FitConfig, finetune
 from poyo_jax.finetune.setup import set_up
 from poyo_jax.more_outputs import add_outputs
+from poyo_jax.surgery import merge_models, rename_sessions, subset_sessions
 from poyo_jax.types import Prediction, each_readout
 
 STEPS = 4
@@ -233,11 +234,19 @@ def test_a_learned_spread_is_calibrated_on_the_valid_split_and_saved(gaussian, t
     assert 0 < evaluate_outputs(model, tiny_sessions[0])["cursor_vel"].calibration.error < 0.5
 
 
-def test_a_fit_calibrates_anew(gaussian, tiny_sessions):
-    model, _ = gaussian
+def test_a_fit_calibrates_its_session_alone(gaussian, tiny_sessions, tmp_path):
+    (model, _), (known, _, new) = gaussian, tiny_sessions
     config = FitConfig(num_steps=2, eval_every=2, batch_size=8)
-    fit = fit_units(model, tiny_sessions[2], config, progress=False)
-    assert fit.pretrained.calibration.keys() == model.calibration.keys()
-    assert fit.pretrained.calibration != model.calibration
-    valid = evaluate(fit.pretrained, tiny_sessions[2], "valid")
+    fitted = fit_units(model, new, config, progress=False).pretrained
+    valid = evaluate(fitted, new, "valid")
     assert valid.calibration.coverage[0.8] == pytest.approx(0.8, abs=0.01)
+    before, after = decode(model, known), decode(fitted, known)
+    np.testing.assert_array_equal(before.std, after.std)
+    own = fitted.session_calibration
+    assert own.keys() == {new.id} and own[new.id] != model.calibration
+    fitted.save(tmp_path / "model")
+    assert load(tmp_path / "model").session_calibration == own
+    assert subset_sessions(fitted, known.id).session_calibration == {}
+    renamed = rename_sessions(fitted, {new.id: "lab/monday"})
+    assert renamed.session_calibration == {"lab/monday": own[new.id]}
+    assert merge_models(model, fitted).session_calibration == own

@@ -179,6 +179,10 @@ def test_unknown_names(strategy, text, pretrained, tiny_sessions):
         ({"coordinates": "own"}, "coordinates is 'own'; it must be 'trained' or 'plain'"),
         ({"optimizer": "sgd"}, "optimizer is 'sgd'; it must be 'muon' or 'sparse_lamb'"),
         (
+            LAMB | {"head_rate": 0.5},
+            r"head_rate is 0.5; it must be None or 0\.\d+ with sparse_lamb",
+        ),
+        (
             {"optimizer": "sparse_lamb"},
             "coordinates is 'trained'; it must be 'plain' with the optimiser sparse_lamb",
         ),
