@@ -26,6 +26,7 @@ from poyo_jax.errors import ConfigError
 from poyo_jax.files import find_address
 
 TORCH_SUFFIXES = (".ckpt", ".pt", ".pth")
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ class Convert:
     """Write a checkpoint that torch_brain's POYO.load_pretrained opens."""
     readouts: MaybePath = None
     """JSON file of readouts by session id or data set."""
-    licence: str = "unknown"
+    licence: str = UNKNOWN
     """Licence of the parameters, for the model card."""
 
 
@@ -60,6 +61,11 @@ def convert(options: Convert) -> None:
         raise ConfigError(
             f"--out {options.out} names a file of torch. Add --to-torch, or give a folder or a name"
             " that ends in .safetensors."
+        )
+    if options.to_torch and options.licence != UNKNOWN:
+        raise ConfigError(
+            "--licence is for the card of a model of ours, and a checkpoint of torch_brain has"
+            " none. Leave it out."
         )
     if options.to_torch or not is_torch_file(options.source):
         if options.readouts is not None:
