@@ -61,7 +61,7 @@ def train(start, sources, model, shape: tuple[int, int]) -> dict:
     none = optax.constant_schedule(0.0)
     fixed = Fixed.of(Schedules.of(none, none, STEPS), 0, mesh)
     state = jax.device_put(jax.tree.map(np.array, start), state_shardings(start, mesh))
-    tuned = UnitTuning(sources, mesh).start(state).params["unit_embedding"]
+    tuned = UnitTuning(sources, mesh).start(state.params)["unit_embedding"]
     assert tuned.sharding == state.params["unit_embedding"].sharding
     tuned = np.asarray(tuned)[:, 0].tolist()
     metrics, shapes = [], set()

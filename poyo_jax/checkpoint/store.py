@@ -22,7 +22,7 @@ from poyo_jax.checkpoint.files import check_files, items_of_step, list_files
 from poyo_jax.checkpoint.formats import OLDER, Saved, parse
 from poyo_jax.checkpoint.metadata import Metadata
 from poyo_jax.checkpoint.shapes import check_shapes
-from poyo_jax.distributed.mesh import with_padding
+from poyo_jax.distributed.mesh import make_mesh, put_everywhere, with_padding
 from poyo_jax.errors import CheckpointError
 from poyo_jax.files import in_bucket, run_path
 from poyo_jax.import_path import NotImportedError
@@ -117,7 +117,10 @@ def write_model(path: epath.PathLike, step: int, metadata: Metadata, params: dic
         raise CheckpointError(
             f"{path} holds checkpoints already; save to another folder, or delete that one first."
         )
-    items = items_of(step, metadata, params=with_padding(params))
+    params = with_padding(params)
+    if jax.process_count() > 1:  # Orbax refuses arrays that a process has for itself
+        params = put_everywhere(params, make_mesh())
+    items = items_of(step, metadata, params=params)
     options = listing_files(folder, lambda: step)
     handler = ocp.CompositeCheckpointHandler()
     with explained(folder), ocp.AsyncCheckpointer(handler, async_options=options) as checkpointer:

@@ -52,7 +52,24 @@ class Hop(NamedTuple):
     def _swap(self, x: Array) -> Array:
         if len(self.groups[0]) == 1:
             return x
-        return jax.lax.all_to_all(x, AXES, 0, 0, axis_index_groups=self.groups, tiled=True)
+        return _swapper(self.groups)(x)
+
+
+def _swapper(groups: list[list[int]]) -> Callable[[Array], Array]:
+    """The exchange between the devices of each group, also for the members of an ensemble.
+
+    jax cannot batch an exchange within groups: here the axis of the members travels as the last.
+    """
+
+    @jax.custom_batching.custom_vmap
+    def swap(x: Array) -> Array:
+        return jax.lax.all_to_all(x, AXES, 0, 0, axis_index_groups=groups, tiled=True)
+
+    @swap.def_vmap
+    def swap_members(axis_size: int, in_batched: list[bool], x: Array) -> tuple[Array, bool]:
+        return jnp.moveaxis(swap(jnp.moveaxis(x, 0, -1)), -1, 0), True
+
+    return swap
 
 
 class Journey(NamedTuple):

@@ -44,6 +44,7 @@ LOGICAL_AXES: dict[str, list[str | None]] = {
     "kernel": ["layers", "inputs", "outputs"],
     "bias": ["layers", "outputs"],
 }
+ROW_NUMBERS = ("updates", "moved")  # of optimisers: a number for each row of a table
 
 
 def make_mesh(config: MeshConfig | None = None, devices: Sequence[Any] | None = None) -> Mesh:
@@ -122,7 +123,8 @@ def _logical_axes(path: tuple, ndim: int) -> list[str | None]:
     names = path_names(path)
     known: list[str | None]
     if any(name in TABLES for name in names):
-        known = ["rows", None][:ndim]
+        known = ["rows"] if names[-1] in ROW_NUMBERS else ["rows", None]
+        known = known[:ndim]
     else:
         known = LOGICAL_AXES.get(names[-1] if names else "", [])
         known = known[-ndim:] if ndim else []
@@ -161,6 +163,19 @@ def put_everywhere(tree: Any, mesh: Mesh) -> Any:
         return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
 
     return jax.tree.map(put, tree)
+
+
+def on_host(tree: Any, mesh: Mesh) -> Any:
+    """The tree with arrays whose parts other processes have as whole arrays of this one.
+
+    All processes must call this.
+    """
+    gather = jax.jit(lambda x: x, out_shardings=replicated(mesh))
+
+    def fetch(x: jax.Array) -> Any:
+        return x if x.is_fully_addressable else np.asarray(gather(x))
+
+    return jax.tree.map(fetch, tree)
 
 
 def put_params(params: dict, mesh: Mesh) -> dict:

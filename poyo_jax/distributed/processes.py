@@ -22,7 +22,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from poyo_jax.distributed.mesh import replicated, split_over_windows
-from poyo_jax.errors import ConfigError, DistributedError
+from poyo_jax.errors import ConfigError, DistributedError, PoyoError
 from poyo_jax.words import counted
 
 logger = logging.getLogger(__name__)
@@ -203,6 +203,24 @@ def text_of_process_0(text: str) -> str:
     padding = int(lengths.max()) - len(data)
     texts = gather(np.pad(data, (0, padding)))
     return texts[0].tobytes().rstrip(b"\0").decode()
+
+
+def by_process_0(action: Callable[[], None]) -> None:
+    """Do something in process 0 alone; all processes must call this, and wait for it.
+
+    Raises on every process the PoyoError that the action raises.
+    """
+    error = None
+    if jax.process_index() == 0:
+        try:
+            action()
+        except PoyoError as raised:
+            error = raised
+    told = text_of_process_0("" if error is None else str(error))
+    if error is not None:
+        raise error
+    if told:
+        raise PoyoError(told)
 
 
 def _first_difference(reference: str, own: str) -> str:

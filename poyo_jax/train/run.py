@@ -23,6 +23,7 @@ from poyo_jax.decoding.score import (
     scores_by_session,
     warn_without_score,
 )
+from poyo_jax.distributed.mesh import on_host
 from poyo_jax.distributed.processes import Votes, check_agreement
 from poyo_jax.errors import Interrupted
 from poyo_jax.files import run_path
@@ -309,7 +310,7 @@ class Run:
             logger.info(describe_goodput(self.workdir))
         metadata = replace(self.setup.metadata, metrics=scores, tuning=self._tuning)
         metadata = replace(metadata, calibration=self._calibration)
-        params = without_padding(state.params, metadata)
+        params = without_padding(on_host(state.params, self.setup.mesh), metadata)
         return Pretrained.of(metadata, params, int(state.step))
 
 

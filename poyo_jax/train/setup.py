@@ -20,7 +20,7 @@ from poyo_jax.data.given import check_length, check_spikes
 from poyo_jax.data.session import Session
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.decoding.predict import make_predict_step
-from poyo_jax.distributed.mesh import make_mesh
+from poyo_jax.distributed.mesh import make_mesh, state_shardings
 from poyo_jax.distributed.processes import code_version
 from poyo_jax.errors import DataError
 from poyo_jax.tasks.choose import choosing_metric
@@ -30,7 +30,7 @@ from poyo_jax.train.step import Fixed, Step
 from poyo_jax.train.unit_tuning import UnitTuning
 from poyo_jax.types import Batch, Readouts
 
-FIRST_SPIKES = 1000  # of a session, which processes compare
+FIRST_SPIKES = FIRST_SAMPLES = 1000  # of a session, which processes compare
 
 
 class TrainStep:
@@ -118,7 +118,7 @@ class TrainSetup:
         """Build the model, the optimiser and the steps; they compile when first used."""
         units = self.metadata.units.num_rows
         sessions = self.metadata.sessions.num_rows
-        parts = make_parts(self.config, units, sessions, self.mesh)
+        self._parts = parts = make_parts(self.config, units, sessions, self.mesh)
         model, rule, micro = parts.model, parts.rule, parts.microbatch_windows
         seed = self.config.data.seed
         self.schedules = parts.schedules
@@ -126,7 +126,6 @@ class TrainSetup:
         self.train_step = TrainStep(parts.step, fixed)
         self.predict_step = make_predict_step(model, self.mesh, microbatch_windows=micro)
         self.fresh_state = lambda: init_state(model, rule, seed, self.mesh)
-        self.begin = partial(begin, model, rule)
 
     def first_state(self) -> TrainState:
         """The state of a new run before the first step.
@@ -136,7 +135,13 @@ class TrainSetup:
         state = self.fresh_state()
         if self.config.optim.unit_start == "random":
             return state
-        return self.tuning.start(state)
+        return self.state_of(self.tuning.start(state.params))
+
+    def state_of(self, params: dict) -> TrainState:
+        """The state before the first step with these parameters, from which LAMB takes norms."""
+        make = partial(begin, self._parts.model, self._parts.rule)
+        where = state_shardings(jax.eval_shape(make, params), self.mesh)
+        return jax.jit(make, out_shardings=where)(params)
 
     def facts(self) -> dict[str, str]:
         """Everything that all processes of a run must have in common, as text by name."""
@@ -145,17 +150,22 @@ class TrainSetup:
             "configuration": json.dumps(asdict(self.config), indent=1),
             "code": code_version(),
             "data": "\n".join(_fingerprint(source) for source in sources),
+            "readouts": json.dumps(self.metadata.to_dict()["readouts"], indent=1),
             "devices": f"{jax.local_device_count()} devices per process",
         }
 
 
 def _fingerprint(source: ModelSession) -> str:
-    """One line with a session's id, and a digest of its splits, its units and its first spikes."""
+    """One line with a session's id, and a digest of its splits, units, first spikes and samples."""
     session = source.session
     intervals = source.intervals
     digest = hashlib.sha256()
     first_spikes = (session.spike_times[:FIRST_SPIKES], session.spike_units[:FIRST_SPIKES])
     for array in (intervals.starts, intervals.ends, source.unit_rows, *first_spikes):
         digest.update(np.ascontiguousarray(array).tobytes())
+    for output in source.outputs:
+        behaviour = source.behaviour(output)
+        samples = behaviour.values(0, min(behaviour.count, FIRST_SAMPLES))
+        digest.update(np.ascontiguousarray(samples).tobytes())
     digest.update("\n".join(session.unit_names).encode())
     return f"{session.id}: {len(session.spike_times)} spikes, {digest.hexdigest()[:12]}"

@@ -11,8 +11,7 @@ from etils import epath
 from poyo_jax.checkpoint.metadata import Metadata
 from poyo_jax.checkpoint.run import Checkpoints
 from poyo_jax.config import ModelConfig, differences
-from poyo_jax.distributed.mesh import state_shardings
-from poyo_jax.distributed.processes import gather
+from poyo_jax.distributed.processes import check_agreement, gather
 from poyo_jax.errors import ConfigError
 from poyo_jax.model.params import TABLES
 from poyo_jax.pretrained import Pretrained, load
@@ -38,6 +37,7 @@ def starting_state(
     when the newest checkpoint is damaged, and DataError for a session without tuning.
     """
     workdir = checkpoints.folder.parent
+    check_agreement(lambda: {"resume": resume, "weights to start from": str(init_from)})
     step = _step_to_continue(checkpoints, resume)
     if step is not None:
         logger.info("restoring step %d from %s", step, workdir)
@@ -99,9 +99,8 @@ def state_from(setup: TrainSetup, pretrained: Pretrained) -> TrainState:
             + "\n  ".join(lines)
             + "\nGive this run the same sizes, or start afresh."
         )
-    fresh = setup.first_state()
     backbone = jax.tree.map(np.asarray, pretrained.params["backbone"])
-    params = {**fresh.params, "backbone": backbone}
+    params = {**setup.first_state().params, "backbone": backbone}
     vocabularies = (
         (setup.metadata.units, pretrained.units),
         (setup.metadata.sessions, pretrained.sessions),
@@ -111,8 +110,7 @@ def state_from(setup: TrainSetup, pretrained: Pretrained) -> TrainState:
         saved_table = np.asarray(pretrained.params[table])
         rows = saved_table[..., theirs.rows(known), :]
         params[table] = params[table].at[..., mine.rows(known), :].set(rows)
-    shardings = state_shardings(fresh, setup.mesh)
-    return jax.jit(setup.begin, out_shardings=shardings)(params)
+    return setup.state_of(params)
 
 
 def _sizes(config: ModelConfig) -> ModelConfig:

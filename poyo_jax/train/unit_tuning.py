@@ -18,7 +18,6 @@ from jaxtyping import Array, Bool, Float32
 from poyo_jax.data.batches.tokens import ModelSession
 from poyo_jax.distributed.processes import gather, problem_anywhere
 from poyo_jax.errors import DataError
-from poyo_jax.train.state import TrainState
 from poyo_jax.tuning import (
     Features,
     TuningMap,
@@ -54,13 +53,13 @@ class UnitTuning:
         self._features: dict[int, Features] = {}
         self._untuned: set[int] = set()
 
-    def start(self, state: TrainState) -> TrainState:
-        """The fresh state with `untrained_rows` added to the scatter of the units' embeddings.
+    def start(self, params: dict) -> dict:
+        """Fresh parameters with `untrained_rows` added to the scatter of the units' embeddings.
 
         All processes must call this. Raises DataError on each of them for a session with fewer than
         two measured samples in its train split.
         """
-        table = state.params["unit_embedding"]
+        table = params["unit_embedding"]
         *_, num_rows, dim = table.shape  # [rows, dim], or [members, rows, dim]
         shape = (self._padded(num_rows), dim)
         self._read_own(shape)
@@ -78,8 +77,7 @@ class UnitTuning:
 
         added = jax.make_array_from_callback(shape, self._divided, rows_of)
         table = jax.jit(add, out_shardings=table.sharding)(table, added)
-        params = state.params | {"unit_embedding": table}
-        return state._replace(params=params)
+        return params | {"unit_embedding": table}
 
     def _read_own(self, shape: tuple[int, int]) -> None:
         """Compute the features that this process needs, and let all fail if one fails."""

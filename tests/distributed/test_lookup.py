@@ -105,6 +105,27 @@ def use_table(table, rows, values, mesh) -> dict:
     }
 
 
+def members_on_devices() -> bool:
+    """Tell if the tables of an ensemble are used as each of them is alone; run in a child."""
+    meshes.SPLIT_ROWS, lookup.MANY = 64, 2
+    mesh = Mesh(np.array(jax.devices()).reshape(2, 4), AXES)
+    rng = np.random.default_rng(2)
+    tables = rng.normal(size=(3, 2048, DIM)).astype(np.float32)
+    values = rng.normal(size=(3, 8 * USED, DIM)).astype(np.float32)
+    rows = jnp.asarray(rows_of_devices(2048, 8)["of one owner"], jnp.int32)
+
+    def use(table, values):
+        summed = sum_rows(rows, values, 2048, mesh)
+        return look_up(table, rows, mesh), summed.rows, summed.values
+
+    together = jax.jit(jax.vmap(use))(tables, values)
+    alone = [jax.jit(use)(*each) for each in zip(tables, values, strict=True)]
+    equal = partial(np.testing.assert_allclose, rtol=0, atol=1e-6)
+    for number, expected in enumerate(alone):
+        jax.tree.map(equal, [part[number] for part in together], list(expected))
+    return True
+
+
 def dense(seen: dict, num_rows: int) -> np.ndarray:
     sums = np.zeros((num_rows + 1, DIM))
     np.add.at(sums, np.asarray(seen["summed"].rows), np.asarray(seen["summed"].values))
@@ -162,6 +183,10 @@ def test_rows_that_find_no_slot_travel_in_further_rounds(seen):
     assert tables["(2, 4) 2048 of one owner"]["rounds"] > 1
 
 
+def test_the_members_of_an_ensemble_use_tables_as_each_alone_does(seen):
+    assert seen["members"]
+
+
 def test_traffic_for_a_split_table_does_not_grow_with_the_devices(seen):
     vectors = 4 * benchmark.DIM * benchmark.USED
     totals = []
@@ -177,4 +202,5 @@ def test_the_devices_stand_in_a_grid():
 
 
 if __name__ == "__main__":
-    print(json.dumps({"tables": tables_on_devices(), "sent": sent_by_a_chip()}))
+    tables, members = tables_on_devices(), members_on_devices()
+    print(json.dumps({"tables": tables, "members": members, "sent": sent_by_a_chip()}))

@@ -68,9 +68,9 @@ def test_members_are_models_of_the_next_seeds(setup):
 
 def test_units_of_all_members_start_from_their_tuning(setup):
     """Rows of tuning are added to a scatter of each member's own."""
-    state = setup.fresh_state()
-    before = np.asarray(state.params["unit_embedding"])
-    added = np.asarray(setup.tuning.start(state).params["unit_embedding"]) - before
+    params = setup.fresh_state().params
+    before = np.asarray(params["unit_embedding"])
+    added = np.asarray(setup.tuning.start(params)["unit_embedding"]) - before
     np.testing.assert_allclose(added[0], added[1], rtol=0, atol=1e-6)
     assert added[0].std() > 0.01 and np.abs(before[0] - before[1]).max() > 0.01
 

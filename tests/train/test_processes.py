@@ -2,6 +2,7 @@
 together.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -126,6 +127,17 @@ def test_a_process_that_was_started_otherwise_is_refused_by_all(tiny_data, tmp_p
         assert "Start every process with the same command, code and data." in text
     assert '"seed": 7' in errors[1]
     assert not (tmp_path / "run").exists()
+
+
+def test_a_model_of_split_parameters_decodes_and_is_saved(tiny_data, tmp_path):
+    script = REPOSITORY / "tests" / "train" / "split_run.py"
+    with Job(tiny_data, tmp_path / "run", processes=2, script=script) as job:
+        codes, outputs, errors = job.finish()
+    assert codes == [0, 0], errors
+    scores = [json.loads(text.splitlines()[-1]) for text in outputs]
+    assert scores[0] == scores[1]
+    assert scores[0] == pytest.approx([scores[0][0]] * 3, abs=1e-6)
+    assert (tmp_path / "run" / "README.md").is_file()
 
 
 def test_a_process_that_hangs_is_ended_and_so_are_the_others(tiny_data, tmp_path):

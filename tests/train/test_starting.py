@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tiny
 
-from poyo_jax import load, train_model
+from poyo_jax import Session, load, measure_readout, train_model
 from poyo_jax.checkpoint.store import saved_steps
 from poyo_jax.distributed.processes import Votes
 from poyo_jax.errors import ConfigError, Interrupted
@@ -50,6 +50,36 @@ def test_a_run_that_must_not_be_continued_is_left_alone(tiny_run, tiny_sessions)
     ):
         train(tiny.config(), tiny_sessions[:2], tiny_run, resume="never")
     assert saved_steps(tiny_run) == before
+
+
+def test_processes_compare_readouts_and_samples(tiny_sessions):
+    """Targets of two scales would be trained on together."""
+    session = tiny_sessions[0]
+    known = measure_readout(session, "cursor.vel")
+    behaviour = session.behaviour("cursor.vel")
+    times = behaviour.times_at(np.arange(behaviour.count))
+    values = 2 * behaviour.values(0, behaviour.count)
+    other = Session.from_arrays(
+        session.spike_times,
+        session.spike_units,
+        list(session.unit_ids),
+        times,
+        values,
+        session_id=session.session_id,
+        brainset_id=session.brainset_id,
+        domain=session.domain,
+        **{name: session.split(name) for name in ("train", "valid", "test")},
+    )
+    own, same = (facts([session], known) for _ in range(2))
+    scaled = facts([session], replace(known, mean=(5.0, 5.0)))
+    changed = facts([other], known)
+    assert own == same
+    assert [name for name in own if own[name] != scaled[name]] == ["readouts"]
+    assert [name for name in own if own[name] != changed[name]] == ["data"]
+
+
+def facts(sessions, readout) -> dict[str, str]:
+    return TrainSetup(tiny.config(), sessions, {sessions[0].id: readout}).facts()
 
 
 def test_weights_to_start_from(tiny_run, tiny_sessions):

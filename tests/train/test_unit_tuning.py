@@ -14,11 +14,10 @@ from poyo_jax.train.setup import TrainSetup
 from poyo_jax.tuning import tuning_features, untrained_rows
 
 
-def job(sessions, unit_start="tuning") -> TrainSetup:
+def job(sessions, unit_start="tuning", optimizer="adamw") -> TrainSetup:
     config = tiny.config()
-    return TrainSetup(
-        replace(config, optim=replace(config.optim, unit_start=unit_start)), sessions, {}
-    )
+    optim = replace(config.optim, unit_start=unit_start, name=optimizer)
+    return TrainSetup(replace(config, optim=optim), sessions, {})
 
 
 def test_their_rows_are_added_to_the_scatter_of_fresh_ones(tiny_sessions):
@@ -34,12 +33,20 @@ def test_their_rows_are_added_to_the_scatter_of_fresh_ones(tiny_sessions):
     assert np.abs(expected[1:]).sum(axis=1).min() > 0
 
 
-def test_nothing_else_changes(tiny_sessions):
-    state, fresh = (job(tiny_sessions, start).first_state() for start in ("tuning", "random"))
+@pytest.mark.parametrize("optimizer", ["adamw", "sparse_lamb"])
+def test_nothing_else_changes(optimizer, tiny_sessions):
+    """But for the norm of the table, which LAMB keeps in its state."""
+    setup, drawn = (job(tiny_sessions, start, optimizer) for start in ("tuning", "random"))
+    state, fresh = setup.first_state(), drawn.first_state()
     assert jax.tree.structure(state) == jax.tree.structure(fresh)
     others = [state._replace(params={**x.params, "unit_embedding": 0}) for x in (state, fresh)]
-    jax.tree.map(np.testing.assert_array_equal, *others)
-    jax.tree.map(np.testing.assert_array_equal, state.opt_state, fresh.opt_state)
+    jax.tree.map(np.testing.assert_array_equal, others[0].params, others[1].params)
+    expected = setup.state_of(state.params).opt_state
+    jax.tree.map(np.testing.assert_array_equal, state.opt_state, expected)
+    squared_norm = np.sum(np.square(state.params["unit_embedding"]))
+    numbers = [x for x in jax.tree.leaves(state.opt_state) if x.shape == ()]
+    kept = [x for x in numbers if np.isclose(x, squared_norm)]
+    assert len(kept) == (optimizer == "sparse_lamb")
 
 
 def test_labels_of_the_other_splits_are_not_looked_at(tiny_sessions):

@@ -5,6 +5,7 @@ batch_size - 1 of a seeded plan, so a run resumes at any step, on any number of 
 processes, with the same global batches.
 """
 
+import logging
 import math
 import signal
 from collections.abc import Sequence
@@ -30,6 +31,9 @@ from poyo_jax.data.batches.batching import (
 from poyo_jax.data.batches.tokens import BatchShape, ModelSession, Window, cut_window
 from poyo_jax.data.batches.windows import RandomWindows
 from poyo_jax.types import Batch
+from poyo_jax.words import counted, some_of
+
+logger = logging.getLogger(__name__)
 
 PROBED_WINDOWS = 64  # windows read at the start to choose shapes
 PLANNED_WINDOWS = 4096  # windows whose sessions decide shapes
@@ -132,13 +136,23 @@ class TrainBatches:
 
     @cached_property
     def _plan(self) -> RandomWindows:
-        return RandomWindows(
+        plan = RandomWindows(
             [source.intervals for source in self.sessions],
             [source.session.domain for source in self.sessions],
             self.window_length,
             self.config.seed,
             widen=self.config.short_intervals == "widen",
         )
+        if plan.left_out:
+            logger.warning(
+                "nothing is learned of %s of %d, whose intervals are all shorter than a window of"
+                " %g s: %s. Set data.short_intervals to 'widen', or leave them out.",
+                counted(len(plan.left_out), "session"),
+                len(self.sessions),
+                self.window_length,
+                some_of([self.sessions[place].session.id for place in plan.left_out]),
+            )
+        return plan
 
     @cached_property
     def _expected_tokens(self) -> np.ndarray:

@@ -52,6 +52,8 @@ class RandomWindows:
                 f"{window_length} s. Choose a shorter window, or short_intervals='widen'."
             )
         used = fits > 0
+        self.left_out = sorted({*range(len(counts))} - set(sessions[used].tolist()))
+        """Positions of the sessions that have no window."""
         self._table = (sessions[used], starts[used], ends[used], fits[used])
         self._epochs: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # the last two that were drawn
 

@@ -26,7 +26,7 @@ import jax
 from etils import epath
 
 from poyo_jax.distributed.processes import problem_anywhere, text_of_process_0
-from poyo_jax.errors import ConfigError, PoyoError
+from poyo_jax.errors import ConfigError, Interrupted, PoyoError
 from poyo_jax.files import in_bucket, writable
 from poyo_jax.train.reliability.owner import Owner, started
 
@@ -39,13 +39,14 @@ OLD = 1800.0  # s by the clocks of two computers, after which nobody waits for a
 STOPPING = 600.0  # s to wait for an owner that was asked to stop
 SETTLE = 2.0  # s after which two that write the same file see the same content
 POLL = 1.0  # s between two looks
-TAKEN, WAIT = "taken", "wait"
+TAKEN, WAIT, STOPPED = "taken", "wait", "stopped"
 
 
 class WorkdirLock:
     """Own a work directory while entered. All processes of a run enter it together.
 
-    Raises ConfigError, on every process, when another run owns it, or the lock cannot be written.
+    Raises ConfigError, on every process, when another run owns it, or the lock cannot be written,
+    and Interrupted when process 0 is asked to stop while it waits.
     """
 
     def __init__(self, workdir: epath.Path, stopping: Callable[[], bool] = lambda: False):
@@ -65,6 +66,11 @@ class WorkdirLock:
         answer = WAIT
         while answer == WAIT:
             answer = text_of_process_0(self._attempt() if self._main else "")
+        if answer == STOPPED:
+            raise Interrupted(
+                f"stopped while another run still had {self._workdir}; nothing was changed there."
+                " Run the same command again."
+            )
         if answer != TAKEN:
             raise ConfigError(answer)
         if self._main:
@@ -95,12 +101,14 @@ class WorkdirLock:
     # --- taking it
 
     def _attempt(self) -> str:
-        """Try to take the lock: TAKEN, WAIT, or the sentence that refuses it."""
+        """Try to take the lock: TAKEN, WAIT, STOPPED, or the sentence that refuses it."""
         try:
             with writable(self._workdir / FILE):
                 answer = self._try()
         except PoyoError as error:
             answer = str(error)
+        if answer == WAIT and self._stopping():
+            answer = STOPPED
         if answer == WAIT:
             time.sleep(POLL)
         elif answer != TAKEN:

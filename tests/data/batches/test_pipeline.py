@@ -448,3 +448,15 @@ def test_training_intervals_without_windows_are_refused(sources):
     ):
         train(short, replace(CONFIG, short_intervals="drop"))[0]
     assert len(train(short, replace(CONFIG, batch_size=1))[0].session_rows) == 1
+
+
+def test_sessions_of_which_nothing_is_learned_are_named(sources, caplog):
+    """With intervals that are all shorter than a window, which are dropped."""
+    short = replace(sources[0], intervals=Intervals.from_pairs([(1.0, 1.5), (3.0, 3.9)]))
+    dropping = train([short, sources[1]], replace(CONFIG, short_intervals="drop"))
+    assert set(dropping[0].session_rows) == {sources[1].session_row}
+    (record,) = caplog.records
+    assert "nothing is learned of 1 session of 2, whose int" in record.getMessage()
+    assert short.session.id in record.getMessage()
+    train([short, sources[1]])[0]
+    assert len(caplog.records) == 1

@@ -5,7 +5,11 @@ import threading
 import time
 
 import pytest
+from etils import epath
 
+from poyo_jax.errors import Interrupted
+from poyo_jax.train.reliability.lock import WorkdirLock
+from poyo_jax.train.reliability.owner import Owner
 from poyo_jax.train.reliability.stop import SIGNALS, Stop
 
 
@@ -72,3 +76,20 @@ def test_in_another_thread_signals_are_left_alone(usual):
     thread.start()
     thread.join()
     assert requested == [(False, True)]
+
+
+def test_a_run_that_waits_for_another_stops_when_asked(tmp_path):
+    with WorkdirLock(epath.Path(tmp_path), lambda: True):
+        deadline = time.monotonic() + 20
+        while not is_stopping(tmp_path):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        waiting = WorkdirLock(epath.Path(tmp_path), lambda: True)
+        with pytest.raises(Interrupted, match="stopped while another run still had"):
+            waiting.__enter__()
+        assert (tmp_path / "lock.json").exists()
+
+
+def is_stopping(workdir) -> bool:
+    owner = Owner.parse((workdir / "lock.json").read_text())
+    return owner is not None and owner.stopping
