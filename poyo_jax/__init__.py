@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 # XLA logs a slow compilation as an error and asks the reader to report it as a bug. Its true errors
 # also arrive as exceptions. The variable works until jax is imported.

@@ -142,7 +142,7 @@ def test_the_first_cell_installs_nothing_over_an_installed_package(source, first
 
 
 @SOURCES
-@pytest.mark.parametrize("place", ["poyo_jax-0.2.0-py3-none-any.whl", "clone", "."])
+@pytest.mark.parametrize("place", ["poyo_jax-0.3.0-py3-none-any.whl", "clone", "."])
 def test_the_first_cell_installs_a_wheel_or_a_checkout_and_keeps_jax(
     source, place, first_cell, tmp_path
 ):

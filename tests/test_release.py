@@ -71,7 +71,7 @@ def test_nobody_is_sent_to_the_public_index():
     [
         ("pip install poyo_jax", True),
         ("pip install -q 'poyo_jax'", True),
-        ("pip install poyo_jax-0.2.0-py3-none-any.whl", False),
+        ("pip install poyo_jax-0.3.0-py3-none-any.whl", False),
         ("pip install 'poyo_jax[hub]'", False),  # of an installed package
         ("pip install .", False),
     ],
