@@ -61,7 +61,8 @@ ALLOWED = {
     "hub": {"errors", "files"},
     "shipped": {"errors"},
     "card": {"tasks", "types", "words"},
-    "pretrained": BASE | {"data", "model", "checkpoint", "tuning", "hub", "card", "shipped"},
+    "pretrained": BASE
+    | {"data", "model", "distributed", "checkpoint", "tuning", "hub", "card", "shipped"},
     "ensemble": BASE | {"pretrained"},
     "surgery": BASE | {"data", "model", "pretrained"},
     "more_outputs": BASE | {"model", "pretrained"},

@@ -21,6 +21,6 @@ from poyo_jax.errors import ConfigError
     ],
 )
 def test_options_of_other_data_sets(name, options, told, tmp_path):
-    (tmp_path / "sub-C_task.nwb").touch()
+    (tmp_path / "sub-C_ses-CO-20131003_behavior+ecephys.nwb").touch()
     with pytest.raises(ConfigError, match=told):
         conversion(Prepare(name=name, raw=tmp_path, out=tmp_path, **options))

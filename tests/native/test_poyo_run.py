@@ -154,7 +154,9 @@ def sent_in_halves(program, send) -> str:
     text = "".join(program.stdout.readline() for _ in range(7))
     for message in [*messages(lines().removeprefix(early)), b""]:
         send(message)
-    return text + program.communicate(timeout=60)[0]
+    text += program.stdout.read()  # communicate() would miss what readline() has read ahead
+    program.wait(timeout=60)
+    return text
 
 
 def started(rig, library_folder, *options) -> subprocess.Popen:
