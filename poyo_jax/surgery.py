@@ -95,11 +95,11 @@ def merge_models(first: Pretrained, second: Pretrained) -> Pretrained:
         new = [name for name in theirs.names if name not in mine]
         rows = np.asarray(second.params[table])[theirs.rows(new)]
         params[table] = jnp.asarray(np.concatenate([np.asarray(first.params[table]), rows]))
-    of_new = {
-        name: {**second.calibration, **second.session_calibration.get(name, {})}
-        for name in second.sessions.names
-        if name not in first.sessions
-    }
+    of_new = {}
+    for name in second.sessions.names:
+        own = {**second.calibration, **second.session_calibration.get(name, {})}
+        if own and name not in first.sessions:
+            of_new[name] = own
     return replace(
         first,
         params=params,

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from relabelled import labels_of, with_labels
 
 from poyo_jax import Readout, Session
 from poyo_jax.data.readout import default_readout
@@ -39,20 +40,10 @@ def test_features_tell_rate_and_direction(session):
 
 
 def test_labels_elsewhere_do_not_matter(session):
-    behaviour, labels = session.behaviour("cursor.vel"), session.split("valid")
-    times, values = (
-        behaviour.times_at(np.arange(behaviour.count)),
-        behaviour.values(0, behaviour.count),
-    )
+    labels = session.split("valid")
+    times, values = labels_of(session)
     values[~labels.contains(times)] = np.nan
-    other = Session.from_arrays(
-        session.spike_times,
-        session.spike_units,
-        list(session.unit_ids),
-        times,
-        values,
-        session_id="other",
-    )
+    other = with_labels(session, values)
     readout = Readout(value_key="cursor.vel", mean=(0, 0), std=(10, 10))
     np.testing.assert_array_equal(
         tuning_features(session, readout, labels), tuning_features(other, readout, labels)

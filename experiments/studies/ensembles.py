@@ -91,8 +91,11 @@ def of_sessions(results: Iterable[Cell], sessions: list[str], num_steps: int) ->
         if cell["session"] in sessions and cell["num_steps"] in (None, num_steps)
     ]
     arms = list(TITLES)
-    order = [(sessions.index(c["session"]), arms.index(c["arm"]), c["seed"]) for c in found]
-    return [cell for _, cell in sorted(zip(order, found, strict=True), key=lambda pair: pair[0])]
+
+    def place(cell: Cell) -> tuple[int, int, int]:
+        return sessions.index(cell["session"]), arms.index(cell["arm"]), cell["seed"]
+
+    return sorted(found, key=place)
 
 
 def cells(options: Ensembles, sessions: dict[str, Session]) -> Iterator[Cell]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tiny
+from relabelled import labels_of, with_labels
 
 from poyo_jax import evaluate, load
 from poyo_jax.baselines import BASELINES, KalmanSearch, NetworkSearch, WienerSearch, fit_baseline
@@ -91,26 +92,10 @@ def test_it_decodes_and_shows_its_search(results, name):
 
 @pytest.mark.parametrize("name", ["wiener", "kalman", "gru"])
 def test_labels_of_the_test_split_influence_nothing(session, results, name):
-    behaviour = session.behaviour("cursor.vel")
-    times, values = (
-        behaviour.times_at(np.arange(behaviour.count)),
-        behaviour.values(0, behaviour.count),
-    )
+    times, values = labels_of(session)
     test = np.flatnonzero(session.split("test").contains(times))
     values[test] = np.random.default_rng(0).permutation(values[test]) + 100.0
-    splits = {split: session.split(split) for split in ("train", "valid", "test")}
-    changed = Session.from_arrays(
-        session.spike_times,
-        session.spike_units,
-        list(session.unit_ids),
-        times,
-        values,
-        session_id=session.session_id,
-        brainset_id=session.brainset_id,
-        domain=session.domain,
-        **splits,
-    )
-    found = fit_baseline(name, changed, search=QUICK[name])
+    found = fit_baseline(name, with_labels(session, values), search=QUICK[name])
     assert found.settings == results[name].settings
     assert [trial.valid_r2 for trial in found.trials] == [
         trial.valid_r2 for trial in results[name].trials

@@ -10,8 +10,9 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from relabelled import labels_of, with_labels
 
-from poyo_jax import Session, load, measure_readout, train_model
+from poyo_jax import load, measure_readout, train_model
 from poyo_jax.checkpoint.store import saved_steps
 from poyo_jax.distributed.processes import Votes
 from poyo_jax.errors import ConfigError, Interrupted
@@ -56,20 +57,8 @@ def test_processes_compare_readouts_and_samples(tiny_sessions):
     """Targets of two scales would be trained on together."""
     session = tiny_sessions[0]
     known = measure_readout(session, "cursor.vel")
-    behaviour = session.behaviour("cursor.vel")
-    times = behaviour.times_at(np.arange(behaviour.count))
-    values = 2 * behaviour.values(0, behaviour.count)
-    other = Session.from_arrays(
-        session.spike_times,
-        session.spike_units,
-        list(session.unit_ids),
-        times,
-        values,
-        session_id=session.session_id,
-        brainset_id=session.brainset_id,
-        domain=session.domain,
-        **{name: session.split(name) for name in ("train", "valid", "test")},
-    )
+    _, values = labels_of(session)
+    other = with_labels(session, 2 * values)
     own, same = (facts([session], known) for _ in range(2))
     scaled = facts([session], replace(known, mean=(5.0, 5.0)))
     changed = facts([other], known)

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from relabelled import labels_of, with_labels
 
 from poyo_jax import Session
 from poyo_jax.data.readout import default_readout
@@ -51,22 +52,11 @@ def test_nothing_else_changes(optimizer, tiny_sessions):
 
 def test_labels_of_the_other_splits_are_not_looked_at(tiny_sessions):
     session = tiny_sessions[0]
-    behaviour = session.behaviour("cursor.vel")
-    times, values = (
-        behaviour.times_at(np.arange(behaviour.count)),
-        behaviour.values(0, behaviour.count),
-    )
+    times, values = labels_of(session)
     train = session.split("train")
 
     def table(values):
-        other = Session.from_arrays(
-            session.spike_times,
-            session.spike_units,
-            list(session.unit_ids),
-            times,
-            values,
-            session_id="a",
-        ).with_splits(train=train, valid=session.split("valid"), test=session.split("test"))
+        other = with_labels(session, values)
         state = TrainSetup(
             tiny.config(), [other], {other.id: default_readout(session)}
         ).first_state()

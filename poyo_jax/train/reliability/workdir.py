@@ -8,13 +8,13 @@ from etils import epath
 from poyo_jax.checkpoint.metadata import Metadata, name_differences, setting_differences
 from poyo_jax.checkpoint.run import metadata_to_continue
 from poyo_jax.config import Config, from_dict
-from poyo_jax.distributed.processes import problem_anywhere
-from poyo_jax.errors import ConfigError, PoyoError
+from poyo_jax.distributed.processes import by_process_0
+from poyo_jax.errors import ConfigError
 from poyo_jax.files import write_text
 
 
-def claim_workdir(workdir: epath.Path, metadata: Metadata, write: bool) -> None:
-    """Check that the work directory holds no other run; with `write`, write the settings.
+def claim_workdir(workdir: epath.Path, metadata: Metadata) -> None:
+    """Check that the work directory holds no other run, and write the settings of this one.
 
     Raises, on every process, ConfigError when it holds a run with other settings, CheckpointError
     when the newest checkpoint of the run cannot be continued, and PoyoError when the settings
@@ -37,14 +37,7 @@ def claim_workdir(workdir: epath.Path, metadata: Metadata, write: bool) -> None:
         )
     names = list(metadata.sessions.names)
     settings = {"sessions": names, **asdict(metadata.config)}
-    problem = ""
-    try:
-        if write:
-            write_text(path, json.dumps(settings, indent=2) + "\n")
-    except PoyoError as error:
-        problem = str(error)
-    if problem := problem_anywhere(problem, "process {} cannot write the settings of the run"):
-        raise PoyoError(problem)
+    by_process_0(lambda: write_text(path, json.dumps(settings, indent=2) + "\n"))
 
 
 def _read_config(path: epath.Path) -> tuple[Config, list[str]]:
