@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from experiments.studies import real_small
-from experiments.studies.results import Cell, complete, publish
+from experiments.studies.results import Cell, complete, paired_difference, publish
 from experiments.studies.sessions import with_spikes
 from poyo_jax import Session
 from poyo_jax.cli.options import Folder
@@ -256,10 +256,9 @@ def differences(columns: Columns) -> list[str]:
         members = sum(int(part.split()[0]) for part in name.split(" + "))
         for other in dict.fromkeys((title(["poyo"], 1), title(["gru"], members))):
             if other in columns and other != name and len(scores) > 1:
-                gaps = np.array([r2 - columns[other][session] for session, r2 in scores.items()])
-                error = np.std(gaps, ddof=1) / len(gaps) ** 0.5
-                ahead = f"{int(np.sum(gaps > 0))} of {len(gaps)}"
-                lines.append(f"| {name} | {other} | {gaps.mean():+.3f} ± {error:.3f} | {ahead} |")
+                gaps = [r2 - columns[other][session] for session, r2 in scores.items()]
+                ahead = f"{sum(gap > 0 for gap in gaps)} of {len(gaps)}"
+                lines.append(f"| {name} | {other} | {paired_difference(gaps)} | {ahead} |")
     return lines if len(lines) > 2 else []
 
 

@@ -32,7 +32,14 @@ import numpy as np
 
 from experiments.studies import real_small, table2
 from experiments.studies.electrodes import in_one_order
-from experiments.studies.results import Cell, complete, means_by_session, publish, sample_sd
+from experiments.studies.results import (
+    Cell,
+    complete,
+    means_by_session,
+    paired_difference,
+    publish,
+    sample_sd,
+)
 from experiments.studies.sessions import beginning
 from poyo_jax import Session
 from poyo_jax.cli.options import Folder
@@ -322,12 +329,6 @@ def mean_and_spread(found: list[Cell], row: str) -> str:
     total = np.mean(list(session_means(found, row).values()))
     spread = f" [{sample_sd(means):.3f}, {len(means)}]" if len(means) > 1 else ""
     return f"{total:.3f}{spread}"
-
-
-def paired_difference(gaps: Sequence[float]) -> str:
-    """Mean of differences and its standard error."""
-    error = f" ± {np.std(gaps, ddof=1) / len(gaps) ** 0.5:.3f}" if len(gaps) > 1 else ""
-    return f"{np.mean(gaps):+.3f}{error}"
 
 
 def not_run(found: list[Cell], wanted: list[Cell]) -> list[str]:

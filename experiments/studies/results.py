@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -66,6 +66,12 @@ def sample_sd(values: ArrayLike) -> float:
     """Sample standard deviation (over n - 1); 0 of a single value."""
     values = np.asarray(values)
     return float(values.std(ddof=1)) if len(values) > 1 else 0.0
+
+
+def paired_difference(gaps: Sequence[float]) -> str:
+    """Mean of differences and its standard error."""
+    error = f" ± {sample_sd(gaps) / len(gaps) ** 0.5:.3f}" if len(gaps) > 1 else ""
+    return f"{np.mean(gaps):+.3f}{error}"
 
 
 def publish(stem: Path, text: str, cells: Iterable[Cell]) -> None:
