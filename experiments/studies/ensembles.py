@@ -8,7 +8,8 @@ searched GRU are trained with several seeds. The table has the test R2 of one of
 of what several decode, and of the mean of two kinds. Softmax attention is blind to absolute rates.
 Two arms show them: "poyo_clock" sees one more unit, which spikes 50 times a second, and
 "poyo_levels" sees counts in place of spikes, a token for every unit and 100 ms with an embedding
-for every count up to five.
+for every count up to five. In "poyo_relative", the number of units that a training window keeps
+depends on how many there are: half of them at least, most often three quarters.
 
 Each training is a line of `results.jsonl`, written when it ends, its predictions are kept beside,
 and the same command continues with those that are missing or failed. The tables have all kinds and
@@ -31,6 +32,7 @@ from experiments.studies.sessions import with_spikes
 from poyo_jax import Session
 from poyo_jax.cli.options import Folder
 from poyo_jax.cli.program import run_command
+from poyo_jax.config import UnitDropoutConfig
 
 if TYPE_CHECKING:
     from poyo_jax.types import Prediction
@@ -39,6 +41,7 @@ TITLES = {
     "poyo": "POYO",
     "poyo_clock": "POYO with a clock",
     "poyo_levels": "POYO on counts",
+    "poyo_relative": "POYO, relative unit dropout",
     "gru": "GRU",
 }
 MIXED = (("poyo", "gru"), ("poyo", "poyo_levels"))  # kinds that are also averaged with each other
@@ -118,7 +121,7 @@ def fill(cell: Cell, sessions: dict[str, Session], options: Ensembles) -> Cell:
     if cell["arm"] == "gru":
         decoded = decode_gru(session, cell["seed"])
     else:
-        decoded = decode_poyo(SEEN[cell["arm"]](session), cell, options)
+        decoded = decode_poyo(session, cell, options)
     path = prediction_path(cell, options)
     path.parent.mkdir(parents=True, exist_ok=True)
     scored = decoded.scored
@@ -136,7 +139,11 @@ def decode_poyo(session: Session, cell: Cell, options: Ensembles) -> "Prediction
     from poyo_jax import decode
 
     workdir = options.workdir / "runs" / "{arm}-{session}-{seed}-{num_steps}".format(**cell)
-    model = real_small.train_alone(session, workdir, cell["seed"], [options.num_steps])
+    if cell["arm"] in SEEN:
+        session = SEEN[cell["arm"]](session)
+    dropout = relative_dropout(session) if cell["arm"] == "poyo_relative" else None
+    steps = [options.num_steps]
+    model = real_small.train_alone(session, workdir, cell["seed"], steps, dropout)
     return decode(model, session, overlap=real_small.OVERLAP, stitch="mean")
 
 
@@ -164,7 +171,14 @@ def as_levels(session: Session) -> Session:
     return with_spikes(session, times, events.ravel(), names)
 
 
-SEEN = {"poyo": lambda session: session, "poyo_clock": with_clock, "poyo_levels": as_levels}
+def relative_dropout(session: Session) -> UnitDropoutConfig:
+    """Dropout that keeps half of the units to all of them."""
+    count = len(session.unit_ids)
+    least, likeliest = count // 2, 3 * count // 4
+    return UnitDropoutConfig(min_units=least, mode_units=likeliest, max_units=count)
+
+
+SEEN = {"poyo_clock": with_clock, "poyo_levels": as_levels}  # the other kinds see the spikes
 
 
 def prediction_path(cell: Cell, options: Ensembles) -> Path:

@@ -12,13 +12,14 @@ directory, and the same command continues an interrupted study.
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from poyo_jax import Session
 from poyo_jax.cli.options import Folder
 from poyo_jax.cli.program import run_command
+from poyo_jax.config import UnitDropoutConfig
 from poyo_jax.presets import few_sessions, poyo_small, with_steps
 
 if TYPE_CHECKING:
@@ -89,18 +90,25 @@ def single_session(session: Session, options: RealSmall) -> float:
 
 
 def train_alone(
-    session: Session, workdir: Path, seed: int = 0, num_steps: Sequence[int] = SINGLE_STEPS
+    session: Session,
+    workdir: Path,
+    seed: int = 0,
+    num_steps: Sequence[int] = SINGLE_STEPS,
+    dropout: UnitDropoutConfig | None = None,
 ) -> "Pretrained":
     """Train a model of this session alone; try `num_steps` in turn while valid R2 grows.
 
-    Scores are of the last checkpoint, where the learning rate is 0: half a minute of validation
-    data cannot rank earlier ones.
+    `dropout` of units takes the place of that of poyo_small. Scores are of the last checkpoint,
+    where the learning rate is 0: half a minute of validation data cannot rank earlier ones.
     """
     from poyo_jax import evaluate, load, train_model
 
+    recipe = few_sessions(poyo_small())
+    if dropout is not None:
+        recipe = replace(recipe, data=replace(recipe.data, unit_dropout=dropout))
     better: list[tuple[float, Pretrained]] = []
     for steps in num_steps:
-        config = with_steps(few_sessions(poyo_small()), steps, seed)
+        config = with_steps(recipe, steps, seed)
         train_model(config, [session], workdir / f"{steps}_steps")
         trial = load(workdir / f"{steps}_steps", step=steps)
         r2 = evaluate(trial, [session], "valid", overlap=OVERLAP, stitch="mean").mean

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tiny
 
-from poyo_jax import Session
+from poyo_jax import Session, open_sessions
 from poyo_jax.baselines import BASELINES, NetworkSearch
 from poyo_jax.metrics import r2_score
 from poyo_jax.types import Prediction
@@ -51,6 +51,21 @@ def test_one_of_each_kind_is_trained_once(study, tmp_path):
     assert study(*arguments) == found
     more = study(*arguments[:-1], 12)  # the GRU stays
     assert [(cell["arm"], cell["num_steps"]) for cell in more[2:]] == [("poyo", 12)]
+
+
+def test_relative_dropout_keeps_half_of_the_units(ensembles, study, tiny_data, tmp_path):
+    (session,) = open_sessions(tiny_data, ["session_2"])
+    kept = ensembles.relative_dropout(session)
+    count = len(session.unit_ids)
+    assert (kept.min_units, kept.max_units) == (count // 2, count)
+    arguments = ["--sessions", "session_2", "--seeds", 0, "--num-steps", 10]
+    study(*arguments, "--arms", "poyo", "poyo_relative")
+    most = {}
+    for arm in ("poyo", "poyo_relative"):
+        (path,) = (tmp_path / "runs" / f"{arm}-session_2-0-10").glob("*/config.json")
+        most[arm] = json.loads(path.read_text())["data"]["unit_dropout"]["max_units"]
+    assert most["poyo_relative"] == count
+    assert most["poyo"] != count
 
 
 @pytest.fixture
