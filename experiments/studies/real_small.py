@@ -95,11 +95,13 @@ def train_alone(
     seed: int = 0,
     num_steps: Sequence[int] = SINGLE_STEPS,
     dropout: UnitDropoutConfig | None = None,
+    causal_step: float | None = None,
 ) -> "Pretrained":
     """Train a model of this session alone; try `num_steps` in turn while valid R2 grows.
 
-    `dropout` of units takes the place of that of poyo_small. Scores are of the last checkpoint,
-    where the learning rate is 0: half a minute of validation data cannot rank earlier ones.
+    `dropout` of units takes the place of that of poyo_small. With `causal_step` (s), valid R2 is
+    that of causal decoding. Scores are of the last checkpoint, where the learning rate is 0: half a
+    minute of validation data cannot rank earlier ones.
     """
     from poyo_jax import evaluate, load, train_model
 
@@ -111,7 +113,8 @@ def train_alone(
         config = with_steps(recipe, steps, seed)
         train_model(config, [session], workdir / f"{steps}_steps")
         trial = load(workdir / f"{steps}_steps", step=steps)
-        r2 = evaluate(trial, [session], "valid", overlap=OVERLAP, stitch="mean").mean
+        how = {"overlap": OVERLAP, "stitch": "mean", "causal_step": causal_step}
+        r2 = evaluate(trial, [session], "valid", **how).mean
         if better and not r2 > better[-1][0]:
             break
         better.append((r2, trial))

@@ -262,7 +262,8 @@ def single(job: Job, session: Session, options: Table2) -> Any:
     workdir = options.workdir / "single" / "-".join(map(str, key(job)[::2])) / f"seed_{job['seed']}"
     if options.preset == "small":
         steps = real_small.SINGLE_STEPS if options.num_steps is None else [options.num_steps]
-        return real_small.train_alone(session, workdir, job["seed"], steps)
+        causal_step = CAUSAL_STEP if job["protocol"] == "contiguous" else None
+        return real_small.train_alone(session, workdir, job["seed"], steps, causal_step=causal_step)
     train_model(with_steps(poyo_single(), options.num_steps, job["seed"]), [session], workdir)
     return load(workdir)
 

@@ -94,7 +94,9 @@ class Choice:
             f"auto takes {self.strategy!r}: {self.metric.label} {own:.3f} in"
             f" {len(self.scores[self.strategy])}-fold cross-validation on the labels ({others})."
         )
-        if means.get("Wiener filter", -math.inf) > own:
+        if self.metric is R2 and max(own, *means.values()) <= 0:
+            text += " None of them decodes these labels better than their mean does: record more."
+        elif means.get("Wiener filter", -math.inf) > own:
             text += " The Wiener filter decodes these labels better: prefer it, or record more."
         return text
 

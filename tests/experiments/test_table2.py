@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tiny
 
+import poyo_jax
 from poyo_jax import Session, load
 from poyo_jax.baselines import BASELINES, KalmanSearch, NetworkSearch, WienerSearch
 from poyo_jax.data.simulate import simulate_session
@@ -190,6 +191,23 @@ def test_the_contiguous_protocol_is_causal_and_in_order(
     )
     bounds = [list(session.split(name)) for name in ("train", "valid", "test")]
     np.testing.assert_allclose(bounds, [[(0, 42)], [(42, 48)], [(48, 60)]])
+
+
+@pytest.mark.parametrize(("protocol", "step"), [("contiguous", 0.05), ("random", None)])
+def test_steps_are_chosen_as_the_protocol_scores(
+    table2, tiny_data, tmp_path, monkeypatch, protocol, step
+):
+    evaluate, steps = poyo_jax.evaluate, {"valid": [], "test": []}
+
+    def recorded(model, sessions, split="test", **how):
+        steps[split].append(how["causal_step"])
+        return evaluate(model, sessions, split, **how)
+
+    monkeypatch.setattr(poyo_jax, "evaluate", recorded)
+    options = ["--workdir", tmp_path, "--seeds", 0, "--preset", "small", "--protocols", protocol]
+    table2(tiny_data, "--held-out", "session_2", *options, "--rows", "poyo_single")
+    assert steps["test"] == [step]
+    assert len(steps["valid"]) == 2 and set(steps["valid"]) == {step}
 
 
 def test_misuse_is_explained(table2, tiny_data, tmp_path, capsys):

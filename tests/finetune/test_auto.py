@@ -76,6 +76,11 @@ def test_the_better_one_is_taken_beyond_noise(
     assert "from_scratch 0.200, Wiener filter 0.550)." in str(choice)
     assert "prefer it" not in str(choice)
     assert "decodes these labels better: prefer it" in str(replace(choice, wiener=(0.9,) * 3))
+    useless = replace(choice, scores={name: (-0.5,) * 3 for name in choice.scores})
+    assert "prefer it" in str(useless)  # the filter is good
+    useless = replace(useless, wiener=(-0.1,) * 3)
+    assert "None of them decodes these labels better than their mean does" in str(useless)
+    assert "prefer it" not in str(useless)
 
 
 @pytest.mark.parametrize(
