@@ -30,6 +30,7 @@ HELD_OUT = ("set1_expt19", "set2_expt11", "m_20140303_100ms")
 ALL = 0.0  # seconds, for all of the train split
 WIENER = "wiener_filter"
 ROWS_ALONE = "unit_identification"
+GRU = "gru"  # searched, on the same labels
 AUTO = "auto"  # takes one of the strategies by cross-validation on the labels
 PLAIN_RATES = (1e-3, 3e-3, 1e-2, 3e-2)  # of Adam on rows that start at random
 SCORES = {2: "valid_r2", 3: "test_r2"}  # place in the curve of a fit for speed
@@ -54,7 +55,7 @@ class AdaptSmall:
     held_out: tuple[str, ...] = HELD_OUT
     """File names (without .h5) of the sessions to adapt to."""
     strategies: tuple[str, ...] = (ROWS_ALONE, "gradual", "full", "lora", "from_scratch")
-    """Strategies to compare; "auto" makes ten fits."""
+    """Strategies to compare; "auto" makes ten fits, and "gru" searches a GRU."""
     amounts: tuple[float, ...] = (10.0, 30.0, 100.0, ALL)
     """Labelled seconds; 0 for all of the train split."""
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -84,7 +85,7 @@ def adapt_small(options: AdaptSmall) -> None:
 
     if AUTO in options.strategies and options.num_steps is not None:
         raise ConfigError('"auto" compares strategies with steps of their own: no --num-steps.')
-    for strategy in {*options.strategies} - {AUTO}:
+    for strategy in {*options.strategies} - {AUTO, GRU}:
         choose(strategy)  # a name that does not exist fails before anything is fitted
     pretrained = load(options.model, step=options.step)
     held_out = {
@@ -137,8 +138,8 @@ def key(job: Job) -> tuple:
 
 def compute(job: Job, pretrained, session) -> Job:
     """Compute the outcome of a job."""
-    if job["strategy"] == WIENER:
-        return wiener(job, pretrained, session)
+    if job["strategy"] in (WIENER, GRU):
+        return baseline(job, pretrained, session)
     if job["strategy"] == AUTO:
         return fit_auto(job, pretrained, session)
     return fit(job, pretrained, session)
@@ -196,9 +197,9 @@ def fit_auto(job: Job, pretrained, session) -> Job:
     }
 
 
-def wiener(job: Job, pretrained, session) -> Job:
-    """Scores of the Wiener filter with the labels that a fit of the same seed has."""
-    from poyo_jax.baselines import wiener_filter
+def baseline(job: Job, pretrained, session) -> Job:
+    """Scores of a baseline with the labels that a fit of the same seed has."""
+    from poyo_jax.baselines import fit_baseline, wiener_filter
     from poyo_jax.data.readout import default_readout
     from poyo_jax.finetune import labelled_intervals
 
@@ -206,7 +207,13 @@ def wiener(job: Job, pretrained, session) -> Job:
     labels = labelled_intervals(
         session, window, num_seconds=job["seconds"] or None, seed=job["seed"]
     )
-    found = wiener_filter(session, default_readout(session, labels), labels=labels)
+    readout = default_readout(session, labels)
+    if job["strategy"] == WIENER:
+        found = wiener_filter(session, readout, labels=labels)
+    else:
+        found = fit_baseline(
+            "gru", session.with_splits(train=labels), readout, seed=job["seed"], progress=False
+        )
     return {"valid_r2": found.r2["valid"], "test_r2": found.r2["test"]}
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from poyo_jax import evaluate, load, open_sessions
+from poyo_jax import Session, baselines, evaluate, load, open_sessions
 from poyo_jax.cli import finetune
 from poyo_jax.finetune import STRATEGIES
 
@@ -173,6 +173,27 @@ def test_the_strategy_that_is_taken_is_kept(
     assert "| session_2 | auto |" in capsys.readouterr().out
     text = refused(script, capsys, *arguments, "--num-steps", 2)
     assert '"auto" compares strategies with steps of their own: no --num-steps.' in text
+
+
+def test_a_network_learns_from_the_same_labels(
+    script, tiny_run, tiny_data, tmp_path, capsys, monkeypatch
+):
+    quick = baselines.NetworkSearch(
+        network="gru", hidden=(8,), bin_sizes=(0.06,), reaches=((0.3, 0.1),), num_draws=1
+    )
+    fit, seen = baselines.fit_baseline, []
+
+    def recorded(name, session, *rest, **options):
+        seen.append((name, session.split("train").duration, session.split("valid")))
+        return fit(name, session, *rest, **options, search=quick)
+
+    monkeypatch.setattr(baselines, "fit_baseline", recorded)
+    arguments = ["adapt_small", tiny_data, "--model", tiny_run, "--workdir", tmp_path]
+    arguments += ["--what", "table", "--held-out", "session_2", "--amounts", 6, "--seeds", 0]
+    script(*arguments, "--strategies", "gru")
+    valid = Session.open(tiny_data / "session_2.h5").split("valid")
+    assert seen == [("gru", pytest.approx(6), valid)]
+    assert "| session_2 | gru |" in capsys.readouterr().out
 
 
 def test_when_a_fit_is_good_enough_is_read_off_its_curve():
