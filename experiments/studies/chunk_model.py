@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from poyo_jax.config import ModelConfig
-from poyo_jax.model.attention.api import attend
+from poyo_jax.model.attention.api import attend, attend_tokens
+from poyo_jax.model.attention.tokens import TokenRows
 from poyo_jax.model.compute import Compute
 from poyo_jax.model.dropout import dropout, fold
 from poyo_jax.model.layers import (
@@ -28,10 +29,10 @@ from poyo_jax.model.layers import (
     layer_norm,
     split_heads,
 )
-from poyo_jax.model.rotary import grid_rotation, query_rotation, rotate
+from poyo_jax.model.rotary import grid_rotation, query_rotation, rotate, token_rotation
 
 STATES = 3  # that a query attends to
-NUM_SITES = 5  # of dropout
+GROUP = 64  # chunks whose scores are in memory at the same time
 
 
 class Chunks(NamedTuple):
@@ -112,16 +113,15 @@ class ChunkModel(nn.Module):
         count, length, _ = chunks.units.shape
         table = self.token_key_value(self.token_norm(self.unit_embedding))  # [U, 2HK]
         units, times, mask = jax.tree.map(lambda x: x.reshape(count * length, -1), chunks)
-        tokens = split_heads(table[units], config.head_dim)  # [N, 2H, P, K]
-        rotation = query_rotation(times, config.head_dim, config.frequencies)
-        tokens = rotate(tokens, jax.tree.map(lambda x: x[:, None], rotation))
-        key, value = jnp.split(tokens, 2, axis=1)
+        rotation = token_rotation(times, jnp.zeros_like(times), config.head_dim, config.frequencies)
+        rows = TokenRows(units, rotation, mask, jnp.zeros(len(units), jnp.int32), None)
         at_latents = grid_rotation(config.latent_times, config.head_dim, config.frequencies)
-        query = split_heads(
-            self.latent_query(self.latent_norm(self.latent_embedding)), config.head_dim
+        query = self.latent_query(self.latent_norm(self.latent_embedding))
+        query = rotate(split_heads(query, config.head_dim), at_latents)
+        numbers = jnp.arange(len(units))
+        attended = attend_tokens(
+            query, table, rows, numbers, len(units), rows_per_group=GROUP, back_end="chunked"
         )
-        query = jnp.broadcast_to(rotate(query, at_latents), (len(units), *query.shape))
-        attended = attend(query, key, value, back_end="xla", mask=mask[:, None, None])
         attended = join_heads(rotate(attended, at_latents.inverse()))  # [N, L, HK]
         latents = self.latent_embedding + self.latent_output(attended)
         of_chunks = self._seeds(seeds, 0, length)

@@ -24,6 +24,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import jax
 import numpy as np
 
 from experiments.studies import real_small
@@ -145,6 +146,7 @@ def latencies(decoder: ChunkDecoder, poyo: "Pretrained", num_timed: int) -> Cell
         taken["poyo"].append(time.perf_counter() - began)
         taken["chunks"].append(seconds)
         windows.prepare()
+        jax.block_until_ready(windows.state.window)  # or the next update would wait for it
         if number == SKIPPED + num_timed:
             break
     return {

@@ -8,8 +8,8 @@ searched GRU are trained with several seeds. The table has the test R2 of one of
 of what several decode, and of the mean of two kinds. Softmax attention is blind to absolute rates.
 Two arms show them: "poyo_clock" sees one more unit, which spikes 50 times a second, and
 "poyo_levels" sees counts in place of spikes, a token for every unit and 100 ms with an embedding
-for every count up to five. In "poyo_relative", the number of units that a training window keeps
-depends on how many there are: half of them at least, most often three quarters.
+for every count up to five. Two arms differ in how many units a training window keeps: in
+"poyo_fewer" 8 to 120, in "poyo_relative" half of those of the session to all of them.
 
 Each training is a line of `results.jsonl`, written when it ends, its predictions are kept beside,
 and the same command continues with those that are missing or failed. The tables have all kinds and
@@ -41,7 +41,8 @@ TITLES = {
     "poyo": "POYO",
     "poyo_clock": "POYO with a clock",
     "poyo_levels": "POYO on counts",
-    "poyo_relative": "POYO, relative unit dropout",
+    "poyo_relative": "POYO on half of the units or more",
+    "poyo_fewer": "POYO on 8 to 120 units",
     "gru": "GRU",
 }
 MIXED = (("poyo", "gru"), ("poyo", "poyo_levels"))  # kinds that are also averaged with each other
@@ -141,8 +142,7 @@ def decode_poyo(session: Session, cell: Cell, options: Ensembles) -> "Prediction
     workdir = options.workdir / "runs" / "{arm}-{session}-{seed}-{num_steps}".format(**cell)
     if cell["arm"] in SEEN:
         session = SEEN[cell["arm"]](session)
-    dropout = relative_dropout(session) if cell["arm"] == "poyo_relative" else None
-    steps = [options.num_steps]
+    dropout, steps = unit_dropout(cell["arm"], session), [options.num_steps]
     model = real_small.train_alone(session, workdir, cell["seed"], steps, dropout)
     return decode(model, session, overlap=real_small.OVERLAP, stitch="mean")
 
@@ -171,11 +171,14 @@ def as_levels(session: Session) -> Session:
     return with_spikes(session, times, events.ravel(), names)
 
 
-def relative_dropout(session: Session) -> UnitDropoutConfig:
-    """Dropout that keeps half of the units to all of them."""
+def unit_dropout(arm: str, session: Session) -> UnitDropoutConfig | None:
+    """How many units the training windows of an arm keep; None for what poyo_small does."""
+    if arm == "poyo_fewer":
+        return UnitDropoutConfig(min_units=8, mode_units=50, max_units=120)
+    if arm != "poyo_relative":
+        return None
     count = len(session.unit_ids)
-    least, likeliest = count // 2, 3 * count // 4
-    return UnitDropoutConfig(min_units=least, mode_units=likeliest, max_units=count)
+    return UnitDropoutConfig(min_units=count // 2, mode_units=3 * count // 4, max_units=count)
 
 
 SEEN = {"poyo_clock": with_clock, "poyo_levels": as_levels}  # the other kinds see the spikes

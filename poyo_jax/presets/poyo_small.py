@@ -37,7 +37,7 @@ def poyo_small() -> Config:
         ),
         data=DataConfig(
             batch_size=32,
-            unit_dropout=UnitDropoutConfig(min_units=8, mode_units=50, max_units=120),
+            unit_dropout=UnitDropoutConfig(min_units=30, mode_units=150, max_units=400),
             max_queries=64,
             chunk_tokens=128,
         ),

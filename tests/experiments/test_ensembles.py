@@ -53,19 +53,18 @@ def test_one_of_each_kind_is_trained_once(study, tmp_path):
     assert [(cell["arm"], cell["num_steps"]) for cell in more[2:]] == [("poyo", 12)]
 
 
-def test_relative_dropout_keeps_half_of_the_units(ensembles, study, tiny_data, tmp_path):
-    (session,) = open_sessions(tiny_data, ["session_2"])
-    kept = ensembles.relative_dropout(session)
-    count = len(session.unit_ids)
-    assert (kept.min_units, kept.max_units) == (count // 2, count)
+def test_kinds_differ_in_the_units_that_training_keeps(study, tiny_data, tmp_path):
+    kinds = ["poyo", "poyo_relative", "poyo_fewer"]
     arguments = ["--sessions", "session_2", "--seeds", 0, "--num-steps", 10]
-    study(*arguments, "--arms", "poyo", "poyo_relative")
+    study(*arguments, "--arms", *kinds)
     most = {}
-    for arm in ("poyo", "poyo_relative"):
-        (path,) = (tmp_path / "runs" / f"{arm}-session_2-0-10").glob("*/config.json")
-        most[arm] = json.loads(path.read_text())["data"]["unit_dropout"]["max_units"]
-    assert most["poyo_relative"] == count
-    assert most["poyo"] != count
+    for kind in kinds:
+        (path,) = (tmp_path / "runs" / f"{kind}-session_2-0-10").glob("*/config.json")
+        most[kind] = json.loads(path.read_text())["data"]["unit_dropout"]["max_units"]
+    (session,) = open_sessions(tiny_data, ["session_2"])
+    own = tiny.config().data.unit_dropout.max_units
+    assert most == {"poyo": own, "poyo_relative": len(session.unit_ids), "poyo_fewer": 120}
+    assert len(set(most.values())) == 3
 
 
 @pytest.fixture
