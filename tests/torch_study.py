@@ -14,7 +14,7 @@ from pathlib import Path
 
 from experiments.studies import peer_training
 from experiments.studies.against_torch_brain import PEER, recipe
-from experiments.studies.table2 import score_model
+from experiments.studies.real_small import score_model
 from poyo_jax import Pretrained, Session, from_torch, train_model
 from poyo_jax.config import Config
 from poyo_jax.data.readout import default_readout

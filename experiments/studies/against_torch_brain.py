@@ -27,7 +27,7 @@ from itertools import product
 from pathlib import Path
 from typing import Literal
 
-from experiments.studies import table2
+from experiments.studies import real_small
 from experiments.studies.indy import HELD_OUT
 from experiments.studies.results import Cell, complete, publish
 from poyo_jax import Session
@@ -125,7 +125,7 @@ def train_ours(session: Session, config: Config, folder: Path) -> Cell:
     train_model(config, [session], folder)
     seconds = time.monotonic() - began
     model = load(folder, step=config.run.num_steps)
-    return {"r2": table2.score_model(model, session), "train_s": round(seconds, 1)}
+    return {"r2": real_small.score_model(model, session), "train_s": round(seconds, 1)}
 
 
 # --- results

@@ -13,16 +13,17 @@ from experiments.studies.chunk_model import (
     ChunkModel,
     Chunks,
     Queries,
+    first_states,
     make_update,
-    no_spikes_yet,
 )
 from experiments.studies.table2 import CAUSAL_STEP
 from poyo_jax import Session
 from poyo_jax.baselines.samples import Samples
 from poyo_jax.config import ModelConfig
 from poyo_jax.data.batches.augment import draw_kept_units
+from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.readout import default_readout
-from poyo_jax.metrics import r2_score
+from poyo_jax.errors import DataError
 from poyo_jax.model.rotary import frequencies_between
 from poyo_jax.presets import few_sessions, poyo_small, with_steps
 from poyo_jax.train.optim.muon import muon
@@ -51,29 +52,28 @@ def model_config(num_channels: int) -> ModelConfig:
 
 
 class Recording(NamedTuple):
-    """A session in arrays: its spikes, and the samples of its behaviour in normalised units."""
+    """A session in arrays: its spikes, and the samples of its behaviour."""
 
-    session: Session
+    samples: Samples
     times: np.ndarray  # s, of the spikes
     units: np.ndarray
-    sampled: np.ndarray  # s, of the samples
-    targets: np.ndarray  # [samples channels]; 0 where not measured
+    targets: np.ndarray  # [samples channels] in normalised units; 0 where not measured
     weights: np.ndarray  # [samples] in training
-    masks: dict[str, np.ndarray]  # of the samples that are scored, by split
-    mean: np.ndarray
-    std: np.ndarray
 
     @classmethod
     def read(cls, session: Session) -> "Recording":
-        readout = default_readout(session)
-        samples = Samples.read(session, readout)
-        mean, std = np.array(readout.mean), np.array(readout.std)
+        """Read a session with its default readout. Raises what `Samples.read` raises."""
+        samples = Samples.read(session, default_readout(session))
         weights = np.zeros(len(samples.times))
         weights[samples.masks["train"]] = samples.weights()
-        targets = np.nan_to_num((samples.targets - mean) / std)
+        readout = samples.readout
+        targets = np.nan_to_num((samples.targets - np.array(readout.mean)) / np.array(readout.std))
         spikes = np.asarray(session.spike_times), np.asarray(session.spike_units)
-        masks = samples.masks
-        return cls(session, *spikes, samples.times, targets, weights, masks, mean, std)
+        return cls(samples, *spikes, targets, weights)
+
+    @property
+    def session(self) -> Session:
+        return self.samples.session
 
     def chunks(self, starts: np.ndarray, kept: Sequence[np.ndarray] | None = None) -> Chunks:
         """Spikes of chunks that start at `starts` [sequences chunks], only of the `kept` units."""
@@ -120,19 +120,17 @@ class Batch(NamedTuple):
 def draw_batch(recording: Recording, size: int, rng: np.random.Generator) -> Batch:
     """Draw sequences of the train split at random, each with some of the units."""
     length = round(SEQUENCE / CHUNK)
-    train = recording.session.split("train")
-    longest = np.argmax(train.ends - train.starts)
-    first, last = train.starts[longest], train.ends[longest]
-    begins = rng.uniform(first, last - length * CHUNK, size)
+    sampled = recording.samples.times
+    begins = draw_starts(recording.session.split("train"), size, rng)
     dropout = poyo_small().data.unit_dropout
     assert dropout is not None
     num_units = len(recording.session.unit_ids)
     kept = [draw_kept_units(num_units, dropout, rng) for _ in range(size)]
     chunks = recording.chunks(begins[:, None] + CHUNK * np.arange(length), kept)
-    most = int(np.ceil(SEQUENCE / np.median(np.diff(recording.sampled)))) + 1
-    places = np.searchsorted(recording.sampled, begins)[:, None] + np.arange(most)
-    places = np.minimum(places, len(recording.sampled) - 1)
-    since = recording.sampled[places] - begins[:, None]
+    most = int(np.ceil(SEQUENCE / recording.samples.interval)) + 1
+    places = np.searchsorted(sampled, begins)[:, None] + np.arange(most)
+    places = np.minimum(places, len(sampled) - 1)
+    since = sampled[places] - begins[:, None]
     inside = since < length * CHUNK
     of_chunks = np.clip((since / CHUNK).astype(np.int32), 0, length - 1)
     times = (since - of_chunks * CHUNK).astype(np.float32)
@@ -143,6 +141,21 @@ def draw_batch(recording: Recording, size: int, rng: np.random.Generator) -> Bat
         (recording.weights[places] * inside).astype(np.float32),
         rng.integers(2**32, size=size, dtype=np.uint32),
     )
+
+
+def draw_starts(train: Intervals, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Starts (s) of sequences [size] that lie in the intervals, all equally likely.
+
+    Raises DataError when no interval is longer than a sequence.
+    """
+    room = np.maximum(train.ends - train.starts - SEQUENCE, 0)
+    if not room.sum() > 0:
+        raise DataError(
+            f"no interval of the train split is longer than a sequence of {SEQUENCE:g} s. Take a"
+            " longer recording, or a train split in larger pieces."
+        )
+    chosen = rng.choice(len(train), size, p=room / room.sum())
+    return train.starts[chosen] + rng.uniform(0, room[chosen])
 
 
 class ChunkDecoder:
@@ -157,7 +170,7 @@ class ChunkDecoder:
         """Train on the train split, with the optimiser and the rates of poyo_small."""
         config = with_steps(few_sessions(poyo_small()), num_steps, seed)
         recording = Recording.read(session)
-        model = ChunkModel(model_config(len(recording.mean)), len(session.unit_ids))
+        model = ChunkModel(model_config(recording.targets.shape[1]), len(session.unit_ids))
         size = round(config.data.batch_size * config.model.window_length / SEQUENCE)
         rng = np.random.default_rng(seed)
         batch = draw_batch(recording, size, rng)
@@ -181,33 +194,34 @@ class ChunkDecoder:
     def stream(self, start: float, stop: float) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
         """Decode from `start` to `stop` s, chunk by chunk.
 
-        Yields the positions of the samples, their values [samples, channels], and the seconds that
-        the update took.
+        Yields the positions of the samples, their normalised values [samples, channels], and the
+        seconds that the update took, from the spikes of the chunk to the values.
         """
-        recording, kept = self.recording, no_spikes_yet(self.model)
-        starts = start + CHUNK * np.arange(int((stop - start) / CHUNK))
-        edges = np.searchsorted(recording.sampled, [*starts, starts[-1] + CHUNK])
+        recording, states = self.recording, first_states(self.model)
+        sampled = recording.samples.times
+        starts = start + CHUNK * np.arange(int(np.ceil((stop - start) / CHUNK)))
+        edges = np.searchsorted(sampled, [*starts, np.inf])
         most = max(int(np.diff(edges).max()), 1)
         for number, begin in enumerate(starts):
             places = np.arange(edges[number], edges[number + 1])
             times = np.zeros(most, np.float32)
-            times[: len(places)] = recording.sampled[places] - begin
-            chunk = recording.chunks(np.array([[begin]]))
+            times[: len(places)] = sampled[places] - begin
             began = time.perf_counter()
-            kept, values = self.update(kept, chunk, times)
+            chunk = recording.chunks(np.array([[begin]]))
+            states, values = self.update(states, chunk, times)
             values = np.asarray(values)
             yield places, values[: len(places)], time.perf_counter() - began
 
-    def score(self, split: str) -> float:
-        """R2 of a split, from a stream of the whole recording."""
-        recording = self.recording
-        domain = recording.session.domain
-        decoded = np.full_like(recording.targets, np.nan)
+    def scores(self, splits: Sequence[str]) -> dict[str, float]:
+        """R2 of the splits, from one stream of the whole recording."""
+        samples, domain = self.recording.samples, self.recording.session.domain
+        decoded = np.full_like(self.recording.targets, np.nan)
         for places, values, _ in self.stream(domain.starts[0], domain.ends[-1]):
             decoded[places] = values
-        scored = recording.masks[split] & np.isfinite(decoded).all(axis=1)
-        both = (x[scored] * recording.std + recording.mean for x in (recording.targets, decoded))
-        return r2_score(*both)
+        decoded = decoded * samples.readout.std + samples.readout.mean
+        return {
+            split: samples.prediction(split, decoded[samples.masks[split]]).r2 for split in splits
+        }
 
 
 def loss(model: ChunkModel, params: Any, batch: Batch) -> jax.Array:

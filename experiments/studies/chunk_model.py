@@ -2,12 +2,14 @@
 
 Spikes come in chunks of 50 ms. The latents of a chunk attend to its spikes alone. A gated recurrent
 layer passes on what they gather, and a query attends to the last few states of that layer. So an
-update needs no spikes but those of its chunk, and the state that was kept.
+update needs no spikes but those of its chunk, and the states that were kept.
 
-Tokens, rotary times and blocks are those of POYO (poyo_jax.model), but without start and stop
-tokens, as in POSSM (Ryoo et al., NeurIPS 2025). The code here follows that description.
+Encoder and decoder are those of POYO, for windows of one chunk and of a few states, but there are
+no start and stop tokens, as in POSSM (Ryoo et al., NeurIPS 2025). The code follows that
+description.
 """
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -17,19 +19,15 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from poyo_jax.config import ModelConfig
-from poyo_jax.model.attention.api import attend, attend_tokens
+from poyo_jax.model.attention.api import attend_tokens
 from poyo_jax.model.attention.tokens import TokenRows
 from poyo_jax.model.compute import Compute
+from poyo_jax.model.decoder import Decoder
 from poyo_jax.model.dropout import dropout, fold
-from poyo_jax.model.layers import (
-    FeedForward,
-    Linear,
-    embedding,
-    join_heads,
-    layer_norm,
-    split_heads,
-)
-from poyo_jax.model.rotary import grid_rotation, query_rotation, rotate, token_rotation
+from poyo_jax.model.encoder import Encoder
+from poyo_jax.model.layers import Linear, embedding
+from poyo_jax.model.rotary import token_rotation
+from poyo_jax.types import SPIKE
 
 STATES = 3  # that a query attends to
 GROUP = 64  # chunks whose scores are in memory at the same time
@@ -59,23 +57,14 @@ class ChunkModel(nn.Module):
 
     def setup(self):
         config, compute = self.config, Compute()
-        channels = config.cross_heads * config.head_dim
-        shape = (config.num_latents, config.dim)
+        of_states = replace(config, num_latents=1, window_length=STATES * config.window_length)
         self.unit_embedding = self.param("unit_embedding", embedding, (self.num_units, config.dim))
-        self.latent_embedding = self.param("latent_embedding", embedding, shape)
         self.query_embedding = self.param("query_embedding", embedding, (config.dim,))
-        self.latent_norm, self.token_norm = layer_norm(), layer_norm()
-        self.latent_query = Linear(channels, use_bias=False)
-        self.token_key_value = Linear(2 * channels, use_bias=False)
-        self.latent_output = Linear(config.dim)
-        self.latent_feedforward = FeedForward(config, compute)
+        self.encoder = Encoder(config, compute)
         self.into_cell = Linear(self.width)
         self.cell = nn.GRUCell(self.width)
-        self.query_norm, self.state_norm = layer_norm(), layer_norm()
-        self.query = Linear(channels, use_bias=False)
-        self.state_key_value = Linear(2 * channels, use_bias=False)
-        self.query_output = Linear(config.dim)
-        self.query_feedforward = FeedForward(config, compute)
+        self.out_of_cell = Linear(config.dim)
+        self.decoder = Decoder(of_states, compute)
         self.head = Linear(config.num_channels)
 
     def __call__(
@@ -111,24 +100,24 @@ class ChunkModel(nn.Module):
         """What the latents of each chunk gather from its spikes."""
         config = self.config
         count, length, _ = chunks.units.shape
-        table = self.token_key_value(self.token_norm(self.unit_embedding))  # [U, 2HK]
         units, times, mask = jax.tree.map(lambda x: x.reshape(count * length, -1), chunks)
-        rotation = token_rotation(times, jnp.zeros_like(times), config.head_dim, config.frequencies)
+        low = jnp.zeros_like(times)
+        rotation = token_rotation(times, low, config.head_dim, config.frequencies)
         rows = TokenRows(units, rotation, mask, jnp.zeros(len(units), jnp.int32), None)
-        at_latents = grid_rotation(config.latent_times, config.head_dim, config.frequencies)
-        query = self.latent_query(self.latent_norm(self.latent_embedding))
-        query = rotate(split_heads(query, config.head_dim), at_latents)
-        numbers = jnp.arange(len(units))
         attended = attend_tokens(
-            query, table, rows, numbers, len(units), rows_per_group=GROUP, back_end="chunked"
+            self.encoder.queries(),
+            self.encoder.keys_and_values(self.unit_embedding)[:, SPIKE],
+            rows,
+            jnp.arange(len(units)),
+            len(units),
+            rows_per_group=GROUP,
+            back_end="chunked",
         )
-        attended = join_heads(rotate(attended, at_latents.inverse()))  # [N, L, HK]
-        latents = self.latent_embedding + self.latent_output(attended)
-        of_chunks = self._seeds(seeds, 0, length)
-        latents = latents + self.latent_feedforward(latents, of_chunks)
-        flat = latents.reshape(count, length, -1)
-        inputs = self.into_cell(flat)
-        return dropout(inputs, config.residual_dropout, self._site(seeds, 1))
+        latents = self.encoder.update(
+            self.encoder.rotate_back(attended), _seeds_of_parts(seeds, 0, length)
+        )
+        inputs = self.into_cell(latents.reshape(count, length, -1))
+        return dropout(inputs, config.residual_dropout, _seeds(seeds, 1))
 
     def advance(
         self, state: Float[Array, "sequences width"], inputs: Float[Array, "sequences width"]
@@ -144,57 +133,43 @@ class ChunkModel(nn.Module):
         seeds: UInt32[Array, " sequences"] | None = None,
     ) -> Float[Array, "sequences queries channels"]:
         """Decode at `times` (s from the start of the chunk) from the last states, its own last."""
-        config = self.config
-        centres = config.window_length * (np.arange(STATES) - STATES + 1.5)
-        states = dropout(states, config.residual_dropout, self._site(seeds, 2))
-        tokens = split_heads(self.state_key_value(self.state_norm(states)), config.head_dim)
-        at_states = grid_rotation(centres, config.head_dim, config.frequencies)
-        key, value = jnp.split(rotate(tokens, at_states), 2, axis=2)  # [S, Q, H, states, K]
-        query = split_heads(
-            self.query(self.query_norm(self.query_embedding))[None], config.head_dim
-        )
-        rotation = query_rotation(times, config.head_dim, config.frequencies)  # [S, Q, F]
-        rotation = jax.tree.map(lambda x: x[:, :, None, None], rotation)
-        query = rotate(jnp.broadcast_to(query, (*times.shape, *query.shape)), rotation)
-        flat = [x.reshape(-1, *x.shape[2:]) for x in (query, key, value)]
-        attended = attend(*flat, back_end="xla").reshape(query.shape)
-        attended = join_heads(rotate(attended, rotation.inverse()))[:, :, 0]  # [S, Q, HK]
-        vectors = self.query_embedding + self.query_output(attended)
-        vectors = vectors + self.query_feedforward(vectors, self._site(seeds, 3))
-        return self.head(vectors)
-
-    def _site(self, seeds: Array | None, number: int) -> Array | None:
-        return None if seeds is None else fold(seeds, number)
-
-    def _seeds(self, seeds: Array | None, number: int, length: int) -> Array | None:
-        """Seeds [sequences * chunks] of a site that sees chunks one by one."""
-        if seeds is None:
-            return None
-        return fold(fold(seeds, number)[:, None], jnp.arange(length)).ravel()
+        count, length = times.shape
+        states = dropout(states, self.config.residual_dropout, _seeds(seeds, 2))
+        latents = self.out_of_cell(states).reshape(count * length, STATES, -1)
+        starts = jnp.broadcast_to(self.query_embedding, (count * length, 1, self.config.dim))
+        since = times.reshape(-1, 1) + (STATES - 1) * self.config.window_length
+        vectors = self.decoder(latents, starts, None, since, _seeds_of_parts(seeds, 3, length))
+        return self.head(vectors).reshape(count, length, -1)
 
 
-class Kept(NamedTuple):
-    """State of a stream: the last states of the recurrent layer, the newest last."""
+def _seeds(seeds: Array | None, site: int) -> Array | None:
+    """Seeds [sequences] of a site of dropout."""
+    return None if seeds is None else fold(seeds, site)
 
-    states: Float[Any, "states width"]
+
+def _seeds_of_parts(seeds: Array | None, site: int, parts: int) -> Array | None:
+    """Seeds [sequences * parts] of a site that sees the parts of a sequence one by one."""
+    return None if seeds is None else fold(fold(seeds, site)[:, None], jnp.arange(parts)).ravel()
 
 
 def make_update(model: ChunkModel, params: Any) -> Any:
-    """A jitted function (Kept, spikes of a chunk, query times in s) -> (Kept, values).
+    """A jitted function (states, spikes of a chunk, query times in s) -> (states, values).
 
-    The spikes are `Chunks` of one sequence and one chunk. Values are [queries, channels].
+    The states [STATES, width] are the last ones, the newest last. The spikes are `Chunks` of one
+    sequence and one chunk. Values are [queries, channels].
     """
 
-    def update(module: ChunkModel, kept: Kept, chunk: Chunks, times: Array) -> tuple[Kept, Array]:
-        inputs = module.encode(chunk)[:, 0]
-        newest = module.advance(kept.states[-1:], inputs)
-        states = jnp.concatenate([kept.states[1:], newest])
+    def update(
+        module: ChunkModel, states: Array, chunk: Chunks, times: Array
+    ) -> tuple[Array, Array]:
+        newest = module.advance(states[-1:], module.encode(chunk)[:, 0])
+        states = jnp.concatenate([states[1:], newest])
         of_queries = jnp.broadcast_to(states, (1, len(times), *states.shape))
-        return Kept(states), module.read(of_queries, times[None])[0]
+        return states, module.read(of_queries, times[None])[0]
 
     return jax.jit(lambda *arguments: model.apply({"params": params}, *arguments, method=update))
 
 
-def no_spikes_yet(model: ChunkModel) -> Kept:
-    """State before the first chunk."""
-    return Kept(np.zeros((STATES, model.width), np.float32))
+def first_states(model: ChunkModel) -> Float[np.ndarray, "states width"]:
+    """States before the first chunk."""
+    return np.zeros((STATES, model.width), np.float32)

@@ -36,7 +36,7 @@ from experiments.studies.results import (
     paired_difference,
     publish,
 )
-from experiments.studies.table2 import contiguous, score_model
+from experiments.studies.table2 import DETERMINISTIC, contiguous
 from poyo_jax import Session
 from poyo_jax.cli.options import Folder
 from poyo_jax.cli.program import run_command
@@ -50,7 +50,6 @@ ROWS = {
     "poyo": "POYO",
     "chunks": "Chunks and a kept state",
 }
-DETERMINISTIC = ("wiener",)
 SKIPPED = 50  # updates before the first that is timed
 
 
@@ -116,16 +115,15 @@ def fill(cell: Cell, session: Session, options: ChunkStudy) -> Cell:
     if cell["row"] in ("wiener", "gru"):
         found = fit_baseline(cell["row"], session, causal=True, seed=cell["seed"], progress=False)
         return {"r2": found.r2["test"]}
-    poyo_run = options.workdir / "runs" / "{session}-{seed}-{num_steps}".format(**cell)
+    folder = options.workdir / "runs" / "{session}-{seed}-{num_steps}".format(**cell)
+    steps = [cell["num_steps"]]
+    poyo = real_small.train_alone(session, folder, cell["seed"], steps)  # once for both
     if cell["row"] == "poyo":
-        model = real_small.train_alone(session, poyo_run, cell["seed"], [cell["num_steps"]])
-        return {"r2": score_model(model, session, causal=True)}
+        return {"r2": real_small.score_model(poyo, session, causal_step=CHUNK)}
     decoder = ChunkDecoder.train(session, cell["num_steps"], cell["seed"])
-    scores = {"r2": decoder.score("test"), "valid_r2": decoder.score("valid")}
-    if not list(poyo_run.glob("*_steps")):
-        return scores
-    model = real_small.train_alone(session, poyo_run, cell["seed"], [cell["num_steps"]])
-    return scores | latencies(decoder, model, options.num_timed)
+    scores = decoder.scores(("valid", "test"))
+    timed = latencies(decoder, poyo, options.num_timed)
+    return {"r2": scores["test"], "valid_r2": scores["valid"], **timed}
 
 
 def latencies(decoder: ChunkDecoder, poyo: "Pretrained", num_timed: int) -> Cell:

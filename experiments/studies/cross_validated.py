@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -29,12 +29,13 @@ from experiments.studies.results import Cell, complete, means_by_session, publis
 from poyo_jax import Session
 from poyo_jax.cli.options import Folder
 from poyo_jax.cli.program import run_command
-from poyo_jax.data.intervals import Intervals
-from poyo_jax.finetune.labels import cut_pieces
+from poyo_jax.errors import DataError
+from poyo_jax.finetune.labels import cut_folds
+
+if TYPE_CHECKING:
+    from poyo_jax import Pretrained
 
 ARMS = {"poyo": "POYO", "gru": "GRU"}
-PIECES_OF_FOLD = 4
-SHORTEST = 2.0  # s of a piece: two windows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,49 +101,48 @@ def key(cell: Cell) -> tuple:
 
 def fill(cell: Cell, session: Session, options: CrossValidated) -> Cell:
     """Scores of the folds by setting, the setting that was taken, and its test R2."""
-    inner = [hold_out(session, fold, options.num_folds) for fold in range(options.num_folds)]
+    inner = hold_out(session, options.num_folds)
     if cell["arm"] == "gru":
         return choose_trial(session, inner, cell["seed"])
     return choose_steps(session, inner, cell["seed"], options)
 
 
-def hold_out(session: Session, fold: int, num_folds: int) -> Session:
-    """The session with a fold of its train and valid splits as valid split.
+def hold_out(session: Session, num_folds: int) -> list[Session]:
+    """The session with each fold of its train and valid splits in turn as valid split.
 
-    The other folds are its train split; the test split stays as it is.
+    The other folds are its train split; the test split stays as it is. Raises DataError when the
+    splits are too short for the folds.
     """
-    both = sorted([*session.split("train"), *session.split("valid")])
-    seconds = sum(end - start for start, end in both)
-    length = max(SHORTEST, seconds / (PIECES_OF_FOLD * num_folds))
-    pieces = np.concatenate([cut_pieces(start, end, length) for start, end in both])
-    held = np.arange(len(pieces)) % num_folds == fold
-    rest, valid = (Intervals.from_arrays(*pieces[part].T) for part in (~held, held))
-    return session.with_splits(train=rest, valid=valid)
+    both = session.split("train").union(session.split("valid"))
+    folds = cut_folds(both, real_small.poyo_small().model.window_length, num_folds)
+    if not len(folds[-1]):
+        raise DataError(
+            f"the train and valid splits of session {session.id} have {both.duration:g} s, too few"
+            f" for {num_folds} folds. Take fewer folds or a longer recording."
+        )
+    return [session.with_splits(train=both.subtract(held), valid=held) for held in folds]
 
 
 def choose_steps(
     session: Session, inner: Sequence[Session], seed: int, options: CrossValidated
 ) -> Cell:
     """Choose the number of steps of a POYO."""
-    from poyo_jax import evaluate
 
-    def train(one: Session, num_steps: int, name: str) -> Any:
+    def train(one: Session, num_steps: int, name: str) -> "Pretrained":
         folder = options.workdir / "runs" / f"{session.session_id}-{seed}-{num_steps}-{name}"
         return real_small.train_alone(one, folder, seed, [num_steps])
 
-    def score(model: Any, one: Session, split: str) -> float:
-        return evaluate(model, [one], split, overlap=real_small.OVERLAP, stitch="mean").mean
+    def score_fold(num_steps: int, fold: int) -> float:
+        model = train(inner[fold], num_steps, f"fold_{fold}_of_{len(inner)}")
+        return real_small.score_model(model, inner[fold], "valid")
 
     folds = {
-        str(num_steps): [
-            score(train(one, num_steps, f"fold_{fold}"), one, "valid")
-            for fold, one in enumerate(inner)
-        ]
+        str(num_steps): [score_fold(num_steps, fold) for fold in range(len(inner))]
         for num_steps in options.steps
     }
     taken = best(folds)
     model = train(session, int(taken), "all")
-    return {"folds": folds, "taken": taken, "r2": score(model, session, "test")}
+    return {"folds": folds, "taken": taken, "r2": real_small.score_model(model, session)}
 
 
 def choose_trial(session: Session, inner: Sequence[Session], seed: int) -> Cell:

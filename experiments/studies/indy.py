@@ -223,7 +223,7 @@ def fill(
     else:
         recordings = tuple(earlier.values())
         model = adapted(row, session, seed, pretrained(recordings, seed, options), recordings)
-    return {"r2": table2.score_model(model, session)}
+    return {"r2": real_small.score_model(model, session)}
 
 
 def labelled(session: Session, seconds: float, seed: int) -> Session:

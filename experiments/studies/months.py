@@ -146,7 +146,7 @@ def score(cell: Cell, first: Session, later: Session, options: Months) -> float:
         from poyo_jax.finetune import adapt_without_labels
 
         model = adapt_without_labels(model, later)
-    return table2.score_model(model, later)
+    return real_small.score_model(model, later)
 
 
 @cache

@@ -130,7 +130,7 @@ def make_step(model: POYO, config: Config, sparse_lamb: Path) -> Callable[[dict]
 
 
 def score_peer(model: POYO, session: Session, config: Config) -> float:
-    """Test R2, as `table2.score_model` measures it."""
+    """Test R2, as `real_small.score_model` measures it."""
     source, length = labelled(session, "test"), config.model.window_length
     stitcher = SessionStitcher(source, length, None, equal_weights)
     model.eval()

@@ -103,7 +103,7 @@ def train_alone(
     that of causal decoding. Scores are of the last checkpoint, where the learning rate is 0: half a
     minute of validation data cannot rank earlier ones.
     """
-    from poyo_jax import evaluate, load, train_model
+    from poyo_jax import load, train_model
 
     recipe = few_sessions(poyo_small())
     if dropout is not None:
@@ -113,12 +113,21 @@ def train_alone(
         config = with_steps(recipe, steps, seed)
         train_model(config, [session], workdir / f"{steps}_steps")
         trial = load(workdir / f"{steps}_steps", step=steps)
-        how = {"overlap": OVERLAP, "stitch": "mean", "causal_step": causal_step}
-        r2 = evaluate(trial, [session], "valid", **how).mean
+        r2 = score_model(trial, session, "valid", causal_step=causal_step)
         if better and not r2 > better[-1][0]:
             break
         better.append((r2, trial))
     return better[-1][1]
+
+
+def score_model(
+    model: "Pretrained", session: Session, split: str = "test", *, causal_step: float | None = None
+) -> float:
+    """R2 of a split, from the plain mean of overlapping windows; causal with a step (s)."""
+    from poyo_jax import evaluate
+
+    how = {"overlap": OVERLAP, "stitch": "mean", "causal_step": causal_step}
+    return evaluate(model, [session], split, **how).mean
 
 
 def pretrain(sessions: list[Session], workdir: Path, num_steps: int, seed: int = 0) -> "Pretrained":

@@ -38,7 +38,7 @@ from poyo_jax.errors import ConfigError, DataError
 from poyo_jax.leakage import find_leaks
 
 if TYPE_CHECKING:
-    from poyo_jax import Pretrained
+    pass
 
 PERICH = (
     "python -m data_prep prepare perich_miller_population_2018 (download 13 GB, prepared 2.9 GB)"
@@ -225,15 +225,16 @@ def fill(job: Job, sessions: dict[str, Session], options: Table2) -> Job:
 def score(job: Job, session: Session, options: Table2) -> Job:
     from poyo_jax.baselines import BASELINES
 
-    causal = job["protocol"] == "contiguous"
     if job["row"] in BASELINES:
+        causal = job["protocol"] == "contiguous"
         return score_baseline(job["row"], session, job["seed"], causal=causal)
     model = (
         single(job, session, options)
         if job["row"] == "poyo_single"
         else adapted(job, session, options)
     )
-    return {"r2": score_model(model, session, causal=causal)}
+    step = causal_step(job["protocol"])
+    return {"r2": real_small.score_model(model, session, causal_step=step)}
 
 
 def score_baseline(name: str, session: Session, seed: int, *, causal: bool = False) -> Job:
@@ -245,13 +246,9 @@ def score_baseline(name: str, session: Session, seed: int, *, causal: bool = Fal
     return {"r2": found.r2["test"], "chosen": found.describe(), "trials": trials}
 
 
-def score_model(model: "Pretrained", session: Session, *, causal: bool = False) -> float:
-    """Test R2 of a model, from the plain mean of overlapping windows."""
-    from poyo_jax import evaluate
-
-    step = CAUSAL_STEP if causal else None
-    overlap = real_small.OVERLAP
-    return evaluate(model, [session], overlap=overlap, stitch="mean", causal_step=step).mean
+def causal_step(protocol: str) -> float | None:
+    """Step (s) of causal decoding under the protocol; None with look-ahead."""
+    return CAUSAL_STEP if protocol == "contiguous" else None
 
 
 def single(job: Job, session: Session, options: Table2) -> Any:
@@ -262,8 +259,8 @@ def single(job: Job, session: Session, options: Table2) -> Any:
     workdir = options.workdir / "single" / "-".join(map(str, key(job)[::2])) / f"seed_{job['seed']}"
     if options.preset == "small":
         steps = real_small.SINGLE_STEPS if options.num_steps is None else [options.num_steps]
-        causal_step = CAUSAL_STEP if job["protocol"] == "contiguous" else None
-        return real_small.train_alone(session, workdir, job["seed"], steps, causal_step=causal_step)
+        step = causal_step(job["protocol"])
+        return real_small.train_alone(session, workdir, job["seed"], steps, causal_step=step)
     train_model(with_steps(poyo_single(), options.num_steps, job["seed"]), [session], workdir)
     return load(workdir)
 

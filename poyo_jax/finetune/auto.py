@@ -12,7 +12,7 @@ from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.session import Session
 from poyo_jax.errors import DataError
 from poyo_jax.finetune.floor import wiener_scores
-from poyo_jax.finetune.labels import PIECE_WINDOWS, cut_pieces, labelled_intervals
+from poyo_jax.finetune.labels import cut_folds, labelled_intervals
 from poyo_jax.finetune.loop import run_fit
 from poyo_jax.finetune.setup import Known, set_up
 from poyo_jax.finetune.starts import StartFrom
@@ -21,8 +21,6 @@ from poyo_jax.fit_config import FitConfig
 from poyo_jax.pretrained import Pretrained
 from poyo_jax.tasks import R2, Metric
 from poyo_jax.types import Readouts
-
-PIECES_OF_FOLD = 4  # a fold has pieces from all over the labels, because behaviour drifts
 
 
 class Given(TypedDict):
@@ -150,16 +148,14 @@ def _hold_out(pretrained: Pretrained, session: Session, auto: Auto, fold: int) -
         num_trials=auto.num_trials,
         seed=auto.seed,
     )
-    shortest = PIECE_WINDOWS * window_length
-    length = max(shortest, labels.duration / (PIECES_OF_FOLD * auto.num_folds))
-    pieces = np.concatenate([cut_pieces(start, end, length) for start, end in labels])
-    if len(pieces) < auto.num_folds:
+    folds = cut_folds(labels, window_length, auto.num_folds)
+    if not len(folds[-1]):
         raise DataError(
             f"{labels.duration:g} s of labels of session {session.id} are too few for"
             f" {auto.num_folds} folds of windows of {window_length:g} s. Name a strategy, such as"
             " 'unit_identification', or label more."
         )
-    held = Intervals.from_arrays(*pieces[fold :: auto.num_folds].T)
+    held = folds[fold]
     return session.with_splits(
         train=labels.subtract(held), valid=held, test=Intervals.from_pairs([])
     )

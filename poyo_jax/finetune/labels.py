@@ -14,6 +14,7 @@ from poyo_jax.errors import DataError
 from poyo_jax.types import Readout
 
 PIECE_WINDOWS = 2  # length of a labelled piece, in windows
+PIECES_OF_FOLD = 4  # of cross-validation
 PRIOR_SECONDS = 60.0  # weight of the scale of known sessions, as seconds of labels
 SHORTEST = 1e-6  # s, of a piece; what is shorter comes from rounding
 GOLDEN = (5**0.5 - 1) / 2  # its first multiples, modulo 1, are evenly spread for any number
@@ -111,6 +112,17 @@ def cut_pieces(start: float, end: float, length: float) -> np.ndarray:
     num_pieces = max(1, int(np.ceil((end - start) / length - 1e-9)))
     edges = np.linspace(start, end, num_pieces + 1)
     return np.stack([edges[:-1], edges[1:]], axis=1)
+
+
+def cut_folds(labels: Intervals, window_length: float, num_folds: int) -> list[Intervals]:
+    """Deal labels into folds, each with pieces from all over them, because behaviour drifts.
+
+    The last folds are empty where there are fewer pieces, of two windows (s) at least, than folds.
+    """
+    shortest = PIECE_WINDOWS * window_length
+    length = max(shortest, labels.duration / (PIECES_OF_FOLD * num_folds))
+    pieces = np.concatenate([cut_pieces(start, end, length) for start, end in labels])
+    return [Intervals.from_arrays(*pieces[fold::num_folds].T) for fold in range(num_folds)]
 
 
 def _trials(session: Session, train: Intervals, num_trials: int, seed: int) -> Intervals:

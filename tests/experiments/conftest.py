@@ -1,9 +1,28 @@
-"""Recordings of one monkey over months, for the studies that want them."""
+"""Recordings of one monkey over months, and small models, for the studies that want them."""
 
 import shutil
 
 import pytest
+import tiny
 from indy_names import NAMES
+
+from experiments.studies import real_small
+from poyo_jax.baselines import BASELINES, NetworkSearch
+
+
+@pytest.fixture
+def small_models(monkeypatch):
+    """Studies train a tiny POYO in place of poyo_small, and search two small GRUs."""
+    search = NetworkSearch(
+        network="gru",
+        hidden=(8,),
+        bin_sizes=(0.06,),
+        reaches=((0.3, 0.12),),
+        num_draws=2,
+        num_steps=50,
+    )
+    monkeypatch.setitem(BASELINES, "gru", search)
+    monkeypatch.setattr(real_small, "poyo_small", tiny.config)
 
 
 @pytest.fixture

@@ -6,19 +6,26 @@ import json
 import jax
 import numpy as np
 import pytest
-import tiny
 
-from experiments.studies.chunk_decoder import CHUNK, Recording, draw_batch, padded
+from experiments.studies.chunk_decoder import (
+    CHUNK,
+    Recording,
+    draw_batch,
+    draw_starts,
+    padded,
+)
 from experiments.studies.chunk_model import (
     ChunkModel,
     Chunks,
     Queries,
+    first_states,
     make_update,
-    no_spikes_yet,
 )
 from experiments.studies.table2 import contiguous
 from poyo_jax import open_sessions
-from poyo_jax.baselines import BASELINES, NetworkSearch, WienerSearch
+from poyo_jax.baselines import BASELINES, WienerSearch
+from poyo_jax.data.intervals import Intervals
+from poyo_jax.errors import DataError
 
 NUM_UNITS, NUM_CHUNKS = 7, 6
 
@@ -57,10 +64,10 @@ def test_a_stream_decodes_what_whole_sequences_do(model, rng):
     assert np.ptp(whole, axis=1).min() > 1e-3  # the values depend on the spikes
     update = make_update(model, params)
     for sequence in range(2):
-        kept = no_spikes_yet(model)
+        states = first_states(model)
         for chunk in range(NUM_CHUNKS):
             one = (slice(sequence, sequence + 1), slice(chunk, chunk + 1))
-            kept, values = update(kept, Chunks(*(x[one] for x in chunks)), times[one][0])
+            states, values = update(states, Chunks(*(x[one] for x in chunks)), times[one][0])
             np.testing.assert_allclose(values[0], whole[sequence, chunk], atol=2e-5)
 
 
@@ -97,7 +104,7 @@ def test_chunks_hold_the_spikes_of_their_time(recording):
 def test_samples_of_a_batch_lie_in_their_sequence_and_in_training(recording, rng):
     batch = draw_batch(recording, 4, rng)
     train = recording.session.split("train")
-    known = np.flatnonzero(train.contains(recording.sampled))
+    known = np.flatnonzero(train.contains(recording.samples.times))
     for sequence in range(4):
         used = batch.weights[sequence] > 0
         assert used.any()
@@ -107,14 +114,29 @@ def test_samples_of_a_batch_lie_in_their_sequence_and_in_training(recording, rng
             for target in batch.targets[sequence][used]
         ]
         assert max(of) < 1e-6
+    begins = draw_starts(train, 4, np.random.default_rng(0))  # the first that a batch draws
+    at = begins[:, None] + batch.queries.chunks * CHUNK + batch.queries.times
+    places = np.abs(at[..., None] - recording.samples.times).argmin(axis=-1)
+    used = batch.weights > 0
+    np.testing.assert_allclose(recording.samples.times[places][used], at[used], atol=1e-5)
+    np.testing.assert_allclose(batch.targets[used], recording.targets[places][used], rtol=1e-6)
 
 
-def test_the_study_scores_and_times_decoders(monkeypatch, tiny_data, tmp_path, capsys):
-    quick = {"hidden": (8,), "bin_sizes": (0.06,), "reaches": ((0.3, 0.0),), "num_steps": 50}
-    monkeypatch.setitem(BASELINES, "gru", NetworkSearch(network="gru", num_draws=1, **quick))
+def test_sequences_lie_in_intervals_by_their_length(rng):
+    train = Intervals.from_pairs([(0, 3), (10, 15), (20, 33)])
+    starts = draw_starts(train, 5000, rng)
+    in_short, in_long = (starts >= 10) & (starts <= 11), (starts >= 20) & (starts <= 29)
+    assert (in_short | in_long).all()
+    assert in_short.mean() == pytest.approx(0.1, abs=0.02)
+    with pytest.raises(DataError, match="longer than a sequence of 4 s"):
+        draw_starts(Intervals.from_pairs([(0, 3)]), 2, rng)
+
+
+def test_the_study_scores_and_times_decoders(
+    small_models, monkeypatch, tiny_data, tmp_path, capsys
+):
     monkeypatch.setitem(BASELINES, "wiener", WienerSearch(bin_sizes=(0.06,)))
     module = importlib.import_module("experiments.studies.chunks")
-    monkeypatch.setattr(module.real_small, "poyo_small", tiny.config)
     arguments = [tiny_data, "--sessions", "session_2", "--workdir", tmp_path]
     module.main([str(word) for word in [*arguments, "--num-steps", 4, "--num-timed", 20]])
     lines = (tmp_path / "results.jsonl").read_text().splitlines()

@@ -5,28 +5,21 @@ import json
 
 import numpy as np
 import pytest
-import tiny
 
 from poyo_jax import open_sessions
-from poyo_jax.baselines import BASELINES, NetworkSearch
-
-QUICK = NetworkSearch(
-    network="gru", hidden=(8,), bin_sizes=(0.06,), reaches=((0.3, 0.12),), num_draws=2, num_steps=50
-)
+from poyo_jax.baselines import BASELINES
+from poyo_jax.errors import DataError
 
 
 @pytest.fixture
-def module(monkeypatch):
-    """The module of the study, whose models are tiny."""
-    monkeypatch.setitem(BASELINES, "gru", QUICK)
-    module = importlib.import_module("experiments.studies.cross_validated")
-    monkeypatch.setattr(module.real_small, "poyo_small", tiny.config)
-    return module
+def module(small_models):
+    """The module of the study, whose models are small."""
+    return importlib.import_module("experiments.studies.cross_validated")
 
 
 def test_folds_share_the_train_and_valid_splits(module, tiny_data):
     (session,) = open_sessions(tiny_data, ["session_2"])
-    folds = [module.hold_out(session, fold, 2) for fold in (0, 1)]
+    folds = module.hold_out(session, 2)
     both = session.split("train").duration + session.split("valid").duration
     held = [fold.split("valid") for fold in folds]
     assert sum(each.duration for each in held) == pytest.approx(both)
@@ -35,6 +28,12 @@ def test_folds_share_the_train_and_valid_splits(module, tiny_data):
         assert not len(fold.split("train").intersect(fold.split("valid")))
         assert fold.split("train").duration + fold.split("valid").duration == pytest.approx(both)
         assert fold.split("test") == session.split("test")
+
+
+def test_too_many_folds_are_refused(module, tiny_data):
+    (session,) = open_sessions(tiny_data, ["session_2"])
+    with pytest.raises(DataError, match="too few for 100 folds"):
+        module.hold_out(session, 100)
 
 
 def test_the_best_mean_of_the_folds_is_taken(module, tiny_data, tmp_path, capsys):
@@ -48,7 +47,8 @@ def test_the_best_mean_of_the_folds_is_taken(module, tiny_data, tmp_path, capsys
     assert poyo["taken"] == max(means, key=means.get)
     place = max(gru["folds"], key=lambda name: np.mean(gru["folds"][name]))
     learned = gru["taken"]["learning_rate"]
-    rates = 10 ** np.random.default_rng([0, 7]).uniform(*QUICK.log_learning_rates, 2)
+    bounds = BASELINES["gru"].log_learning_rates
+    rates = 10 ** np.random.default_rng([0, 7]).uniform(*bounds, 2)
     assert learned == pytest.approx(rates[int(place)], rel=1e-5)
     row = f"| session_2 | {poyo['r2']:.3f} | {gru['r2']:.3f} | {poyo['taken']} |"
     assert row in shown

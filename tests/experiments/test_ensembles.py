@@ -8,23 +8,16 @@ import pytest
 import tiny
 
 from poyo_jax import Session, open_sessions
-from poyo_jax.baselines import BASELINES, NetworkSearch
 from poyo_jax.metrics import r2_score
 from poyo_jax.types import Prediction
 
 TARGETS = np.sin(np.arange(50.0))[:, None]
-QUICK = NetworkSearch(
-    network="gru", hidden=(8,), bin_sizes=(0.06,), reaches=((0.3, 0.12),), num_draws=1, num_steps=50
-)
 
 
 @pytest.fixture
-def ensembles(monkeypatch):
-    """The module of the study, whose models are tiny."""
-    monkeypatch.setitem(BASELINES, "gru", QUICK)
-    module = importlib.import_module("experiments.studies.ensembles")
-    monkeypatch.setattr(module.real_small, "poyo_small", tiny.config)
-    return module
+def ensembles(small_models):
+    """The module of the study, whose models are small."""
+    return importlib.import_module("experiments.studies.ensembles")
 
 
 @pytest.fixture
