@@ -5,6 +5,8 @@ covariances.
 import numpy as np
 import pytest
 
+from poyo_jax import Session
+from poyo_jax.baselines import fit_baseline
 from poyo_jax.baselines.kalman import Kalman, fit_kalman, run_kalman
 from poyo_jax.errors import DataError
 
@@ -83,6 +85,25 @@ def test_shrinkage_leaves_the_diagonal_of_q():
         np.diag(q)[[0, 1, 2, 4, 5, 6]], np.diag(plain.observation_noise)[[0, 1, 2, 4, 5, 6]]
     )
     assert np.isfinite(plain.gain).all() and np.isfinite(shrunk.gain).all()
+
+
+def test_slow_states_that_are_hardly_observed_settle():
+    """One state and one unit, whose gain has a closed form."""
+    a, w, h, q = 1 - 1e-6, 1e-4, 1e-3, 2.0
+    hardly = Kalman(*np.array([a, w, h, q]).reshape(4, 1, 1), np.zeros(1), np.zeros(1))
+    # P = a^2 P / (1 + P h^2 / q) + w
+    information = h**2 / q
+    p = np.max(np.roots([information, 1 - a**2 - w * information, -w]))
+    np.testing.assert_allclose(hardly.gain, p * h / (p * h**2 + q), rtol=1e-9)
+
+
+def test_a_slow_behaviour_without_tuned_units_is_searched():
+    times = np.arange(0, 60, 0.05)
+    slow = np.stack([np.sin(times / 20), np.cos(times / 20)], axis=1)
+    rng = np.random.default_rng(0)
+    session = Session.from_counts(rng.poisson(0.3, (len(times), 5)), 0.05, slow, session_id="slow")
+    found = fit_baseline("kalman", session, progress=False)
+    assert len(found.trials) > 50 and np.isfinite(found.r2["test"])
 
 
 def test_what_cannot_be_fitted_is_explained():
