@@ -8,11 +8,12 @@ from jaxtyping import Float64
 
 from poyo_jax.checks import check_choice
 from poyo_jax.data.batches.tokens import ModelSession, SessionOutput
+from poyo_jax.data.batches.windows import rounding
 from poyo_jax.data.classes import readout_values
 from poyo_jax.tasks.choose import average
 from poyo_jax.types import Prediction
 
-EDGE = 1e-9  # s; a sample on the edge between two causal windows is decoded by both, not by none
+EDGE = 1e-9  # s; a sample this near to the edge between two causal windows is decoded by both
 TAPERED = 0.25  # share of a window, at either end, over which the weights of a taper fall
 FLOOR = 1e-6  # smallest weight of a taper, for samples that lie in one window alone
 
@@ -89,7 +90,8 @@ class Stitcher:
         self._source, self._output = source, output
         self._window_length = window_length
         # A causal window decodes the samples from here on, in s from its start, on its own.
-        own = window_length if causal_step is None else causal_step + EDGE
+        edge = max(EDGE, rounding(source.intervals))
+        own = window_length if causal_step is None else causal_step + edge
         self._decoded_from = max(0.0, window_length - own)
         self._weigh = weigh if causal_step is None else equal_weights
         self._behaviour = source.behaviour(output)

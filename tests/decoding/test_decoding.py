@@ -297,6 +297,15 @@ def test_late_times_decode_as_well_as_early_ones(pretrained, tiny_sessions):
     np.testing.assert_array_equal(late.targets, early.targets)
 
 
+@pytest.mark.parametrize("shift", [0.0, 1e5, 1.7e9])
+@pytest.mark.parametrize("how", [{"causal_step": 0.1}, {"causal_step": 1.0}, {"overlap": 1}])
+def test_no_sample_falls_between_two_windows(how, shift, pretrained, tiny_sessions):
+    """Also on a clock since 1970, whose times are rounded to a quarter of a microsecond."""
+    session = remake(tiny_sessions[0], shift=shift)
+    count = session.behaviour("cursor.vel").count
+    assert len(decode(pretrained, session, "all", **how).times) == count
+
+
 def test_the_batch_size_and_the_other_sessions_do_not_matter(pretrained, tiny_sessions):
     config = pretrained.config
     small = replace(pretrained, config=replace(config, data=replace(config.data, batch_size=3)))

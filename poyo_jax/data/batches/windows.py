@@ -117,16 +117,24 @@ class RandomWindows:
         return np.clip(wanted, np.minimum(first, last), np.maximum(first, last))
 
 
+def rounding(intervals: Intervals) -> float:
+    """Bound, in s, of what rounding adds to times in the intervals that are sums of others."""
+    latest = np.abs([*intervals.starts, *intervals.ends]).max(initial=0.0)
+    return 4 * float(np.spacing(latest))
+
+
 def sequential_windows(
     intervals: Intervals, window_length: float, step: float
 ) -> Float64[np.ndarray, " windows"]:
     """Return starts of windows every `step` s inside each interval.
 
     The last window ends where the interval ends. An interval shorter than the window gets one
-    window, centred on it.
+    window, centred on it. Windows that follow each other overlap by a rounding error, so that no
+    sample lies between them.
     """
     check_number("window_length", window_length, POSITIVE)
     check_number("step", step, POSITIVE)
+    step = min(step, window_length - rounding(intervals))
     starts = []
     for start, end in intervals:
         if end - start < window_length:
