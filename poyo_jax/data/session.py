@@ -44,12 +44,12 @@ class Session(Sources):
     """
 
     def __init__(self, tree: Node, path: Path | None = None) -> None:
+        tree = session_tree.with_id(tree, path.stem if path else "session")
         self._tree = tree
         self._intervals: dict[str, Intervals] = {}
         self._behaviours: dict[str, Behaviour] = {}
         self.path = path
-        fallback_id = path.stem if path else "session"
-        self.session_id: str = session_tree.read_attribute(tree, "session", "id") or fallback_id
+        self.session_id = session_tree.read_attribute(tree, "session", "id") or ""
         self.brainset_id = session_tree.read_attribute(tree, "brainset", "id")
         self.subject_id = session_tree.read_attribute(tree, "subject", "id")
         self.id = f"{self.brainset_id}/{self.session_id}" if self.brainset_id else self.session_id
@@ -111,7 +111,7 @@ class Session(Sources):
     def count_spikes(self, start: float, stop: float) -> int:
         """Count the spikes with start <= time < stop; reads only a few spike times."""
         first, end = count_before(self.spike_times, [start, stop])
-        return int(end - first)
+        return max(0, int(end - first))
 
     def max_spikes(self, window_length: float) -> int:
         """Bound the spikes in any window of this length; reads only a few spike times."""

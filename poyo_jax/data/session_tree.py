@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from poyo_jax.data.behaviour import check_numbers
 from poyo_jax.data.io.layout import Node
 from poyo_jax.data.io.lazy_arrays import ChunkedArray, StoredArray
+from poyo_jax.data.io.nodes import data_node
 from poyo_jax.errors import SessionError, suggest
 
 SERIES_KINDS = ("IrregularTimeSeries", "RegularTimeSeries")
@@ -26,6 +28,16 @@ def read_attribute(tree: Node, group: str, name: str) -> str | None:
     if not isinstance(node, Node) or node.attrs.get(name) is None:
         return None
     return _text(node.attrs[name], f"the attribute {name} of {group}")
+
+
+def with_id(tree: Node, name: str) -> Node:
+    """Return the tree with a session id: its own, else `name`, which copies of it keep."""
+    if read_attribute(tree, "session", "id"):
+        return tree
+    node = tree.members.get("session")
+    node = node if isinstance(node, Node) else data_node()
+    named = replace(node, attrs={**node.attrs, "id": name})
+    return replace(tree, members={**tree.members, "session": named})
 
 
 def _text(value: object, name: str) -> str:

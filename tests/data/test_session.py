@@ -49,6 +49,16 @@ def test_file_without_a_session_id_is_called_after_its_name(tmp_path):
     assert Session.open(tmp_path / "monday.h5").id == "monday"
 
 
+def test_copies_keep_the_id_that_a_file_has_from_its_name(tmp_path):
+    make_session().save(tmp_path / "monday.h5")
+    with h5py.File(tmp_path / "monday.h5", "a") as file:
+        del file["session"]
+    session = Session.open(tmp_path / "monday.h5")
+    assert session.with_splits(train=[(0, 5)]).id == "monday"
+    session.save(tmp_path / "copy.h5")
+    assert Session.open(tmp_path / "copy.h5").id == "monday"
+
+
 def test_units_may_be_numbers_and_arrays_may_be_lists():
     session = Session.from_arrays(
         [0, 1, 1],
