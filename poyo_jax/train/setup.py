@@ -17,6 +17,7 @@ from poyo_jax.data.batches.pipeline import TrainBatches
 from poyo_jax.data.batches.tokens import ModelSession
 from poyo_jax.data.choose_readouts import check_outputs_used, choose_readouts
 from poyo_jax.data.given import check_length, check_spikes
+from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.session import Session
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.decoding.predict import make_predict_step
@@ -84,6 +85,7 @@ class TrainSetup:
         for session in sessions:
             check_spikes(session)
         self.metadata = Metadata(config, units, names, chosen)
+        self.splits = {session.id: _split_digest(session) for session in sessions}
         self.batches = TrainBatches(
             self._sources("train", sessions),
             config.data,
@@ -153,6 +155,16 @@ class TrainSetup:
             "readouts": json.dumps(self.metadata.to_dict()["readouts"], indent=1),
             "devices": f"{jax.local_device_count()} devices per process",
         }
+
+
+def _split_digest(session: Session) -> str:
+    """A digest of the times that training learns from, and of those that it is scored on."""
+    digest = hashlib.sha256()
+    for split in ("train", "valid"):
+        digest.update(split.encode())
+        intervals = session.split(split) if session.has_split(split) else Intervals.from_pairs([])
+        digest.update(np.ascontiguousarray([intervals.starts, intervals.ends]).tobytes())
+    return digest.hexdigest()[:12]
 
 
 def _fingerprint(source: ModelSession) -> str:

@@ -22,6 +22,7 @@ from poyo_jax.checkpoint.run import Checkpoints
 from poyo_jax.checkpoint.store import saved_steps
 from poyo_jax.config import OptimConfig
 from poyo_jax.data.batches.batching import MAX_SHAPES
+from poyo_jax.data.intervals import Intervals
 from poyo_jax.errors import (
     CheckpointError,
     ConfigError,
@@ -502,6 +503,26 @@ def test_a_run_on_other_data(tiny_run, tiny_sessions, tmp_path):
         ConfigError, match=r"readout of simulated/session_0: .*mean=\(0.0, 0.0\).* given"
     ):
         train(tiny.config(), tiny_sessions[:2], tmp_path / "run", readouts=readouts)
+
+
+def test_a_run_on_other_splits(tiny_run, tiny_sessions, tmp_path):
+    """The test split, which training never sees, may change."""
+    shutil.copytree(tiny_run, tmp_path / "run")
+    (first, second), readouts = tiny_sessions[:2], load(tiny_run).readouts
+
+    def train_with(**splits):
+        sessions = [first, second.with_splits(**splits)]
+        return train(tiny.config(), sessions, tmp_path / "run", readouts=readouts)
+
+    for split in ("train", "valid"):
+        start = second.split(split).starts[0]
+        shorter = second.split(split).subtract(Intervals.from_pairs([(start, start + 1.0)]))
+        with pytest.raises(
+            ConfigError,
+            match=r"splits: 1 of 2 sessions have other train or valid .* simulated/session_1",
+        ):
+            train_with(**{split: shorter})
+    assert train_with(test=[]).step == 150
 
 
 def test_how_a_run_is_carried_out_may_change(tiny_run, tiny_sessions, tmp_path):
