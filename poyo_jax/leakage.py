@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from poyo_jax.checks import check_choice
-from poyo_jax.data.given import session_list
+from poyo_jax.data.given import check_ids, session_list
 from poyo_jax.data.intervals import SAME_TIME, Intervals
 from poyo_jax.data.session import Session
 from poyo_jax.errors import SessionError
@@ -58,10 +58,12 @@ def find_leaks(
 
     Raises:
         ConfigError: there is no such split.
+        DataError: `value_keys` names a session that is not there.
         SessionError: a session does not have the behaviour.
     """
     check_choice("split", split, ("test", "valid"))
     sessions = session_list(sessions)
+    check_ids(sessions, value_keys or {}, "a value key")
     divided = [each for each in sessions if each.has_split("train") and each.has_split(split)]
     leaks = []
     for session in divided:
@@ -82,7 +84,8 @@ def _shared_trials(session: Session, split: str) -> Iterator[str]:
         return
     trials = session.table("trials")
     starts, ends = (np.asarray(trials[name], np.float64) for name in ("start", "end"))
-    inside = [_covered(session.split(name), starts, ends) > 0 for name in ("train", split)]
+    seconds = [_covered(session.split(name), starts, ends) for name in ("train", split)]
+    inside = [each > SAME_TIME for each in seconds]
     count = int(np.sum(inside[0] & inside[1]))
     if count:
         yield f"{count} of {len(starts)} trials of {session.id} have parts in train and in {split}."

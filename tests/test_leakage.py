@@ -9,7 +9,7 @@ import tiny
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.io.nodes import interval_node
 from poyo_jax.data.session import Session
-from poyo_jax.errors import ConfigError
+from poyo_jax.errors import ConfigError, DataError
 from poyo_jax.leakage import find_leaks
 
 
@@ -128,3 +128,14 @@ def test_the_behaviour_that_counts(session):
     assert copies == [] and any("test behaviour" in leak and "copy" in leak for leak in named)
     with pytest.raises(ConfigError, match="split is 'all'"):
         find_leaks(session, "all")
+
+
+def test_trials_that_touch_both_splits_up_to_rounding(session):
+    trials = made(intervals={"trials": np.array([[0.0, 0.3], [0.3, 0.6]])})
+    touching = with_raw_splits(trials, train=[(0, 0.1 + 0.2)], test=[(0.3, 50)])
+    assert not any("trials" in leak for leak in find_leaks(touching).leaks)
+
+
+def test_a_behaviour_of_an_unknown_session(session):
+    with pytest.raises(DataError, match="there is a value key for session 'session_0', which"):
+        find_leaks(session, value_keys={"session_0": "cursor.vel"})

@@ -7,6 +7,7 @@ import numpy as np
 
 from poyo_jax.config import ModelConfig, OutputConfig
 from poyo_jax.data.classes import readout_values
+from poyo_jax.data.given import check_ids
 from poyo_jax.data.readout import default_readout
 from poyo_jax.data.session import Session
 from poyo_jax.errors import DataError, suggest
@@ -24,7 +25,7 @@ def choose_readouts(
 
     Raises DataError for given readouts of a session that is not there.
     """
-    check_names(sessions, given)
+    check_ids(sessions, given, "a readout")
     chosen = {}
     for session in sessions:
         readouts = given.get(session.id) or default_readout(session)
@@ -34,17 +35,6 @@ def choose_readouts(
         if session.id in given:
             _check_measured(session, fitted)
     return chosen
-
-
-def check_names(sessions: Sequence[Session], given: Mapping[str, Readouts]) -> None:
-    """Check that readouts are those of the sessions. Raises DataError if not."""
-    names = [session.id for session in sessions]
-    for name in given:
-        if name not in names:
-            raise DataError(
-                f"there is a readout for session {name!r}, which is none of the {len(names)}"
-                f" sessions.{suggest(name, names)} Readouts are given by session id."
-            )
 
 
 def check_outputs_used(readouts: Mapping[str, Readouts], model: ModelConfig) -> None:

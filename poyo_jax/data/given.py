@@ -1,11 +1,11 @@
 """Take the sessions and readouts that a caller gives: one or several sessions, opened."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
 from poyo_jax.data.session import Session
-from poyo_jax.errors import DataError
+from poyo_jax.errors import DataError, suggest
 from poyo_jax.types import Readout, Readouts, one_or_several
 
 
@@ -68,6 +68,20 @@ def one_readout(given: object) -> Readout:
         f"a readout is needed, but got {repr(given)[:80]}, of type {type(given).__name__}. Make one"
         " with poyo_jax.Readout(value_key=..., mean=..., std=...), or leave it out."
     )
+
+
+def check_ids(sessions: Sequence[Session], given: Iterable[str], thing: str) -> None:
+    """Check that the ids for which there is a `thing` are those of sessions.
+
+    Raises DataError if not.
+    """
+    names = [session.id for session in sessions]
+    for name in given:
+        if name not in names:
+            raise DataError(
+                f"there is {thing} for session {name!r}, which is none of the {len(names)}"
+                f" sessions.{suggest(name, names)} Give the ids of sessions."
+            )
 
 
 def check_length(session: Session, window_length: float) -> None:

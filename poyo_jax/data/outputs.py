@@ -4,9 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from poyo_jax.config import Config, OutputConfig
-from poyo_jax.data.choose_readouts import check_names
 from poyo_jax.data.classes import in_order
-from poyo_jax.data.given import readouts_by_session
+from poyo_jax.data.given import check_ids, readouts_by_session
 from poyo_jax.data.session import Session
 from poyo_jax.errors import DataError
 from poyo_jax.types import Kind, Readout, SomeReadouts, each_readout
@@ -43,7 +42,7 @@ def with_outputs(
             no session, or `weights` names an output that there is not.
     """
     sessions, given = list(sessions), readouts_by_session(readouts)
-    check_names(sessions, given)
+    check_ids(sessions, given, "a readout")
     pairs = [
         (session, readout)
         for session in sessions

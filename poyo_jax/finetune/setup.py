@@ -12,10 +12,11 @@ from jax.sharding import Mesh
 
 from poyo_jax.checks import check_choice
 from poyo_jax.config import DataConfig
-from poyo_jax.data.batches.pipeline import TrainBatches
+from poyo_jax.data.batches.pipeline import EvalBatches, TrainBatches
 from poyo_jax.data.batches.tokens import ModelSession
-from poyo_jax.data.choose_readouts import check_names, choose_readouts
-from poyo_jax.data.given import check_length, check_spikes
+from poyo_jax.data.batches.windows import RandomWindows
+from poyo_jax.data.choose_readouts import choose_readouts
+from poyo_jax.data.given import check_ids, check_length, check_spikes
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.data.session import Session
 from poyo_jax.data.vocab import Vocab
@@ -34,6 +35,8 @@ from poyo_jax.pretrained import Pretrained
 from poyo_jax.tasks import Gaussian, Metric
 from poyo_jax.tasks.choose import choosing_metric, tasks_of
 from poyo_jax.types import Batch, Prediction, Readout, Readouts, each_readout
+
+FEWEST_WINDOWS = 8  # of each session, by which starts are compared
 
 logger = logging.getLogger(__name__)
 
@@ -74,16 +77,23 @@ class FitSetup:
         """The compiled prediction step (`make_predict_step`); the same function at each access."""
         return make_predict_step(self.model, self.mesh, microbatch_windows=self.microbatch)
 
-    def first_look(self) -> Batch:
-        """A batch to compare starts by: of every valid split, or of the labels where there is none.
+    def first_look(self) -> list[Batch]:
+        """Batches to compare starts by, with equally many windows of each session.
 
-        Rows that start from tuning were made with the labels, and decode those too well.
+        They are of its valid split, or of its labels where there is none: rows that start from
+        tuning were made with the labels, and decode those too well.
         """
         valid = {source.session.id: source for source in self.valid}
         sources = [valid.get(source.session.id, source) for source in self.train]
-        data = replace(self.data, unit_dropout=None)
         window_length = self.pretrained.config.model.window_length
-        return TrainBatches(sources, data, window_length, 1, jax.local_device_count())[0]
+        numbers = np.arange(max(FEWEST_WINDOWS, self.data.batch_size // len(sources)))
+        starts = []
+        for source in sources:
+            intervals, domains = [source.intervals], [source.session.domain]
+            drawn = RandomWindows(intervals, domains, window_length, self.data.seed, widen=True)
+            starts.append(drawn.at(numbers)[1])
+        batches = EvalBatches(sources, starts, self.data, window_length, jax.local_device_count())
+        return [batches[number] for number in range(len(batches))]
 
     def valid_scores(self, params: dict) -> dict[str, float]:
         """Mean scores of the valid splits by key; NaN if there is none.
@@ -213,7 +223,7 @@ def _readouts(
             similar = _readouts_of_data_set(pretrained, session)
             measured = labelled_readout(session, labels[session.id], similar)
             chosen[session.id] = _named_as_known(pretrained, measured)
-    check_names(sessions, given)
+    check_ids(sessions, given, "a readout")
     return chosen | dict(given)
 
 

@@ -9,9 +9,9 @@ Each session has a first guess and, unless the caller says where it starts, furt
 3. The rows of a known session of the same data set, and of its units of the same ids, as those of
    one electrode on two days; and the means over all such sessions.
 
-The candidate that decodes a batch of the valid split best wins; of the labels, without a valid
-split. With `FitConfig.starts = "random"`, the first guess is zero with random scatter, and there
-are no further candidates.
+The candidate that decodes a few windows of the valid split best wins; of the labels, without a
+valid split. With `FitConfig.starts = "random"`, the first guess is zero with random scatter, and
+there are no further candidates.
 """
 
 import logging
@@ -186,21 +186,24 @@ def sessions_with_same_units(pretrained: Pretrained, session: Session, seed: int
 
 
 def choose_starts(setup: FitSetup, candidates: Sequence[Sequence[Start]]) -> list[Start]:
-    """The candidate of each session that decodes a batch of it best; the first of equals."""
+    """The candidate of each session that decodes its windows best; the first of equals."""
     num_rounds = max(len(options) for options in candidates)
     if num_rounds == 1:
         return [options[0] for options in candidates]
-    batch = put_batch(setup.first_look(), setup.mesh)
-    # Outputs of zero stand for the mean of the behaviour.
-    model = setup.pretrained.config.model
-    outputs = np.zeros((*own_part(batch.query_times).shape, num_columns(model)), np.float32)
-    mean_errors = session_losses(model, outputs, batch, len(candidates))
-    errors = np.full((num_rounds, len(candidates)), np.inf)
+    model, count = setup.pretrained.config.model, len(candidates)
+    batches = [put_batch(batch, setup.mesh) for batch in setup.first_look()]
+    mean_errors = np.zeros(count)
+    for batch in batches:  # outputs of zero stand for the mean of the behaviour
+        outputs = np.zeros((*own_part(batch.query_times).shape, num_columns(model)), np.float32)
+        mean_errors += session_losses(model, outputs, batch, count)
+    errors = np.full((num_rounds, count), np.inf)
     for number in range(num_rounds):
         # Sessions with fewer candidates keep their first guess, which does not count again.
         starts = [options[number if number < len(options) else 0] for options in candidates]
-        predictions = setup.predict_step(params_of(setup, starts), batch)
-        measured = session_losses(model, own_part(predictions), batch, len(candidates))
+        params, measured = params_of(setup, starts), np.zeros(count)
+        for batch in batches:
+            predictions = own_part(setup.predict_step(params, batch))
+            measured += session_losses(model, predictions, batch, count)
         for place, start in enumerate(starts):
             tried = number < len(candidates[place])
             if tried and (measured[place] < mean_errors[place] or not start.must_beat_mean):

@@ -12,6 +12,7 @@ import pytest
 from poyo_jax import evaluate, fit_units, load
 from poyo_jax.config import Config, ModelConfig
 from poyo_jax.data.intervals import Intervals
+from poyo_jax.data.simulate import simulate_session
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.distributed.mesh import make_mesh
 from poyo_jax.errors import DataError, VocabError
@@ -157,7 +158,7 @@ class FakeSetup(SimpleNamespace):
     def __init__(self, batch: Batch):
         backbone = {"backbone": {"bias": np.zeros(1, np.float32)}}
         super().__init__(
-            first_look=lambda: batch,
+            first_look=lambda: [batch],
             mesh=make_mesh(),
             pretrained=SimpleNamespace(params=backbone, config=ONE_CHANNEL),
         )
@@ -233,7 +234,7 @@ def test_starts_are_compared_on_labels_that_tuning_has_not_seen(tuned, tiny_sess
     without = new.with_splits(valid=Intervals.from_pairs([]))
     for session, split in ((new, "valid"), (without, "train")):
         setup = set_up(tuned, [session], CONFIG, {}, "refuse")
-        batch = setup.first_look()
+        [batch] = setup.first_look()
         targets = np.asarray(batch.targets)[np.asarray(batch.target_weights) > 0]
         readout = setup.train[0].readout
         behaviour = session.behaviour(readout.value_key)
@@ -243,6 +244,21 @@ def test_starts_are_compared_on_labels_that_tuning_has_not_seen(tuned, tiny_sess
         gaps = np.abs(targets[:, None] - expected[None]).max(axis=-1).min(axis=1)
         assert len(targets) > 100
         assert gaps.max() < 1e-4
+
+
+def test_starts_are_compared_on_equally_many_windows_of_each_session(pretrained):
+    """Of more sessions than a batch has windows, and of different lengths."""
+    sessions = [
+        simulate_session(number, session_id=f"day_{number}", num_units=4, duration=seconds)
+        for number, seconds in enumerate([20.0, 120.0] * 5)
+    ]
+    setup = set_up(pretrained, sessions, replace(CONFIG, batch_size=8), {}, "refuse")
+    batches = setup.first_look()
+    rows = np.concatenate([batch.session_rows for batch in batches])
+    weights = np.concatenate([batch.target_weights for batch in batches]).sum(axis=1)
+    counts = np.bincount(rows[weights > 0])
+    assert len(counts) == len(sessions) + 1 and set(counts[1:]) == {8}
+    assert len({batch.token_kinds.shape for batch in batches}) == 1
 
 
 def test_units_of_the_same_name_that_are_others_are_left_alone(pretrained, tiny_sessions):
