@@ -133,16 +133,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def table2(options: Table2) -> None:
     columns = find_columns(options)
     sessions = {name: session for some in columns.values() for name, session in some.items()}
+    wanted = list(jobs(options, columns))
     results = complete(
         options.workdir / "results.jsonl",
-        jobs(options, columns),
+        wanted,
         key,
         lambda job: fill(job, sessions, options),
     )
-    text = "\n\n".join(
-        render(options, protocol, columns, results) for protocol in options.protocols
-    )
-    publish(options.workdir / "table2", text, [results[key(job)] for job in jobs(options, columns)])
+    found = [results[key(job)] for job in wanted]
+    text = "\n\n".join(render(options, protocol, columns, found) for protocol in options.protocols)
+    publish(options.workdir / "table2", text, found)
     print(f"\n{text}\n\n{leakage(options, sessions)}")
 
 
@@ -191,11 +191,30 @@ def jobs(options: Table2, columns: dict[str, dict[str, Session]]) -> Iterator[Jo
     sessions = [name for some in columns.values() for name in some]
     for protocol, row, name in product(options.protocols, options.rows, sessions):
         for seed in options.seeds[:1] if row in DETERMINISTIC else options.seeds:
-            yield {"protocol": protocol, "row": row, "session": name, "seed": seed}
+            job = {"protocol": protocol, "row": row, "session": name, "seed": seed}
+            yield job | {"recipe": recipe(row, options)}
+
+
+def recipe(row: str, options: Table2) -> str | None:
+    """What the models of a row are made of, beside session and seed; None for baselines."""
+    from poyo_jax.baselines import BASELINES
+
+    if row in BASELINES:
+        return None
+    steps = "all steps" if options.num_steps is None else f"{options.num_steps} steps"
+    parts = [options.preset, steps]
+    if row != "poyo_single":
+        given = given_model(row.split("_")[1], options)
+        parts.append(str(given or f"without {' '.join(options.held_out or ())}"))
+    return ", ".join(parts)
+
+
+def given_model(which: str, options: Table2) -> Path | None:
+    return {"mp": options.poyo_mp, "1": options.poyo_1}[which]
 
 
 def key(job: Job) -> tuple:
-    return tuple(job[name] for name in ("protocol", "row", "session", "seed"))
+    return tuple(job.get(name) for name in ("protocol", "row", "session", "seed", "recipe"))
 
 
 # --- cells
@@ -256,7 +275,8 @@ def single(job: Job, session: Session, options: Table2) -> Any:
     from poyo_jax import load, train_model
     from poyo_jax.presets import poyo_single, with_steps
 
-    workdir = options.workdir / "single" / "-".join(map(str, key(job)[::2])) / f"seed_{job['seed']}"
+    name = "{protocol}-{session}-{seed}-{recipe}".format(**job).replace(", ", "-").replace(" ", "_")
+    workdir = options.workdir / "single" / name
     if options.preset == "small":
         steps = real_small.SINGLE_STEPS if options.num_steps is None else [options.num_steps]
         step = causal_step(job["protocol"])
@@ -280,7 +300,7 @@ def pretrained(which: str, options: Table2) -> Any:
     """The model that a row starts from: "mp" or "1"."""
     from poyo_jax import load, open_sessions
 
-    given = {"mp": options.poyo_mp, "1": options.poyo_1}[which]
+    given = given_model(which, options)
     if given is not None:
         return load(given)
     if options.preset == "paper" or options.held_out is None:
@@ -295,7 +315,8 @@ def pretrained(which: str, options: Table2) -> Any:
     ]
     others = others[::2] if which == "mp" else others
     steps = options.num_steps or real_small.PRETRAIN_STEPS
-    return real_small.pretrain(others, options.workdir / f"pretrain_{which}", steps)
+    workdir = options.workdir / f"pretrain_{which}_{steps}_steps"
+    return real_small.pretrain(others, workdir, steps)
 
 
 # --- table
@@ -305,7 +326,7 @@ def render(
     options: Table2,
     protocol: str,
     columns: dict[str, dict[str, Session]],
-    results: dict[tuple, Job],
+    found: Sequence[Job],
 ) -> str:
     """Format the table in Markdown, with missing and failed cells listed below.
 
@@ -328,10 +349,8 @@ def render(
         cells = []
         for place, sessions in enumerate(columns.values()):
             known = options.held_out is None and len(paper) > place
-            ours = cell(
-                [job for job in results.values() if job_in(job, protocol, row, sessions, options)],
-                sessions,
-            )
+            of_row = [job for job in found if (job["protocol"], job["row"]) == (protocol, row)]
+            ours = cell([job for job in of_row if job["session"] in sessions], sessions)
             cells.append(f"{ours} ({paper[place]})" if known else ours)
         lines.append(f"| {title} | {' | '.join(cells)} |")
     absent = [
@@ -339,25 +358,10 @@ def render(
     ]
     failed = [
         f"- {ROWS[job['row']][0]}, {job['session']}, seed {job['seed']}: {job['error']}"
-        for job in results.values()
-        if "error" in job
-        and any(
-            job_in(job, protocol, row, some, options)
-            for row in options.rows
-            for some in columns.values()
-        )
+        for job in found
+        if "error" in job and job["protocol"] == protocol
     ]
     return "\n".join(lines + [""] * bool(absent or failed) + absent + failed)
-
-
-def job_in(
-    job: Job, protocol: str, row: str, sessions: dict[str, Session], options: Table2
-) -> bool:
-    return (
-        (job["protocol"], job["row"]) == (protocol, row)
-        and job["session"] in sessions
-        and job["seed"] in options.seeds
-    )
 
 
 def cell(found: list[Job], sessions: dict[str, Session]) -> str:

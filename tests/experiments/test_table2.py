@@ -101,8 +101,20 @@ def test_small_models_are_pretrained_on_half_and_on_all_other_sessions(
     table2(*places, "--seeds", 0, "--num-steps", 2, "--rows", *rows)
     assert not [job for job in results(tmp_path) if "error" in job]
     all_others = ["simulated/session_0", "simulated/session_1"]
-    assert seen == {"pretrain_mp": all_others[:1], "pretrain_1": all_others}
-    assert list(load(tmp_path / "pretrain_1").sessions.names) == all_others
+    assert seen == {"pretrain_mp_2_steps": all_others[:1], "pretrain_1_2_steps": all_others}
+    assert list(load(tmp_path / "pretrain_1_2_steps").sessions.names) == all_others
+
+
+def test_models_of_other_settings_are_other_cells(table2, tiny_data, tmp_path):
+    """The same command continues; one with other steps trains anew, and prints its own cells."""
+    rows = ["--held-out", "session_2", "--rows", "poyo_single", "wiener", "--seeds", 0]
+    places = [tiny_data, "--workdir", tmp_path, "--preset", "small", *rows]
+    for steps in (2, 3, 2):
+        table2(*places, "--num-steps", steps)
+        cells = json.loads((tmp_path / "table2.json").read_text())
+        recipes = {cell["row"]: cell["recipe"] for cell in cells}
+        assert recipes == {"poyo_single": f"small, {steps} steps", "wiener": None}
+    assert [job["row"] for job in results(tmp_path)] == ["poyo_single", "wiener", "poyo_single"]
 
 
 def test_a_row_without_its_model_says_how_to_make_it(table2, tiny_data, tmp_path, capsys):
