@@ -89,7 +89,7 @@ def from_torch(
         params=_params(state, config, units, sessions),
         units=units,
         sessions=sessions,
-        readouts=_readouts(sessions, {**stored, **readouts_by_session(readouts)}, config),
+        readouts=_readouts(sessions, readouts_by_session(readouts), stored, config),
         metrics={},
         step=_step(checkpoint.get("global_step")),
     )
@@ -386,9 +386,12 @@ def _frequencies(state: Mapping[str, Any], head_dim: int) -> tuple[float, ...] |
 
 
 def _readouts(
-    sessions: Vocab, given: Mapping[str, Readouts], config: ModelConfig
+    sessions: Vocab,
+    given: Mapping[str, Readouts],
+    stored: Mapping[str, Readouts],
+    config: ModelConfig,
 ) -> dict[str, Readouts]:
-    """Find the readouts of each session: its own, those of its data set, or the one of POYO."""
+    """Find the readouts of each session: given for it or its data set, stored, or that of POYO."""
     brainsets = {name: name.rpartition("/")[0] for name in sessions.names}
     for name in given:
         if name not in brainsets and name not in brainsets.values():
@@ -399,7 +402,7 @@ def _readouts(
             )
     readouts = {}
     for name, brainset in brainsets.items():
-        found = given.get(name) or given.get(brainset)
+        found = given.get(name) or given.get(brainset) or stored.get(name)
         if found is None:
             found = known_readout(brainset, name.removeprefix(f"{brainset}/"))
         if found is None:

@@ -219,6 +219,14 @@ def test_readouts_of_known_data_sets(state):
     }
 
 
+def test_given_readouts_count_more_than_stored_ones(state, tmp_path):
+    state = named(state, "lab/a", "lab/b")
+    save_torch(from_torch(state, readouts={"lab": READOUT}), tmp_path / "model.ckpt")
+    given = {"lab": CENTER_OUT, "lab/b": RANDOM_TARGET}
+    found = from_torch(tmp_path / "model.ckpt", readouts=given).readouts
+    assert found == {"lab/a": CENTER_OUT, "lab/b": RANDOM_TARGET}
+
+
 def test_readouts_that_are_missing_or_wrong(state):
     with pytest.raises(
         DataError,
