@@ -27,7 +27,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int, Int8, UInt32
 
-from poyo_jax.errors import ConfigError, suggest
+from poyo_jax.errors import ConfigError, DataError, suggest
 from poyo_jax.metrics import r2_score
 
 SPIKE, START, STOP, PADDING = 0, 1, 2, 3  # token kinds, rows of the token kind table
@@ -88,7 +88,15 @@ class Prediction:
 
     @property
     def r2(self) -> float:
-        """Mean over channels of the coefficient of determination of the scored samples."""
+        """Mean over channels of the coefficient of determination of the scored samples.
+
+        Raises DataError for classes, whose numbers are only names.
+        """
+        if self.kind == "classes":
+            raise DataError(
+                f"{self.output} of session {self.session_id} has classes, which have no R2. Take"
+                " the accuracy that poyo_jax.evaluate measures, or compare `values` and `targets`."
+            )
         return r2_score(self.targets[self.scored], self.values[self.scored])
 
 

@@ -151,6 +151,22 @@ def test_counts_are_scored_by_the_deviance_they_explain():
         task.normalise(np.array([[0.5]]), any_counts)
 
 
+def test_classes_have_no_r2():
+    numbers = np.array([[0.0], [1.0]])
+    prediction = Prediction(
+        session_id="s",
+        times=np.array([0.0, 1.0]),
+        values=numbers,
+        targets=numbers,
+        scored=np.ones(2, bool),
+        output="side",
+        kind="classes",
+        classes=("left", "right"),
+    )
+    with pytest.raises(DataError, match="side of session s has classes, which have no R2"):
+        _ = prediction.r2
+
+
 # --- configuration
 
 

@@ -20,7 +20,8 @@ Rows = Int[np.ndarray, " rows"]
 class Grid:
     """Spike counts at ticks `interval` seconds apart.
 
-    A sample between two ticks, as irregular time stamps give, belongs to the tick before it.
+    A sample between two ticks, as irregular time stamps give, belongs to the tick before it. Where
+    nothing was recorded, all counts are 0.
     """
 
     interval: float  # s

@@ -8,9 +8,9 @@ from jaxtyping import Bool, Float32, Float64
 
 from poyo_jax.config import ModelConfig
 from poyo_jax.data.classes import readout_values
-from poyo_jax.data.given import check_length
+from poyo_jax.data.given import check_length, check_spikes
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.readout import sample_weights
+from poyo_jax.data.readout import class_weights, sample_weights
 from poyo_jax.data.session import SPLITS, Session
 from poyo_jax.data.spike_counts import Times
 from poyo_jax.errors import DataError
@@ -53,9 +53,9 @@ class Samples:
         Classes are positions among those of the readout.
 
         Raises:
-            DataError: a readout of another `kind`; counts that are none; a split without two such
-            samples, a train split without spikes, or a session shorter than the usual window of a
-            model.
+            DataError: a readout of another `kind`; counts that are none; a split or labels without
+            two such samples, a train split without spikes, or a session shorter than the usual
+            window of a model.
             SessionError: the session lacks the behaviour or the evaluation interval.
         """
         if readout.kind != kind:
@@ -64,7 +64,7 @@ class Samples:
                 f" {kind} ones. Choose {FITTING[readout.kind]}, or another readout."
             )
         check_length(session, ModelConfig.window_length)
-        _check_spikes(session)
+        check_spikes(session)
         behaviour = session.behaviour(readout.value_key)
         times = behaviour.times_at(np.arange(behaviour.count))
         targets = readout_values(behaviour, readout, 0, behaviour.count)
@@ -75,6 +75,7 @@ class Samples:
             masks[split] = _mask(session, readout, split, times, targets)
         if labels is not None:
             masks["train"] &= labels.contains(times)
+            _check_labels(session, labels, masks["train"])
         return cls(session, readout, times, targets, masks)
 
     def of(self, split: str) -> tuple[Times, Float64[np.ndarray, "samples channels"]]:
@@ -103,10 +104,8 @@ class Samples:
         times = self.times[self.masks["train"]]
         weights = sample_weights(self.session, self.readout, times)
         if self.readout.class_weights:
-            given = dict(self.readout.class_weights)
-            by_class = np.array([given.get(name, 1.0) for name in self.readout.classes])
             positions = self.targets[self.masks["train"], 0].astype(int)
-            weights = (weights * by_class[positions]).astype(np.float32)
+            weights *= class_weights(self.readout)[positions]
         if not weights.sum() > 0:
             raise DataError(
                 f"all {len(weights)} train samples of session {self.session.id} have weight 0;"
@@ -133,12 +132,13 @@ class Samples:
         )
 
 
-def _check_spikes(session: Session) -> None:
-    num_spikes = sum(session.count_spikes(start, end) for start, end in session.split("train"))
-    if not num_spikes:
+def _check_labels(session: Session, labels: Intervals, mask: Bool[np.ndarray, " samples"]) -> None:
+    """Raise DataError unless the labels hold two measured samples of the train split."""
+    if mask.sum() < 2:
         raise DataError(
-            f"session {session.id} has no spike in its train split, so a baseline has nothing to"
-            " decode from; check the times of the spikes, or leave the session out."
+            f"{labels.duration:g} s of labels of session {session.id} hold {mask.sum()} measured"
+            " samples of its train split, but a baseline needs at least 2; label more, or other"
+            " times."
         )
 
 

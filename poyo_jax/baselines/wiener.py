@@ -174,14 +174,19 @@ def _moments(
 def _solve(
     mean_x: np.ndarray, mean_y: np.ndarray, xx: np.ndarray, xy: np.ndarray, ridge: float
 ) -> Filter:
-    """Solve the ridge regression from the moments; counts that never vary decode the mean."""
+    """Solve the ridge regression from the moments; counts that never vary decode the mean.
+
+    Without a ridge, of many solutions the one with the smallest coefficients is taken.
+    """
     size = len(xx)
     mean_variance = float(np.trace(xx)) / size
     if not mean_variance > 0:
         return np.zeros_like(xy), mean_y
     penalty = ridge * mean_variance
-    regularised = xx + penalty * np.eye(size)
-    coefficients = np.linalg.solve(regularised, xy)
+    if penalty:
+        coefficients = np.linalg.solve(xx + penalty * np.eye(size), xy)
+    else:  # units that never spike make xx singular
+        coefficients = np.linalg.lstsq(xx, xy, rcond=None)[0]
     return coefficients, mean_y - mean_x @ coefficients
 
 

@@ -166,8 +166,9 @@ def _ask_for_kind(session: Session, key: str) -> None:
 def _finite_samples(
     session: Session, behaviour: Behaviour, intervals: Intervals
 ) -> Float64[np.ndarray, "samples channels"]:
+    none = np.zeros((0, behaviour.num_channels))
     pieces = [behaviour.values(*behaviour.range(start, stop)) for start, stop in intervals]
-    samples = np.concatenate(pieces)
+    samples = np.concatenate([none, *pieces])
     samples = samples[np.isfinite(samples).all(axis=1)]
     if not len(samples):
         raise DataError(
@@ -247,3 +248,9 @@ def sample_weights(
     for name, weight in readout.interval_weights:
         weights[session.intervals(name).contains(times)] *= np.float32(weight)
     return weights
+
+
+def class_weights(readout: Readout) -> Float32[np.ndarray, " classes"]:
+    """Return the weight of every class, 1 for those that the readout does not name."""
+    given = dict(readout.class_weights)
+    return np.array([given.get(name, 1.0) for name in readout.classes], np.float32)

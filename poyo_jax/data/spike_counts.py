@@ -2,6 +2,7 @@
 
 import numpy as np
 from jaxtyping import Float32, Float64
+from numpy.typing import ArrayLike
 
 from poyo_jax.data.given import one_session
 from poyo_jax.data.session import Session
@@ -11,13 +12,14 @@ Times = Float64[np.ndarray, " samples"]
 Counts = Float32[np.ndarray, "samples features"]
 
 
-def spike_counts(session: Session, times: Times, offsets: Float64[np.ndarray, " edges"]) -> Counts:
-    """Count the spikes of each unit in bins around each time (s).
+def spike_counts(session: Session, times: ArrayLike, offsets: ArrayLike) -> Counts:
+    """Count the spikes of each unit in bins around each of the `times` [samples] (s).
 
-    The bins lie between `offsets` (s). Bins of the same unit are adjacent in the result. Raises
-    DataError for less than two offsets, or offsets that do not increase.
+    The bins lie between the `offsets` [edges] (s). Bins of the same unit are adjacent in the
+    result. Raises DataError for less than two offsets, or offsets that do not increase.
     """
     session = one_session(session)
+    times, offsets = np.asarray(times, np.float64), np.asarray(offsets, np.float64)
     if len(offsets) < 2 or not (np.diff(offsets) > 0).all() or not np.isfinite(times).all():
         raise DataError(
             f"spikes are counted around {len(times)} times, in bins between {len(offsets)} offsets;"

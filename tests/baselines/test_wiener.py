@@ -168,6 +168,32 @@ def test_counts_that_never_vary_decode_the_mean():
     np.testing.assert_allclose(result.values, expected, atol=1e-6)
 
 
+def test_silent_units_need_no_ridge(session):
+    """Their coefficients are 0, and the others are those without them."""
+    active = [unit != session.unit_ids[2] for unit in session.unit_ids]
+    spikes = session.spike_units != 2
+    behaviour = session.behaviour("cursor.vel")
+    silent = Session.from_arrays(
+        session.spike_times[spikes],
+        session.spike_units[spikes],
+        list(session.unit_ids),
+        behaviour.times_at(np.arange(behaviour.count)),
+        behaviour.values(0, behaviour.count),
+        session_id="silent",
+    )
+    found = wiener_filter(silent, READOUT, ridges=[0.0])
+    expected = wiener_filter(silent.select_units(active), READOUT, ridges=[0.0])
+    np.testing.assert_allclose(found.values, expected.values, atol=1e-6)
+
+
+def test_labels_without_samples_are_explained(session):
+    labels = Intervals.from_pairs([(100.0, 101.0)])
+    with pytest.raises(
+        DataError, match="1 s of labels of session simulated/session hold 0 measured samples"
+    ):
+        wiener_filter(session, READOUT, labels=labels)
+
+
 def test_what_no_baseline_can_learn_from_is_explained():
     times = np.arange(0, 10, 0.1)
     splits = {"train": [(3, 8)], "valid": [(8, 9)], "test": [(9, 10)]}

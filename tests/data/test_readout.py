@@ -5,7 +5,8 @@ interval.
 import numpy as np
 import pytest
 
-from poyo_jax.data.readout import default_readout, sample_weights
+from poyo_jax.data.intervals import Intervals
+from poyo_jax.data.readout import default_readout, measure_readout, sample_weights
 from poyo_jax.data.session import Session
 from poyo_jax.errors import ConfigError, DataError, SessionError
 from poyo_jax.types import Readout
@@ -113,6 +114,11 @@ def test_train_split_without_finite_samples_is_refused():
         match=r"cursor.vel of session s has no finite sample to train on; pass a Readout",
     ):
         default_readout(make_session(np.full((100, 2), np.nan)))
+
+
+def test_no_intervals_hold_no_sample():
+    with pytest.raises(DataError, match="has no finite sample to train on"):
+        measure_readout(make_session(), "cursor.vel", intervals=Intervals.from_pairs([]))
 
 
 def test_weights_multiply_where_intervals_overlap():

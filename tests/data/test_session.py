@@ -97,6 +97,8 @@ def test_spikes_between_and_their_bound_agree_with_brute_force(ticks, start, sto
     found_times, found_units = session.spikes_between(start, stop)
     np.testing.assert_array_equal(found_times, times[inside])
     np.testing.assert_array_equal(found_units, units[inside])
+    assert session.count_spikes(start, stop) == inside.sum()
+    assert session.count_spikes(stop, start) == 0
     most = max(np.sum((first <= times) & (times < first + window_length)) for first in times)
     assert most <= session.max_spikes(window_length) <= 4 * most
 

@@ -93,6 +93,14 @@ def test_a_known_behaviour_of_another_shape_is_not_mixed_in(tiny_sessions):
     assert labelled_readout(session, labels, [wider, counts]) == alone
 
 
+def test_labels_may_lack_a_class():
+    times = np.arange(0.0, 60.0, 0.1)
+    names = np.where(times < 20, "left", "right")
+    session = Session.from_arrays([1.0], [0], ["a"], times, names, session_id="s")
+    labels = Intervals.from_pairs([(0.0, 10.0)])
+    assert labelled_readout(session, labels, []).classes == ("left", "right")
+
+
 def test_other_labels_have_no_weight(pretrained, tiny_sessions):
     config = FitConfig(num_labelled_seconds=4.0, num_steps=20, batch_size=8, seed=2)
     setup = set_up(pretrained, tiny_sessions[2:], config, {}, "refuse")

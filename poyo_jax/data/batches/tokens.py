@@ -12,7 +12,7 @@ from poyo_jax.data.behaviour import Behaviour
 from poyo_jax.data.choose_readouts import output_number
 from poyo_jax.data.classes import readout_values
 from poyo_jax.data.intervals import Intervals
-from poyo_jax.data.readout import sample_weights
+from poyo_jax.data.readout import class_weights, sample_weights
 from poyo_jax.data.session import Session
 from poyo_jax.data.vocab import Vocab
 from poyo_jax.errors import DataError
@@ -183,16 +183,10 @@ def _cut_output(source: ModelSession, output: SessionOutput, start: float, windo
     if missing.any():
         weights[missing], targets[missing] = 0, 0
     if readout.class_weights:
-        weights *= _class_weights(readout)[targets[:, 0].astype(int)]
+        weights *= class_weights(readout)[targets[:, 0].astype(int)]
     query_times = (times - start).astype(np.float32)
     numbers = np.full(len(times), output.number, np.int8)
     return query_times, targets.astype(np.float32), weights, numbers
-
-
-def _class_weights(readout: Readout) -> Float32[np.ndarray, " classes"]:
-    """Weight of every class, 1 for those that the readout does not name."""
-    given = dict(readout.class_weights)
-    return np.array([given.get(name, 1.0) for name in readout.classes], np.float32)
 
 
 def assemble(windows: Sequence[Window], window_ids: Sequence[int], shape: BatchShape) -> Batch:
