@@ -36,6 +36,7 @@ from poyo_jax.model.build import build_model, empty_batch, init_params
 from poyo_jax.tasks import SHORTFALL, Classes, Counts, Gaussian
 from poyo_jax.tasks.choose import choosing_metric, query_losses
 from poyo_jax.train.step import balanced
+from poyo_jax.types import Prediction
 
 KINDS = {
     "velocity": ("cursor.vel", "continuous"),

@@ -15,7 +15,12 @@ from poyo_jax.checks import check_number, integer, number
 from poyo_jax.config import DataConfig
 from poyo_jax.data.batches.pipeline import EvalBatches, prefetch
 from poyo_jax.data.batches.tokens import ModelSession
-from poyo_jax.data.batches.windows import causal_windows, overlapping_windows, sequential_windows
+from poyo_jax.data.batches.windows import (
+    causal_windows,
+    overlapping_windows,
+    rounding,
+    sequential_windows,
+)
 from poyo_jax.data.behaviour import Behaviour
 from poyo_jax.decoding.stitch import SessionStitcher, Weigh, taper_weights
 from poyo_jax.distributed.lookup import EVERYWHERE, SPLIT, look_up
@@ -147,9 +152,10 @@ def window_starts(
     """Starts in s of the windows of which `overlap` hold every moment of the intervals.
 
     Up to two stay inside the intervals, as in torch_brain, where moments near the ends lie in
-    fewer; more reach over.
+    fewer; more reach over. A single one overlaps the next by a rounding error, so that no sample
+    lies between them.
     """
-    step = window_length / overlap
+    step = min(window_length / overlap, window_length - rounding(source.intervals))
     if overlap <= 2:
         return sequential_windows(source.intervals, window_length, step)
     return overlapping_windows(source.intervals, source.session.domain, window_length, step)

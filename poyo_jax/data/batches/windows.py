@@ -129,12 +129,10 @@ def sequential_windows(
     """Return starts of windows every `step` s inside each interval.
 
     The last window ends where the interval ends. An interval shorter than the window gets one
-    window, centred on it. Windows that follow each other overlap by a rounding error, so that no
-    sample lies between them.
+    window, centred on it.
     """
     check_number("window_length", window_length, POSITIVE)
     check_number("step", step, POSITIVE)
-    step = min(step, window_length - rounding(intervals))
     starts = []
     for start, end in intervals:
         if end - start < window_length:
