@@ -96,7 +96,9 @@ def test_a_known_behaviour_of_another_shape_is_not_mixed_in(tiny_sessions):
 def test_labels_may_lack_a_class():
     times = np.arange(0.0, 60.0, 0.1)
     names = np.where(times < 20, "left", "right")
-    session = Session.from_arrays([1.0], [0], ["a"], times, {"task.side": names}, session_id="s")
+    session = Session.from_arrays(
+        [1.0, 59.0], [0, 0], ["a"], times, {"task.side": names}, session_id="s"
+    )
     labels = Intervals.from_pairs([(0.0, 10.0)])
     assert labelled_readout(session, labels, []).classes == ("left", "right")
 
