@@ -121,7 +121,7 @@ class Table2:
     rows: tuple[Literal[tuple(ROWS)], ...] = tuple(ROWS)  # pyright: ignore[reportInvalidTypeForm]
     """Rows to fill."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Seeds of everything that is drawn."""
+    """Seeds of everything that is drawn, pretraining included unless a model is given."""
     num_steps: int | None = None
     """Steps of every training of POYO; None takes the preset's."""
 
@@ -292,12 +292,12 @@ def adapted(job: Job, session: Session, options: Table2) -> Any:
     config, steps = replace(STRATEGIES[strategy], seed=job["seed"]), options.num_steps
     if steps is not None:
         config = replace(config, num_steps=steps, unit_steps=min(config.unit_steps, steps // 2))
-    return finetune(pretrained(which, options), [session], config).pretrained
+    return finetune(pretrained(which, job["seed"], options), [session], config).pretrained
 
 
 @cache
-def pretrained(which: str, options: Table2) -> Any:
-    """The model that a row starts from: "mp" or "1"."""
+def pretrained(which: str, seed: int, options: Table2) -> Any:
+    """The model that a row starts from: "mp" or "1"; with this seed, unless a model is given."""
     from poyo_jax import load, open_sessions
 
     given = given_model(which, options)
@@ -315,8 +315,8 @@ def pretrained(which: str, options: Table2) -> Any:
     ]
     others = others[::2] if which == "mp" else others
     steps = options.num_steps or real_small.PRETRAIN_STEPS
-    workdir = options.workdir / f"pretrain_{which}_{steps}_steps"
-    return real_small.pretrain(others, workdir, steps)
+    workdir = options.workdir / f"pretrain_{which}_{seed}_{steps}_steps"
+    return real_small.pretrain(others, workdir, steps, seed)
 
 
 # --- table

@@ -90,19 +90,21 @@ def test_small_models_are_pretrained_on_half_and_on_all_other_sessions(
 
     seen, pretrain = {}, real_small.pretrain
 
-    def watched(sessions, workdir, num_steps):
-        seen[workdir.name] = [session.id for session in sessions]
+    def watched(sessions, workdir, num_steps, seed):
+        seen[workdir.name] = [session.id for session in sessions], seed
         few = len(sessions) == 1
-        return load(tiny_run) if few else pretrain(sessions, workdir, num_steps)
+        return load(tiny_run) if few else pretrain(sessions, workdir, num_steps, seed)
 
     monkeypatch.setattr(real_small, "pretrain", watched)
     rows = ["poyo_mp_unit_identification", "poyo_1_unit_identification"]
     places = [tiny_data, "--held-out", "session_2", "--workdir", tmp_path, "--preset", "small"]
-    table2(*places, "--seeds", 0, "--num-steps", 2, "--rows", *rows)
+    table2(*places, "--seeds", 4, "--num-steps", 2, "--rows", *rows)
     assert not [job for job in results(tmp_path) if "error" in job]
     all_others = ["simulated/session_0", "simulated/session_1"]
-    assert seen == {"pretrain_mp_2_steps": all_others[:1], "pretrain_1_2_steps": all_others}
-    assert list(load(tmp_path / "pretrain_1_2_steps").sessions.names) == all_others
+    folders = ["pretrain_mp_4_2_steps", "pretrain_1_4_2_steps"]
+    assert seen == {folders[0]: (all_others[:1], 4), folders[1]: (all_others, 4)}
+    model = load(tmp_path / folders[1])
+    assert list(model.sessions.names) == all_others and model.config.data.seed == 4
 
 
 def test_models_of_other_settings_are_other_cells(table2, tiny_data, tmp_path):
