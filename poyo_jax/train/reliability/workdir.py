@@ -77,5 +77,6 @@ class _Settings(NamedTuple):
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(
                 f"{path} cannot be read ({error}), so the run in its folder is unknown. Restore it,"
-                " or choose another --workdir."
+                " or choose another --workdir. A run that has checkpoints also continues after you"
+                " delete it."
             ) from error
