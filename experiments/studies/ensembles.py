@@ -163,7 +163,7 @@ def as_levels(session: Session) -> Session:
     bins = np.arange(start, end - BIN, BIN)
     counts = np.zeros((len(bins), num_units), int)
     places = np.floor((np.asarray(session.spike_times) - start) / BIN).astype(int)
-    inside = places < len(bins)
+    inside = (places >= 0) & (places < len(bins))
     np.add.at(counts, (places[inside], np.asarray(session.spike_units)[inside]), 1)
     events = np.arange(num_units) * levels + np.minimum(counts, MOST)  # [bins, units]
     times = np.repeat(bins + BIN / 2, num_units)

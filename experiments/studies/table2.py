@@ -19,12 +19,13 @@ session to train, the next 10 % to tune, and the last 20 % to test, and decodes 
 from the spikes before a sample, POYO from a window that ends at most 50 ms after it.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise, product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -36,9 +37,6 @@ from poyo_jax.cli.program import run_command
 from poyo_jax.data.intervals import Intervals
 from poyo_jax.errors import ConfigError, DataError
 from poyo_jax.leakage import find_leaks
-
-if TYPE_CHECKING:
-    pass
 
 PERICH = (
     "python -m data_prep prepare perich_miller_population_2018 (download 13 GB, prepared 2.9 GB)"
@@ -93,7 +91,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
 CAUSAL_STEP = 0.05  # seconds of a window that are decoded under the causal protocol
 PARTS = (0.7, 0.8)  # where the valid and the test split begin under the protocol "contiguous"
 
-Job = dict[str, Any]  # protocol, row, session and seed of a cell: the key of its result
+Job = dict[str, Any]  # of a cell: its key (protocol, row, session, seed, recipe) and its result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +203,7 @@ def recipe(row: str, options: Table2) -> str | None:
     parts = [options.preset, steps]
     if row != "poyo_single":
         given = given_model(row.split("_")[1], options)
-        parts.append(str(given or f"without {' '.join(options.held_out or ())}"))
+        parts.append(str(given or f"without {' '.join(sorted(options.held_out or ()))}"))
     return ", ".join(parts)
 
 
@@ -315,7 +313,9 @@ def pretrained(which: str, seed: int, options: Table2) -> Any:
     ]
     others = others[::2] if which == "mp" else others
     steps = options.num_steps or real_small.PRETRAIN_STEPS
-    workdir = options.workdir / f"pretrain_{which}_{seed}_{steps}_steps"
+    ids = "\n".join(session.id for session in others)
+    digest = hashlib.sha256(ids.encode()).hexdigest()[:8]
+    workdir = options.workdir / f"pretrain_{which}_{digest}_{seed}_{steps}_steps"
     return real_small.pretrain(others, workdir, steps, seed)
 
 

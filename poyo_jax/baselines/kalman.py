@@ -24,7 +24,7 @@ from poyo_jax.errors import DataError
 from poyo_jax.metrics import r2_score
 from poyo_jax.progress import Progress
 
-DOUBLINGS = 60  # most of the number of bins that have been seen
+DOUBLINGS = 60  # most doublings of the number of bins
 SETTLED = 1e-12  # relative growth of the covariance
 DIVERGED = 1e12  # most covariance, relative to the noise of a bin
 MAX_SAMPLES = 200_000  # that a filter is fitted to, spread evenly
@@ -78,10 +78,10 @@ def _steady_covariance(
         seen = seen + step @ factor @ seen @ step.T
         covariance = covariance + growth
         step = step @ factor @ step
-        if np.trace(growth) <= SETTLED * np.trace(covariance):
-            return covariance
         if not np.trace(covariance) <= DIVERGED * np.trace(noise):
             break
+        if (np.diag(growth) <= SETTLED * np.diag(covariance)).all():
+            return covariance
     fastest = np.abs(np.linalg.eigvals(transition)).max()
     raise DataError(
         f"the gain of the Kalman filter does not settle: its state grows by {fastest:.3g} a bin"
@@ -197,7 +197,9 @@ class KalmanSearch:
                     kalman = _fit(counts, targets, weights, ticks, shift, order, shrinkage)
                     kalman = kalman._replace(observation_noise=scale * kalman.observation_noise)
                     states = _run(kalman, counts, ticks)[grid.rows - shift, : len(mean)]
-                except DataError as error:  # bins longer than the trials, or a gain without end
+                except (
+                    DataError
+                ) as error:  # bins longer than the trials, or a gain that does not settle
                     unfit = error
                     continue
                 values = states * std + mean

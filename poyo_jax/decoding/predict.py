@@ -131,9 +131,10 @@ def predict_sessions(
     if causal_step is None:
         starts = [window_starts(source, window_length, overlap) for source in sources]
     else:
-        starts = [
-            causal_windows(source.intervals, window_length, causal_step) for source in sources
-        ]
+        starts = []
+        for source in sources:  # steps as long as a window overlap by a rounding error
+            step = min(causal_step, window_length - rounding(source.intervals))
+            starts.append(causal_windows(source.intervals, window_length, step))
     shares = _shares(sources, starts, window_length)
     batches = _batches_of_equal_shape(sources, shares, config, window_length)
     stitchers = [SessionStitcher(source, window_length, causal_step, weigh) for source in sources]

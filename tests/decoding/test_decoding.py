@@ -297,7 +297,7 @@ def test_late_times_decode_as_well_as_early_ones(pretrained, tiny_sessions):
     np.testing.assert_array_equal(late.targets, early.targets)
 
 
-@pytest.mark.parametrize("shift", [0.0, 1e5, 1.7e9])
+@pytest.mark.parametrize("shift", [0.0, 0.1, 0.3, 1e5, 1.7e9])
 @pytest.mark.parametrize("how", [{"causal_step": 0.1}, {"causal_step": 1.0}, {"overlap": 1}])
 def test_no_sample_falls_between_two_windows(how, shift, pretrained, tiny_sessions):
     """Also on a clock since 1970, whose times are rounded to a quarter of a microsecond."""
