@@ -273,8 +273,10 @@ def single(job: Job, session: Session, options: Table2) -> Any:
     from poyo_jax import load, train_model
     from poyo_jax.presets import poyo_single, with_steps
 
-    name = "{protocol}-{session}-{seed}-{recipe}".format(**job).replace(", ", "-").replace(" ", "_")
-    workdir = options.workdir / "single" / name
+    name = "{protocol}-{session}-{seed}".format(**job)
+    workdir = (
+        options.workdir / "single" / f"{name}-{options.preset}-{options.num_steps or 'all'}_steps"
+    )
     if options.preset == "small":
         steps = real_small.SINGLE_STEPS if options.num_steps is None else [options.num_steps]
         step = causal_step(job["protocol"])

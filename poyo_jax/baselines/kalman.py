@@ -197,9 +197,7 @@ class KalmanSearch:
                     kalman = _fit(counts, targets, weights, ticks, shift, order, shrinkage)
                     kalman = kalman._replace(observation_noise=scale * kalman.observation_noise)
                     states = _run(kalman, counts, ticks)[grid.rows - shift, : len(mean)]
-                except (
-                    DataError
-                ) as error:  # bins longer than the trials, or a gain that does not settle
+                except DataError as error:  # too few samples, or a gain that does not settle
                     unfit = error
                     continue
                 values = states * std + mean

@@ -31,7 +31,8 @@ def default_readout(session: Session, intervals: Intervals | None = None) -> Rea
 
     Sessions of the data sets of POYO have a known readout. For other sessions it is cursor.vel,
     hand.vel or the only behaviour, scaled by the mean and standard deviation of its finite samples
-    inside `intervals`, by default the train and valid splits.
+    inside `intervals`, by default the train and valid splits. Classes are always those of these
+    splits, since a few labels may lack some.
 
     Raises:
         SessionError: several behaviours could be decoded, or the session lacks a behaviour or
@@ -215,7 +216,10 @@ def _classes(
 
 def _measured_readout(session: Session, intervals: Intervals | None) -> Readout:
     """Scale the session's only or usual behaviour by its samples inside the intervals."""
-    return measure_readout(session, _usual_key(session), intervals=intervals)
+    key = _usual_key(session)
+    if session.behaviour(key).classes:
+        return measure_readout(session, key)
+    return measure_readout(session, key, intervals=intervals)
 
 
 def _seen_in_training(session: Session) -> Intervals:

@@ -44,12 +44,13 @@ class Session(Sources):
     """
 
     def __init__(self, tree: Node, path: Path | None = None) -> None:
-        tree = session_tree.with_id(tree, path.stem if path else "session")
-        self._tree = tree
+        # A name that is no UTF-8 could not be saved.
+        fallback_id = path.stem.encode(errors="replace").decode() if path else "session"
+        self.session_id: str = session_tree.read_attribute(tree, "session", "id") or fallback_id
+        self._tree = tree = session_tree.with_id(tree, self.session_id)
         self._intervals: dict[str, Intervals] = {}
         self._behaviours: dict[str, Behaviour] = {}
         self.path = path
-        self.session_id = session_tree.read_attribute(tree, "session", "id") or ""
         self.brainset_id = session_tree.read_attribute(tree, "brainset", "id")
         self.subject_id = session_tree.read_attribute(tree, "subject", "id")
         self.id = f"{self.brainset_id}/{self.session_id}" if self.brainset_id else self.session_id

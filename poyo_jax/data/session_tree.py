@@ -32,10 +32,9 @@ def read_attribute(tree: Node, group: str, name: str) -> str | None:
 
 def with_id(tree: Node, name: str) -> Node:
     """Return the tree with a session id: its own, else `name`, which copies of it keep."""
-    if read_attribute(tree, "session", "id"):
+    node = tree.members.get("session", data_node())
+    if not isinstance(node, Node) or node.attrs.get("id"):
         return tree
-    node = tree.members.get("session")
-    node = node if isinstance(node, Node) else data_node()
     named = replace(node, attrs={**node.attrs, "id": name})
     return replace(tree, members={**tree.members, "session": named})
 

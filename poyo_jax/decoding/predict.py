@@ -128,13 +128,7 @@ def predict_sessions(
     predictions of its share of the samples; together they are those of one process. `after_batch`
     is called after each.
     """
-    if causal_step is None:
-        starts = [window_starts(source, window_length, overlap) for source in sources]
-    else:
-        starts = []
-        for source in sources:  # steps as long as a window overlap by a rounding error
-            step = min(causal_step, window_length - rounding(source.intervals))
-            starts.append(causal_windows(source.intervals, window_length, step))
+    starts = [window_starts(source, window_length, overlap, causal_step) for source in sources]
     shares = _shares(sources, starts, window_length)
     batches = _batches_of_equal_shape(sources, shares, config, window_length)
     stitchers = [SessionStitcher(source, window_length, causal_step, weigh) for source in sources]
@@ -148,15 +142,19 @@ def predict_sessions(
 
 
 def window_starts(
-    source: ModelSession, window_length: float, overlap: int
+    source: ModelSession, window_length: float, overlap: int, causal_step: float | None = None
 ) -> Float64[np.ndarray, " windows"]:
     """Starts in s of the windows of which `overlap` hold every moment of the intervals.
 
     Up to two stay inside the intervals, as in torch_brain, where moments near the ends lie in
-    fewer; more reach over. A single one overlaps the next by a rounding error, so that no sample
-    lies between them.
+    fewer; more reach over. With `causal_step`, a window ends every `causal_step` s instead. Windows
+    side by side overlap by a rounding error, so that no sample lies between them.
     """
-    step = min(window_length / overlap, window_length - rounding(source.intervals))
+    longest_step = window_length - rounding(source.intervals)
+    if causal_step is not None:
+        step = min(causal_step, longest_step)
+        return causal_windows(source.intervals, window_length, step)
+    step = min(window_length / overlap, longest_step)
     if overlap <= 2:
         return sequential_windows(source.intervals, window_length, step)
     return overlapping_windows(source.intervals, source.session.domain, window_length, step)

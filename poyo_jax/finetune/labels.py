@@ -57,12 +57,8 @@ def labelled_readout(session: Session, labels: Intervals, known: Sequence[Readou
 
     A few seconds may hold movements in one direction only, while the sessions of a data set have
     similar scales. So mean and variance are those of a mixture of the labels and PRIOR_SECONDS of
-    known sessions with the same behaviour. The classes are those of the train and valid splits:
-    the labels may lack some of them.
+    known sessions with the same behaviour.
     """
-    of_splits = default_readout(session)
-    if of_splits.kind == "classes":
-        return of_splits
     measured = default_readout(session, labels)
     similar = [readout for readout in known if _measures_the_same(readout, measured)]
     is_constant = known_readout(session.brainset_id, session.session_id) is not None

@@ -88,7 +88,7 @@ class Run:
             lock = WorkdirLock(self.workdir, lambda: stop.requested)
             self._lock = opened.enter_context(lock)
             take_back(self.workdir)
-            claim_workdir(self.workdir, self.setup.metadata, self.setup.splits)
+            claim_workdir(self.workdir, self.setup.metadata, self.setup.split_digests)
             self._checkpoints = Checkpoints(self.workdir, run.keep_checkpoints, run.keep_every)
             self._open = opened.pop_all()
 

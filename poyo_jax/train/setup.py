@@ -85,7 +85,7 @@ class TrainSetup:
         for session in sessions:
             check_spikes(session)
         self.metadata = Metadata(config, units, names, chosen)
-        self.splits = {session.id: _split_digest(session) for session in sessions}
+        self.split_digests = {session.id: _split_digest(session) for session in sessions}
         self.batches = TrainBatches(
             self._sources("train", sessions),
             config.data,

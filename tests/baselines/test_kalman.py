@@ -97,6 +97,16 @@ def test_slow_states_that_are_hardly_observed_settle():
     np.testing.assert_allclose(hardly.gain, p * h / (p * h**2 + q), rtol=1e-9)
 
 
+def test_each_of_two_states_settles():
+    """The second, a random walk, settles later than the first, whose covariance is far larger."""
+    w, h = 1e-14, 0.03
+    identity, zeros = np.eye(2), np.zeros(2)
+    two = Kalman(np.diag([0.5, 1.0]), np.diag([1.0, w]), np.diag([1.0, h]), identity, zeros, zeros)
+    # P = P / (1 + P h^2) + w
+    p = (w + np.sqrt(w**2 + 4 * w / h**2)) / 2
+    np.testing.assert_allclose(two.gain[1, 1], p * h / (p * h**2 + 1), rtol=1e-6)
+
+
 def test_a_slow_behaviour_without_tuned_units_is_searched():
     times = np.arange(0, 60, 0.05)
     slow = np.stack([np.sin(times / 20), np.cos(times / 20)], axis=1)

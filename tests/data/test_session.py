@@ -59,6 +59,18 @@ def test_copies_keep_the_id_that_a_file_has_from_its_name(tmp_path):
     assert Session.open(tmp_path / "copy.h5").id == "monday"
 
 
+def test_a_name_that_is_no_utf_8_becomes_an_id_that_can_be_saved(tmp_path):
+    make_session().save(tmp_path / "monday.h5")
+    with h5py.File(tmp_path / "monday.h5", "a") as file:
+        del file["session"]
+    latin = os.fsdecode(os.fsencode(tmp_path) + b"/mond\xe4y.h5")
+    os.rename(tmp_path / "monday.h5", latin)
+    session = Session.open(latin)
+    assert session.id == session.with_splits(train=[(0, 5)]).id == "mond?y"
+    session.save(tmp_path / "copy.h5")
+    assert Session.open(tmp_path / "copy.h5").id == "mond?y"
+
+
 def test_units_may_be_numbers_and_arrays_may_be_lists():
     session = Session.from_arrays(
         [0, 1, 1],

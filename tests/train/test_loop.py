@@ -525,6 +525,17 @@ def test_a_run_on_other_splits(tiny_run, tiny_sessions, tmp_path):
     assert train_with(test=[]).step == 150
 
 
+def test_a_run_of_before_takes_the_splits_of_its_next_start(tiny_run, tiny_sessions, tmp_path):
+    shutil.copytree(tiny_run, tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    saved = json.loads(path.read_text())
+    digests = saved.pop("splits")
+    assert sorted(digests) == saved["sessions"]
+    path.write_text(json.dumps(saved))
+    assert train(tiny.config(), tiny_sessions[:2], tmp_path / "run").step == 150
+    assert json.loads(path.read_text())["splits"] == digests
+
+
 def test_how_a_run_is_carried_out_may_change(tiny_run, tiny_sessions, tmp_path):
     shutil.copytree(tiny_run, tmp_path / "run")
     assert (

@@ -118,7 +118,7 @@ class RandomWindows:
 
 
 def rounding(intervals: Intervals) -> float:
-    """Bound, in s, of what rounding adds to times in the intervals that are sums of others."""
+    """Most seconds by which rounding moves a time in the intervals that is a sum of others."""
     latest = np.abs([*intervals.starts, *intervals.ends]).max(initial=0.0)
     return 4 * float(np.spacing(latest))
 

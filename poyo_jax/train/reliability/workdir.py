@@ -15,10 +15,12 @@ from poyo_jax.errors import ConfigError
 from poyo_jax.files import write_text
 
 
-def claim_workdir(workdir: epath.Path, metadata: Metadata, splits: Mapping[str, str]) -> None:
+def claim_workdir(
+    workdir: epath.Path, metadata: Metadata, split_digests: Mapping[str, str]
+) -> None:
     """Check that the work directory holds no other run, and write the settings of this one.
 
-    `splits` are digests of the train and valid splits, by session id.
+    `split_digests` are those of the train and valid splits, by session id.
 
     Raises, on every process, ConfigError when it holds a run with other settings, CheckpointError
     when the newest checkpoint of the run cannot be continued, and PoyoError when the settings
@@ -34,14 +36,14 @@ def claim_workdir(workdir: epath.Path, metadata: Metadata, splits: Mapping[str, 
         lines = setting_differences(known.config, metadata.config)
         lines += name_differences("sessions", known.sessions, metadata.sessions.names)
     if known is not None and not lines:
-        lines = _split_differences(known.splits, splits)
+        lines = _split_differences(known.split_digests, split_digests)
     if lines:
         raise ConfigError(
             f"the work directory {workdir} holds another run, which differs in\n  "
             + "\n  ".join(lines)
             + "\nContinue that run with its own settings, or choose another --workdir."
         )
-    settings = _Settings(metadata.config, list(metadata.sessions.names), dict(splits))
+    settings = _Settings(metadata.config, list(metadata.sessions.names), dict(split_digests))
     by_process_0(lambda: write_text(path, settings.as_json()))
 
 
@@ -61,10 +63,10 @@ class _Settings(NamedTuple):
 
     config: Config
     sessions: list[str]  # ids
-    splits: dict[str, str]  # digests by session id; of older runs there are none
+    split_digests: dict[str, str]  # by session id; of older runs there are none
 
     def as_json(self) -> str:
-        values = {"sessions": self.sessions, "splits": self.splits, **asdict(self.config)}
+        values = {"sessions": self.sessions, "splits": self.split_digests, **asdict(self.config)}
         return json.dumps(values, indent=2) + "\n"
 
     @classmethod
@@ -72,8 +74,9 @@ class _Settings(NamedTuple):
         """Read the file. Raises ConfigError when it is damaged."""
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            sessions, splits = list(values.pop("sessions")), dict(values.pop("splits", {}))
-            return cls(from_dict(Config, values), sessions, splits)
+            sessions = list(values.pop("sessions"))
+            split_digests = dict(values.pop("splits", {}))
+            return cls(from_dict(Config, values), sessions, split_digests)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(
                 f"{path} cannot be read ({error}), so the run in its folder is unknown. Restore it,"
